@@ -1,0 +1,20 @@
+# What setup installed comes first; a login shell's PATH is not needed.
+export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help setup demo test
+
+help:
+	@echo 'make setup  install what this machine lacks: PostgreSQL, PgBouncer, the diesel CLI;'
+	@echo '            and a second PgBouncer that tracks prepared statements, into target/'
+	@echo 'make demo   the book server on a stand-in for Neon, or on DATABASE_URL;'
+	@echo '            PORT=3000 SUSPEND_AFTER=5s'
+	@echo 'make test   all tests, on a stand-in for Neon'
+
+setup:
+	@scripts/setup
+
+demo: setup
+	@scripts/demo
+
+test: setup
+	cargo test --workspace --all-features --no-fail-fast

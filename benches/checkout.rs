@@ -1,0 +1,136 @@
+//! What `get` and drop cost on a connection that was used a moment ago, against bb8 with diesel-async's
+//! manager and its check switched off: `cargo bench --bench checkout`.
+//!
+//! The two take turns, and the ratio is the median over the rounds, so that whatever else the machine does
+//! hits both.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, bb8};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use diesel_neon::{DatabaseUrl, Pool};
+use futures_util::FutureExt;
+use neon_sim::NeonSim;
+use tokio::task::{JoinSet, yield_now};
+
+type Stock = bb8::Pool<AsyncPgConnection>;
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let neon = NeonSim::builder().never_suspend().start().await;
+    let neon = neon.expect("the stand-in for Neon starts");
+    let ours = Pool::builder(DatabaseUrl::parse(&neon.url()).expect("a URL"))
+        .max_size(SIZE)
+        // The moment is to last for as long as the benchmark does.
+        .policy(|policy| policy.validation_bypass(Duration::from_secs(100)))
+        .build()
+        .expect("a pool");
+    // Without TLS, which changes nothing about a connection that lies in a pool.
+    let stock: Stock = bb8::Pool::builder()
+        .max_size(SIZE)
+        .test_on_check_out(false)
+        .build(AsyncDieselConnectionManager::new(neon.postgres_url()))
+        .await
+        .expect("a pool");
+
+    let mut held = (Vec::new(), Vec::new());
+    for _ in 0..SIZE {
+        let mut connections = (
+            ours.get().await.expect("one"),
+            stock.get().await.expect("one"),
+        );
+        connections.0.batch_execute("").await.expect("an answer");
+        connections.1.batch_execute("").await.expect("an answer");
+        held.0.push(connections.0);
+        held.1.push(connections.1);
+    }
+    drop(held);
+
+    let get_ours = || drop(ours.get().now_or_never().expect("at once").expect("one"));
+    let get_stock = || drop(stock.get().now_or_never().expect("at once").expect("one"));
+    let before = neon.counters();
+    let allocations = [
+        allocation_counter::measure(get_ours).count_total,
+        allocation_counter::measure(get_stock).count_total,
+    ];
+    let sent = (neon.counters() - before).direct.bytes_in;
+    println!("get + drop, ours and stock: {allocations:?} allocations; ours sends {sent} bytes");
+
+    let mut alone = Rounds::default();
+    for _ in 0..ROUNDS {
+        let ours = per_call(CALLS, || (0..CALLS).for_each(|_| get_ours()));
+        let stock = per_call(CALLS, || (0..CALLS).for_each(|_| get_stock()));
+        alone.push(ours, stock);
+    }
+    alone.print("one task");
+
+    let mut crowd = Rounds::default();
+    let (ours, stock) = (Arc::new(ours), Arc::new(stock));
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        let mut tasks = JoinSet::new();
+        for _ in 0..TASKS {
+            let pool = Arc::clone(&ours);
+            tasks.spawn(async move {
+                for _ in 0..CALLS_OF_EACH {
+                    let _connection = pool.get().await.expect("a connection");
+                    yield_now().await;
+                }
+            });
+        }
+        tasks.join_all().await;
+        let ours = began.elapsed();
+        let began = Instant::now();
+        let mut tasks = JoinSet::new();
+        for _ in 0..TASKS {
+            let pool = Arc::clone(&stock);
+            tasks.spawn(async move {
+                for _ in 0..CALLS_OF_EACH {
+                    let _connection = pool.get().await.expect("a connection");
+                    yield_now().await;
+                }
+            });
+        }
+        tasks.join_all().await;
+        let calls = TASKS * CALLS_OF_EACH;
+        crowd.push(ours / calls, began.elapsed() / calls);
+    }
+    crowd.print("64 tasks on 10 connections");
+}
+
+fn per_call(calls: u32, work: impl FnOnce()) -> Duration {
+    let began = Instant::now();
+    work();
+    began.elapsed() / calls
+}
+
+/// Times per call, ours and stock.
+#[derive(Default)]
+struct Rounds(Vec<(Duration, Duration)>);
+
+impl Rounds {
+    fn push(&mut self, ours: Duration, stock: Duration) {
+        self.0.push((ours, stock));
+    }
+
+    fn print(&self, what: &str) {
+        let nanos = |time: Duration| time.as_secs_f64() * 1e9;
+        let ours = median(self.0.iter().map(|round| nanos(round.0)));
+        let stock = median(self.0.iter().map(|round| nanos(round.1)));
+        let ratio = median(self.0.iter().map(|round| nanos(round.0) / nanos(round.1)));
+        println!("{what}: {ours:.0} ns, stock {stock:.0} ns, ratio {ratio:.2}");
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+const SIZE: u32 = 10;
+const TASKS: u32 = 64;
+const ROUNDS: usize = 300;
+const CALLS: u32 = 2000;
+const CALLS_OF_EACH: u32 = 20;

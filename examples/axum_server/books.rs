@@ -1,0 +1,105 @@
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json as JsonBody, Router};
+use diesel_neon::books::{
+    self, Book, BookChanges, BookList, BookPage, Cursor, NewBook, Order, PageSize,
+};
+use serde::Deserialize;
+
+use crate::App;
+use crate::extract::{Json, Path, Query};
+use crate::problem::Problem;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().route("/books", get(list).post(create)).route(
+        "/books/{id}",
+        get(show).put(replace).patch(change).delete(remove),
+    )
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListParams {
+    /// The `next` of the page before.
+    after: Option<Cursor>,
+    sort: Option<Order>,
+    #[serde(default)]
+    limit: PageSize,
+    author: Option<String>,
+    /// Text anywhere in the title, in upper or lower case.
+    title: Option<String>,
+    in_stock: Option<bool>,
+    published_from: Option<i32>,
+    published_to: Option<i32>,
+}
+
+async fn list(
+    State(app): State<App>,
+    Query(params): Query<ListParams>,
+) -> Result<JsonBody<BookPage>, Problem> {
+    let list = match (params.after, params.sort) {
+        (None, sort) => BookList::new(sort.unwrap_or_default()),
+        (Some(after), sort) if sort.is_none_or(|sort| sort == after.order()) => {
+            BookList::after(after)
+        }
+        _ => {
+            let detail = "`after` comes from a page in another order than `sort`.";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+    };
+    let list = list
+        .limit(params.limit)
+        .author(params.author.as_deref())
+        .title_contains(params.title.as_deref())
+        .in_stock(params.in_stock)
+        .published_from(params.published_from)
+        .published_to(params.published_to);
+    Ok(JsonBody(list.load(&mut app.conn().await?).await?))
+}
+
+async fn create(
+    State(app): State<App>,
+    Json(book): Json<NewBook>,
+) -> Result<impl IntoResponse, Problem> {
+    let book = book.validated()?;
+    let book = books::insert(&mut app.conn().await?, &book).await?;
+    let location = [(header::LOCATION, format!("/books/{}", book.id))];
+    Ok((StatusCode::CREATED, location, JsonBody(book)))
+}
+
+async fn show(State(app): State<App>, Path(id): Path<i32>) -> Result<JsonBody<Book>, Problem> {
+    let book = books::find(&mut app.conn().await?, id).await?;
+    found(id, book).map(JsonBody)
+}
+
+async fn replace(
+    State(app): State<App>,
+    Path(id): Path<i32>,
+    Json(book): Json<NewBook>,
+) -> Result<JsonBody<Book>, Problem> {
+    update(&app, id, book.validated()?.into()).await
+}
+
+async fn change(
+    State(app): State<App>,
+    Path(id): Path<i32>,
+    Json(changes): Json<BookChanges>,
+) -> Result<JsonBody<Book>, Problem> {
+    update(&app, id, changes.validated()?).await
+}
+
+async fn update(app: &App, id: i32, changes: BookChanges) -> Result<JsonBody<Book>, Problem> {
+    let book = books::update(&mut app.conn().await?, id, &changes).await?;
+    found(id, book).map(JsonBody)
+}
+
+async fn remove(State(app): State<App>, Path(id): Path<i32>) -> Result<StatusCode, Problem> {
+    let book = books::delete(&mut app.conn().await?, id).await?;
+    found(id, book).map(|_| StatusCode::NO_CONTENT)
+}
+
+fn found(id: i32, book: Option<Book>) -> Result<Book, Problem> {
+    book.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("There is no book {id}.")))
+}

@@ -1,0 +1,158 @@
+//! A REST API for the books, as one would run it.
+//!
+//! ```sh
+//! diesel migration run                                         # once
+//! cargo run --example axum_server --features books,serde
+//!
+//! curl -i localhost:3000/books -H 'content-type: application/json' -d '{"title": "Dune", "author": "Frank Herbert"}'
+//! curl 'localhost:3000/books?author=Frank+Herbert&sort=publication_year&limit=10'
+//! curl -X PATCH localhost:3000/books/1 -H 'content-type: application/json' -d '{"in_stock": false}'
+//! ```
+//!
+//! | variable | default | |
+//! |---|---|---|
+//! | `DATABASE_URL` | | from Neon's console, pooled or direct; `.env` will do |
+//! | `HOST`, `PORT` | `127.0.0.1`, `3000` | where to listen; port 0 takes a free one |
+//! | `REQUEST_TIMEOUT` | `15` | seconds for one request, a cold start of the compute included |
+//! | `POOL_SIZE` | `10` | connections to the database |
+//! | `RUST_LOG` | `info` | such as `info,diesel_neon=debug` |
+
+mod books;
+mod extract;
+mod health;
+mod problem;
+mod shutdown;
+
+use std::env::{self, VarError};
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use diesel_neon::{Pool, PooledConnection};
+use tokio::net::TcpListener;
+use tower_http::request_id::{
+    MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
+};
+use tower_http::trace::TraceLayer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
+
+use health::Health;
+use problem::Problem;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Larger than any book that is valid.
+const MAX_BODY: usize = 16 * 1024;
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    diesel_neon::env::load_dotenv()?;
+    let filter: Targets = variable(
+        "RUST_LOG",
+        Targets::new().with_default(tracing::Level::INFO),
+    )?;
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+        .with(filter)
+        .init();
+
+    let request_timeout = Duration::from_secs(variable("REQUEST_TIMEOUT", 15)?);
+    let pool = Pool::builder(diesel_neon::env::app_url()?.url)
+        .max_size(variable("POOL_SIZE", 10)?)
+        // Shorter than the request, so that whoever waits in vain is told why.
+        .policy(|policy| policy.checkout_timeout(request_timeout * 2 / 3))
+        .build()?;
+    let app = App {
+        pool: pool.clone(),
+        health: Health::default(),
+    };
+
+    let host = variable("HOST", IpAddr::from(Ipv4Addr::LOCALHOST))?;
+    let listener = TcpListener::bind((host, variable("PORT", 3000)?)).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+
+    let served = shutdown::serve(listener, router(app, request_timeout), request_timeout).await;
+    pool.close(request_timeout).await;
+    Ok(served?)
+}
+
+/// What the handlers share.
+#[derive(Clone)]
+struct App {
+    pool: Pool,
+    health: Health,
+}
+
+impl App {
+    /// A connection, asked for once the request is read and known to be good: nobody holds one
+    /// while a slow client still sends.
+    async fn conn(&self) -> Result<PooledConnection<'_>, Problem> {
+        let conn = self.pool.get().await;
+        self.health.record(&conn);
+        Ok(conn?)
+    }
+}
+
+fn router(app: App, request_timeout: Duration) -> Router {
+    Router::new()
+        .merge(books::routes())
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "There is nothing here."))
+        .method_not_allowed_fallback(async || {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "The header Allow lists what is possible.",
+            )
+        })
+        .with_state(app)
+        // The last layer is the outermost.
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(request_timeout, timeout))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(TraceLayer::new_for_http().make_span_with(span))
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+}
+
+/// Ends what takes too long. The pool closes a connection that is dropped in the middle of a query,
+/// and the query with it.
+async fn timeout(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "The answer took too long.").into_response()
+        }
+    }
+}
+
+/// Everything that is logged about a request carries its id, which the client gets in
+/// `x-request-id`.
+fn span(request: &Request) -> tracing::Span {
+    let id = request.extensions().get::<RequestId>();
+    let id = id
+        .and_then(|id| id.header_value().to_str().ok())
+        .unwrap_or_default();
+    tracing::info_span!("request", id, method = %request.method(), path = request.uri().path())
+}
+
+/// A setting from the environment; one that cannot be read is an error, not the default.
+fn variable<T>(name: &str, default: T) -> Result<T, BoxError>
+where
+    T: FromStr<Err: Error>,
+{
+    match env::var(name) {
+        Ok(value) => value
+            .parse()
+            .map_err(|error| format!("{name}: {error}").into()),
+        Err(VarError::NotPresent) => Ok(default),
+        Err(error) => Err(format!("{name}: {error}").into()),
+    }
+}

@@ -1,0 +1,142 @@
+use std::borrow::Cow;
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel_neon::PoolError;
+use diesel_neon::books::Invalid;
+use serde::Serialize;
+
+/// What went wrong, as a problem document (RFC 9457).
+///
+/// It says what the client can do something about. What the database said stays in the log, under
+/// the id that the client has in `x-request-id`.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+}
+
+#[derive(Debug, Serialize)]
+struct FieldError {
+    detail: String,
+    pointer: String,
+}
+
+/// Long enough for a compute to wake up.
+const RETRY_AFTER_SECONDS: u16 = 3;
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            detail: detail.into(),
+            errors: Vec::new(),
+        }
+    }
+
+    pub(crate) fn unavailable(detail: &'static str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
+    fn internal() -> Self {
+        let detail = "That is our fault; the header x-request-id helps us to find it.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            r#type: &'static str,
+            title: &'static str,
+            status: u16,
+            detail: &'a str,
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            errors: &'a [FieldError],
+        }
+
+        let body = Body {
+            // No more than what the status says; the title is then the status's own.
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            errors: &self.errors,
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        let problem = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, problem);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        }
+        response
+    }
+}
+
+impl From<PoolError> for Problem {
+    fn from(error: PoolError) -> Self {
+        if !error.is_transient() && !matches!(error, PoolError::Closed) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "no connection, and none to come"
+            );
+            return Self::internal();
+        }
+        tracing::warn!(error = &error as &dyn std::error::Error, "no connection");
+        Self::unavailable(match error {
+            PoolError::Exhausted { .. } => "Too many requests want the database at once.",
+            PoolError::Closed => "The server is about to stop.",
+            _ => "The database cannot be reached.",
+        })
+    }
+}
+
+impl From<DieselError> for Problem {
+    fn from(error: DieselError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "query failed");
+        match error {
+            DieselError::DatabaseError(
+                DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+                _,
+            ) => Self::unavailable("The database was lost; the request may have been carried out."),
+            _ => Self::internal(),
+        }
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        let errors = invalid.violations().iter().map(|violation| FieldError {
+            detail: violation.rule.to_string(),
+            pointer: format!("#/{}", violation.field),
+        });
+        Self {
+            errors: errors.collect(),
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "The book breaks rules.")
+        }
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}

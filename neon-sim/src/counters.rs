@@ -1,0 +1,107 @@
+//! What the stand-in has counted.
+
+use std::ops::Sub;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What has happened since the stand-in started.
+///
+/// Subtract an earlier value to learn what has happened in between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// The direct endpoint.
+    pub direct: EndpointCounters,
+    /// The pooled endpoint.
+    pub pooled: EndpointCounters,
+    /// How often the compute has woken.
+    pub wakes: u64,
+    /// How often the compute has been suspended.
+    pub suspensions: u64,
+    /// How long the compute has been suspended, the current suspension included.
+    pub time_suspended: Duration,
+}
+
+impl Sub for Counters {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            direct: self.direct - earlier.direct,
+            pooled: self.pooled - earlier.pooled,
+            wakes: self.wakes - earlier.wakes,
+            suspensions: self.suspensions - earlier.suspensions,
+            time_suspended: self.time_suspended.saturating_sub(earlier.time_suspended),
+        }
+    }
+}
+
+macro_rules! endpoint_counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What has happened at one endpoint.
+        ///
+        /// Sessions are counted from the first ReadyForQuery on, in bytes of the PostgreSQL
+        /// protocol, that is without TLS.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct EndpointCounters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Sub for EndpointCounters {
+            type Output = Self;
+
+            fn sub(self, earlier: Self) -> Self {
+                Self {
+                    $($name: self.$name - earlier.$name,)*
+                }
+            }
+        }
+
+        /// The counters of one endpoint while they count.
+        #[derive(Debug, Default)]
+        pub(crate) struct Tally {
+            $(pub(crate) $name: Count,)*
+        }
+
+        impl Tally {
+            pub(crate) fn read(&self) -> EndpointCounters {
+                EndpointCounters {
+                    $($name: self.$name.0.load(Ordering::Relaxed),)*
+                }
+            }
+        }
+    };
+}
+
+endpoint_counters! {
+    /// Connections that got as far as asking for this endpoint.
+    attempts,
+    /// Sessions established.
+    connections,
+    /// Round trips of the connection attempts, TLS and authentication included.
+    handshake_flights,
+    /// Turns of the conversation: data from the client after something from the server.
+    flights,
+    /// Bytes from the client.
+    bytes_in,
+    /// Bytes to the client.
+    bytes_out,
+    /// Query and Execute messages.
+    statements,
+    /// Parse messages that name their statement.
+    named_parses,
+    /// Cancel requests for sessions of this endpoint.
+    cancels,
+    /// Terminate messages.
+    terminates,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+}

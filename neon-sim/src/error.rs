@@ -1,0 +1,71 @@
+//! What can go wrong with the stand-in itself.
+
+use std::io;
+
+/// Why the stand-in could not start or could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The certificates could not be made.
+    #[error("the certificates could not be made")]
+    Certificate(#[from] rcgen::Error),
+
+    /// A file, a directory, a socket or a process could not be used.
+    #[error("{what}")]
+    Io {
+        /// What was being attempted.
+        what: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+
+    /// A program that the stand-in runs is not on this machine.
+    #[error("`{program}` was not found in {searched}; install it with {install}")]
+    Missing {
+        /// The program's name.
+        program: &'static str,
+        /// The directories that were searched.
+        searched: String,
+        /// The commands that install it.
+        install: &'static str,
+    },
+
+    /// A program that the stand-in runs has failed.
+    #[error("{program} failed: {detail}")]
+    Program {
+        /// The program's name.
+        program: &'static str,
+        /// The last lines of what it said.
+        detail: String,
+    },
+
+    /// A setting cannot be used.
+    #[error("{0}")]
+    Setting(String),
+
+    /// The server refused a statement.
+    #[error("the server refused the statement")]
+    Sql(#[from] tokio_postgres::Error),
+
+    /// The stand-in's thread has ended.
+    #[error("the stand-in has stopped")]
+    Stopped,
+
+    /// The TLS configuration was refused.
+    #[error("the TLS configuration was refused")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Says what was being attempted when the system answered with an error.
+pub(crate) trait Attempt<T> {
+    fn attempt(self, what: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T> Attempt<T> for io::Result<T> {
+    fn attempt(self, what: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|source| Error::Io {
+            what: what(),
+            source,
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! A certificate authority of the stand-in's own, and the proxy's side of TLS.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
+use ring::digest::{SHA256, digest};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio_rustls::TlsAcceptor;
+
+use crate::error::{Attempt, Error};
+
+/// The certificate that the proxy shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Certificate {
+    /// It was valid once.
+    Expired,
+    /// It is in order for five days more.
+    Expiring,
+    /// It will be valid in five days, or by a clock that is right.
+    NotYetValid,
+    /// It is in order but signed by an authority other than the one in the CA file.
+    UnknownAuthority,
+    /// It is in order.
+    #[default]
+    Valid,
+    /// It is in order but made out to another domain.
+    WrongHost,
+}
+
+/// What the proxy needs to speak TLS.
+pub(crate) struct Tls {
+    pub(crate) acceptor: TlsAcceptor,
+    /// The data of the `tls-server-end-point` channel binding.
+    pub(crate) end_point: Vec<u8>,
+}
+
+impl Tls {
+    /// Makes the certificates and writes the authority's to `ca_path`.
+    pub(crate) fn new(domain: &str, kind: Certificate, ca_path: &Path) -> Result<Self, Error> {
+        let authority = authority()?;
+        let told = match kind {
+            Certificate::UnknownAuthority => self::authority()?.pem(),
+            _ => authority.pem(),
+        };
+        std::fs::write(ca_path, told).attempt(|| format!("cannot write {}", ca_path.display()))?;
+
+        let domain = match kind {
+            Certificate::WrongHost => "elsewhere.test",
+            _ => domain,
+        };
+        let mut leaf = CertificateParams::new([format!("*.{domain}")])?;
+        leaf.distinguished_name = Default::default();
+        leaf.distinguished_name
+            .push(DnType::CommonName, format!("*.{domain}"));
+        leaf.use_authority_key_identifier_extension = true;
+        if kind == Certificate::Expired {
+            leaf.not_before = date_time_ymd(2020, 1, 1);
+            leaf.not_after = date_time_ymd(2020, 1, 2);
+        }
+        let in_five_days = || {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            date_time_ymd(1970, 1, 1) + now.unwrap_or_default() + FIVE_DAYS
+        };
+        match kind {
+            Certificate::Expiring => leaf.not_after = in_five_days(),
+            Certificate::NotYetValid => leaf.not_before = in_five_days(),
+            _ => {}
+        }
+        // ECDSA with P-256 and SHA-256: clients derive the channel binding's hash from that.
+        let key = KeyPair::generate()?;
+        let certificate = leaf.signed_by(&key, &authority)?;
+        let end_point = digest(&SHA256, certificate.der()).as_ref().to_vec();
+
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            )?;
+        // A client that offers something else is refused, one that offers nothing is not.
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            end_point,
+        })
+    }
+}
+
+const FIVE_DAYS: Duration = Duration::from_secs(5 * 24 * 60 * 60);
+
+fn authority() -> Result<CertifiedIssuer<'static, KeyPair>, Error> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name = Default::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "neon-sim authority");
+    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
+}

@@ -1,0 +1,199 @@
+//! Nothing is left, however it ends; and the command.
+
+mod common;
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use common::{bounded, eventually, psql};
+use neon_sim::NeonSim;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// The processes that work on a directory.
+async fn servers(directory: &Path) -> Vec<u32> {
+    let listed = Command::new("ps")
+        .args(["-A", "-o", "pid=,args="])
+        .output()
+        .await
+        .unwrap();
+    let directory = directory.to_str().unwrap();
+    String::from_utf8_lossy(&listed.stdout)
+        .lines()
+        .filter(|line| line.contains(directory))
+        .map(|line| line.split_whitespace().next().unwrap().parse().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn dropping_stops_the_servers_and_removes_their_directory() {
+    let neon = bounded(NeonSim::builder().start()).await.unwrap();
+    let (_client, driver) = common::connect(&neon.pooled_url(), neon.ca_path()).await;
+    let directory = neon.ca_path().parent().unwrap().to_owned();
+    // The shell, PostgreSQL and PgBouncer.
+    assert!(servers(&directory).await.len() >= 3);
+    drop(neon);
+    assert!(servers(&directory).await.is_empty());
+    assert!(!directory.exists());
+    assert!(bounded(driver).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn many_start_at_the_same_time() {
+    let start = || bounded(NeonSim::builder().start());
+    let started = tokio::join!(start(), start(), start(), start());
+    for neon in [started.0, started.1, started.2, started.3] {
+        let neon = neon.unwrap();
+        assert_eq!(psql(&neon.url(), "SELECT 1", &[]).await.unwrap(), "1");
+    }
+}
+
+/// A running command, what it has printed, and the servers that it has started.
+struct Running {
+    child: Child,
+    printed: HashMap<String, String>,
+    directory: PathBuf,
+}
+
+impl Running {
+    async fn start(arguments: &[&str], stdin: Stdio) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_neon-sim"))
+            .args(arguments)
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut printed = HashMap::new();
+        while printed.len() < 3 {
+            let line = bounded(lines.next_line()).await.unwrap().unwrap();
+            let (name, value) = line.split_once("='").unwrap();
+            let value = value.strip_suffix('\'').unwrap();
+            printed.insert(name.to_owned(), value.to_owned());
+        }
+        let directory = Path::new(&printed["NEON_SIM_CA"]).parent().unwrap().into();
+        Self {
+            child,
+            printed,
+            directory,
+        }
+    }
+
+    async fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args([name, &pid]).status().await;
+        assert!(sent.unwrap().success());
+    }
+
+    async fn is_gone(&self) -> bool {
+        !self.directory.exists() && servers(&self.directory).await.is_empty()
+    }
+}
+
+#[tokio::test]
+async fn a_killed_process_leaves_nothing_behind() {
+    let mut running = Running::start(&[], Stdio::null()).await;
+    assert!(servers(&running.directory).await.len() >= 3);
+    running.child.kill().await.unwrap();
+    eventually("everything is gone", async || running.is_gone().await).await;
+}
+
+#[tokio::test]
+async fn the_command_tells_what_happens_and_stops_cleanly() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("neon.env");
+    let arguments = [
+        "--suspend-after",
+        "300ms",
+        "--cold-start",
+        "10ms",
+        "--env-file",
+    ];
+    let arguments = [&arguments[..], &[file.to_str().unwrap()]].concat();
+    let mut running = Running::start(&arguments, Stdio::null()).await;
+    let written = fs::read_to_string(&file).unwrap();
+    for name in ["DATABASE_URL", "DATABASE_URL_UNPOOLED"] {
+        let url = &running.printed[name];
+        assert!(written.contains(&format!("{name}='{url}'\n")));
+        assert_eq!(psql(url, "SELECT 1", &[]).await.unwrap(), "1");
+    }
+    assert!(running.printed["DATABASE_URL"].contains("-pooler."));
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let mut said = BufReader::new(running.child.stderr.take().unwrap()).lines();
+    let mut expected = [
+        "ready, suspends after 300ms",
+        "suspended",
+        "waking",
+        "awake, slept ",
+    ]
+    .into_iter()
+    .peekable();
+    while let Some(next) = expected.peek() {
+        let line = bounded(said.next_line()).await.unwrap().unwrap();
+        if line.contains(next) {
+            expected.next();
+        }
+        if line.contains("suspended") {
+            let url = &running.printed["DATABASE_URL_UNPOOLED"];
+            psql(url, "SELECT 1", &[]).await.unwrap();
+        }
+    }
+    running.signal("-TERM").await;
+    let status = bounded(running.child.wait()).await.unwrap();
+    assert!(status.success());
+    assert!(running.is_gone().await);
+    assert!(!file.exists());
+}
+
+#[tokio::test]
+async fn the_command_stops_on_an_interrupt_and_when_its_input_ends() {
+    let mut interrupted = Running::start(&[], Stdio::null()).await;
+    interrupted.signal("-INT").await;
+    assert!(bounded(interrupted.child.wait()).await.unwrap().success());
+    assert!(interrupted.is_gone().await);
+
+    let mut orphaned = Running::start(&["--suspend-after", "never"], Stdio::piped()).await;
+    drop(orphaned.child.stdin.take());
+    assert!(bounded(orphaned.child.wait()).await.unwrap().success());
+    assert!(orphaned.is_gone().await);
+}
+
+#[tokio::test]
+async fn the_command_fails_with_a_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let precious = directory.path().join(".env");
+    fs::write(&precious, "SECRET=1\n").unwrap();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (arguments, status, reason) in [
+        (
+            ["--env-file", precious.to_str().unwrap()],
+            1,
+            "exists and is not from here",
+        ),
+        (["--port", &port], 1, "Address already in use"),
+        (["--suspend-after", "soon"], 2, "invalid value 'soon'"),
+    ] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_neon-sim"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut stderr = child.stderr.take().unwrap();
+        bounded(stderr.read_to_string(&mut said)).await.unwrap();
+        assert_eq!(bounded(child.wait()).await.unwrap().code(), Some(status));
+        assert!(said.contains(reason), "{said}");
+    }
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "SECRET=1\n");
+}

@@ -1,0 +1,182 @@
+//! Faults on request, and the clients' own ways to stop something.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{bounded, config, connect, eventually, refusal, tls, try_connect};
+use neon_sim::{Certificate, NeonSim};
+use tokio_postgres::error::SqlState;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+async fn start() -> NeonSim {
+    bounded(NeonSim::builder().never_suspend().start())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn connections_are_refused_as_often_as_asked() {
+    let neon = start().await;
+    let message = "Too many connections to this endpoint. Please try again later.";
+    neon.refuse_connections(1, message);
+    neon.refuse_connections(1, "Couldn't connect to compute node");
+    let attempt = async || try_connect(&config(&neon.url()), neon.ca_path()).await;
+    assert_eq!(refusal(attempt().await), message);
+    assert_eq!(refusal(attempt().await), "Couldn't connect to compute node");
+    assert!(attempt().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_connection_hangs_in_authentication() {
+    let neon = start().await;
+    neon.hang_connections(1);
+    let config = config(&neon.url());
+    let hanging = config.connect(MakeRustlsConnect::new(tls(neon.ca_path())));
+    let answer = tokio::time::timeout(Duration::from_millis(300), hanging).await;
+    assert!(answer.is_err(), "nothing should answer");
+    try_connect(&config, neon.ca_path()).await.unwrap();
+    let direct = neon.counters().direct;
+    assert_eq!((direct.attempts, direct.connections), (2, 1));
+}
+
+#[tokio::test]
+async fn a_delay_counts_in_both_directions_and_on_open_connections() {
+    let neon = start().await;
+    let (client, _) = connect(&neon.url(), neon.ca_path()).await;
+    let delay = Duration::from_millis(50);
+    neon.set_delay(delay);
+    let started = Instant::now();
+    client.simple_query("SELECT 1").await.unwrap();
+    assert!(started.elapsed() >= delay * 2);
+    // More than a buffer's worth arrives complete and in order.
+    let long = "SELECT string_agg(i::text, ',') FROM generate_series(1, 200000) i";
+    let delayed = client.query_typed(long, &[]).await.unwrap();
+    neon.set_delay(Duration::ZERO);
+    let direct = client.query_typed(long, &[]).await.unwrap();
+    assert_eq!(
+        delayed[0].get::<_, String>(0),
+        direct[0].get::<_, String>(0)
+    );
+    neon.set_delay(delay);
+    let started = Instant::now();
+    connect(&neon.pooled_url(), neon.ca_path()).await;
+    assert!(started.elapsed() >= delay * 2 * 5);
+}
+
+#[tokio::test]
+async fn certificates_can_be_wrong() {
+    for kind in [
+        Certificate::Expired,
+        Certificate::WrongHost,
+        Certificate::UnknownAuthority,
+    ] {
+        let neon = bounded(NeonSim::builder().certificate(kind).start())
+            .await
+            .unwrap();
+        let refused = try_connect(&config(&neon.url()), neon.ca_path()).await;
+        let error = refused.expect_err("the certificate is wrong");
+        let source = format!("{:?}", std::error::Error::source(&error));
+        assert!(source.contains("InvalidCertificate"), "{kind:?}: {source}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_request_ends_the_statement() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let (client, _) = connect(&url, neon.ca_path()).await;
+        let token = client.cancel_token();
+        let (sleep, cancel) = tokio::join!(
+            bounded(client.batch_execute("SELECT pg_sleep(600)")),
+            async {
+                running(&neon, "1").await;
+                token
+                    .cancel_query(MakeRustlsConnect::new(tls(neon.ca_path())))
+                    .await
+            }
+        );
+        cancel.unwrap();
+        let code = sleep.unwrap_err().code().cloned();
+        assert_eq!(code, Some(SqlState::QUERY_CANCELED));
+        client.simple_query("SELECT 1").await.unwrap();
+    }
+    let counters = neon.counters();
+    assert_eq!((counters.direct.cancels, counters.pooled.cancels), (1, 1));
+}
+
+#[tokio::test]
+async fn a_cancel_request_in_plain_text_does_too() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let psql = tokio::process::Command::new("psql")
+            .args(["--no-psqlrc", "-d", &url, "-c", "SELECT pg_sleep(600)"])
+            .stderr(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        running(&neon, "1").await;
+        let interrupt = tokio::process::Command::new("kill")
+            .args(["-INT", &psql.id().unwrap().to_string()])
+            .status();
+        assert!(bounded(interrupt).await.unwrap().success());
+        let output = bounded(psql.wait_with_output()).await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.contains("canceling statement due to user request"),
+            "{said}"
+        );
+    }
+    let counters = neon.counters();
+    assert_eq!((counters.direct.cancels, counters.pooled.cancels), (1, 1));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_its_statement() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let (client, driver) = connect(&url, neon.ca_path()).await;
+        let sleep = tokio::spawn(async move {
+            let _ = client.batch_execute("SELECT pg_sleep(600)").await;
+        });
+        running(&neon, "1").await;
+        driver.abort();
+        bounded(sleep).await.unwrap();
+        running(&neon, "0").await;
+    }
+}
+
+#[tokio::test]
+async fn the_domain_and_the_endpoint_can_be_chosen() {
+    let neon = bounded(
+        NeonSim::builder()
+            .domain("us-east-2.aws.neon.tech")
+            .endpoint("ep-cool-darkness-123456")
+            .pgbouncer_settings([("default_pool_size", "3")])
+            .postgres_settings([("max_connections", "20")])
+            .start(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        neon.pooled_host(),
+        "ep-cool-darkness-123456-pooler.us-east-2.aws.neon.tech"
+    );
+    let (client, _) = connect(&neon.pooled_url(), neon.ca_path()).await;
+    let shown = client
+        .query_typed("SHOW max_connections", &[])
+        .await
+        .unwrap();
+    assert_eq!(shown[0].get::<_, &str>(0), "20");
+    let refused = NeonSim::builder().endpoint("a b").start().await;
+    assert!(refused.unwrap_err().to_string().contains("ep-<name>"));
+}
+
+async fn running(neon: &NeonSim, expected: &str) {
+    let sql = "SELECT count(*) FROM pg_stat_activity \
+        WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'";
+    eventually("the statement's state", async || {
+        neon.sql(sql).await.unwrap()[0][0].as_deref() == Some(expected)
+    })
+    .await;
+}

@@ -1,0 +1,47 @@
+//! Times on the command line.
+
+use std::time::Duration;
+
+/// Takes `500ms`, `15s`, `5m`, `1h`, and a bare number as seconds.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(EXPECTED.to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| EXPECTED.to_owned())?;
+    match number.checked_mul(millis) {
+        Some(0) | None => Err("it must be more than zero, and below eternity".to_owned()),
+        Some(millis) => Ok(Duration::from_millis(millis)),
+    }
+}
+
+const EXPECTED: &str = "expected a number with ms, s, m or h behind it, such as 300s";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(parse("300").unwrap(), Duration::from_secs(300));
+        assert_eq!(parse("5m").unwrap(), Duration::from_secs(300));
+        assert_eq!(parse("250ms").unwrap(), Duration::from_millis(250));
+        for wrong in [
+            "",
+            "s",
+            "0",
+            "-1s",
+            "1.5s",
+            "5 m",
+            "1d",
+            "99999999999999999h",
+        ] {
+            parse(wrong).unwrap_err();
+        }
+    }
+}

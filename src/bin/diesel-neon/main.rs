@@ -1,0 +1,176 @@
+//! The `diesel-neon` command: migrations and the real `diesel` CLI on the direct endpoint, and a
+//! doctor.
+
+mod completions;
+mod diesel;
+mod doctor;
+mod duration;
+mod migrate;
+mod url;
+
+use std::collections::HashSet;
+use std::env;
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use diesel_neon::UrlError;
+use diesel_neon::env::{EnvError, load_dotenv};
+use diesel_neon::migration::MigrateError;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(failure) => {
+            // Whoever reads through a pipe may have seen enough.
+            if !failure.is_broken_pipe() {
+                eprintln!("diesel-neon: {}", with_causes(&failure));
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+/// Diesel on Neon, from the command line.
+#[derive(Parser)]
+#[command(name = "diesel-neon", version, after_help = VARIABLES)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run the `diesel` CLI on the direct endpoint, never through the pooler
+    #[command(
+        disable_help_flag = true,
+        override_usage = "diesel-neon diesel [ARGUMENTS OF THE DIESEL CLI]...",
+        long_about = diesel::ABOUT,
+        after_help = VARIABLES
+    )]
+    Diesel {
+        /// Handed on as they are, `--help` too
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Look at the environment and the database, and say what is wrong
+    #[command(long_about = doctor::ABOUT, after_help = VARIABLES, after_long_help = doctor::more_help())]
+    Doctor(doctor::Options),
+    /// Run migrations on the direct endpoint, one process at a time
+    #[command(long_about = migrate::ABOUT, after_help = VARIABLES)]
+    Migrate(migrate::Options),
+    /// Print the database URL that is used, and why
+    #[command(long_about = url::ABOUT, after_help = VARIABLES)]
+    Url(url::Options),
+    /// Print a script that completes this command's arguments in a shell
+    #[command(long_about = completions::ABOUT)]
+    Completions(completions::Options),
+}
+
+const VARIABLES: &str = "\
+Environment, also from a .env file in this folder or above; the first that is set wins:
+  the app      DATABASE_URL, POSTGRES_URL
+  direct       DATABASE_URL_UNPOOLED, POSTGRES_URL_NON_POOLING, DIRECT_URL,
+               PGHOST_UNPOOLED with PGUSER, PGPASSWORD, PGDATABASE,
+               else the app's without its -pooler";
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.task {
+        Task::Diesel { arguments } => diesel::run(&arguments, DotEnv::load()?.is_there()),
+        Task::Doctor(options) => doctor::run(&options),
+        Task::Migrate(options) => migrate::run(&options),
+        Task::Url(options) => url::run(&options, &DotEnv::load()?),
+        Task::Completions(options) => completions::run(&options),
+    }
+}
+
+/// The `.env` file, as far as it counts.
+struct DotEnv {
+    path: Option<PathBuf>,
+    set_before: HashSet<OsString>,
+}
+
+impl DotEnv {
+    fn load() -> Result<Self, EnvError> {
+        let set_before = env::vars_os().map(|(name, _)| name).collect();
+        Ok(Self {
+            path: load_dotenv()?,
+            set_before,
+        })
+    }
+
+    fn is_there(&self) -> bool {
+        self.path.is_some()
+    }
+
+    /// The file, where a variable comes from there and not from the environment.
+    fn source_of(&self, variable: &str) -> Option<&Path> {
+        let path = self.path.as_deref()?;
+        (!self.set_before.contains(OsStr::new(variable))).then_some(path)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Environment(#[from] EnvError),
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    #[error(
+        "--database-url shows the password to everybody on this machine, and may lead through the \
+         pooler: set DATABASE_URL_UNPOOLED instead, or run diesel itself"
+    )]
+    UrlInArguments,
+    #[error(
+        "the diesel CLI is not on the PATH; with libpq installed, this gets it: \
+         cargo install diesel_cli --version ^2.3 --locked --no-default-features --features postgres"
+    )]
+    NotInstalled,
+    #[error("the diesel CLI cannot be run")]
+    NotRunnable(#[source] io::Error),
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    #[error("no runtime can be started")]
+    Runtime(#[source] io::Error),
+    #[error("the output cannot be written")]
+    Output(#[source] io::Error),
+}
+
+impl Failure {
+    fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// Shells' and clap's numbers.
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Environment(_)
+            | Self::Url(_)
+            | Self::Migrate(_)
+            | Self::Runtime(_)
+            | Self::Output(_) => 1,
+            Self::UrlInArguments => 2,
+            Self::NotRunnable(_) => 126,
+            Self::NotInstalled => 127,
+        })
+    }
+}
+
+/// An error and its causes in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some errors quote their cause already.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

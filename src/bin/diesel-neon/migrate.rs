@@ -1,0 +1,191 @@
+//! `diesel-neon migrate`: the crate's own migrator, without libpq and the `diesel` CLI.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use diesel_neon::env::direct_url;
+use diesel_neon::migration::{Direction, Listed, MigrateError, Migrator, Progress, State, folder};
+use tokio::runtime;
+
+use crate::{DotEnv, Failure, duration};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    task: Task,
+    /// The folder with the migrations [default: where the diesel CLI would look]
+    #[arg(long, value_name = "FOLDER", global = true)]
+    migration_dir: Option<PathBuf>,
+    /// How long to wait for another process that is migrating; 0 gives up at once
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = wait, global = true)]
+    lock_wait: Duration,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Apply what is pending
+    Run,
+    /// Revert the migrations that were applied last, the latest first
+    Revert(HowMany),
+    /// Revert the migrations that were applied last, and apply them again
+    Redo(HowMany),
+    /// Show every migration, here or applied
+    List,
+    /// Name what is pending; exit status 3 if anything is
+    Pending,
+    /// Show the SQL that `run` would run
+    DryRun,
+}
+
+#[derive(Args)]
+struct HowMany {
+    /// How many
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        conflicts_with = "all"
+    )]
+    number: usize,
+    /// All of them
+    #[arg(short, long)]
+    all: bool,
+}
+
+impl HowMany {
+    fn count(&self) -> usize {
+        match self.all {
+            true => usize::MAX,
+            false => self.number,
+        }
+    }
+}
+
+pub(crate) const ABOUT: &str = "\
+Run migrations on the direct endpoint, one process at a time
+
+Needs neither libpq nor the diesel CLI. The layout of the folder and the table
+__diesel_schema_migrations are the diesel CLI's, so that both can be used in turn:
+
+    diesel-neon migrate run
+    diesel-neon migrate revert --number 2
+    diesel-neon migrate pending && echo up to date
+
+A lock makes processes that start together take turns: each migration is run once, and all succeed. Each
+runs in a transaction, unless its metadata.toml says otherwise. The folder is the one that is given, else
+MIGRATION_DIRECTORY, else diesel.toml's, else the nearest `migrations`, here or above.
+
+Exit status: 0 done; 1 a failure; 2 wrong usage; 3 `pending` has named something.";
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    DotEnv::load()?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)?;
+    let outcome = runtime.block_on(work(options));
+    // A name look-up that hangs would hold the process up.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn work(options: &Options) -> Result<ExitCode, Failure> {
+    let url = direct_url()?.url;
+    let source = folder(options.migration_dir.as_deref())?;
+    let migrator = Migrator::new(&url, source)?
+        .lock_wait(options.lock_wait)
+        .on_progress(tell);
+    match &options.task {
+        Task::Run => summarize(migrator.run_pending().await)?,
+        Task::Revert(many) => summarize(migrator.revert(many.count()).await)?,
+        Task::Redo(many) => summarize(migrator.redo(many.count()).await)?,
+        Task::List => {
+            for listed in migrator.list().await? {
+                print(format_args!("{}", Line(&listed)))?;
+            }
+        }
+        Task::Pending => {
+            let pending = migrator.pending().await?;
+            for listed in &pending {
+                print(format_args!("{}", listed.name))?;
+            }
+            if !pending.is_empty() {
+                return Ok(ExitCode::from(PENDING));
+            }
+        }
+        Task::DryRun => {
+            for script in migrator.dry_run().await? {
+                let how = match script.in_transaction {
+                    true => "",
+                    false => ", not in a transaction",
+                };
+                print(format_args!("-- {}{how}", script.name))?;
+                for batch in &script.batches {
+                    print(format_args!("{}", batch.trim_end()))?;
+                }
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Neither a failure nor usage.
+const PENDING: u8 = 3;
+
+fn wait(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" => Ok(Duration::ZERO),
+        _ => duration::parse(text),
+    }
+}
+
+fn tell(progress: &Progress) {
+    // The migration matters more than whether somebody reads about it.
+    let _ = match progress {
+        Progress::Waiting { holder, .. } => {
+            writeln!(
+                io::stderr(),
+                "diesel-neon: waiting for the lock, held by {holder}"
+            )
+        }
+        Progress::Finished(done) => {
+            let verb = match done.direction {
+                Direction::Up => "applied",
+                Direction::Down => "reverted",
+            };
+            writeln!(io::stdout(), "{verb} {} in {:.1?}", done.name, done.took)
+        }
+        _ => Ok(()),
+    };
+}
+
+fn summarize(outcome: Result<diesel_neon::migration::Report, MigrateError>) -> Result<(), Failure> {
+    match outcome {
+        Ok(report) if report.done.is_empty() => print(format_args!("nothing to do")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn print(line: fmt::Arguments<'_>) -> Result<(), Failure> {
+    writeln!(io::stdout(), "{line}").map_err(Failure::Output)
+}
+
+/// As the diesel CLI marks them.
+struct Line<'a>(&'a Listed);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.0.name;
+        match &self.0.state {
+            State::Applied { run_on, .. } => write!(f, "[X] {name}  {run_on}"),
+            State::Unknown { run_on, .. } => write!(f, "[?] {name}  {run_on}, not in the folder"),
+            _ => write!(f, "[ ] {name}"),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `diesel-neon url`: which URL is used, and why.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use diesel_neon::Endpoint;
+use diesel_neon::env::{app_url, direct_url};
+
+use crate::{DotEnv, Failure};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The URL that migrations and the `diesel` CLI use
+    #[arg(long, conflicts_with = "pooled")]
+    direct: bool,
+    /// The app's URL through Neon's pooler
+    #[arg(long)]
+    pooled: bool,
+    /// Print the password instead of ***, in the form that libpq's programs take
+    #[arg(long)]
+    show_password: bool,
+}
+
+pub(crate) const ABOUT: &str = "\
+Print the database URL that is used, and why
+
+The URL goes to stdout, the reason to stderr. Without an option it is the app's URL, as it is given:
+
+    diesel-neon url
+    export DIRECT_URL=\"$(diesel-neon url --direct --show-password)\"";
+
+pub(crate) fn run(options: &Options, dotenv: &DotEnv) -> Result<ExitCode, Failure> {
+    let found = match options.direct {
+        true => direct_url()?,
+        false => app_url()?,
+    };
+    let mut reason = found.to_string();
+    let mut url = found.url;
+    if options.pooled && url.endpoint() == Endpoint::Direct {
+        url = url.pooled()?;
+        reason.push_str(" with -pooler");
+    }
+    if let Some(path) = dotenv.source_of(found.variable) {
+        reason.push_str(&format!(", set in {}", path.display()));
+    }
+
+    eprintln!(
+        "diesel-neon: the {} endpoint, from {reason}",
+        url.endpoint()
+    );
+    if !url.ignored().is_empty() {
+        let ignored = url.ignored().join(", ");
+        eprintln!("diesel-neon: ignored in it, for other tools only: {ignored}");
+    }
+    let text = match options.show_password {
+        true => url.to_libpq(),
+        false => url.to_string(),
+    };
+    writeln!(io::stdout(), "{text}").map_err(Failure::Output)?;
+    Ok(ExitCode::SUCCESS)
+}

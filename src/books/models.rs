@@ -1,0 +1,222 @@
+use diesel::pg::Pg;
+use diesel::prelude::*;
+
+use super::schema::books;
+use super::validation::{Invalid, Validator};
+
+/// One row of `books`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Queryable, Selectable, Identifiable)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[diesel(table_name = books, check_for_backend(Pg))]
+#[non_exhaustive]
+pub struct Book {
+    /// Given by the database.
+    pub id: i32,
+    /// The title.
+    pub title: String,
+    /// The author, if one is known.
+    pub author: Option<String>,
+    /// The year of publication, if it is known; negative before the common era.
+    pub publication_year: Option<i32>,
+    /// Whether a copy is there.
+    pub in_stock: bool,
+}
+
+/// A book that has no id yet.
+///
+/// ```
+/// # use diesel_neon::books::NewBook;
+/// let dune = NewBook::new("Dune").author("Frank Herbert").publication_year(1965).in_stock(false);
+/// ```
+///
+/// With the feature `serde`, everything but the title may be absent, and a field that no book has
+/// is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Insertable)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[diesel(table_name = books, check_for_backend(Pg))]
+#[non_exhaustive]
+pub struct NewBook {
+    /// The title.
+    pub title: String,
+    /// The author, if one is known.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub author: Option<String>,
+    /// The year of publication, if it is known; negative before the common era.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub publication_year: Option<i32>,
+    /// Whether a copy is there. A new book is, unless told otherwise.
+    #[cfg_attr(feature = "serde", serde(default = "in_stock"))]
+    pub in_stock: bool,
+}
+
+impl NewBook {
+    /// A book in stock, of which nothing but the title is known.
+    pub fn new(title: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            author: None,
+            publication_year: None,
+            in_stock: true,
+        }
+    }
+
+    /// Names the author.
+    #[must_use]
+    pub fn author(self, author: impl Into<String>) -> Self {
+        Self {
+            author: Some(author.into()),
+            ..self
+        }
+    }
+
+    /// Tells the year of publication.
+    #[must_use]
+    pub fn publication_year(self, year: i32) -> Self {
+        Self {
+            publication_year: Some(year),
+            ..self
+        }
+    }
+
+    /// Tells whether a copy is there.
+    #[must_use]
+    pub fn in_stock(self, in_stock: bool) -> Self {
+        Self { in_stock, ..self }
+    }
+
+    /// The same book, if it keeps the [rules](super::Rule).
+    ///
+    /// # Errors
+    ///
+    /// Every rule that is broken, not only the first one.
+    pub fn validated(self) -> Result<Self, Invalid> {
+        Validator::default()
+            .text("title", Some(&self.title))
+            .text("author", self.author.as_deref())
+            .year("publication_year", self.publication_year)
+            .finish(self)
+    }
+}
+
+/// What to change in a book; what is `None` stays as it is.
+///
+/// A column that may be null takes two options: `None` leaves it alone, `Some(None)` empties it.
+///
+/// ```
+/// # use diesel_neon::books::BookChanges;
+/// let changes = BookChanges::new().in_stock(true).author(None);
+/// assert_eq!(changes.author, Some(None));
+/// assert_eq!(changes.publication_year, None);
+/// ```
+///
+/// With the feature `serde`, a field that is absent stays, `null` empties it (or is an error, for a
+/// title that must not be null), and a field that no book has is an error. That is a JSON Merge
+/// Patch (RFC 7396).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, AsChangeset)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[diesel(table_name = books)]
+#[non_exhaustive]
+pub struct BookChanges {
+    /// Another title.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "present"))]
+    pub title: Option<String>,
+    /// Another author, or none.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "present"))]
+    pub author: Option<Option<String>>,
+    /// Another year, or none.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "present"))]
+    pub publication_year: Option<Option<i32>>,
+    /// Whether a copy is there.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "present"))]
+    pub in_stock: Option<bool>,
+}
+
+impl BookChanges {
+    /// Changes nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the book another title.
+    #[must_use]
+    pub fn title(self, title: impl Into<String>) -> Self {
+        Self {
+            title: Some(title.into()),
+            ..self
+        }
+    }
+
+    /// Gives the book another author, or none.
+    #[must_use]
+    pub fn author(self, author: impl Into<Option<String>>) -> Self {
+        Self {
+            author: Some(author.into()),
+            ..self
+        }
+    }
+
+    /// Gives the book another year of publication, or none.
+    #[must_use]
+    pub fn publication_year(self, year: impl Into<Option<i32>>) -> Self {
+        Self {
+            publication_year: Some(year.into()),
+            ..self
+        }
+    }
+
+    /// Tells whether a copy is there.
+    #[must_use]
+    pub fn in_stock(self, in_stock: bool) -> Self {
+        Self {
+            in_stock: Some(in_stock),
+            ..self
+        }
+    }
+
+    /// Whether there is nothing to change.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The same changes, if they keep the [rules](super::Rule).
+    ///
+    /// # Errors
+    ///
+    /// Every rule that is broken, not only the first one.
+    pub fn validated(self) -> Result<Self, Invalid> {
+        Validator::default()
+            .text("title", self.title.as_deref())
+            .text("author", self.author.as_ref().and_then(Option::as_deref))
+            .year("publication_year", self.publication_year.flatten())
+            .finish(self)
+    }
+}
+
+/// Replaces every column: what the new book leaves out becomes null.
+impl From<NewBook> for BookChanges {
+    fn from(book: NewBook) -> Self {
+        Self {
+            title: Some(book.title),
+            author: Some(book.author),
+            publication_year: Some(book.publication_year),
+            in_stock: Some(book.in_stock),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+fn in_stock() -> bool {
+    true
+}
+
+/// Reads a field that is there. Serde's own reading of an `Option` takes `null` for absent.
+#[cfg(feature = "serde")]
+fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}

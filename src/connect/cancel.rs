@@ -1,0 +1,167 @@
+//! [`Canceller`]: how a statement is stopped from outside its own connection.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use tokio_postgres::NoTls;
+use tokio_postgres::tls::{ChannelBinding, TlsStream};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::error::{ConnectError, Failure};
+use super::transport::{Transport, Wrapping};
+use crate::wire::Channel;
+
+/// Knows where, how and with what key to ask for the end of one session's current statement.
+#[derive(Clone)]
+pub(crate) struct Canceller(Arc<Parts>);
+
+pub(super) struct Parts {
+    pub(super) token: tokio_postgres::CancelToken,
+    pub(super) tls: Option<MakeRustlsConnect>,
+    pub(super) socket: Option<std::path::PathBuf>,
+    pub(super) runtime: Handle,
+    /// Whether the runtime has timers: those that block on one connection have none.
+    pub(super) timed: bool,
+}
+
+impl Canceller {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Asks the server to end what the session does, and waits until it has taken note.
+    pub(crate) async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
+        #[cfg(unix)]
+        if let Some(path) = &self.0.socket {
+            return match tokio::net::UnixStream::connect(path).await {
+                Ok(stream) => {
+                    let stream = Lingering(Transport::Unix(stream));
+                    self.0.token.cancel_query_raw(stream, NoTls).await
+                }
+                // The server is gone, and the statement with it.
+                Err(_) => Ok(()),
+            };
+        }
+        let tls = Wrapping::new(self.0.tls.clone(), Lingering);
+        self.0.token.cancel_query(tls).await
+    }
+
+    /// Cancels in the background, and closes the session's own stream behind that: a pooler forgets
+    /// the key of a client that has gone.
+    pub(crate) fn cancel_and_drop(&self, channel: Channel) {
+        let canceller = self.clone();
+        self.spawn(async move {
+            let cancelled = if canceller.0.timed {
+                timeout(PATIENCE, canceller.cancel())
+                    .await
+                    .unwrap_or(Ok(()))
+            } else {
+                canceller.cancel().await
+            };
+            if let Err(error) = cancelled {
+                tracing::debug!(error = %error, "a statement could not be cancelled");
+            }
+            drop(channel);
+        });
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.runtime.spawn(task);
+    }
+
+    /// Sleeps for a moment, on any runtime.
+    pub(crate) async fn sleep(&self, moment: Duration) {
+        if self.0.timed {
+            tokio::time::sleep(moment).await;
+        } else {
+            let slept = self
+                .0
+                .runtime
+                .spawn_blocking(move || std::thread::sleep(moment));
+            let _ = slept.await;
+        }
+    }
+}
+
+impl fmt::Debug for Canceller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Canceller").finish_non_exhaustive()
+    }
+}
+
+/// Stops what its connection is doing, from anywhere; see
+/// [`Connection::cancel_token`](crate::Connection::cancel_token).
+#[derive(Clone, Debug)]
+pub struct CancelToken(pub(crate) Canceller);
+
+impl CancelToken {
+    /// Asks the server to end the statement that the connection is running, and waits until it has
+    /// taken note; the statement then fails with SQLSTATE `57014`, if it has not ended before.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] where the server cannot be reached.
+    pub async fn cancel(&self) -> Result<(), ConnectError> {
+        let began = tokio::time::Instant::now();
+        let cancelled = self.0.cancel().await;
+        cancelled.map_err(|e| ConnectError::new(Failure::postgres(e), 1, began.elapsed()))
+    }
+}
+
+/// A server that has not taken note of a cancel request by then will not.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A stream that is not shut down before the other side has done so: PgBouncer 1.18 crashes where a
+/// cancel request's socket closes too early, and a request is sure to have been seen only then.
+struct Lingering(Transport);
+
+impl AsyncRead for Lingering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut scratch = [0; 64];
+            let mut buf = ReadBuf::new(&mut scratch);
+            // However the other side ends it, it has.
+            if ready!(Pin::new(&mut self.0).poll_read(cx, &mut buf)).is_err()
+                || buf.filled().is_empty()
+            {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl TlsStream for Lingering {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.0.channel_binding()
+    }
+}

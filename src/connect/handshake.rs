@@ -1,0 +1,128 @@
+//! [`Handshake`]: a session that is there, before it is known who will speak on it.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use tokio::task::AbortHandle;
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{AsyncMessage, Client, Socket};
+
+use super::cancel::Canceller;
+use crate::connection::Naming;
+use crate::wire::{Handover, Link, Observed, Wire};
+
+/// A session that is authenticated, and that nothing has been asked of yet.
+///
+/// It is what a type of connection is made of; see [`Establish`](crate::Establish).
+pub struct Handshake {
+    pub(super) client: Client,
+    pub(super) driver: Driver,
+    pub(super) handover: Arc<Handover>,
+    pub(super) session: Session,
+    pub(super) naming: Arc<Naming>,
+}
+
+/// What is kept of a connection beside the connection itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) observed: Arc<Observed>,
+    pub(crate) canceller: Canceller,
+    /// The task that drives it, where there is one.
+    driver: Arc<OnceLock<AbortHandle>>,
+}
+
+impl Session {
+    pub(super) fn new(observed: Arc<Observed>, canceller: Canceller) -> Self {
+        Self {
+            observed,
+            canceller,
+            driver: Arc::default(),
+        }
+    }
+
+    /// Ends a session that still owes an answer: the driver would wait for it, and nobody wants it.
+    pub(crate) fn abandon(&self) {
+        let Some(driver) = self.driver.get().cloned() else {
+            return;
+        };
+        if self.observed.is_busy() && !self.observed.has_ended() {
+            let canceller = self.canceller.clone();
+            self.canceller.spawn(async move {
+                let _ = canceller.cancel().await;
+                driver.abort();
+            });
+        }
+    }
+}
+
+impl Handshake {
+    pub(crate) fn session(&self) -> Session {
+        self.session.clone()
+    }
+
+    /// Leaves the session with tokio-postgres: a task drives it from now on.
+    pub fn into_client(self) -> Client {
+        self.handover.decline();
+        let mut driver = self.driver;
+        let task = tokio::spawn(async move {
+            loop {
+                match poll_fn(|cx| driver.poll_message(cx)).await {
+                    Some(Ok(AsyncMessage::Notice(notice))) => {
+                        tracing::debug!(severity = notice.severity(), "{}", notice.message());
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => {
+                        tracing::debug!(error = %error, "a connection has ended");
+                        break;
+                    }
+                    None => break,
+                }
+            }
+        });
+        let _ = self.session.driver.set(task.abort_handle());
+        self.client
+    }
+
+    /// Takes the session from tokio-postgres, which has nothing of it in its buffers: the wire passes
+    /// nothing on behind the handshake.
+    pub(crate) fn into_link(self) -> io::Result<(Link, Arc<Naming>)> {
+        drop(self.driver);
+        let left = self.handover.take();
+        let (channel, read) = left.ok_or(io::ErrorKind::NotConnected)?;
+        let Session {
+            observed,
+            canceller,
+            ..
+        } = self.session;
+        Ok((Link::new(channel, read, observed, canceller), self.naming))
+    }
+}
+
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake").finish_non_exhaustive()
+    }
+}
+
+/// tokio-postgres's half of a session, over what the wire is in.
+pub(super) enum Driver {
+    Tcp(Box<tokio_postgres::Connection<Socket, Wire>>),
+    #[cfg(unix)]
+    Unix(Box<tokio_postgres::Connection<Wire, NoTlsStream>>),
+}
+
+impl Driver {
+    fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<AsyncMessage, tokio_postgres::Error>>> {
+        match self {
+            Self::Tcp(connection) => connection.poll_message(cx),
+            #[cfg(unix)]
+            Self::Unix(connection) => connection.poll_message(cx),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Asks the other side whether statements may have names.
+
+use diesel::result::QueryResult;
+
+use super::begun::{Begun, begun, only_row};
+use super::bind::Binds;
+use super::naming::{Names, Question};
+use super::statements::Plan;
+use super::types::TEXT;
+use super::{Connection, Row};
+use crate::wire::{Failure, Messages, Request};
+
+impl Connection {
+    /// Without a name, and in the same flight the question whether the next may have one.
+    pub(super) async fn begin_asking(
+        &self,
+        question: Question<'_>,
+        sql: &str,
+        oids: &[u32],
+        binds: &Binds,
+    ) -> QueryResult<Begun<'_>> {
+        let (name, probe) = question.probe();
+        let mut messages = Messages::default();
+        let encoded = messages
+            .parse(&name, &probe, &[])
+            .and_then(|()| messages.parse("", PREPARED, &[TEXT]))
+            .and_then(|()| messages.bind("", &[Some(probe.into_bytes())]));
+        encoded.map_err(Failure::Unsendable)?;
+        messages.describe();
+        messages.execute();
+        messages.close(&name).map_err(Failure::Unsendable)?;
+        messages.sync();
+        // In front: it must not be a transaction's first statement.
+        let asked = self.link.send_ahead(Request::Extended(messages)).await?;
+        let request = self.request(&Plan::Unnamed, sql, oids, binds)?;
+        let answer = self.link.send(request).await?;
+        match only_row(asked).await {
+            Ok(row) => question.answer(self.names_by(row, &name)),
+            Err(Failure::Server(error)) => {
+                tracing::warn!(error = error.message, "the pooler could not be asked");
+                question.answer(Names::Never);
+            }
+            Err(lost) => return Err(lost.into()),
+        }
+        Ok(begun(answer, &mut Plan::Unnamed).await?)
+    }
+
+    fn names_by(&self, row: Option<Row>, given: &str) -> Names {
+        let Some(row) = row else {
+            return Names::Never;
+        };
+        let process = row.value(1).and_then(|bytes| bytes.first_chunk().copied());
+        match row.value(0) {
+            Some(name) if name != given.as_bytes() => Names::Tracked,
+            // A pooler that tells nobody's process from another's does not track.
+            _ if process.map(i32::from_be_bytes) == Some(self.link.observed().process()) => {
+                Names::Direct
+            }
+            _ => Names::Never,
+        }
+    }
+}
+
+/// What the server has prepared under that text, and which process it is.
+const PREPARED: &str =
+    "SELECT name, pg_backend_pid() FROM pg_prepared_statements WHERE statement = $1";

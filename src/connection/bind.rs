@@ -1,0 +1,158 @@
+//! Bind parameters, and the OIDs of types that only the database knows.
+
+use std::collections::{HashMap, HashSet};
+
+use diesel::pg::{Pg, PgMetadataLookup, PgTypeMetadata};
+use diesel::query_builder::QueryFragment;
+use diesel::query_builder::bind_collector::RawBytesBindCollector;
+use diesel::result::{Error, QueryResult};
+
+/// A statement's serialized bind parameters.
+#[derive(Debug, Default)]
+pub(super) struct Binds {
+    pub(super) values: Vec<Option<Vec<u8>>>,
+    types: Vec<PgTypeMetadata>,
+    /// The types to look up, under the OIDs that stand for them until then.
+    unresolved: HashMap<TypeName, (u32, u32)>,
+    /// Where such OIDs are in `values`: the bind, and the byte in it.
+    places: Vec<(usize, usize)>,
+}
+
+/// A schema, where one was given, and a name.
+pub(super) type TypeName = (Option<String>, String);
+
+impl Binds {
+    /// Serializes the binds of `query`.
+    ///
+    /// Serializing is not async, so that types cannot be looked up meanwhile: placeholders stand for
+    /// their OIDs. Where these end up inside serialized values (arrays and composites carry their
+    /// elements' OIDs) shows in the difference between two passes with two sets of placeholders. That
+    /// is how diesel-async does it.
+    pub(super) fn collect(query: &(impl QueryFragment<Pg> + ?Sized)) -> QueryResult<Self> {
+        let mut first = RawBytesBindCollector::<Pg>::new();
+        let mut lookup = Placeholders::zero();
+        query.collect_binds(&mut first, &mut lookup, &Pg)?;
+        if !lookup.used {
+            return Ok(Self {
+                values: first.binds,
+                types: first.metadata,
+                ..Self::default()
+            });
+        }
+
+        let known = first.metadata.iter().flat_map(|metadata| {
+            let oid = metadata.oid().unwrap_or_default();
+            [oid, metadata.array_oid().unwrap_or_default()]
+        });
+        let mut second = RawBytesBindCollector::<Pg>::new();
+        let mut lookup = Placeholders::above(known.max().unwrap_or_default());
+        query.collect_binds(&mut second, &mut lookup, &Pg)?;
+
+        let given: HashSet<u32> = lookup.given.values().flat_map(|(a, b)| [*a, *b]).collect();
+        let mut places = Vec::new();
+        let binds = first.binds.iter().zip(&first.metadata).zip(&second.binds);
+        for (index, ((zeros, metadata), numbers)) in binds.enumerate() {
+            // Only values of such a type have such an OID inside.
+            let (true, Some(zeros), Some(numbers)) = (is_zero(metadata), zeros, numbers) else {
+                continue;
+            };
+            let windows = zeros.windows(OID).zip(numbers.windows(OID));
+            places.extend(windows.enumerate().filter_map(|(byte, (zero, number))| {
+                let number = u32::from_be_bytes(number.try_into().ok()?);
+                (zero == [0; OID] && given.contains(&number)).then_some((index, byte))
+            }));
+        }
+        Ok(Self {
+            values: second.binds,
+            types: second.metadata,
+            unresolved: lookup.given,
+            places,
+        })
+    }
+
+    /// The types to look up.
+    pub(super) fn unresolved(&self) -> impl Iterator<Item = &TypeName> {
+        self.unresolved.keys()
+    }
+
+    /// Puts the OIDs in (of a type and of its array) for the placeholders.
+    pub(super) fn resolve(&mut self, found: &HashMap<TypeName, (u32, u32)>) -> QueryResult<()> {
+        let mut real = HashMap::new();
+        for (name, (oid, array_oid)) in &self.unresolved {
+            if let Some((real_oid, real_array_oid)) = found.get(name) {
+                real.extend([(*oid, *real_oid), (*array_oid, *real_array_oid)]);
+            }
+        }
+        let or_real = |oid: u32| real.get(&oid).copied().unwrap_or(oid);
+        for metadata in &mut self.types {
+            let oid = metadata.oid().map(or_real);
+            let array_oid = metadata.array_oid().map(or_real);
+            if let (Ok(oid), Ok(array_oid)) = (oid, array_oid) {
+                *metadata = PgTypeMetadata::new(oid, array_oid);
+            }
+        }
+        for (bind, byte) in self.places.drain(..) {
+            let value = self.values[bind].as_mut();
+            let place = value.and_then(|value| value.get_mut(byte..)?.first_chunk_mut::<OID>());
+            let place = place.ok_or_else(|| {
+                Error::SerializationError("an OID inside a bind parameter has moved".into())
+            })?;
+            *place = or_real(u32::from_be_bytes(*place)).to_be_bytes();
+        }
+        self.unresolved.clear();
+        Ok(())
+    }
+
+    /// The OIDs of the parameters' types.
+    pub(super) fn oids(&self) -> QueryResult<Vec<u32>> {
+        let oids = self.types.iter().map(PgTypeMetadata::oid);
+        let oids: Result<_, _> = oids.collect();
+        oids.map_err(|error| Error::SerializationError(Box::new(error)))
+    }
+}
+
+const OID: usize = 4;
+
+fn is_zero(metadata: &PgTypeMetadata) -> bool {
+    matches!(metadata.oid(), Ok(0))
+}
+
+/// Answers every look-up with a placeholder.
+struct Placeholders {
+    used: bool,
+    /// The last number given; None gives zeros.
+    last: Option<u32>,
+    given: HashMap<TypeName, (u32, u32)>,
+}
+
+impl Placeholders {
+    fn zero() -> Self {
+        Self {
+            used: false,
+            last: None,
+            given: HashMap::new(),
+        }
+    }
+
+    fn above(last: u32) -> Self {
+        Self {
+            last: Some(last),
+            ..Self::zero()
+        }
+    }
+}
+
+impl PgMetadataLookup for Placeholders {
+    fn lookup_type(&mut self, name: &str, schema: Option<&str>) -> PgTypeMetadata {
+        self.used = true;
+        let Some(last) = &mut self.last else {
+            return PgTypeMetadata::new(0, 0);
+        };
+        let key = (schema.map(str::to_owned), name.to_owned());
+        let (oid, array_oid) = *self.given.entry(key).or_insert_with(|| {
+            *last += 2;
+            (*last - 1, *last)
+        });
+        PgTypeMetadata::new(oid, array_oid)
+    }
+}

@@ -1,0 +1,131 @@
+//! [`RowStream`]: the rows of an answer, as they come.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use diesel::result::{Error, QueryResult};
+use futures_util::Stream;
+
+use super::begun::Begun;
+use super::{Connection, Row};
+use crate::wire::{Answer, Column, Failure, Message, ServerError};
+
+/// The rows of a statement, read from the server as they are asked for.
+///
+/// A row is handed out once it is known what follows it, and the last one once the statement has
+/// succeeded as a whole. Dropped half-way, it has the statement cancelled, unless the rest comes in at
+/// once.
+pub struct RowStream<'conn> {
+    connection: &'conn Connection,
+    sql: Arc<str>,
+    finished: bool,
+    columns: Arc<[Column]>,
+    /// Gone at the end.
+    answer: Option<Answer<'conn>>,
+    next: Option<Message>,
+    held: Option<Row>,
+    failed: Option<ServerError>,
+}
+
+impl<'conn> RowStream<'conn> {
+    pub(super) fn new(connection: &'conn Connection, sql: Arc<str>, begun: Begun<'conn>) -> Self {
+        let Begun {
+            answer,
+            columns,
+            next,
+        } = begun;
+        Self {
+            connection,
+            sql,
+            finished: false,
+            columns,
+            answer: Some(answer),
+            next: Some(next),
+            held: None,
+            failed: None,
+        }
+    }
+
+    fn poll_row(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Row, Failure>>> {
+        loop {
+            let Some(answer) = &mut self.answer else {
+                return Poll::Ready(None);
+            };
+            let message = match self.next.take() {
+                Some(message) => message,
+                None => match ready!(answer.poll_message(cx)) {
+                    Ok(message) => message,
+                    Err(lost) => {
+                        let fatal = self.failed.take().filter(ServerError::is_fatal);
+                        let lost = fatal.map_or(lost, |error| Failure::Lost(Box::new(error)));
+                        return Poll::Ready(Some(Err(lost)));
+                    }
+                },
+            };
+            match message.tag {
+                b'D' if self.failed.is_none() => {
+                    let row = Row::new(Arc::clone(&self.columns), message.body)?;
+                    if let Some(row) = self.held.replace(row) {
+                        answer.is_tail();
+                        return Poll::Ready(Some(Ok(row)));
+                    }
+                }
+                b'E' => {
+                    self.held = None;
+                    self.failed = Some(ServerError::parse(&message.body));
+                }
+                b'Z' => {
+                    self.answer = None;
+                    return Poll::Ready(match self.failed.take() {
+                        Some(error) => Some(Err(Failure::Server(Box::new(error)))),
+                        None => self.held.take().map(Ok),
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn finish(&mut self, error: Option<&Error>) {
+        if !std::mem::replace(&mut self.finished, true) {
+            self.connection.finish(&self.sql, error);
+        }
+    }
+}
+
+impl Stream for RowStream<'_> {
+    type Item = QueryResult<Row>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let row = ready!(self.poll_row(cx));
+        Poll::Ready(match row {
+            Some(Ok(row)) => Some(Ok(row)),
+            Some(Err(failure)) => {
+                self.answer = None;
+                let error = failure.into();
+                self.finish(Some(&error));
+                Some(Err(error))
+            }
+            None => {
+                self.finish(None);
+                None
+            }
+        })
+    }
+}
+
+impl Drop for RowStream<'_> {
+    fn drop(&mut self) {
+        self.finish(None);
+    }
+}
+
+impl fmt::Debug for RowStream<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowStream")
+            .field("sql", &self.sql)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,231 @@
+//! How a statement runs.
+
+use std::any::TypeId;
+use std::sync::Arc;
+
+use diesel::connection::{InstrumentationEvent, StrQueryHelper};
+use diesel::result::{Error, QueryResult};
+
+use super::Connection;
+use super::begun::{Begun, begun, count};
+use super::bind::Binds;
+use super::naming::Names;
+use super::rows::RowStream;
+use super::statement::Statement;
+use super::statements::{Key, Plan, Prepared};
+use crate::wire::{Failure, Messages, Request, ServerError, tag};
+
+impl Connection {
+    pub(super) async fn load_statement(&self, statement: Statement) -> QueryResult<RowStream<'_>> {
+        let sql = statement.sql?;
+        let Statement {
+            binds,
+            cacheable,
+            id,
+            ..
+        } = statement;
+        match self.begin(&sql, binds, cacheable, id).await {
+            Ok(begun) => Ok(RowStream::new(self, sql, begun)),
+            Err(error) => {
+                self.finish(&sql, Some(&error));
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) async fn execute_statement(&self, statement: Statement) -> QueryResult<usize> {
+        let sql = statement.sql?;
+        let Statement {
+            binds,
+            cacheable,
+            id,
+            ..
+        } = statement;
+        let executed = async {
+            let begun = self.begin(&sql, binds, cacheable, id).await?;
+            Ok(count(begun).await?)
+        }
+        .await;
+        self.finish(&sql, executed.as_ref().err());
+        executed
+    }
+
+    pub(super) fn finish(&self, sql: &str, error: Option<&Error>) {
+        let query = StrQueryHelper::new(sql);
+        self.record(InstrumentationEvent::finish_query(&query, error));
+    }
+
+    async fn begin(
+        &self,
+        sql: &Arc<str>,
+        binds: QueryResult<Binds>,
+        cacheable: QueryResult<bool>,
+        id: Option<TypeId>,
+    ) -> QueryResult<Begun<'_>> {
+        self.refuse_listen(sql)?;
+        let mut binds = binds?;
+        self.resolve(&mut binds).await?;
+        let oids = binds.oids()?;
+        if !cacheable? {
+            let begun = self.begin_unnamed(sql, &oids, &binds).await?;
+            if begun.next.tag == b'C' {
+                self.completed(tag(&begun.next.body));
+            }
+            return Ok(begun);
+        }
+        match self.naming.names() {
+            Names::Direct | Names::Tracked => {
+                let by_sql = || Key::Sql(Arc::clone(sql), oids.as_slice().into());
+                let key = id.map_or_else(by_sql, Key::Type);
+                self.begin_named(&key, sql, &oids, &binds).await
+            }
+            Names::Unknown if !self.link.observed().in_transaction() => match self.naming.ask() {
+                Some(question) => self.begin_asking(question, sql, &oids, &binds).await,
+                None => self.begin_unnamed(sql, &oids, &binds).await,
+            },
+            _ => self.begin_unnamed(sql, &oids, &binds).await,
+        }
+    }
+
+    /// A command may have taken the names away; behind a pooler that tracks them, using one that is
+    /// gone ends the session.
+    fn completed(&self, tag: &str) {
+        if matches!(tag, "DEALLOCATE ALL" | "DISCARD ALL") {
+            self.statements.clear();
+        }
+    }
+
+    async fn begin_unnamed(
+        &self,
+        sql: &str,
+        oids: &[u32],
+        binds: &Binds,
+    ) -> QueryResult<Begun<'_>> {
+        let request = self.request(&Plan::Unnamed, sql, oids, binds)?;
+        let answer = self.link.send(request).await?;
+        Ok(begun(answer, &mut Plan::Unnamed).await?)
+    }
+
+    /// Under a name: the first time that is given in the same flight.
+    async fn begin_named(
+        &self,
+        key: &Key,
+        sql: &Arc<str>,
+        oids: &[u32],
+        binds: &Binds,
+    ) -> QueryResult<Begun<'_>> {
+        let capacity = self.naming.capacity();
+        let name = |number| self.naming.name(number);
+        let mut plan = self.statements.plan(key, sql, capacity, name);
+        if let Plan::Prepare(_) = &plan {
+            self.record(InstrumentationEvent::cache_query(sql));
+        }
+        let request = self.request(&plan, sql, oids, binds)?;
+        let mut answer = self.link.send(request).await?;
+        let commands = answer.begun();
+        match begun(answer, &mut plan).await {
+            Ok(begun) => {
+                let known = matches!(&plan, Plan::Named(Prepared { columns: Some(known), .. })
+                    if Arc::ptr_eq(known, &begun.columns));
+                if let (false, Some(name)) = (known, plan.name()) {
+                    self.statements.describe(key, name, &begun.columns);
+                }
+                Ok(begun)
+            }
+            Err(failure) if is_stale(&failure, &plan) => {
+                tracing::debug!(reason = ?failure, "named statements are forgotten");
+                self.statements.clear();
+                match (is_replan(&failure), plan.name()) {
+                    (true, Some(name)) => self.naming.renew(name),
+                    _ => self.naming.distrust(),
+                }
+                // Nothing has run, unless it was in a transaction before.
+                match self.link.reopen(commands) {
+                    true => self.begin_unnamed(sql, oids, binds).await,
+                    false => Err(failure.into()),
+                }
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    pub(super) fn request(
+        &self,
+        plan: &Plan<'_>,
+        sql: &str,
+        oids: &[u32],
+        binds: &Binds,
+    ) -> QueryResult<Request> {
+        let mut messages = Messages::default();
+        let encode = || {
+            for name in self.statements.retired() {
+                messages.close(&name)?;
+            }
+            let name = plan.name().unwrap_or("");
+            let describes = match plan {
+                // The pooler may have prepared it anew, on a server where types have changed.
+                Plan::Named(prepared) => {
+                    prepared.columns.is_none() || self.naming.names() != Names::Direct
+                }
+                _ => true,
+            };
+            let text = match plan {
+                Plan::Prepare(_) => self.naming.text(sql),
+                _ => sql.into(),
+            };
+            if !matches!(plan, Plan::Named(_)) {
+                messages.parse(name, &text, oids)?;
+            }
+            messages.bind(name, &binds.values)?;
+            if describes {
+                messages.describe();
+            }
+            messages.execute();
+            messages.sync();
+            Ok(Request::Extended(messages))
+        };
+        Ok(encode().map_err(Failure::Unsendable)?)
+    }
+
+    /// Runs SQL through the simple protocol and returns the last command's tag.
+    pub(super) async fn simple(&self, sql: String, ahead: bool) -> QueryResult<String> {
+        let request = Request::Simple(sql);
+        let mut answer = match ahead {
+            true => self.link.send_ahead(request).await?,
+            false => self.link.send(request).await?,
+        };
+        let mut last = String::new();
+        loop {
+            let message = answer.message().await?;
+            match message.tag {
+                b'C' => {
+                    last = tag(&message.body).to_owned();
+                    self.completed(&last);
+                }
+                b'E' => return Err(answer.fail(ServerError::parse(&message.body)).await.into()),
+                b'Z' => return Ok(last),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether the server does not know a name any more, or not what it stood for.
+fn is_stale(failure: &Failure, plan: &Plan<'_>) -> bool {
+    let Failure::Server(error) = failure else {
+        return false;
+    };
+    match plan {
+        Plan::Unnamed => false,
+        // Behind a pooler it may be new to this session only, or the pooler may have lost count of what a
+        // server knows: one that fails between pipelined requests skips what the pooler wants closed.
+        Plan::Prepare(_) => error.code == "42P05" || is_replan(failure),
+        Plan::Named(_) => matches!(error.code.as_str(), "26000" | "42P05") || is_replan(failure),
+    }
+}
+
+/// Whether a statement's rows are not what they were: "cached plan must not change result type".
+fn is_replan(failure: &Failure) -> bool {
+    matches!(failure, Failure::Server(error) if error.code == "0A000"
+        && error.routine.as_deref() == Some("RevalidateCachedQuery"))
+}

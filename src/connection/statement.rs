@@ -1,0 +1,46 @@
+//! [`Statement`]: what is to run.
+
+use std::any::TypeId;
+use std::sync::Arc;
+
+use diesel::connection::InstrumentationEvent;
+use diesel::pg::{Pg, PgQueryBuilder};
+use diesel::query_builder::{QueryBuilder, QueryFragment, QueryId};
+use diesel::result::QueryResult;
+
+use super::Connection;
+use super::bind::Binds;
+
+/// A query that is not one of Diesel's types any more.
+pub(super) struct Statement {
+    pub(super) sql: QueryResult<Arc<str>>,
+    pub(super) binds: QueryResult<Binds>,
+    pub(super) cacheable: QueryResult<bool>,
+    pub(super) id: Option<TypeId>,
+}
+
+impl Statement {
+    pub(super) fn new<Q>(connection: &Connection, query: &Q) -> Self
+    where
+        Q: QueryFragment<Pg> + QueryId,
+    {
+        connection.record(InstrumentationEvent::start_query(&diesel::debug_query(
+            query,
+        )));
+        let cacheable = query.is_safe_to_cache_prepared(&Pg);
+        let id = Q::query_id().filter(|_| matches!(cacheable, Ok(true)));
+        let known = id.and_then(|id| connection.statements.sql(id));
+        Self {
+            sql: known.map_or_else(|| render(query), Ok),
+            binds: Binds::collect(query),
+            cacheable,
+            id,
+        }
+    }
+}
+
+fn render(query: &impl QueryFragment<Pg>) -> QueryResult<Arc<str>> {
+    let mut builder = PgQueryBuilder::default();
+    query.to_sql(&mut builder, &Pg)?;
+    Ok(builder.finish().into())
+}

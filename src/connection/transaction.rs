@@ -1,0 +1,243 @@
+//! Transactions whose BEGIN costs no flight of its own.
+
+use std::num::NonZeroU32;
+
+use diesel::connection::{
+    InstrumentationEvent, TransactionDepthChange, TransactionManagerStatus,
+    ValidTransactionManagerStatus,
+};
+use diesel::result::{Error, QueryResult};
+use diesel_async::AsyncConnection as _;
+
+use super::{Connection, is_connection_lost, sqlstate};
+use crate::wire::{Command, Failure, ServerError};
+
+mod builder;
+
+pub use self::builder::TransactionBuilder;
+
+/// How deep in transactions a [`Connection`] is.
+#[derive(Debug, Default)]
+pub struct TransactionState {
+    status: TransactionManagerStatus,
+    /// Set while COMMIT or ROLLBACK is under way; still set when that was given up.
+    critical: bool,
+}
+
+/// Begins, commits and rolls back: BEGIN and SAVEPOINT wait for the first statement behind them and
+/// leave in one group with it, so that it cannot run if they fail.
+#[derive(Debug)]
+pub struct TransactionManager(());
+
+impl TransactionManager {
+    fn depth(connection: &mut Connection) -> QueryResult<Option<NonZeroU32>> {
+        connection.transactions.status.transaction_depth()
+    }
+
+    /// The depth of a transaction that is to end.
+    fn open_depth(connection: &mut Connection) -> QueryResult<NonZeroU32> {
+        Self::depth(connection)?.ok_or(Error::NotInTransaction)
+    }
+
+    fn change(connection: &mut Connection, change: TransactionDepthChange) -> QueryResult<()> {
+        let state = connection.transactions.status.transaction_state()?;
+        state.change_transaction_depth(change)
+    }
+
+    fn leave(connection: &mut Connection) -> QueryResult<()> {
+        Self::change(connection, TransactionDepthChange::DecreaseDepth)
+    }
+
+    fn enter(
+        connection: &mut Connection,
+        depth: Option<NonZeroU32>,
+        command: Command,
+    ) -> QueryResult<()> {
+        let depth = depth.map_or(NonZeroU32::MIN, |depth| depth.saturating_add(1));
+        let event = InstrumentationEvent::begin_transaction(depth);
+        connection.instrumentation().on_connection_event(event);
+        connection.link.open(command);
+        Self::change(connection, TransactionDepthChange::IncreaseDepth)
+    }
+
+    pub(super) fn begin_with(connection: &mut Connection, begin: String) -> QueryResult<()> {
+        if Self::depth(connection)?.is_some() {
+            return Err(Error::AlreadyInTransaction);
+        }
+        Self::enter(connection, None, begin.into())
+    }
+
+    /// Runs what ends a transaction or a savepoint and returns the last command's tag.
+    async fn run(connection: &mut Connection, sql: String) -> QueryResult<String> {
+        connection.transactions.critical = true;
+        let done = connection.run_command(sql).await;
+        connection.transactions.critical = false;
+        if let Err(error) = &done {
+            if is_connection_lost(error) {
+                connection.transactions.status.set_in_error();
+            }
+        }
+        done
+    }
+}
+
+impl diesel_async::TransactionManager<Connection> for TransactionManager {
+    type TransactionStateData = TransactionState;
+
+    async fn begin_transaction(connection: &mut Connection) -> QueryResult<()> {
+        let depth = Self::depth(connection)?;
+        let Some(outer) = depth else {
+            return Self::enter(connection, None, "BEGIN".into());
+        };
+        if connection.link.observed().in_failed_transaction() || connection.link.is_refused() {
+            return Err(rolled_back(
+                "it has failed, and nothing runs in it until it is rolled back",
+            ));
+        }
+        let savepoint = format!("SAVEPOINT {}", savepoint(outer));
+        Self::enter(connection, depth, savepoint.into())
+    }
+
+    async fn rollback_transaction(connection: &mut Connection) -> QueryResult<()> {
+        let depth = Self::open_depth(connection)?;
+        let event = InstrumentationEvent::rollback_transaction(depth);
+        connection.instrumentation().on_connection_event(event);
+
+        if connection.link.unopen() {
+            return Self::leave(connection);
+        }
+        if connection.link.is_refused() {
+            if depth == NonZeroU32::MIN {
+                connection.link.forgive();
+            }
+            return Self::leave(connection);
+        }
+        match Self::run(connection, rollback(depth)).await {
+            Ok(_) => Self::leave(connection),
+            // It is gone with the session; what the caller has to say matters more.
+            Err(error) if is_connection_lost(&error) => Err(Error::BrokenTransactionManager),
+            // The savepoint was never there: nothing ran behind it.
+            Err(error) if sqlstate(&error) == Some("3B001") => Self::leave(connection),
+            Err(error) if depth == NonZeroU32::MIN => {
+                connection.transactions.status.set_in_error();
+                Err(error)
+            }
+            Err(error) => {
+                Self::leave(connection)?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn commit_transaction(connection: &mut Connection) -> QueryResult<()> {
+        let depth = Self::open_depth(connection)?;
+        let event = InstrumentationEvent::commit_transaction(depth);
+        connection.instrumentation().on_connection_event(event);
+
+        if connection.link.unopen() {
+            return Self::leave(connection);
+        }
+        let top = depth == NonZeroU32::MIN;
+        if connection.link.is_refused() {
+            if top {
+                connection.link.forgive();
+            }
+            Self::leave(connection)?;
+            return Err(rolled_back("it could not begin"));
+        }
+        let commit = match top {
+            true => "COMMIT".to_owned(),
+            false => format!("RELEASE SAVEPOINT {}", savepoint(outer(depth))),
+        };
+        match Self::run(connection, commit).await {
+            // That is how the server answers a COMMIT where a statement has failed.
+            Ok(tag) if top && tag == "ROLLBACK" => {
+                Self::leave(connection)?;
+                Err(rolled_back("a statement in it had failed"))
+            }
+            Ok(_) => Self::leave(connection),
+            Err(error) if is_connection_lost(&error) => Err(error),
+            // The server has rolled it back by itself.
+            Err(error) if top && !connection.link.observed().in_transaction() => {
+                Self::leave(connection)?;
+                Err(error)
+            }
+            Err(error) => match Self::run(connection, rollback(depth)).await {
+                Ok(_) => {
+                    Self::leave(connection)?;
+                    Err(error)
+                }
+                Err(rollback_error) => {
+                    connection.transactions.status.set_in_error();
+                    Err(Error::RollbackErrorOnCommit {
+                        rollback_error: Box::new(rollback_error),
+                        commit_error: Box::new(error),
+                    })
+                }
+            },
+        }
+    }
+
+    fn transaction_manager_status_mut(
+        connection: &mut Connection,
+    ) -> &mut TransactionManagerStatus {
+        &mut connection.transactions.status
+    }
+
+    fn is_broken_transaction_manager(connection: &mut Connection) -> bool {
+        if connection.transactions.critical {
+            return true;
+        }
+        let Ok(ValidTransactionManagerStatus { in_transaction, .. }) =
+            connection.transactions.status.transaction_state()
+        else {
+            return true;
+        };
+        match in_transaction {
+            None => false,
+            Some(open) if open.test_transaction => false,
+            // The server has not heard of it.
+            Some(open) if connection.link.unopened() == open.transaction_depth.get() as usize => {
+                *in_transaction = None;
+                while connection.link.unopen() {}
+                false
+            }
+            Some(_) => true,
+        }
+    }
+}
+
+impl Connection {
+    async fn run_command(&mut self, sql: String) -> QueryResult<String> {
+        use diesel::connection::StrQueryHelper;
+        self.record(InstrumentationEvent::start_query(&StrQueryHelper::new(
+            &sql,
+        )));
+        let done = self.simple(sql.clone(), false).await;
+        self.finish(&sql, done.as_ref().err());
+        done
+    }
+}
+
+fn outer(depth: NonZeroU32) -> NonZeroU32 {
+    NonZeroU32::new(depth.get() - 1).unwrap_or(NonZeroU32::MIN)
+}
+
+/// The savepoint inside of `depth`, as Diesel names them.
+fn savepoint(depth: NonZeroU32) -> String {
+    format!("diesel_savepoint_{depth}")
+}
+
+fn rollback(depth: NonZeroU32) -> String {
+    if depth == NonZeroU32::MIN {
+        return "ROLLBACK".to_owned();
+    }
+    let savepoint = savepoint(outer(depth));
+    // Rolled back to, it would still be there, and they would add up.
+    format!("ROLLBACK TO SAVEPOINT {savepoint}; RELEASE SAVEPOINT {savepoint}")
+}
+
+fn rolled_back(why: &str) -> Error {
+    let message = format!("the transaction is rolled back: {why}");
+    Failure::Server(Box::new(ServerError::local("25P02", &message))).into()
+}

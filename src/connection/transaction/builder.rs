@@ -1,0 +1,118 @@
+//! [`TransactionBuilder`]: isolation, access and deferral.
+
+use std::fmt;
+
+use diesel::result::{Error, QueryResult};
+use diesel_async::TransactionManager as _;
+
+use super::super::Connection;
+use super::TransactionManager;
+
+/// Begins a transaction with more to say than BEGIN; see [`Connection::build_transaction`].
+#[must_use = "a transaction runs when run() is called"]
+pub struct TransactionBuilder<'a> {
+    connection: &'a mut Connection,
+    isolation: Option<&'static str>,
+    access: Option<&'static str>,
+    deferral: Option<&'static str>,
+}
+
+impl<'a> TransactionBuilder<'a> {
+    pub(crate) fn new(connection: &'a mut Connection) -> Self {
+        Self {
+            connection,
+            isolation: None,
+            access: None,
+            deferral: None,
+        }
+    }
+
+    /// `ISOLATION LEVEL READ COMMITTED`, which is what servers do by default.
+    pub fn read_committed(mut self) -> Self {
+        self.isolation = Some(" ISOLATION LEVEL READ COMMITTED");
+        self
+    }
+
+    /// `ISOLATION LEVEL REPEATABLE READ`.
+    pub fn repeatable_read(mut self) -> Self {
+        self.isolation = Some(" ISOLATION LEVEL REPEATABLE READ");
+        self
+    }
+
+    /// `ISOLATION LEVEL SERIALIZABLE`.
+    pub fn serializable(mut self) -> Self {
+        self.isolation = Some(" ISOLATION LEVEL SERIALIZABLE");
+        self
+    }
+
+    /// `READ ONLY`.
+    pub fn read_only(mut self) -> Self {
+        self.access = Some(" READ ONLY");
+        self
+    }
+
+    /// `READ WRITE`, which is what servers do by default.
+    pub fn read_write(mut self) -> Self {
+        self.access = Some(" READ WRITE");
+        self
+    }
+
+    /// `DEFERRABLE`: a serializable, read only transaction waits at its start until nothing can make
+    /// it fail.
+    pub fn deferrable(mut self) -> Self {
+        self.deferral = Some(" DEFERRABLE");
+        self
+    }
+
+    /// `NOT DEFERRABLE`, which is what servers do by default.
+    pub fn not_deferrable(mut self) -> Self {
+        self.deferral = Some(" NOT DEFERRABLE");
+        self
+    }
+
+    /// Runs `f` in the transaction: commits where it returns `Ok`, else rolls back.
+    ///
+    /// # Errors
+    ///
+    /// What `f` returns; [`Error::AlreadyInTransaction`] inside of a transaction; why it could not be
+    /// committed or rolled back.
+    pub async fn run<T, E, F>(&mut self, f: F) -> Result<T, E>
+    where
+        F: AsyncFnOnce(&mut Connection) -> Result<T, E>,
+        E: From<Error>,
+    {
+        let begin = self.begin();
+        TransactionManager::begin_with(self.connection, begin)?;
+        match f(&mut *self.connection).await {
+            Ok(value) => {
+                TransactionManager::commit_transaction(&mut *self.connection).await?;
+                Ok(value)
+            }
+            Err(error) => match self.roll_back().await {
+                Ok(()) | Err(Error::BrokenTransactionManager) => Err(error),
+                Err(rollback_error) => Err(rollback_error.into()),
+            },
+        }
+    }
+
+    async fn roll_back(&mut self) -> QueryResult<()> {
+        TransactionManager::rollback_transaction(&mut *self.connection).await
+    }
+
+    fn begin(&self) -> String {
+        let parts = [self.isolation, self.access, self.deferral];
+        let mut begin = "BEGIN TRANSACTION".to_owned();
+        begin.extend(parts.into_iter().flatten());
+        begin
+    }
+}
+
+impl fmt::Debug for TransactionBuilder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransactionBuilder")
+            .field("isolation", &self.isolation)
+            .field("access", &self.access)
+            .field("deferral", &self.deferral)
+            .finish_non_exhaustive()
+    }
+}

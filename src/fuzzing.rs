@@ -1,0 +1,47 @@
+//! What `fuzz/` runs, and, on its corpus, the tests.
+
+use std::sync::Arc;
+
+use crate::connection::Row;
+use crate::wire::{Column, columns, fuzzing};
+
+/// Reads bytes as what a hostile server sends: the first says in how large pieces the others arrive.
+/// Panics where something is wrong.
+pub fn messages(input: &[u8]) {
+    let Some((piece, stream)) = input.split_first() else {
+        return;
+    };
+    let mut described: Arc<[Column]> = Arc::from([]);
+    for message in fuzzing::messages(stream, usize::from(*piece) + 1) {
+        if let Ok(columns) = columns(&message.body) {
+            described = columns.into();
+        }
+        if let Ok(row) = Row::new(Arc::clone(&described), message.body) {
+            // From right to left, which is the harder way.
+            for index in (0..=described.len()).rev().take(64) {
+                assert!(index < described.len() || row.value(index).is_none());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn the_corpus_does_no_harm() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/messages");
+        // The package is published without it.
+        let Ok(files) = fs::read_dir(&corpus) else {
+            return;
+        };
+        let mut count = 0;
+        for file in files {
+            super::messages(&fs::read(file.unwrap().path()).unwrap());
+            count += 1;
+        }
+        assert!(count > 0, "{} is empty", corpus.display());
+    }
+}

@@ -1,0 +1,152 @@
+//! [`Lease`]: a connection, and what the pool knows of it.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::Moment;
+use crate::connect::Session;
+use crate::stats::{ClosedFor, Stats};
+
+/// A connection with its deadline and its generation, fixed when it is born.
+///
+/// It derefs to the connection, which is all that a query needs.
+pub struct Lease<C> {
+    // In a box, since bb8 moves it about on every checkout.
+    held: Box<Held<C>>,
+}
+
+struct Held<C> {
+    connection: C,
+    session: Session,
+    born: Moment,
+    /// This connection's own share of the policy's.
+    lifetime: Duration,
+    max_lifetime: Duration,
+    generation: u64,
+    /// When it was last found fit to be handed out.
+    inspected: Instant,
+    validating: bool,
+    /// Why it is about to be closed, where that is known.
+    closed_for: Option<ClosedFor>,
+    stats: Arc<Stats>,
+}
+
+impl<C> Lease<C> {
+    pub(crate) fn new(
+        connection: C,
+        session: Session,
+        max_lifetime: Duration,
+        generation: u64,
+        stats: Arc<Stats>,
+    ) -> Self {
+        let born = Moment::now();
+        let held = Held {
+            connection,
+            session,
+            born,
+            // Never more than the cap: past it lies the suspension (HikariCP's variance of a quarter).
+            lifetime: max_lifetime.mul_f64(1.0 - VARIANCE * fastrand::f64()),
+            max_lifetime,
+            generation,
+            inspected: born.monotonic(),
+            validating: false,
+            closed_for: None,
+            stats,
+        };
+        Self {
+            held: Box::new(held),
+        }
+    }
+
+    /// How long ago the connection was made.
+    pub fn age(&self) -> Duration {
+        self.held.born.elapsed()
+    }
+
+    /// When it stops being handed out.
+    pub fn deadline(&self) -> Instant {
+        self.held.born.monotonic() + self.held.lifetime
+    }
+
+    pub(crate) fn is_past_deadline(&self, now: &Moment) -> bool {
+        now.since(&self.held.born) >= self.held.lifetime
+    }
+
+    /// Notes that it is fit to be handed out.
+    pub(crate) fn passed_inspection(&mut self, now: &Moment) {
+        self.held.inspected = now.monotonic();
+    }
+
+    pub(crate) fn inspected(&self) -> Instant {
+        self.held.inspected
+    }
+
+    /// Set while the check on checkout is under way; still set when that was cancelled.
+    pub(crate) fn is_validating(&self) -> bool {
+        self.held.validating
+    }
+
+    pub(crate) fn set_validating(&mut self, validating: bool) {
+        self.held.validating = validating;
+    }
+
+    /// Moves to the generation that begins with this connection.
+    pub(crate) fn adopt(&mut self, generation: u64) {
+        self.held.generation = generation;
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.held.generation
+    }
+
+    /// Notes why the pool will not hand it out again.
+    pub(crate) fn close_for(&mut self, reason: ClosedFor) {
+        self.held.closed_for = Some(reason);
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.held.session
+    }
+}
+
+impl<C> Deref for Lease<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.held.connection
+    }
+}
+
+impl<C> DerefMut for Lease<C> {
+    fn deref_mut(&mut self) -> &mut C {
+        &mut self.held.connection
+    }
+}
+
+impl<C> Drop for Held<C> {
+    fn drop(&mut self) {
+        let reason = self
+            .closed_for
+            .unwrap_or(match self.born.elapsed() >= self.max_lifetime {
+                true => ClosedFor::Lifetime,
+                false => ClosedFor::Idle,
+            });
+        self.stats.closed_for(reason);
+        self.session.abandon();
+    }
+}
+
+impl<C> fmt::Debug for Lease<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("age", &self.age())
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}
+
+const VARIANCE: f64 = 0.25;

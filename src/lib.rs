@@ -1,0 +1,43 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod backoff;
+mod clock;
+mod connect;
+mod connection;
+pub mod env;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod held;
+mod lease;
+mod manager;
+mod meter;
+mod policy;
+mod pool;
+mod retry;
+mod stats;
+mod tls;
+mod url;
+mod wire;
+
+#[cfg(feature = "books")]
+pub mod books;
+#[cfg(feature = "migrations")]
+pub mod migration;
+
+pub use self::connect::{CancelToken, ConnectError, ConnectErrorKind, Handshake};
+pub use self::connection::{
+    Connection, CopyIn, CopyOut, Field, PooledEndpoint, Row, RowStream, TransactionBuilder,
+    TransactionManager, TransactionState, is_connection_lost, is_transient, sqlstate,
+};
+pub use self::lease::Lease;
+pub use self::manager::{ConnectionManager, Establish, ManagerError, Retired};
+pub use self::policy::{Policy, PolicyBuilder, PolicyError, StatementNames};
+pub use self::pool::{BuildError, Pool, PoolBuilder, PoolError, PooledConnection, Status};
+pub use self::retry::{DatabaseFailure, Idempotent, RunError, Work};
+pub use self::stats::{Checks, Closed, Connects};
+pub use self::tls::TlsError;
+pub use self::url::{
+    ChannelBinding, DatabaseUrl, Encryption, Endpoint, Host, HostName, Negotiation, Roots, UrlError,
+};

@@ -1,0 +1,492 @@
+//! [`ConnectionManager`]: the policies as bb8 asks for them.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use diesel::pg::Pg;
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection, TransactionManager};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::clock::Moment;
+use crate::connect::{ConnectError, Connector, Handshake, Turns};
+use crate::connection::Connection;
+use crate::lease::Lease;
+use crate::meter::Meter;
+use crate::policy::{Policy, StatementNames};
+use crate::pool::BuildError;
+use crate::stats::{ClosedFor, Stats};
+use crate::url::{DatabaseUrl, Endpoint};
+
+/// A connection type that the pool can make out of a session.
+pub trait Establish: AsyncConnection<Backend = Pg> + Send + Sized + 'static {
+    /// Whether it is safe behind a pooler that does not track prepared statements: whether none of its
+    /// statements has a name there.
+    const SAFE_BEHIND_POOLERS: bool = false;
+
+    /// Takes over a session that is authenticated.
+    fn establish_with(
+        handshake: Handshake,
+    ) -> impl Future<Output = Result<Self, diesel::ConnectionError>> + Send;
+
+    /// Takes in what the server has sent without being asked; waits for nothing.
+    fn look(&mut self) {}
+
+    /// Whether a request was given up in the middle.
+    fn is_abandoned(&mut self) -> bool {
+        false
+    }
+}
+
+impl Establish for AsyncPgConnection {
+    async fn establish_with(handshake: Handshake) -> Result<Self, diesel::ConnectionError> {
+        Self::try_from(handshake.into_client()).await
+    }
+}
+
+/// Makes and checks connections; a plain [`bb8::ManageConnection`] for whoever builds a
+/// [`bb8::Pool`] by hand. [`Pool`](crate::Pool) is the comfortable way.
+///
+/// A hand-built pool should set `max_lifetime` and `idle_timeout` to the policy's, so that idle
+/// connections are closed and not just never handed out, and leave `test_on_check_out` on. It reports
+/// every failure as `RunError::TimedOut`, as bb8 does.
+///
+/// Clones share their state.
+pub struct ConnectionManager<C = Connection> {
+    shared: Arc<Shared>,
+    connection: PhantomData<fn() -> C>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    connector: Connector,
+    policy: Policy,
+    /// Connections of an older generation are not handed out.
+    generation: AtomicU64,
+    /// Told whenever the generation changes, and at the end.
+    retired: Notify,
+    closed: AtomicBool,
+    stats: Arc<Stats>,
+    /// The last connect that was given up.
+    given_up: watch::Sender<GivenUp>,
+    /// The last attempt that failed, whether or not another one follows; gone after a success.
+    last_failure: watch::Sender<Option<ConnectError>>,
+}
+
+/// The connects that were given up.
+#[derive(Debug, Default)]
+pub(crate) struct GivenUp {
+    times: u64,
+    pub(crate) last: Option<ConnectError>,
+}
+
+impl<C: Establish> ConnectionManager<C> {
+    /// Prepares to connect to `url`; no connection is made yet.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::PooledEndpoint`] where the type of connection is not safe there, unless the policy
+    /// says that the pooler tracks prepared statements; [`BuildError::Tls`] where the certificates to
+    /// trust cannot be loaded.
+    pub fn new(url: &DatabaseUrl, policy: Policy) -> Result<Self, BuildError> {
+        let tracks = policy.statement_names() == StatementNames::Always;
+        if url.endpoint() == Endpoint::Pooled && !C::SAFE_BEHIND_POOLERS && !tracks {
+            return Err(BuildError::PooledEndpoint {
+                connection: std::any::type_name::<C>(),
+            });
+        }
+        for parameter in url.ignored() {
+            tracing::warn!(
+                parameter,
+                "a parameter of the database URL means nothing here"
+            );
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                connector: Connector::new(url, &policy)?,
+                policy,
+                generation: AtomicU64::new(0),
+                retired: Notify::new(),
+                closed: AtomicBool::new(false),
+                stats: Arc::new(Stats::new(Meter::new(url, &policy))),
+                given_up: watch::Sender::default(),
+                last_failure: watch::Sender::new(None),
+            }),
+            connection: PhantomData,
+        })
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.shared.policy
+    }
+
+    /// Retires every connection there is: those in use when they come back, the others when they are
+    /// next looked at.
+    pub fn invalidate_all(&self) {
+        self.shared.generation.fetch_add(1, Ordering::AcqRel);
+        self.shared.retired.notify_waiters();
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.shared.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.retired.notify_waiters();
+        // Nothing more will come about for those who wait.
+        self.shared
+            .given_up
+            .send_modify(|given_up| given_up.times += 1);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// How many connects have been given up.
+    pub(crate) fn times_given_up(&self) -> u64 {
+        self.shared.given_up.borrow().times
+    }
+
+    /// Hears of the connects that were given up since there had been so many.
+    pub(crate) fn given_up_since(&self, times: u64) -> watch::Receiver<GivenUp> {
+        let mut given_up = self.shared.given_up.subscribe();
+        if given_up.borrow().times != times {
+            given_up.mark_changed();
+        }
+        given_up
+    }
+
+    pub(crate) fn last_failure(&self) -> Option<ConnectError> {
+        self.shared.last_failure.borrow().clone()
+    }
+
+    pub(crate) fn stats(&self) -> &Arc<Stats> {
+        &self.shared.stats
+    }
+
+    /// Resolves once every socket is closed.
+    pub(crate) async fn drained(&self) {
+        self.shared.connector.closed().await;
+    }
+
+    async fn make_in(&self, generation: u64, turns: Turns) -> Result<Lease<C>, ConnectError> {
+        let began = Instant::now();
+        let connected = self
+            .shared
+            .connector
+            .connect(turns, C::establish_with, |error| {
+                self.shared.stats.attempt_failed();
+                self.shared.last_failure.send_replace(Some(error.clone()));
+            })
+            .await;
+        match connected {
+            Ok((connection, session)) => {
+                let (took, cold) = (began.elapsed(), session.observed.was_cold());
+                self.shared.stats.opened(took, cold);
+                tracing::debug!(took = ?took, cold, "a new connection");
+                self.shared.last_failure.send_replace(None);
+                let lifetime = self.shared.policy.max_lifetime();
+                let stats = Arc::clone(&self.shared.stats);
+                Ok(Lease::new(connection, session, lifetime, generation, stats))
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "no connection");
+                self.shared.given_up.send_modify(|given_up| {
+                    given_up.times += 1;
+                    given_up.last = Some(error.clone());
+                });
+                Err(error)
+            }
+        }
+    }
+
+    /// Resolves once there is a later generation, or none to come.
+    async fn is_retired(&self, generation: u64) {
+        loop {
+            let retired = self.shared.retired.notified();
+            if self.generation() != generation || self.is_closed() {
+                return;
+            }
+            retired.await;
+        }
+    }
+
+    /// What can be known without asking the server or a clock.
+    fn inspect(&self, lease: &mut Lease<C>) -> Result<(), Retired> {
+        let observed = &lease.session().observed;
+        if self.is_closed() {
+            Err(Retired::PoolClosed)
+        } else if observed.has_ended() {
+            Err(match observed.last_words() {
+                Some(words) => Retired::Ended {
+                    sqlstate: Some(words.code),
+                    message: words.message,
+                },
+                None => Retired::Ended {
+                    sqlstate: None,
+                    message: "the connection was closed".to_owned(),
+                },
+            })
+        } else if lease.is_validating() {
+            Err(Retired::CheckCancelled)
+        } else if observed.is_busy() && lease.is_abandoned() {
+            Err(Retired::Abandoned)
+        } else if C::TransactionManager::is_broken_transaction_manager(&mut **lease)
+            || (lease.session().observed.in_transaction() && !is_in_test_transaction(&mut **lease))
+        {
+            Err(Retired::InTransaction)
+        } else if lease.generation() != self.generation() {
+            Err(Retired::Generation)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// As [`inspect`](Self::inspect), and whether it is young enough to be handed out.
+    fn inspect_at(&self, lease: &mut Lease<C>, now: &Moment) -> Result<(), Retired> {
+        lease.look();
+        self.inspect(lease)?;
+        if lease.is_past_deadline(now) {
+            return Err(Retired::Lifetime);
+        }
+        lease.passed_inspection(now);
+        Ok(())
+    }
+
+    /// Asks the server, and starts to replace the connection where the answer is late.
+    ///
+    /// A loaded server is late too, but then a new connection is later still: whichever comes first
+    /// tells the two apart.
+    async fn check(&self, lease: &mut Lease<C>) -> Result<(), Retired> {
+        let born_in = lease.generation();
+        // What is still at work on an answer may be slow without being dead.
+        let was_busy = lease.session().observed.is_busy();
+        // Stays set where this future is dropped.
+        lease.set_validating(true);
+        let verdict = {
+            let replacement = async {
+                sleep(LATE).await;
+                if let Ok(mut replacement) = self.make_in(born_in, Turns::Spare).await {
+                    // A pooler logs clients in when its servers are all taken.
+                    if self.ping(&mut replacement).await.is_ok() {
+                        return replacement;
+                    }
+                }
+                std::future::pending().await
+            };
+            tokio::select! {
+                biased;
+                answer = self.ping(lease) => Verdict::Answered(answer),
+                () = self.is_retired(born_in) => Verdict::Answered(Err(Retired::Generation)),
+                replacement = replacement, if !was_busy => Verdict::Replaced(replacement),
+            }
+        };
+        let retired = match verdict {
+            Verdict::Answered(Ok(())) => {
+                lease.set_validating(false);
+                return self.inspect_at(lease, &Moment::now());
+            }
+            Verdict::Answered(Err(retired)) => retired,
+            Verdict::Replaced(mut replacement) => {
+                self.retire(born_in);
+                replacement.adopt(self.generation());
+                lease.close_for(ClosedFor::FailedCheck);
+                *lease = replacement;
+                return Ok(());
+            }
+        };
+        if !was_busy {
+            self.retire(born_in);
+        }
+        Err(retired)
+    }
+
+    async fn ping(&self, lease: &mut Lease<C>) -> Result<(), Retired> {
+        let bound = self.shared.policy.validation_timeout();
+        // An empty query: one round trip, nothing to parse or plan, and no statement is prepared.
+        match timeout(
+            bound,
+            SimpleAsyncConnection::batch_execute(&mut **lease, ""),
+        )
+        .await
+        {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Retired::CheckFailed {
+                message: error.to_string(),
+            }),
+            Err(_) => Err(Retired::NoAnswer { bound }),
+        }
+    }
+
+    /// What killed one has killed its siblings: one discovery, not ten. Comparing first keeps a crowd
+    /// of discoverers from retiring the connections made since.
+    fn retire(&self, generation: u64) {
+        let (now, next) = (generation, generation + 1);
+        let order = Ordering::AcqRel;
+        let retired = self
+            .shared
+            .generation
+            .compare_exchange(now, next, order, Ordering::Acquire);
+        if retired.is_ok() {
+            self.shared.retired.notify_waiters();
+        }
+    }
+}
+
+fn note<C>(lease: &mut Lease<C>, retired: &Retired) {
+    tracing::debug!(reason = %retired, age = ?lease.age(), "a connection is retired");
+    lease.close_for(retired.into());
+}
+
+enum Verdict<C> {
+    Answered(Result<(), Retired>),
+    Replaced(Lease<C>),
+}
+
+/// A check that takes longer than this is late: far above a round trip within a region, and half of
+/// what people notice.
+const LATE: Duration = Duration::from_millis(250);
+
+impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
+    type Connection = Lease<C>;
+    type Error = ManagerError;
+
+    /// An attempt that is overtaken by the discovery that others are dead is most likely stuck where they
+    /// died, so it is begun anew.
+    async fn connect(&self) -> Result<Lease<C>, ManagerError> {
+        while !self.is_closed() {
+            let generation = self.generation();
+            tokio::select! {
+                biased;
+                made = self.make_in(generation, Turns::Common) => {
+                    return made.map_err(ManagerError::Connect);
+                }
+                () = self.is_retired(generation) => {}
+            }
+        }
+        Err(ManagerError::Retired(Retired::PoolClosed))
+    }
+
+    async fn is_valid(&self, lease: &mut Lease<C>) -> Result<(), ManagerError> {
+        let now = Moment::now();
+        let mut inspected = self.inspect_at(lease, &now);
+        if inspected.is_ok() {
+            let observed = &lease.session().observed;
+            let bypass = self.shared.policy.validation_bypass();
+            if observed.is_busy() || observed.quiet_at(&now) >= bypass {
+                // In a box, since it is rare, and large: the future of every checkout would hold it.
+                inspected = Box::pin(self.check(lease)).await;
+                self.shared.stats.checked(inspected.is_ok());
+            } else {
+                self.shared.stats.check_skipped();
+            }
+        }
+        inspected.map_err(|retired| {
+            note(lease, &retired);
+            ManagerError::Retired(retired)
+        })
+    }
+
+    fn has_broken(&self, lease: &mut Lease<C>) -> bool {
+        // What is outstanding may have arrived; what else has happened is seen on the next checkout.
+        if lease.session().observed.is_busy() {
+            lease.look();
+        }
+        match self.inspect(lease) {
+            Ok(()) => false,
+            Err(retired) => {
+                note(lease, &retired);
+                true
+            }
+        }
+    }
+}
+
+/// Whether its transaction is one of `begin_test_transaction`, which is to outlive a checkout.
+fn is_in_test_transaction<C: AsyncConnection>(connection: &mut C) -> bool {
+    let status = C::TransactionManager::transaction_manager_status_mut(connection);
+    let open = status
+        .transaction_state()
+        .map(|state| &state.in_transaction);
+    matches!(open, Ok(Some(transaction)) if transaction.test_transaction)
+}
+
+impl<C> Clone for ConnectionManager<C> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            connection: PhantomData,
+        }
+    }
+}
+
+impl<C> fmt::Debug for ConnectionManager<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionManager")
+            .field("shared", &self.shared)
+            .finish()
+    }
+}
+
+/// What a [`ConnectionManager`] reports to bb8.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManagerError {
+    /// No connection came about.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// A connection is not handed out any more.
+    #[error("{0}")]
+    Retired(Retired),
+}
+
+/// Why a connection is not handed out any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Retired {
+    /// It did not answer in time.
+    #[error("it did not answer within {bound:?}")]
+    NoAnswer {
+        /// The policy's validation timeout.
+        bound: Duration,
+    },
+    /// A statement was given up on it whose answer had not come.
+    #[error("a statement was given up on it")]
+    Abandoned,
+    /// Whoever asked for it gave up while it was being checked, so nothing is known.
+    #[error("its check was cancelled")]
+    CheckCancelled,
+    /// It answered the check with an error.
+    #[error("its check failed: {message}")]
+    CheckFailed {
+        /// The error.
+        message: String,
+    },
+    /// The server, or something between, has ended it.
+    #[error("it has ended: {message}")]
+    Ended {
+        /// The SQLSTATE of the server's last error, where it sent one.
+        sqlstate: Option<String>,
+        /// That error's text.
+        message: String,
+    },
+    /// It belongs to a generation that was found dead, or was invalidated.
+    #[error("its generation is retired")]
+    Generation,
+    /// It came back with a transaction open, or with its transaction state unknown.
+    #[error("it is in a transaction")]
+    InTransaction,
+    /// It is past its deadline.
+    #[error("it is past its lifetime")]
+    Lifetime,
+    /// The pool is closed.
+    #[error("the pool is closed")]
+    PoolClosed,
+}

@@ -1,0 +1,122 @@
+//! Where the `diesel` CLI would look for migrations.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use diesel_migrations::{FileBasedMigrations, MigrationError};
+
+use super::error::MigrateError;
+
+/// A folder of migrations, found as the `diesel` CLI finds it: the one that is `given`, else the one
+/// that `MIGRATION_DIRECTORY` names, else the one that `diesel.toml` does (here or above, or where
+/// `DIESEL_CONFIG_FILE` says), else the nearest `migrations`, here or above.
+///
+/// # Errors
+///
+/// [`MigrateError::NoFolder`] where it does not exist, [`MigrateError::NoMigration`] where something
+/// in it is not a migration.
+pub fn folder(given: Option<&Path>) -> Result<FileBasedMigrations, MigrateError> {
+    let here = env::current_dir().map_err(|error| MigrateError::Source(error.into()))?;
+    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let path = find(given, variable, &here)?;
+    if !path.is_dir() {
+        return Err(MigrateError::NoFolder { path });
+    }
+    FileBasedMigrations::from_path(path).map_err(|error| match error {
+        MigrationError::UnknownMigrationFormat(path) => MigrateError::NoMigration { path },
+        error => MigrateError::Source(error.into()),
+    })
+}
+
+fn find(
+    given: Option<&Path>,
+    variable: impl Fn(&str) -> Option<OsString>,
+    here: &Path,
+) -> Result<PathBuf, MigrateError> {
+    if let Some(path) = given {
+        return Ok(path.to_owned());
+    }
+    if let Some(path) = variable("MIGRATION_DIRECTORY") {
+        return Ok(path.into());
+    }
+    let above = |name: &'static str| here.ancestors().map(move |folder| folder.join(name));
+    let config = match variable("DIESEL_CONFIG_FILE") {
+        Some(path) => Some(path.into()),
+        None => above("diesel.toml").find(|path| path.is_file()),
+    };
+    if let Some(config) = config {
+        if let Some(path) = configured(&config)? {
+            return Ok(path);
+        }
+    }
+    let nearest = above("migrations").find(|path| path.is_dir());
+    nearest.ok_or_else(|| MigrateError::NoFolder {
+        path: here.join("migrations"),
+    })
+}
+
+fn configured(config: &Path) -> Result<Option<PathBuf>, MigrateError> {
+    let unusable = |reason: String| MigrateError::Config {
+        path: config.to_owned(),
+        reason,
+    };
+    let text = fs::read_to_string(config).map_err(|error| unusable(error.to_string()))?;
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| unusable(error.message().to_owned()))?;
+    let dir = table
+        .get("migrations_directory")
+        .and_then(|section| section.get("dir"))
+        .and_then(toml::Value::as_str);
+    // Relative to the file; an absolute one replaces all of it.
+    Ok(dir.map(|dir| config.with_file_name(dir)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_is_looked_for_where_the_diesel_cli_looks() {
+        let root = env::temp_dir().join(format!("diesel-neon-folder-{}", std::process::id()));
+        let here = root.join("app/src");
+        fs::create_dir_all(&here).unwrap();
+        let nothing = |_: &str| None;
+
+        let missing = find(None, nothing, &here).unwrap_err();
+        assert!(
+            matches!(missing, MigrateError::NoFolder { path } if path == here.join("migrations"))
+        );
+
+        fs::create_dir_all(root.join("migrations")).unwrap();
+        assert_eq!(find(None, nothing, &here).unwrap(), root.join("migrations"));
+
+        let config = root.join("app/diesel.toml");
+        fs::write(&config, "[print_schema]\nfile = 'a.rs'").unwrap();
+        assert_eq!(find(None, nothing, &here).unwrap(), root.join("migrations"));
+        fs::write(&config, "[migrations_directory]\ndir = 'sql/steps'").unwrap();
+        assert_eq!(
+            find(None, nothing, &here).unwrap(),
+            root.join("app/sql/steps")
+        );
+        fs::write(&config, "[migrations_directory]\ndir = '/steps'").unwrap();
+        assert_eq!(find(None, nothing, &here).unwrap(), Path::new("/steps"));
+        fs::write(&config, "dir = ").unwrap();
+        let unusable = find(None, nothing, &here).unwrap_err();
+        assert!(matches!(unusable, MigrateError::Config { path, .. } if path == config));
+
+        let other = root.join("other.toml");
+        fs::write(&other, "[migrations_directory]\ndir = 'steps'").unwrap();
+        let config = |name: &str| (name == "DIESEL_CONFIG_FILE").then(|| other.clone().into());
+        assert_eq!(find(None, config, &here).unwrap(), root.join("steps"));
+
+        let named = |name: &str| (name == "MIGRATION_DIRECTORY").then(|| "named".into());
+        assert_eq!(find(None, named, &here).unwrap(), Path::new("named"));
+        assert_eq!(
+            find(Some(Path::new("given")), named, &here).unwrap(),
+            Path::new("given")
+        );
+        fs::remove_dir_all(&root).unwrap();
+    }
+}

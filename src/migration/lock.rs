@@ -1,0 +1,81 @@
+//! The lock that makes migrators take turns.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::error::MigrateError;
+use super::report::{Holder, Progress};
+use super::session::Session;
+
+/// The key of the session advisory lock, which is its database's own; take it with
+/// `pg_advisory_lock` to keep every migrator out.
+pub const LOCK_KEY: i64 = i64::from_be_bytes(*b"dieselne");
+
+/// Waits for the lock, and returns for how long.
+///
+/// It is asked for again and again: who waited *in* `pg_advisory_lock` would hold a snapshot, which a
+/// `CREATE INDEX CONCURRENTLY` of the lock's holder waits for, and both would wait for each other.
+pub(super) async fn take(
+    session: &Session,
+    patience: Duration,
+    mut tell: impl FnMut(Progress),
+) -> Result<Duration, MigrateError> {
+    let began = Instant::now();
+    let take = format!("SELECT pg_try_advisory_lock({LOCK_KEY})");
+    let mut told = None;
+    let mut pause = SHORTEST;
+    loop {
+        if session.value(&take).await?.as_deref() == Some("t") {
+            return Ok(began.elapsed());
+        }
+        let holder = holder(session).await?;
+        let waited = began.elapsed();
+        if waited >= patience {
+            return Err(MigrateError::Locked { holder, waited });
+        }
+        if let Some(holder) = holder.filter(|holder| told != Some(holder.pid)) {
+            told = Some(holder.pid);
+            tell(Progress::Waiting { holder });
+        }
+        // With jitter, so that those who wait do not come together.
+        let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+        tokio::select! {
+            () = session.stopped() => return Err(MigrateError::Stopped),
+            () = sleep(jittered.min(patience - waited)) => {}
+        }
+        pause = (pause * 2).min(LONGEST);
+    }
+}
+
+/// Undoes what a failed migration has left, and frees the lock.
+pub(super) fn farewell() -> String {
+    format!("ROLLBACK; SELECT pg_advisory_unlock({LOCK_KEY})")
+}
+
+async fn holder(session: &Session) -> Result<Option<Holder>, MigrateError> {
+    let sql = format!(
+        "SELECT l.pid, a.application_name, a.usename, host(a.client_addr), \
+         to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') \
+         FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {} AND l.objid = {} \
+         AND l.objsubid = 1 AND l.database = \
+         (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())",
+        (LOCK_KEY as u64) >> 32,
+        LOCK_KEY as u32,
+    );
+    let rows = session.rows(&sql).await?;
+    Ok(rows.first().and_then(|row| {
+        let text = |i| row.get(i).filter(|text| !text.is_empty()).map(Into::into);
+        Some(Holder {
+            pid: row.get(0)?.parse().ok()?,
+            application_name: text(1),
+            user: text(2),
+            address: text(3),
+            since: text(4),
+        })
+    }))
+}
+
+const SHORTEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_millis(500);

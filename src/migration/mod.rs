@@ -1,0 +1,481 @@
+//! [`Migrator`]: migrations over the direct endpoint, under a lock (feature `migrations`).
+//!
+//! ```no_run
+//! use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+//! use diesel_neon::migration::Migrator;
+//!
+//! const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
+//!
+//! # async fn doc() -> Result<(), diesel_neon::migration::MigrateError> {
+//! let report = Migrator::from_env(MIGRATIONS)?.run_pending().await?;
+//! for done in report.done {
+//!     println!("{} took {:?}", done.name, done.took);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod folder;
+mod ledger;
+mod lock;
+mod report;
+mod script;
+mod session;
+mod statements;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::migration::MigrationSource;
+use diesel::pg::Pg;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use self::error::{FailedMigration, MigrateError};
+pub use self::folder::folder;
+use self::ledger::Ledger;
+pub use self::lock::LOCK_KEY;
+pub use self::report::{Direction, Done, Holder, Listed, Progress, Report, State};
+use self::script::Known;
+pub use self::script::Script;
+use self::session::Session;
+use crate::env;
+use crate::url::{DatabaseUrl, Endpoint};
+
+/// Runs migrations, each exactly once, however many processes start at once.
+///
+/// It connects to the **direct** endpoint, whatever URL it is given; takes a lock; looks only then at
+/// what is pending; and runs each migration in a transaction together with its entry in
+/// `__diesel_schema_migrations`, unless its `metadata.toml` says `run_in_transaction = false`. Layout
+/// and table are the `diesel` CLI's, so that both can be used in turn; the CLI knows nothing of the
+/// lock.
+///
+/// | setting | default | why |
+/// |---|---|---|
+/// | [`lock_wait`](Self::lock_wait) | 5 min | another instance may be at a long migration |
+/// | [`lock_timeout`](Self::lock_timeout) | 10 s | whoever waits for a table's lock makes everybody behind wait; strong_migrations' number |
+/// | [`statement_timeout`](Self::statement_timeout) | 1 h | ends what runs away; strong_migrations' number |
+///
+/// # When it is dropped or cut off
+///
+/// Dropping a future of this type, as `select!` does, cancels the statement under way and closes the
+/// connection, which frees the lock; so does a lost connection or a killed process, at the latest
+/// when the server notices. A migration in a transaction is then there with all it does, or not at
+/// all. One outside of a transaction should be a single statement: Postgres runs several in one file
+/// as one transaction, and some, like `CREATE INDEX CONCURRENTLY`, not among others at all. It is
+/// noted down behind that, so that a connection that is lost in between leaves a migration that is
+/// applied and not noted: `IF NOT EXISTS` makes it repeatable. A cancelled `CREATE INDEX
+/// CONCURRENTLY` leaves an invalid index, as ever.
+///
+/// # What a migration can rely on
+///
+/// Settings that one leaves behind (`SET`, `SET ROLE`) are reset before the next, so that it does the
+/// same whether it is run alone or among others. A migration that is written in Rust is asked for
+/// its statements first, which are then run: it can use `batch_execute`, and nothing that depends on
+/// an answer.
+///
+/// It runs on every kind of tokio runtime, the current-thread one too.
+#[derive(Clone)]
+pub struct Migrator {
+    url: DatabaseUrl,
+    source: Arc<dyn MigrationSource<Pg> + Send + Sync>,
+    lock_wait: Duration,
+    lock_timeout: Option<Duration>,
+    statement_timeout: Option<Duration>,
+    on_progress: Option<Arc<Hear>>,
+}
+
+type Hear = dyn Fn(&Progress) + Send + Sync;
+
+impl Migrator {
+    /// Prepares to migrate the database at `url`, pooled or direct, with `embed_migrations!`'s result
+    /// or a [`folder`]; no connection is made yet.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrateError::NoDirectEndpoint`] where no direct URL can be derived.
+    pub fn new(
+        url: &DatabaseUrl,
+        source: impl MigrationSource<Pg> + Send + Sync + 'static,
+    ) -> Result<Self, MigrateError> {
+        let url = url.direct();
+        if url.endpoint() == Endpoint::Pooled {
+            return Err(MigrateError::NoDirectEndpoint {
+                host: url.hosts()[0].name.to_string(),
+            });
+        }
+        Ok(Self {
+            url,
+            source: Arc::new(source),
+            lock_wait: Duration::from_secs(5 * 60),
+            lock_timeout: Some(Duration::from_secs(10)),
+            statement_timeout: Some(Duration::from_secs(60 * 60)),
+            on_progress: None,
+        })
+    }
+
+    /// Like [`new`](Self::new) with [`env::direct_url`].
+    ///
+    /// # Errors
+    ///
+    /// [`MigrateError::Env`] says which variables were looked at, or which one cannot be used.
+    pub fn from_env(
+        source: impl MigrationSource<Pg> + Send + Sync + 'static,
+    ) -> Result<Self, MigrateError> {
+        Self::new(&env::direct_url()?.url, source)
+    }
+
+    /// How long another session that holds the lock is waited for. Default: 5 min. Zero gives up at
+    /// once.
+    ///
+    /// Instances that start together wait for the first, so a value below what the migrations take
+    /// makes them fail.
+    #[must_use]
+    pub fn lock_wait(mut self, wait: Duration) -> Self {
+        self.lock_wait = wait;
+        self
+    }
+
+    /// How long a migration in a transaction waits for a lock on a table. Default: 10 s. `None` waits
+    /// for ever.
+    ///
+    /// A statement that waits for an `ALTER TABLE`'s lock makes all queries of that table behind it
+    /// wait too. Migrations outside of a transaction are left alone: `CREATE INDEX CONCURRENTLY`
+    /// waits for every transaction that is older, and nobody waits for it.
+    #[must_use]
+    pub fn lock_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.lock_timeout = timeout.into();
+        self
+    }
+
+    /// How long each statement may take. Default: 1 h. `None` lets it take for ever.
+    #[must_use]
+    pub fn statement_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.statement_timeout = timeout.into();
+        self
+    }
+
+    /// Hears of what happens while it happens; `tracing` does in any case.
+    ///
+    /// It is called on the runtime's threads and should not block.
+    #[must_use]
+    pub fn on_progress(mut self, hear: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(Arc::new(hear));
+        self
+    }
+
+    /// Applies what is pending, in the order of the versions.
+    ///
+    /// # Errors
+    ///
+    /// See [`MigrateError`]; [`before`](MigrateError::before) has what stays applied.
+    pub async fn run_pending(&self) -> Result<Report, MigrateError> {
+        self.change(Order::Run).await
+    }
+
+    /// Reverts the last `n` applied migrations, the latest first; all where there are fewer.
+    ///
+    /// That each of them can be reverted is looked at before the first one is.
+    ///
+    /// # Errors
+    ///
+    /// See [`MigrateError`]; [`before`](MigrateError::before) has what stays reverted.
+    pub async fn revert(&self, n: usize) -> Result<Report, MigrateError> {
+        self.change(Order::Revert(n)).await
+    }
+
+    /// Reverts the last `n` applied migrations and applies them again; in one transaction, unless one
+    /// of them runs outside of one.
+    ///
+    /// # Errors
+    ///
+    /// See [`MigrateError`]; [`before`](MigrateError::before) has what stays done.
+    pub async fn redo(&self, n: usize) -> Result<Report, MigrateError> {
+        self.change(Order::Redo(n)).await
+    }
+
+    /// Every migration, here or applied, in the order of the versions.
+    ///
+    /// Takes no lock and changes nothing, as do [`pending`](Self::pending) and
+    /// [`dry_run`](Self::dry_run).
+    ///
+    /// # Errors
+    ///
+    /// See [`MigrateError`].
+    pub async fn list(&self) -> Result<Vec<Listed>, MigrateError> {
+        let migrator = self.clone();
+        detached(async move |stop| migrator.look(stop).await).await
+    }
+
+    /// The migrations that are not applied yet.
+    ///
+    /// For a readiness check, ask until it is empty and not again: every call makes a connection,
+    /// which keeps the compute awake.
+    ///
+    /// # Errors
+    ///
+    /// See [`MigrateError`].
+    pub async fn pending(&self) -> Result<Vec<Listed>, MigrateError> {
+        let mut listed = self.list().await?;
+        listed.retain(|listed| listed.state == State::Pending);
+        Ok(listed)
+    }
+
+    /// What [`run_pending`](Self::run_pending) would run now, with its SQL.
+    ///
+    /// # Errors
+    ///
+    /// See [`MigrateError`].
+    pub async fn dry_run(&self) -> Result<Vec<Script>, MigrateError> {
+        let pending = self.pending().await?;
+        let known = Known::load(&*self.source)?;
+        let scripts = pending
+            .iter()
+            .map(|listed| known.script(&listed.version, Direction::Up));
+        scripts.collect()
+    }
+
+    async fn look(&self, stop: CancellationToken) -> Result<Vec<Listed>, MigrateError> {
+        let session = Session::open(&self.url, stop).await?;
+        let applied = match Ledger::find(&session).await? {
+            Some(ledger) => ledger.applied(&session).await?,
+            None => Default::default(),
+        };
+        let known = Known::load(&*self.source)?;
+        let here = known.names().map(|(version, name)| Listed {
+            name,
+            version: version.to_owned(),
+            state: match applied.get(version) {
+                Some(run_on) => State::Applied {
+                    run_on: run_on.clone(),
+                },
+                None => State::Pending,
+            },
+        });
+        let elsewhere = applied.iter().filter(|(version, _)| !known.has(version));
+        let elsewhere = elsewhere.map(|(version, run_on)| Listed {
+            name: version.clone(),
+            version: version.clone(),
+            state: State::Unknown {
+                run_on: run_on.clone(),
+            },
+        });
+        let mut listed: Vec<_> = here.chain(elsewhere).collect();
+        listed.sort_by(|a, b| a.version.cmp(&b.version));
+        Ok(listed)
+    }
+
+    async fn change(&self, order: Order) -> Result<Report, MigrateError> {
+        let migrator = self.clone();
+        detached(async move |stop| {
+            let session = Session::open(&migrator.url, stop).await?;
+            let changed = migrator.change_in(&session, order).await;
+            session.close(&lock::farewell()).await;
+            changed
+        })
+        .await
+    }
+
+    async fn change_in(&self, session: &Session, order: Order) -> Result<Report, MigrateError> {
+        let settings = self.settings(session.can_be_missed().await);
+        let waited = lock::take(session, self.lock_wait, |waiting| self.tell(&waiting)).await?;
+        let ledger = Ledger::find_or_create(session).await?;
+        let applied = ledger.applied(session).await?;
+        let scripts = order.scripts(&*self.source, &applied.into_keys().collect::<Vec<_>>())?;
+        // As the diesel CLI does: what is reverted comes back.
+        let together = matches!(order, Order::Redo(_)) && scripts.iter().all(|s| s.in_transaction);
+
+        let mut done = Vec::new();
+        for (i, script) in scripts.iter().enumerate() {
+            let framing = match (script.in_transaction, together) {
+                (false, _) => Framing::NONE,
+                (true, false) => Framing::WHOLE,
+                (true, true) => Framing {
+                    begins: i == 0,
+                    commits: i + 1 == scripts.len(),
+                    ..Framing::WHOLE
+                },
+            };
+            match self
+                .run_script(session, &ledger, script, framing, &settings)
+                .await
+            {
+                Ok(one) => done.push(one),
+                Err(error) if together => return Err(error),
+                Err(error) => return Err(error.after(done)),
+            }
+        }
+        Ok(Report { done, waited })
+    }
+
+    async fn run_script(
+        &self,
+        session: &Session,
+        ledger: &Ledger,
+        script: &Script,
+        framing: Framing,
+        settings: &str,
+    ) -> Result<Done, MigrateError> {
+        self.tell(&Progress::Started {
+            name: script.name.clone(),
+            direction: script.direction,
+        });
+        let began = Instant::now();
+        let lock_timeout = milliseconds(self.lock_timeout.filter(|_| framing.inside));
+        let begin = if framing.begins { "; BEGIN" } else { "" };
+        let prelude = format!("{settings}; SET lock_timeout = {lock_timeout}{begin}");
+        let prelude = session.batch(&prelude).await;
+        prelude.map_err(|why| why.explain(|_, error| MigrateError::books(error)))?;
+        for batch in &script.batches {
+            let failed = |completed, error| MigrateError::failed(script, batch, completed, error);
+            let run = session.batch(batch).await;
+            run.map_err(|why| why.explain(failed))?;
+        }
+        if framing.inside && !session.in_transaction() {
+            tracing::warn!(
+                migration = script.name,
+                "it ends its transaction itself, so that it may be applied without being noted"
+            );
+        }
+        let mut entry = ledger.entry(script);
+        if framing.commits {
+            entry.push_str("; COMMIT");
+        }
+        let noted = session.through(&entry).await;
+        noted.map_err(|why| why.explain(|_, error| MigrateError::failed_behind(script, error)))?;
+        let done = Done {
+            name: script.name.clone(),
+            version: script.version.clone(),
+            direction: script.direction,
+            took: began.elapsed(),
+        };
+        self.tell(&Progress::Finished(done.clone()));
+        Ok(done)
+    }
+
+    /// What each migration begins with.
+    fn settings(&self, can_be_missed: bool) -> String {
+        let timeout = milliseconds(self.statement_timeout);
+        let mut settings = format!("RESET ROLE; RESET ALL; SET statement_timeout = {timeout}");
+        if can_be_missed {
+            settings.push_str("; ");
+            settings.push_str(session::MISS_ME);
+        }
+        settings
+    }
+
+    fn tell(&self, progress: &Progress) {
+        match progress {
+            Progress::Waiting { holder } => {
+                tracing::info!(%holder, "waiting for the migrations' lock");
+            }
+            Progress::Started { name, direction } => {
+                tracing::debug!(migration = name, ?direction, "a migration begins");
+            }
+            Progress::Finished(done) => {
+                let Done {
+                    name,
+                    direction,
+                    took,
+                    ..
+                } = done;
+                tracing::info!(migration = name, ?direction, ?took, "a migration is done");
+            }
+        }
+        if let Some(hear) = &self.on_progress {
+            hear(progress);
+        }
+    }
+}
+
+impl fmt::Debug for Migrator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Migrator")
+            .field("url", &self.url)
+            .field("lock_wait", &self.lock_wait)
+            .field("lock_timeout", &self.lock_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Copy)]
+enum Order {
+    Run,
+    Revert(usize),
+    Redo(usize),
+}
+
+impl Order {
+    /// All that is to be run, read before any of it is run; `applied` in the order of the versions.
+    fn scripts(
+        self,
+        source: &dyn MigrationSource<Pg>,
+        applied: &[String],
+    ) -> Result<Vec<Script>, MigrateError> {
+        let known = Known::load(source)?;
+        let last = |n: usize| &applied[applied.len().saturating_sub(n)..];
+        let up = |version: &str| known.script(version, Direction::Up);
+        let down = |version: &String| known.script(version, Direction::Down);
+        match self {
+            Self::Run => {
+                let all = known.names().map(|(version, _)| version);
+                let pending = all.filter(|version| !applied.iter().any(|other| other == version));
+                pending.map(up).collect()
+            }
+            Self::Revert(n) => last(n).iter().rev().map(down).collect(),
+            Self::Redo(n) => {
+                let again = last(n).iter().map(|version| up(version));
+                last(n).iter().rev().map(down).chain(again).collect()
+            }
+        }
+    }
+}
+
+/// What of a transaction is around a migration.
+#[derive(Clone, Copy)]
+struct Framing {
+    inside: bool,
+    begins: bool,
+    commits: bool,
+}
+
+impl Framing {
+    const NONE: Self = Self {
+        inside: false,
+        begins: false,
+        commits: false,
+    };
+    const WHOLE: Self = Self {
+        inside: true,
+        begins: true,
+        commits: true,
+    };
+}
+
+/// As the server takes them: zero is none at all.
+fn milliseconds(timeout: Option<Duration>) -> u128 {
+    timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128))
+}
+
+/// Runs `work` as a task of its own, that ends by itself where its caller does not wait for it any
+/// more: so can what has been sent be brought to an end, one way or the other.
+async fn detached<T, F>(work: impl FnOnce(CancellationToken) -> F) -> Result<T, MigrateError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, MigrateError>> + Send + 'static,
+{
+    let stop = CancellationToken::new();
+    let _stops_when_dropped = stop.clone().drop_guard();
+    match tokio::spawn(work(stop)).await {
+        Ok(outcome) => outcome,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(MigrateError::Stopped),
+        },
+    }
+}

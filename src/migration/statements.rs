@@ -1,0 +1,239 @@
+//! Where the statements of a script begin and end: only for messages, the server gets the whole.
+
+use std::ops::Range;
+
+/// A place in a text, both counted from one, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+impl Place {
+    /// Of a byte offset.
+    pub(super) fn of(sql: &str, offset: usize) -> Self {
+        let before = &sql[..offset];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+}
+
+/// The byte offset of the server's position, which counts characters from one.
+pub(super) fn offset(sql: &str, position: u32) -> usize {
+    let characters = (position as usize).saturating_sub(1);
+    let offset = sql.char_indices().nth(characters);
+    offset.map_or(sql.len(), |(offset, _)| offset)
+}
+
+/// The statements of `sql` without the comments around them, told apart as psql does: by semicolons
+/// outside of quotes, comments, parentheses, and the `BEGIN ATOMIC` bodies of functions.
+pub(super) fn statements(sql: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut lexer = Lexer { sql, at: 0 };
+    let mut statement: Option<Range<usize>> = None;
+    let (mut parentheses, mut blocks) = (0_usize, 0_usize);
+    let mut words = 0;
+    let mut creates_routine = false;
+    while let Some((token, range)) = lexer.next() {
+        match token {
+            Token::Semicolon if parentheses == 0 && blocks == 0 => {
+                found.extend(statement.take());
+                (words, creates_routine) = (0, false);
+                continue;
+            }
+            Token::Open => parentheses += 1,
+            Token::Close => parentheses = parentheses.saturating_sub(1),
+            Token::Word if parentheses == 0 => {
+                let word = sql[range.clone()].to_ascii_lowercase();
+                match (words, word.as_str()) {
+                    (1..=3, "function" | "procedure") => creates_routine = true,
+                    (_, "begin") if creates_routine => blocks += 1,
+                    (_, "case") if blocks > 0 => blocks += 1,
+                    (_, "end") => blocks = blocks.saturating_sub(1),
+                    _ => {}
+                }
+                words += 1;
+            }
+            Token::Word | Token::Semicolon | Token::Other => {}
+        }
+        let start = statement.map_or(range.start, |statement| statement.start);
+        statement = Some(start..range.end);
+    }
+    found.extend(statement);
+    found
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Word,
+    Semicolon,
+    Open,
+    Close,
+    Other,
+}
+
+struct Lexer<'a> {
+    sql: &'a str,
+    at: usize,
+}
+
+impl Lexer<'_> {
+    /// The next token that is neither blank nor a comment.
+    fn next(&mut self) -> Option<(Token, Range<usize>)> {
+        loop {
+            let start = self.at;
+            let rest = &self.sql[start..];
+            let first = rest.chars().next()?;
+            let (token, length) = match first {
+                _ if first.is_whitespace() => (None, first.len_utf8()),
+                _ if rest.starts_with("--") => (None, rest.find('\n').unwrap_or(rest.len())),
+                _ if rest.starts_with("/*") => (None, comment(rest)),
+                ';' => (Some(Token::Semicolon), 1),
+                '(' => (Some(Token::Open), 1),
+                ')' => (Some(Token::Close), 1),
+                '\'' => (Some(Token::Other), quoted(rest, '\'', false)),
+                '"' => (Some(Token::Other), quoted(rest, '"', false)),
+                'e' | 'E' if rest[1..].starts_with('\'') => {
+                    (Some(Token::Other), 1 + quoted(&rest[1..], '\'', true))
+                }
+                '$' => (Some(Token::Other), dollar_quoted(rest).unwrap_or(1)),
+                _ if is_word(first) => {
+                    let end = rest.find(|c| !is_word(c) && c != '$');
+                    (Some(Token::Word), end.unwrap_or(rest.len()))
+                }
+                _ => (Some(Token::Other), first.len_utf8()),
+            };
+            self.at += length;
+            if let Some(token) = token {
+                return Some((token, start..self.at));
+            }
+        }
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || !c.is_ascii()
+}
+
+/// Postgres nests them.
+fn comment(text: &str) -> usize {
+    let (mut depth, mut at) = (0_usize, 0);
+    while at < text.len() {
+        let rest = &text.as_bytes()[at..];
+        if rest.starts_with(b"/*") {
+            depth += 1;
+            at += 2;
+        } else if rest.starts_with(b"*/") {
+            depth -= 1;
+            at += 2;
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            at += 1;
+        }
+    }
+    text.len()
+}
+
+/// A doubled quote ends one string and begins the next, which comes to the same.
+fn quoted(text: &str, quote: char, backslashes: bool) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        if escaped {
+            escaped = false;
+        } else if backslashes && c == '\\' {
+            escaped = true;
+        } else if c == quote {
+            return at + 1;
+        }
+    }
+    text.len()
+}
+
+fn dollar_quoted(text: &str) -> Option<usize> {
+    let tag = &text[..text[1..].find('$')? + 2];
+    let inside = &tag[1..tag.len() - 1];
+    if !inside.chars().all(is_word) || inside.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let body = &text[tag.len()..];
+    let end = body.find(tag).map(|end| tag.len() + end + tag.len());
+    Some(end.unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_end_where_psql_ends_them() {
+        for (sql, expected) in [
+            ("", vec![]),
+            (" ;; -- nothing\n /* at /* all; */ ; */", vec![]),
+            ("select 1", vec!["select 1"]),
+            (
+                "-- one; two\nselect 1; -- and\nselect 2;\n",
+                vec!["select 1", "select 2"],
+            ),
+            (
+                "insert into t values ('a;''b', \"c;d\", E'it\\'s;'); select 2",
+                vec![
+                    "insert into t values ('a;''b', \"c;d\", E'it\\'s;')",
+                    "select 2",
+                ],
+            ),
+            (
+                "do $$ begin raise 'a;b'; end $$; do $x$ select $1; $$;$$ $x$; select a$b;",
+                vec![
+                    "do $$ begin raise 'a;b'; end $$",
+                    "do $x$ select $1; $$;$$ $x$",
+                    "select a$b",
+                ],
+            ),
+            (
+                "create or replace function f() returns int begin atomic \
+                 select case when true then 1 end; select 2; end; select 3",
+                vec![
+                    "create or replace function f() returns int begin atomic \
+                     select case when true then 1 end; select 2; end",
+                    "select 3",
+                ],
+            ),
+            (
+                "create rule r as on insert to t do also (select 1; select 2); begin; commit; end;",
+                vec![
+                    "create rule r as on insert to t do also (select 1; select 2)",
+                    "begin",
+                    "commit",
+                    "end",
+                ],
+            ),
+            ("select 'open; end", vec!["select 'open; end"]),
+            ("select $a; $b$ open", vec!["select $a", "$b$ open"]),
+            ("wählen 'ß'; é", vec!["wählen 'ß'", "é"]),
+        ] {
+            let found: Vec<_> = statements(sql).into_iter().map(|r| &sql[r]).collect();
+            assert_eq!(found, expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn places_count_characters_from_one() {
+        let sql = "-- für\nselect ä, x;";
+        let at = offset(sql, 18);
+        assert_eq!(&sql[at..], "x;".trim_start());
+        assert_eq!(
+            Place::of(sql, at),
+            Place {
+                line: 2,
+                column: 11
+            }
+        );
+        assert_eq!(Place::of(sql, 0), Place { line: 1, column: 1 });
+        assert_eq!(offset(sql, 1000), sql.len());
+    }
+}

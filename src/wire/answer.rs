@@ -1,0 +1,92 @@
+//! [`Answer`]: what the server says to one request.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use super::error::{Failure, ServerError};
+use super::link::Link;
+use super::message::Message;
+use super::opening::Command;
+use super::waiters::Waiting;
+
+/// The answer to one request, message by message.
+#[derive(Debug)]
+pub(crate) struct Answer<'a> {
+    link: &'a Arc<Link>,
+    waiting: Waiting<'a>,
+    id: u64,
+    /// What rode in front of the request.
+    begun: Vec<Command>,
+    /// Set once the caller has its result and only the rest is outstanding.
+    tail: bool,
+    complete: bool,
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn new(
+        link: &'a Arc<Link>,
+        waiting: Waiting<'a>,
+        id: u64,
+        begun: Vec<Command>,
+    ) -> Self {
+        Self {
+            link,
+            waiting,
+            id,
+            begun,
+            tail: false,
+            complete: false,
+        }
+    }
+
+    /// The next message; ReadyForQuery is the last.
+    pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Failure>> {
+        let message = ready!(self.link.poll_message(cx, &mut self.waiting, self.id));
+        self.complete = match &message {
+            Ok(message) => message.tag == b'Z',
+            Err(_) => true,
+        };
+        Poll::Ready(message)
+    }
+
+    pub(crate) async fn message(&mut self) -> Result<Message, Failure> {
+        poll_fn(|cx| self.poll_message(cx)).await
+    }
+
+    /// What rode in front of the request.
+    pub(crate) fn begun(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.begun)
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        self.link
+    }
+
+    /// From here on the caller can do without the rest.
+    pub(crate) fn is_tail(&mut self) {
+        self.tail = true;
+    }
+
+    /// Reads on to the end. An error that was read already is the answer, whatever follows.
+    pub(crate) async fn fail(mut self, error: ServerError) -> Failure {
+        while !self.complete {
+            if let Err(lost) = self.message().await {
+                // What ended the session says more than that it has ended.
+                return match error.is_fatal() {
+                    true => Failure::Lost(Box::new(error)),
+                    false => lost,
+                };
+            }
+        }
+        Failure::Server(Box::new(error))
+    }
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        if !self.complete {
+            self.link.abandon(self.id, self.tail);
+        }
+    }
+}

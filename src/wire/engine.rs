@@ -1,0 +1,258 @@
+//! [`Engine`]: what a link's lock protects. Reads, writes, and hands on; waits for nothing itself.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncWrite;
+
+use super::Channel;
+use super::error::ServerError;
+use super::exchange::{Exchange, Exchanges, Owner};
+use super::input::{CHUNK, Input};
+use super::message::{Message, Next};
+use super::observed::Observed;
+use super::opening::{Command, Opening, is_begin};
+use super::request::{Messages, Request, Unsendable};
+use super::waiters::Waiters;
+
+pub(super) struct Engine {
+    pub(super) channel: Option<Channel>,
+    /// Wakes everyone who waits: whoever polled last may be gone when the stream wakes.
+    waker: Waker,
+    pub(super) waiters: Arc<Waiters>,
+    pub(super) observed: Arc<Observed>,
+    input: Input,
+    pub(super) output: BytesMut,
+    unflushed: bool,
+    pub(super) exchanges: Exchanges,
+    next_id: u64,
+    pub(super) opening: Opening,
+    pub(super) notifications: VecDeque<diesel::pg::PgNotification>,
+    pub(super) settling: bool,
+    pub(super) lost: Option<Box<ServerError>>,
+}
+
+impl Engine {
+    pub(super) fn new(
+        channel: Channel,
+        read: BytesMut,
+        observed: Arc<Observed>,
+        waiters: Arc<Waiters>,
+    ) -> Self {
+        Self {
+            channel: Some(channel),
+            waker: Waker::from(Arc::clone(&waiters)),
+            waiters,
+            observed,
+            input: Input::new(read),
+            output: BytesMut::new(),
+            unflushed: false,
+            exchanges: Exchanges::default(),
+            next_id: 0,
+            opening: Opening::Nothing,
+            notifications: VecDeque::new(),
+            settling: false,
+            lost: None,
+        }
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        request: &Request,
+        opens: bool,
+    ) -> Result<(u64, Vec<Command>), Unsendable> {
+        let commands = match opens {
+            true => self.opening.pending(),
+            false => &[],
+        };
+        let mut messages = Messages::default();
+        let simple = match request {
+            Request::Extended(body) => {
+                for command in commands {
+                    messages.command(command)?;
+                }
+                let len = messages.as_bytes().len() + body.as_bytes().len();
+                self.output.reserve(len);
+                self.output.extend_from_slice(messages.as_bytes());
+                self.output.extend_from_slice(body.as_bytes());
+                self.observed.sent(b'S');
+                false
+            }
+            Request::Simple(sql) | Request::Copy(sql) => {
+                match commands {
+                    [] => messages.query(sql)?,
+                    _ => messages.query(&format!("{};{sql}", commands.join(";")))?,
+                }
+                self.output.extend_from_slice(messages.as_bytes());
+                self.observed.sent(b'Q');
+                true
+            }
+        };
+        let begun = match opens {
+            true => self.opening.fly(),
+            false => Vec::new(),
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        self.exchanges.push(Exchange {
+            id,
+            owner: Owner::Waits,
+            opening: begun.len(),
+            begins: begun.iter().rposition(is_begin).map_or(0, |at| at + 1),
+            simple,
+            copies: matches!(request, Request::Copy(_)),
+            answered: false,
+            kept: VecDeque::new(),
+        });
+        // What cannot be written now is written by whoever waits for the answer.
+        let _ = self.write();
+        Ok((id, begun))
+    }
+
+    /// Reads one message and keeps it for whom it is for. Ready while there is something to do.
+    pub(super) fn pump(&mut self) -> Poll<()> {
+        match ready!(self.read()) {
+            Some((index, message)) => {
+                self.keep(index, message);
+                Poll::Ready(())
+            }
+            None if self.channel.is_none() => Poll::Pending,
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Reads what is there, but not for as long as a server can go on sending.
+    pub(super) fn drain(&mut self) {
+        for _ in 0..DRAIN {
+            if self.pump().is_pending() {
+                return;
+            }
+        }
+    }
+
+    /// As [`pump`](Self::pump), but returns what is for `id`.
+    pub(super) fn pump_for(&mut self, id: u64) -> Poll<Option<Message>> {
+        let Some((index, message)) = ready!(self.read()) else {
+            return Poll::Ready(None);
+        };
+        let exchange = &self.exchanges[index];
+        if exchange.id != id {
+            self.keep(index, message);
+            return Poll::Ready(None);
+        }
+        if exchange.answered {
+            self.exchanges.remove(index);
+            if self.exchanges.is_outstanding() {
+                // Those behind may have looked while this was in front of them, and what has been
+                // read already wakes nobody.
+                self.waiters.set_due();
+            }
+        }
+        Poll::Ready(Some(message))
+    }
+
+    fn keep(&mut self, index: usize, message: Message) {
+        let exchange = &mut self.exchanges[index];
+        match exchange.owner {
+            Owner::Waits => exchange.kept.push_back(message),
+            _ if exchange.answered => {
+                self.exchanges.remove(index);
+            }
+            _ => {}
+        }
+        self.waiters.set_due();
+    }
+
+    /// Reads one message. None where it was for nobody, or where the session has ended.
+    fn read(&mut self) -> Poll<Option<(usize, Message)>> {
+        let routed = match ready!(self.poll_next()) {
+            Ok(Some(message)) => self.route(message).map_err(ServerError::from),
+            Ok(None) => Ok(None),
+            Err(words) => Err(words),
+        };
+        Poll::Ready(routed.unwrap_or_else(|words| {
+            self.lose(words);
+            None
+        }))
+    }
+
+    /// The next message, after what is to be written. None where there is no stream any more.
+    fn poll_next(&mut self) -> Poll<Result<Option<Message>, ServerError>> {
+        self.write().map_err(|error| lost_words(&error))?;
+        let Some(channel) = &mut self.channel else {
+            return Poll::Ready(Ok(None));
+        };
+        loop {
+            let missing = match self.input.next()? {
+                Next::Message(message) => return Poll::Ready(Ok(Some(message))),
+                Next::Missing(missing) => missing,
+            };
+            let mut cx = Context::from_waker(&self.waker);
+            let transport = Pin::new(&mut channel.transport);
+            match self.input.poll_fill(&mut cx, transport, missing) {
+                Poll::Ready(Ok(0)) => {
+                    let words = "the connection was closed by the other side";
+                    return Poll::Ready(Err(ServerError::local("08006", words)));
+                }
+                Poll::Ready(Ok(_)) => self.observed.hear(),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(lost_words(&error))),
+                Poll::Pending => {
+                    self.rest();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    pub(super) fn write(&mut self) -> std::io::Result<()> {
+        let Some(channel) = &mut self.channel else {
+            return Ok(());
+        };
+        if self.output.is_empty() && !self.unflushed {
+            return Ok(());
+        }
+        let mut cx = Context::from_waker(&self.waker);
+        let mut transport = Pin::new(&mut channel.transport);
+        while !self.output.is_empty() {
+            match transport.as_mut().poll_write(&mut cx, &self.output)? {
+                Poll::Ready(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => {
+                    self.output.advance(written);
+                    self.unflushed = true;
+                }
+                Poll::Pending => return Ok(()),
+            }
+        }
+        // TLS may hold back what it has taken.
+        self.unflushed = transport.poll_flush(&mut cx)?.is_pending();
+        Ok(())
+    }
+
+    /// Gives memory back that only a large request or answer needed.
+    fn rest(&mut self) {
+        self.input.rest();
+        if self.output.is_empty() && self.output.capacity() > 2 * CHUNK {
+            self.output = BytesMut::new();
+        }
+    }
+
+    pub(super) fn lose(&mut self, words: ServerError) {
+        let words = self.observed.last_words().unwrap_or(words);
+        self.observed.end();
+        self.channel = None;
+        self.input = Input::new(BytesMut::new());
+        self.output = BytesMut::new();
+        self.lost.get_or_insert_with(|| Box::new(words));
+        self.waiters.set_due();
+    }
+}
+
+/// How many messages are read at most where nobody waits for them.
+const DRAIN: usize = 4096;
+
+fn lost_words(error: &std::io::Error) -> ServerError {
+    ServerError::local("08006", &format!("the connection was lost: {error}"))
+}

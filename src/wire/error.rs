@@ -1,0 +1,86 @@
+//! What can be wrong with an answer.
+
+use super::message::Malformed;
+use super::request::Unsendable;
+
+/// Why a request has no proper answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// The server's error.
+    Server(Box<ServerError>),
+    /// There is no session any more; with the server's last words, where it had some.
+    Lost(Box<ServerError>),
+    /// The request cannot be sent.
+    Unsendable(Unsendable),
+}
+
+/// An ErrorResponse.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ServerError {
+    pub(crate) severity: String,
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) detail: Option<String>,
+    pub(crate) hint: Option<String>,
+    pub(crate) position: Option<i32>,
+    pub(crate) table: Option<String>,
+    pub(crate) column: Option<String>,
+    pub(crate) constraint: Option<String>,
+    /// The function in the server's source: unlike the message, never translated.
+    pub(crate) routine: Option<String>,
+}
+
+impl ServerError {
+    pub(crate) fn parse(body: &[u8]) -> Self {
+        let mut error = Self::default();
+        for field in body.split(|byte| *byte == 0) {
+            let Some((kind, value)) = field.split_first() else {
+                break;
+            };
+            let value = String::from_utf8_lossy(value).into_owned();
+            match kind {
+                // `V` is never translated; servers before 9.6 do not send it.
+                b'V' => error.severity = value,
+                b'S' if error.severity.is_empty() => error.severity = value,
+                b'C' => error.code = value,
+                b'M' => error.message = value,
+                b'D' => error.detail = Some(value),
+                b'H' => error.hint = Some(value),
+                b'P' => error.position = value.parse().ok(),
+                b't' => error.table = Some(value),
+                b'c' => error.column = Some(value),
+                b'n' => error.constraint = Some(value),
+                b'R' => error.routine = Some(value),
+                _ => {}
+            }
+        }
+        error
+    }
+
+    /// An error that this side reports in the server's place.
+    pub(crate) fn local(code: &str, message: &str) -> Self {
+        Self {
+            severity: "ERROR".to_owned(),
+            code: code.to_owned(),
+            message: message.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the server ends the session with it.
+    pub(crate) fn is_fatal(&self) -> bool {
+        matches!(self.severity.as_str(), "FATAL" | "PANIC")
+    }
+}
+
+impl From<Malformed> for ServerError {
+    fn from(Malformed: Malformed) -> Self {
+        Self::local("08P01", "the server's message is malformed")
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Self::Lost(Box::new(malformed.into()))
+    }
+}

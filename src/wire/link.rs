@@ -1,0 +1,276 @@
+//! [`Link`]: requests and answers over one stream, spoken by whoever waits for an answer.
+//!
+//! There is no task that drives the stream: the futures that wait for answers do, under a lock that
+//! none of them holds across an await. So an idle connection costs nothing, and a query no change of
+//! tasks.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::BytesMut;
+use tokio::io::AsyncWrite;
+
+use super::Channel;
+use super::answer::Answer;
+use super::engine::Engine;
+use super::error::{Failure, ServerError};
+use super::message::Message;
+use super::observed::Observed;
+use super::opening::{Command, Opening, refusal};
+use super::request::{Messages, Request};
+use super::waiters::{Waiters, Waiting};
+use crate::connect::Canceller;
+
+/// One end of a session.
+pub(crate) struct Link {
+    engine: Mutex<Engine>,
+    waiters: Arc<Waiters>,
+    observed: Arc<Observed>,
+    canceller: Canceller,
+}
+
+impl Link {
+    pub(crate) fn new(
+        channel: Channel,
+        read: BytesMut,
+        observed: Arc<Observed>,
+        canceller: Canceller,
+    ) -> Self {
+        let waiters = Arc::new(Waiters::default());
+        let engine = Engine::new(channel, read, Arc::clone(&observed), Arc::clone(&waiters));
+        Self {
+            engine: Mutex::new(engine),
+            waiters,
+            observed,
+            canceller,
+        }
+    }
+
+    pub(crate) fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    pub(crate) fn canceller(&self) -> &Canceller {
+        &self.canceller
+    }
+
+    /// Sends a request, behind whatever has to run before it: the commands of
+    /// [`open`](Self::open) ride in front, in the same group.
+    pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Answer<'_>, Failure> {
+        self.send_with(request, true).await
+    }
+
+    /// Sends a request that may run before a transaction that is only to be opened.
+    pub(crate) async fn send_ahead(
+        self: &Arc<Self>,
+        request: Request,
+    ) -> Result<Answer<'_>, Failure> {
+        self.send_with(request, false).await
+    }
+
+    async fn send_with(
+        self: &Arc<Self>,
+        request: Request,
+        opens: bool,
+    ) -> Result<Answer<'_>, Failure> {
+        let mut waiting = Waiting::new(&self.waiters);
+        let send = poll_fn(|cx| self.poll_send(cx, &mut waiting, &request, opens));
+        let (id, begun) = send.await?;
+        Ok(Answer::new(self, waiting, id, begun))
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        waiting: &mut Waiting<'_>,
+        request: &Request,
+        opens: bool,
+    ) -> Poll<Result<(u64, Vec<Command>), Failure>> {
+        let mut engine = self.lock();
+        if !engine.exchanges.is_outstanding() {
+            // What has ended in the meantime is told before anything is sent: then it can be done again.
+            engine.drain();
+        }
+        loop {
+            if let Some(lost) = &engine.lost {
+                return Poll::Ready(Err(Failure::Lost(lost.clone())));
+            }
+            if opens && matches!(engine.opening, Opening::Refused) {
+                return Poll::Ready(Err(Failure::Server(Box::new(refusal()))));
+            }
+            // Behind a BEGIN that fails, this would run without a transaction. And PgBouncer loses
+            // count of the answers where anything follows a COPY before its end.
+            if !engine.exchanges.is_opening() && !engine.exchanges.is_copying() {
+                break;
+            }
+            waiting.register(cx);
+            ready!(engine.pump());
+        }
+        Poll::Ready(engine.submit(request, opens).map_err(Failure::Unsendable))
+    }
+
+    /// Takes in what has arrived without being asked for; waits for nothing.
+    pub(crate) fn look(&self) {
+        self.lock().drain();
+    }
+
+    /// Whether a request was given up whose answer is still outstanding.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.lock().exchanges.is_abandoned()
+    }
+
+    /// The next notification, of those that came with answers and of those that come by themselves.
+    pub(crate) async fn notification(&self) -> Result<diesel::pg::PgNotification, Failure> {
+        let mut waiting = Waiting::new(&self.waiters);
+        poll_fn(|cx| {
+            let mut engine = self.lock();
+            waiting.register(cx);
+            loop {
+                if let Some(notification) = engine.notifications.pop_front() {
+                    return Poll::Ready(Ok(notification));
+                }
+                if let Some(lost) = &engine.lost {
+                    return Poll::Ready(Err(Failure::Lost(lost.clone())));
+                }
+                ready!(engine.pump());
+            }
+        })
+        .await
+    }
+
+    /// Writes messages that belong to a request sent before, at the stream's own pace.
+    pub(crate) async fn stream(&self, messages: &Messages) -> Result<(), Failure> {
+        let mut waiting = Waiting::new(&self.waiters);
+        poll_fn(|cx| {
+            let mut engine = self.lock();
+            loop {
+                if let Some(lost) = &engine.lost {
+                    return Poll::Ready(Err(Failure::Lost(lost.clone())));
+                }
+                if engine.output.len() < HIGH_WATER {
+                    return Poll::Ready(Ok(()));
+                }
+                waiting.register(cx);
+                // Reading writes first; only what could not be written wakes this again.
+                if engine.pump().is_pending() && engine.output.len() >= HIGH_WATER {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await?;
+        self.push(messages);
+        Ok(())
+    }
+
+    /// Writes messages that belong to a request sent before.
+    pub(crate) fn push(&self, messages: &Messages) {
+        let mut engine = self.lock();
+        engine.output.extend_from_slice(messages.as_bytes());
+        let _ = engine.write();
+    }
+
+    /// Ends the session: with Terminate, or, where an answer is outstanding, by cancelling it.
+    pub(crate) fn close(&self) {
+        self.look();
+        let mut engine = self.lock();
+        let Some(mut channel) = engine.channel.take() else {
+            return;
+        };
+        let busy = engine.exchanges.is_outstanding();
+        engine.lose(ServerError::local("08003", "the connection was closed"));
+        if busy {
+            self.canceller.cancel_and_drop(channel);
+        } else {
+            let mut goodbye = Messages::default();
+            goodbye.terminate();
+            // There is room for five bytes on a connection that is idle, and nothing to do otherwise.
+            let mut cx = Context::from_waker(Waker::noop());
+            let transport = Pin::new(&mut channel.transport);
+            let _ = transport.poll_write(&mut cx, goodbye.as_bytes());
+            let _ = Pin::new(&mut channel.transport).poll_shutdown(&mut cx);
+        }
+    }
+
+    pub(super) fn lock(&self) -> Locked<'_> {
+        Locked {
+            engine: self.engine.lock().unwrap_or_else(PoisonError::into_inner),
+            _news: News(&self.waiters),
+        }
+    }
+
+    pub(super) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    pub(super) fn poll_message(
+        &self,
+        cx: &mut Context<'_>,
+        waiting: &mut Waiting<'_>,
+        id: u64,
+    ) -> Poll<Result<Message, Failure>> {
+        let mut engine = self.lock();
+        let mut registered = false;
+        loop {
+            if let Some(message) = engine.exchanges.take_kept(id) {
+                return Poll::Ready(Ok(message));
+            }
+            if let Some(lost) = &engine.lost {
+                return Poll::Ready(Err(Failure::Lost(lost.clone())));
+            }
+            match engine.pump_for(id) {
+                Poll::Ready(Some(message)) => return Poll::Ready(Ok(message)),
+                Poll::Ready(None) => {}
+                Poll::Pending if registered => return Poll::Pending,
+                // And look again: what has come before that has woken nobody.
+                Poll::Pending => {
+                    waiting.register(cx);
+                    registered = true;
+                }
+            }
+        }
+    }
+}
+
+/// The engine, locked. Whoever it has news for is woken once it is not.
+pub(super) struct Locked<'a> {
+    engine: MutexGuard<'a, Engine>,
+    /// Behind the guard: fields are dropped in their order.
+    _news: News<'a>,
+}
+
+struct News<'a>(&'a Waiters);
+
+impl Deref for Locked<'_> {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+}
+
+impl Drop for News<'_> {
+    fn drop(&mut self) {
+        self.0.wake_due();
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("observed", &self.observed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much may wait to be written before its source has to.
+const HIGH_WATER: usize = 64 * 1024;

@@ -1,0 +1,184 @@
+//! [`Observed`]: what is known of a session without asking it.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::error::ServerError;
+use crate::clock::{LastSeen, Moment};
+
+/// Written by whatever reads and writes the session's bytes, read by the pool.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    heard: LastSeen,
+    /// Groups of messages sent that the server ends with ReadyForQuery.
+    requests: AtomicU64,
+    /// ReadyForQuery read.
+    answers: AtomicU64,
+    /// ReadyForQuery's status, or 0 before the first.
+    status: AtomicU8,
+    /// The process that the server says it is, or 0.
+    process: AtomicI32,
+    ended: AtomicBool,
+    cold: AtomicBool,
+    last_words: Mutex<Option<ServerError>>,
+    parameters: Mutex<Vec<(Box<str>, Box<str>)>>,
+}
+
+impl Observed {
+    pub(crate) fn new() -> Self {
+        Self {
+            heard: LastSeen::now(),
+            requests: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
+            status: AtomicU8::new(0),
+            process: AtomicI32::new(0),
+            ended: AtomicBool::new(false),
+            cold: AtomicBool::new(false),
+            last_words: Mutex::new(None),
+            parameters: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// For how long the server has not been heard from.
+    pub(crate) fn quiet_at(&self, now: &Moment) -> Duration {
+        self.heard.elapsed_at(now)
+    }
+
+    /// How many requests have been sent.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Acquire)
+    }
+
+    /// Whether the server owes an answer.
+    pub(crate) fn is_busy(&self) -> bool {
+        // The startup is the request that the first answer belongs to.
+        self.answers.load(Ordering::Acquire) < self.requests.load(Ordering::Acquire)
+    }
+
+    /// Whether a transaction is open or has failed, as of the last answer.
+    pub(crate) fn in_transaction(&self) -> bool {
+        matches!(self.status.load(Ordering::Acquire), b'T' | b'E')
+    }
+
+    /// Whether a transaction has failed and waits for its rollback, as of the last answer.
+    pub(crate) fn in_failed_transaction(&self) -> bool {
+        self.status.load(Ordering::Acquire) == b'E'
+    }
+
+    /// Whether the server's side has come to an end.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether the login has woken a compute.
+    pub(crate) fn was_cold(&self) -> bool {
+        self.cold.load(Ordering::Acquire)
+    }
+
+    pub(super) fn woke(&self, cold: bool) {
+        self.cold.store(cold, Ordering::Release);
+    }
+
+    /// The fatal error that the server sent, if it did.
+    pub(crate) fn last_words(&self) -> Option<ServerError> {
+        let words = self.last_words.lock();
+        words.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The process that the server says it is: Postgres tells the truth, poolers make something up.
+    pub(crate) fn process(&self) -> i32 {
+        self.process.load(Ordering::Acquire)
+    }
+
+    /// What the server last reported of one of its settings.
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+        let parameters = self.parameters.lock();
+        let parameters = parameters.unwrap_or_else(PoisonError::into_inner);
+        let mut found = parameters.iter().filter(|(known, _)| **known == *name);
+        found.next().map(|(_, value)| value.to_string())
+    }
+
+    pub(crate) fn sent(&self, tag: u8) {
+        // Startup, Query, Sync, FunctionCall. CopyFail and CopyDone are answered through their Sync.
+        if matches!(tag, 0 | b'Q' | b'S' | b'F') {
+            self.requests.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes in one of the messages that tell of the session and not of a request's result.
+    pub(crate) fn received(&self, tag: u8, body: &[u8]) {
+        match tag {
+            b'Z' => {
+                let status = body.first().copied().unwrap_or(0);
+                self.status.store(status, Ordering::Release);
+                self.answers.fetch_add(1, Ordering::AcqRel);
+            }
+            b'E' => {
+                let words = ServerError::parse(body);
+                if words.is_fatal() {
+                    self.end_with(words);
+                }
+            }
+            b'K' => {
+                let process = body.first_chunk().copied().map_or(0, i32::from_be_bytes);
+                self.process.store(process, Ordering::Release);
+            }
+            b'S' => {
+                let mut parts = body.split(|byte| *byte == 0);
+                if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+                    self.report(
+                        &String::from_utf8_lossy(name),
+                        &String::from_utf8_lossy(value),
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn hear(&self) {
+        self.heard.mark();
+    }
+
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn end_with(&self, words: ServerError) {
+        let last = self.last_words.lock();
+        *last.unwrap_or_else(PoisonError::into_inner) = Some(words);
+        self.end();
+    }
+
+    fn report(&self, name: &str, value: &str) {
+        let parameters = self.parameters.lock();
+        let mut parameters = parameters.unwrap_or_else(PoisonError::into_inner);
+        let has_room = parameters.len() < PARAMETERS;
+        match parameters.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, known)) => *known = value.into(),
+            None if has_room => parameters.push((name.into(), value.into())),
+            None => {}
+        }
+    }
+}
+
+/// Servers report some fifteen settings; extensions may add theirs.
+const PARAMETERS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_settings_are_remembered_up_to_a_bound() {
+        let observed = Observed::new();
+        for n in 0..2 * PARAMETERS {
+            observed.received(b'S', format!("s{n}\0a\0").as_bytes());
+        }
+        observed.received(b'S', b"s1\0b\0");
+        assert_eq!(observed.parameters.lock().unwrap().len(), PARAMETERS);
+        assert_eq!(observed.parameter("s1").as_deref(), Some("b"));
+        assert_eq!(observed.parameter("s300"), None);
+    }
+}

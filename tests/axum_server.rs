@@ -1,0 +1,651 @@
+//! The example `axum_server`, driven over HTTP in front of a stand-in for Neon.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use neon_sim::{Event, NeonSim, Suspension};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::{sleep, timeout};
+
+const CREATE_TABLE: &str = include_str!("../migrations/2026-01-05-090000_create_books/up.sql");
+
+/// Only what hangs gets here.
+const HANG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_book_lives_through_every_method() {
+    let neon = neon().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let server = Server::start(&url, &[]).await;
+
+        let dune = json!({ "title": "Dune", "author": "Frank Herbert", "publication_year": 1965 });
+        let created = server.send("POST", "/books", Some(&dune)).await;
+        assert_eq!(created.status, 201);
+        let book = created.json();
+        let location = created.header("location").unwrap();
+        assert_eq!(location, format!("/books/{}", book["id"]));
+        let mut expected = dune.clone();
+        expected["id"] = book["id"].clone();
+        expected["in_stock"] = true.into();
+        assert_eq!(book, expected);
+        assert_eq!(server.get(location).await.json(), expected);
+
+        let changes = json!({ "author": null, "in_stock": false });
+        let patched = server.send("PATCH", location, Some(&changes)).await;
+        expected["author"] = Value::Null;
+        expected["in_stock"] = false.into();
+        assert_eq!((patched.status, patched.json()), (200, expected.clone()));
+        let merge_patch = [("content-type", "application/merge-patch+json")];
+        let patched = server.request("PATCH", location, &merge_patch, "{}").await;
+        assert_eq!((patched.status, patched.json()), (200, expected));
+
+        let other = json!({ "title": "Beowulf" });
+        let replaced = server.send("PUT", location, Some(&other)).await;
+        let expected = json!({
+            "id": book["id"],
+            "title": "Beowulf",
+            "author": null,
+            "publication_year": null,
+            "in_stock": true,
+        });
+        assert_eq!((replaced.status, replaced.json()), (200, expected));
+
+        let deleted = server.send("DELETE", location, None).await;
+        assert_eq!((deleted.status, deleted.body.as_str()), (204, ""));
+        for (method, body) in [
+            ("GET", None),
+            ("PUT", Some(&other)),
+            ("PATCH", Some(&changes)),
+            ("DELETE", None),
+        ] {
+            server.send(method, location, body).await.problem(404);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_list_is_filtered_sorted_and_paged() {
+    let neon = neon().await;
+    let server = Server::start(&neon.url(), &[]).await;
+    for (title, year) in [
+        ("Dune", Some(1965)),
+        ("Beowulf", None),
+        ("The Hobbit", Some(1937)),
+        ("100%", Some(1965)),
+    ] {
+        let book = json!({ "title": title, "publication_year": year, "in_stock": title != "Dune" });
+        assert_eq!(server.send("POST", "/books", Some(&book)).await.status, 201);
+    }
+
+    for (query, expected) in [
+        ("", &["Dune", "Beowulf", "The Hobbit", "100%"][..]),
+        (
+            "?sort=publication_year",
+            &["The Hobbit", "Dune", "100%", "Beowulf"],
+        ),
+        ("?title=%25", &["100%"]),
+        ("?title=the+h", &["The Hobbit"]),
+        ("?in_stock=false", &["Dune"]),
+        (
+            "?published_from=1938&published_to=1965&in_stock=true",
+            &["100%"],
+        ),
+        ("?author=Frank+Herbert", &[]),
+        ("?author=%00", &[]),
+    ] {
+        let page = server.get(&format!("/books{query}")).await.json();
+        assert_eq!(titles(&page), expected, "{query}");
+        assert_eq!(page["next"], Value::Null);
+    }
+
+    let mut all = Vec::new();
+    let mut page = server
+        .get("/books?sort=publication_year&limit=1")
+        .await
+        .json();
+    loop {
+        all.extend(titles(&page).into_iter().map(str::to_owned));
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        page = server
+            .get(&format!("/books?limit=1&after={next}"))
+            .await
+            .json();
+    }
+    assert_eq!(all, ["The Hobbit", "Dune", "100%", "Beowulf"]);
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_problem_document() {
+    let neon = neon().await;
+    let server = Server::start(&neon.url(), &[]).await;
+    const JSON: &str = "application/json";
+    let too_long = json!({ "title": "a".repeat(256) }).to_string();
+    let too_large = json!({ "title": "a".repeat(100_000) }).to_string();
+
+    for (method, path, content_type, body, status) in [
+        ("GET", "/", "", "", 404),
+        ("GET", "/books/1", "", "", 404),
+        ("GET", "/books/x", "", "", 400),
+        ("GET", "/books/99999999999", "", "", 400),
+        ("DELETE", "/books", "", "", 405),
+        ("POST", "/books/1", JSON, "{}", 405),
+        ("GET", "/books?limit=0", "", "", 400),
+        ("GET", "/books?limit=101", "", "", 400),
+        ("GET", "/books?limit=x", "", "", 400),
+        ("GET", "/books?after=x", "", "", 400),
+        ("GET", "/books?after=1:2&sort=id", "", "", 400),
+        ("GET", "/books?sort=title", "", "", 400),
+        ("GET", "/books?in_stock=maybe", "", "", 400),
+        ("GET", "/books?id=1", "", "", 400),
+        ("POST", "/books", JSON, "{", 400),
+        ("POST", "/books", JSON, "", 400),
+        ("POST", "/books", "", "{}", 415),
+        ("POST", "/books", "text/plain", "{}", 415),
+        ("POST", "/books", JSON, &too_large, 413),
+        ("POST", "/books", JSON, "{}", 422),
+        ("POST", "/books", JSON, "[]", 422),
+        ("POST", "/books", JSON, r#"{"title": "Dune", "id": 1}"#, 422),
+        (
+            "POST",
+            "/books",
+            JSON,
+            r#"{"title": "Dune", "publication_year": "1965"}"#,
+            422,
+        ),
+        ("POST", "/books", JSON, r#"{"title": ""}"#, 422),
+        ("POST", "/books", JSON, r#"{"title": "Du\u0000ne"}"#, 422),
+        ("POST", "/books", JSON, &too_long, 422),
+        (
+            "PUT",
+            "/books/1",
+            JSON,
+            r#"{"title": "Dune", "publication_year": 19650}"#,
+            422,
+        ),
+        ("PATCH", "/books/1", JSON, r#"{"title": null}"#, 422),
+        ("PATCH", "/books/1", JSON, r#"{"author": ""}"#, 422),
+    ] {
+        let response = server
+            .request(method, path, &[("content-type", content_type)], body)
+            .await;
+        response.problem(status);
+        if status == 405 {
+            assert!(
+                response
+                    .header("allow")
+                    .is_some_and(|allow| !allow.contains(method))
+            );
+        }
+    }
+    // None of this was worth a connection to the database, but for the look at a book that is not
+    // there.
+    assert_eq!(neon.counters().direct.attempts, 1);
+}
+
+#[tokio::test]
+async fn every_field_that_is_wrong_is_named() {
+    let neon = neon().await;
+    let server = Server::start(&neon.url(), &[]).await;
+    let wrong = json!({ "title": " ", "author": "a".repeat(256), "publication_year": 19650 });
+    let problem = server
+        .send("POST", "/books", Some(&wrong))
+        .await
+        .problem(422);
+    let errors = json!([
+        { "pointer": "#/title", "detail": "must not be blank" },
+        { "pointer": "#/author", "detail": "must have at most 255 characters" },
+        { "pointer": "#/publication_year", "detail": "must be between -3000 and 2100" },
+    ]);
+    assert_eq!(problem["errors"], errors);
+}
+
+#[tokio::test]
+async fn what_the_database_says_is_logged_with_the_request_and_not_sent() {
+    let neon = neon().await;
+    let mut server = Server::start(&neon.url(), &[]).await;
+    neon.sql("DROP TABLE books").await.unwrap();
+
+    let id = [("x-request-id", "the-lost-table")];
+    let response = server.request("GET", "/books", &id, "").await;
+    assert_eq!(response.header("x-request-id"), Some("the-lost-table"));
+    let problem = response.problem(500).to_string();
+    assert!(
+        !problem.contains("relation") && !problem.contains("exist"),
+        "{problem}"
+    );
+
+    let logged = server.logged(r#"relation "books" does not exist"#).await;
+    assert!(logged.contains("the-lost-table"), "{logged}");
+}
+
+#[tokio::test]
+async fn every_answer_carries_a_request_id() {
+    let neon = neon().await;
+    let server = Server::start(&neon.url(), &[]).await;
+    let [first, second] = [server.get("/livez").await, server.get("/nowhere").await];
+    assert_ne!(
+        first.header("x-request-id").unwrap(),
+        second.header("x-request-id").unwrap()
+    );
+}
+
+#[tokio::test]
+async fn without_a_database_requests_are_told_when_to_come_back() {
+    let neon = neon().await;
+    let server = Server::start(&neon.url(), &[("REQUEST_TIMEOUT", "3")]).await;
+    drop(neon);
+
+    let response = server.get("/books").await;
+    response.problem(503);
+    assert!(
+        response
+            .header("retry-after")
+            .unwrap()
+            .parse::<u32>()
+            .unwrap()
+            > 0
+    );
+    assert_eq!(server.get("/livez").await.status, 200);
+    server.get("/readyz").await.problem(503);
+}
+
+#[tokio::test]
+async fn a_password_that_is_wrong_is_nobodys_business() {
+    let neon = neon().await;
+    let url = neon.url().replace(neon.password(), "guess");
+    let mut server = Server::start(&url, &[]).await;
+    let problem = server.get("/books").await.problem(500);
+    assert!(!problem.to_string().contains("password"), "{problem}");
+    server.logged("password authentication failed").await;
+}
+
+#[tokio::test]
+async fn an_exhausted_pool_and_a_slow_query_are_told_apart() {
+    let neon = neon().await;
+    let settings = [("REQUEST_TIMEOUT", "3"), ("POOL_SIZE", "1")];
+    let server = Server::start(&neon.url(), &settings).await;
+
+    let lock = Lock::take(&neon).await;
+    let slow = async { server.get("/books").await };
+    let waiting = async {
+        lock.wanted(&neon).await;
+        let response = server.get("/books").await;
+        // Others may be served better elsewhere.
+        server.get("/readyz").await.problem(503);
+        response
+    };
+    let (slow, waiting) = tokio::join!(slow, waiting);
+    slow.problem(504);
+    waiting.problem(503);
+    assert!(waiting.header("retry-after").is_some());
+
+    // The query ended with its request.
+    until(async || !lock.is_wanted(&neon).await).await;
+    drop(lock);
+    assert_eq!(server.get("/books").await.status, 200);
+    assert_eq!(server.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn no_request_fails_after_a_suspension() {
+    no_request_fails_after(Suspension::Normal).await;
+}
+
+#[tokio::test]
+async fn no_request_fails_after_a_suspension_that_resets_connections() {
+    no_request_fails_after(Suspension::Reset).await;
+}
+
+#[tokio::test]
+async fn no_request_fails_after_a_suspension_that_nobody_was_told_of() {
+    no_request_fails_after(Suspension::Silent).await;
+}
+
+async fn no_request_fails_after(suspension: Suspension) {
+    let neon = neon().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let server = Server::start(&url, &[]).await;
+        assert_eq!(server.get("/books").await.status, 200);
+        // A connection that was used within the last half second is not checked. No compute is
+        // suspended so soon, but this one is.
+        sleep(Duration::from_millis(600)).await;
+        neon.suspend(suspension).await;
+
+        let dune = json!({ "title": "Dune" });
+        let created = server.send("POST", "/books", Some(&dune)).await;
+        assert_eq!(created.status, 201, "{}", created.body);
+        let location = created.header("location").unwrap();
+        assert_eq!(server.get(location).await.status, 200);
+    }
+    assert_eq!(neon.counters().suspensions, 2);
+}
+
+#[tokio::test]
+async fn a_server_starts_and_answers_probes_without_the_database() {
+    let url = "postgresql://nobody:secret@127.0.0.1:1/nothing?sslmode=disable";
+    let server = Server::start(url, &[]).await;
+    assert_eq!(server.get("/livez").await.status, 200);
+    // Nothing is known against it yet.
+    assert_eq!(server.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn probes_let_the_compute_fall_asleep_and_do_not_wake_it() {
+    let neon = NeonSim::builder()
+        .suspend_after(Duration::from_secs(1))
+        .start()
+        .await
+        .unwrap();
+    create_table(&neon).await;
+    let server = Server::start(&neon.url(), &[]).await;
+    let mut events = neon.events();
+    assert_eq!(server.get("/books").await.status, 200);
+
+    let before = neon.counters().direct;
+    let asleep = async {
+        loop {
+            if let Event::Suspended { .. } = events.recv().await.unwrap() {
+                break;
+            }
+        }
+    };
+    let probing = async {
+        loop {
+            assert_eq!(server.get("/livez").await.status, 200);
+            assert_eq!(server.get("/readyz").await.status, 200);
+        }
+    };
+    let outcome = timeout(HANG, async {
+        tokio::select! {
+            () = asleep => {}
+            () = probing => {}
+        }
+    });
+    outcome.await.expect("the probes keep the compute awake");
+
+    for _ in 0..20 {
+        assert_eq!(server.get("/readyz").await.status, 200);
+    }
+    assert!(neon.is_suspended());
+    let after = neon.counters().direct;
+    assert_eq!(after.attempts, before.attempts);
+    assert_eq!(after.statements, before.statements);
+}
+
+#[tokio::test]
+async fn a_signal_lets_requests_end_and_closes_the_pool() {
+    for signal in ["TERM", "INT"] {
+        let neon = neon().await;
+        let mut server = Server::start(&neon.url(), &[]).await;
+        let lock = Lock::take(&neon).await;
+
+        let in_flight = async { server.get("/books").await };
+        let shutdown = async {
+            lock.wanted(&neon).await;
+            server.signal(signal).await;
+            until(async || TcpStream::connect(&server.address).await.is_err()).await;
+            drop(lock);
+        };
+        let (response, ()) = tokio::join!(in_flight, shutdown);
+        assert_eq!(response.status, 200);
+
+        let exit = timeout(HANG, server.process.wait())
+            .await
+            .expect("the server stays");
+        assert!(exit.unwrap().success());
+        let direct = neon.counters().direct;
+        assert_eq!((direct.connections, direct.terminates), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_makes_no_sense_is_an_error() {
+    let neon = neon().await;
+    for setting in [
+        ("PORT", "http"),
+        ("REQUEST_TIMEOUT", "-1"),
+        ("REQUEST_TIMEOUT", "0"),
+        ("POOL_SIZE", "0"),
+    ] {
+        let mut command = command(&neon.url(), &[setting]);
+        let output = timeout(HANG, command.output())
+            .await
+            .expect("it runs")
+            .unwrap();
+        assert!(!output.status.success(), "{setting:?}");
+        assert!(output.stdout.is_empty(), "{setting:?}");
+    }
+}
+
+async fn neon() -> NeonSim {
+    let neon = NeonSim::builder().never_suspend().start().await.unwrap();
+    create_table(&neon).await;
+    neon
+}
+
+async fn create_table(neon: &NeonSim) {
+    neon.sql(&format!("SET ROLE neondb_owner; {CREATE_TABLE}"))
+        .await
+        .unwrap();
+}
+
+fn titles(page: &Value) -> Vec<&str> {
+    let books = page["books"].as_array().unwrap().iter();
+    books.map(|book| book["title"].as_str().unwrap()).collect()
+}
+
+/// Waits for what nobody announces.
+async fn until(condition: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !condition().await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(HANG, wait).await.expect("it comes to pass");
+}
+
+/// The table of books, locked; dropping it unlocks.
+struct Lock(#[expect(dead_code, reason = "held for what dropping it does")] AsyncPgConnection);
+
+impl Lock {
+    async fn take(neon: &NeonSim) -> Self {
+        let mut conn = AsyncPgConnection::establish(&neon.postgres_url())
+            .await
+            .unwrap();
+        conn.batch_execute("BEGIN; LOCK TABLE books IN ACCESS EXCLUSIVE MODE")
+            .await
+            .unwrap();
+        Self(conn)
+    }
+
+    /// Waits until somebody else waits for it.
+    async fn wanted(&self, neon: &NeonSim) {
+        until(async || self.is_wanted(neon).await).await;
+    }
+
+    async fn is_wanted(&self, neon: &NeonSim) -> bool {
+        let waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'books'::regclass";
+        !neon.sql(waiting).await.unwrap().is_empty()
+    }
+}
+
+struct Server {
+    process: Child,
+    address: String,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Server {
+    async fn start(url: &str, settings: &[(&str, &str)]) -> Self {
+        let mut process = command(url, settings).spawn().unwrap();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap()).lines();
+        let line = timeout(HANG, stdout.next_line())
+            .await
+            .expect("it says where it listens");
+        let line = line.unwrap().expect("it starts");
+        let address = line
+            .strip_prefix("listening on http://")
+            .unwrap()
+            .to_owned();
+        let log = BufReader::new(process.stderr.take().unwrap()).lines();
+        Self {
+            process,
+            address,
+            log,
+        }
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.send("GET", path, None).await
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Response {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let json = [("content-type", "application/json")];
+        self.request(method, path, &json, &body).await
+    }
+
+    async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response {
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+        for (name, value) in headers {
+            if !value.is_empty() {
+                request += &format!("{name}: {value}\r\n");
+            }
+        }
+        request += &format!("content-length: {}\r\n\r\n{body}", body.len());
+
+        let exchange = async {
+            let mut stream = TcpStream::connect(&self.address).await.unwrap();
+            // A server that refuses what is too large need not read it to the end.
+            let _ = stream.write_all(request.as_bytes()).await;
+            let mut response = Vec::new();
+            match stream.read_to_end(&mut response).await {
+                Ok(_) => {}
+                Err(error) => assert!(!response.is_empty(), "{error}"),
+            }
+            String::from_utf8(response).unwrap()
+        };
+        Response::parse(&timeout(HANG, exchange).await.expect("the server answers"))
+    }
+
+    async fn signal(&self, signal: &str) {
+        let pid = self.process.id().unwrap().to_string();
+        let kill = Command::new("kill")
+            .args(["-s", signal, &pid])
+            .status()
+            .await;
+        assert!(kill.unwrap().success());
+    }
+
+    /// The next line of the log that has this in it.
+    async fn logged(&mut self, text: &str) -> String {
+        let line = async {
+            loop {
+                let line = self
+                    .log
+                    .next_line()
+                    .await
+                    .unwrap()
+                    .expect("the log goes on");
+                if line.contains(text) {
+                    return line;
+                }
+            }
+        };
+        timeout(HANG, line).await.expect("it is logged")
+    }
+}
+
+#[derive(Debug)]
+struct Response {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Response {
+    fn parse(text: &str) -> Self {
+        let (head, body) = text
+            .split_once("\r\n\r\n")
+            .unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+        let headers = lines.map(|line| {
+            let (name, value) = line.split_once(": ").unwrap();
+            (name.to_ascii_lowercase(), value.to_owned())
+        });
+        Self {
+            status: status.parse().unwrap(),
+            headers: headers.collect(),
+            body: body.to_owned(),
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let header = self.headers.iter().find(|header| header.0 == name);
+        header.map(|header| header.1.as_str())
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The problem document, after a look at what all of them have in common.
+    fn problem(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{self:?}"
+        );
+        assert!(self.header("x-request-id").is_some(), "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["status"], status);
+        assert!(
+            problem["title"].is_string() && problem["detail"].is_string(),
+            "{problem}"
+        );
+        problem
+    }
+}
+
+fn command(url: &str, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(example("axum_server"));
+    command
+        .env_clear()
+        .env("DATABASE_URL", url)
+        .env("PORT", "0")
+        .envs(settings.iter().copied())
+        .current_dir(std::env::temp_dir())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// `cargo test` builds the examples next to the tests.
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    let example = profile.join("examples").join(name);
+    assert!(
+        example.exists(),
+        "no {}: cargo build --examples",
+        example.display()
+    );
+    example
+}

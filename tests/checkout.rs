@@ -1,0 +1,528 @@
+//! What a caller of `get` is handed, and what an idle pool does not do.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::sql_types::{Integer, Text};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::{
+    ConnectionManager, DatabaseUrl, Policy, PolicyBuilder, Pool, PoolError, PooledConnection,
+    Status,
+};
+use futures_util::FutureExt;
+use neon_sim::{Event, NeonSim, Suspension};
+use tokio::time::timeout;
+
+const SUSPENSIONS: [Suspension; 3] = [Suspension::Normal, Suspension::Reset, Suspension::Silent];
+
+/// Far more than anything here takes, far less than what a stuck test would.
+const HANG: Duration = Duration::from_secs(60);
+
+async fn start() -> NeonSim {
+    let neon = NeonSim::builder()
+        .never_suspend()
+        .cold_start(Duration::from_millis(50));
+    neon.start().await.expect("the stand-in for Neon starts")
+}
+
+fn url(neon: &NeonSim) -> DatabaseUrl {
+    DatabaseUrl::parse(&neon.url()).unwrap()
+}
+
+fn pool(neon: &NeonSim, policy: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Pool {
+    Pool::builder(url(neon)).policy(policy).build().unwrap()
+}
+
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// The process that serves this session.
+    fn pg_backend_pid() -> Integer;
+}
+
+/// The backend process that serves a connection.
+async fn backend(connection: &mut PooledConnection<'_>) -> i32 {
+    diesel::select(pg_backend_pid())
+        .get_result(connection)
+        .await
+        .unwrap()
+}
+
+/// Opens `n` connections and gives them all back.
+async fn fill(pool: &Pool, n: usize) {
+    let mut held = Vec::new();
+    for _ in 0..n {
+        let mut connection = pool.get().await.unwrap();
+        backend(&mut connection).await;
+        held.push(connection);
+    }
+    drop(held);
+    assert_eq!(pool.status().idle as usize, n);
+}
+
+#[tokio::test]
+async fn nobody_is_handed_a_connection_that_died_in_a_suspension() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let pool = Pool::builder(DatabaseUrl::parse(&url).unwrap())
+            .policy(|policy| {
+                policy
+                    .never_suspends()
+                    .max_size(5)
+                    // As if the pause had been a long one.
+                    .validation_bypass(Duration::ZERO)
+                    .validation_timeout(Duration::from_millis(500))
+            })
+            .build()
+            .unwrap();
+        for suspension in SUSPENSIONS {
+            fill(&pool, 5).await;
+            neon.suspend(suspension).await;
+            let burst = (0..10).map(|_| {
+                let pool = pool.clone();
+                tokio::spawn(async move {
+                    let mut connection = pool.get().await.expect("a connection");
+                    connection
+                        .batch_execute("SELECT 1")
+                        .await
+                        .expect("that works");
+                })
+            });
+            for task in burst.collect::<Vec<_>>() {
+                timeout(HANG, task).await.unwrap().unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_discovery_retires_all_that_died_together() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| {
+        policy
+            .never_suspends()
+            .validation_bypass(Duration::ZERO)
+            .validation_timeout(Duration::from_millis(500))
+    });
+    fill(&pool, 5).await;
+    neon.suspend(Suspension::Silent).await;
+
+    let before = neon.counters().direct.connections;
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(timeout(HANG, pool.get()).await.unwrap().unwrap());
+    }
+    assert_eq!(pool.status().generation, 1);
+    assert_eq!(neon.counters().direct.connections - before, 5);
+}
+
+#[tokio::test]
+async fn a_check_that_was_cancelled_leaves_no_dead_connection_behind() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| {
+        policy
+            .never_suspends()
+            .max_size(1)
+            .validation_bypass(Duration::ZERO)
+            .validation_timeout(Duration::from_secs(10))
+    });
+    fill(&pool, 1).await;
+    neon.suspend(Suspension::Silent).await;
+
+    for _ in 0..3 {
+        let impatient = timeout(Duration::from_millis(100), pool.get()).await;
+        if let Ok(connection) = impatient {
+            connection.expect("a connection");
+        }
+    }
+    timeout(HANG, pool.get()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_past_its_deadline_is_not_handed_out_before_the_reaper_comes() {
+    let neon = start().await;
+    let policy = Policy::builder()
+        .suspend_after(Duration::from_millis(500))
+        .build()
+        .unwrap();
+    let manager: ConnectionManager = ConnectionManager::new(&url(&neon), policy).unwrap();
+    // bb8's own reaper comes by after 30 s.
+    let pool = bb8::Pool::builder()
+        .max_size(1)
+        .build(manager)
+        .await
+        .unwrap();
+
+    let first = pool.get().await.unwrap();
+    let deadline = first.deadline();
+    drop(first);
+    let second = pool.get().await.unwrap();
+    assert_eq!(second.deadline(), deadline, "young enough to come again");
+    drop(second);
+
+    tokio::time::sleep_until(deadline).await;
+    let third = pool.get().await.unwrap();
+    assert!(third.deadline() > deadline);
+    assert_eq!(neon.counters().direct.connections, 2);
+}
+
+#[tokio::test]
+async fn no_deadline_lies_beyond_the_cap() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| policy.max_size(20));
+    let mut deadlines = Vec::new();
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        let connection = pool.get().await.unwrap();
+        let lifetime = connection.lease().deadline() - tokio::time::Instant::now();
+        assert!(lifetime <= pool.policy().max_lifetime());
+        assert!(lifetime + connection.lease().age() >= pool.policy().max_lifetime() * 3 / 4);
+        deadlines.push(connection.lease().deadline() - Duration::ZERO);
+        held.push(connection);
+    }
+    let spread = *deadlines.iter().max().unwrap() - *deadlines.iter().min().unwrap();
+    assert!(
+        spread > Duration::from_secs(1),
+        "they would all end at once"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_comes_back_in_a_transaction_is_closed() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| policy.max_size(1));
+    for begin in ["BEGIN", "BEGIN; SAVEPOINT s"] {
+        let mut connection = pool.get().await.unwrap();
+        let before = backend(&mut connection).await;
+        connection.batch_execute(begin).await.unwrap();
+        drop(connection);
+
+        let mut connection = pool.get().await.unwrap();
+        assert_ne!(backend(&mut connection).await, before);
+    }
+    // Failed inside, which the server tells apart.
+    let mut connection = pool.get().await.unwrap();
+    connection.batch_execute("BEGIN").await.unwrap();
+    connection
+        .batch_execute("SELECT nothing")
+        .await
+        .unwrap_err();
+    drop(connection);
+    let mut connection = pool.get().await.unwrap();
+    backend(&mut connection).await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_ended_keeps_its_connection() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| policy.max_size(1));
+    let mut connection = pool.get().await.unwrap();
+    let before = backend(&mut connection).await;
+    let sum: i32 = connection
+        .transaction(async |connection| {
+            diesel::select(1.into_sql::<Integer>() + 2.into_sql::<Integer>())
+                .get_result(connection)
+                .await
+        })
+        .await
+        .unwrap();
+    assert_eq!(sum, 3);
+    drop(connection);
+    let mut connection = pool.get().await.unwrap();
+    assert_eq!(backend(&mut connection).await, before);
+}
+
+#[tokio::test]
+async fn an_error_in_a_statement_keeps_the_connection() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| policy.max_size(1));
+    let mut connection = pool.get().await.unwrap();
+    let before = backend(&mut connection).await;
+    connection
+        .batch_execute("SELECT nothing")
+        .await
+        .unwrap_err();
+    drop(connection);
+    let mut connection = pool.get().await.unwrap();
+    assert_eq!(backend(&mut connection).await, before);
+}
+
+#[tokio::test]
+async fn an_idle_pool_sends_not_one_byte_and_lets_the_compute_sleep() {
+    const WINDOW: Duration = Duration::from_millis(150);
+
+    let neon = NeonSim::builder()
+        .suspend_after(WINDOW)
+        .start()
+        .await
+        .unwrap();
+    for url in [neon.url(), neon.pooled_url()] {
+        // The first one's connections outlive the test, so that nothing but silence can explain the
+        // sleep; the second one closes its own in time.
+        let outliving = Pool::builder(DatabaseUrl::parse(&url).unwrap())
+            .policy(PolicyBuilder::never_suspends)
+            .build()
+            .unwrap();
+        let closing = Pool::builder(DatabaseUrl::parse(&url).unwrap())
+            .suspend_after(WINDOW)
+            .build()
+            .unwrap();
+        let mut events = neon.events();
+        fill(&outliving, 5).await;
+        drop(closing.get().await.unwrap());
+        timeout(HANG, async {
+            while !matches!(events.recv().await.unwrap(), Event::Suspended { .. }) {}
+            while closing.status().size > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+
+        let before = neon.counters();
+        tokio::time::sleep(WINDOW * 20).await;
+        let since = neon.counters() - before;
+        for endpoint in [since.direct, since.pooled] {
+            assert_eq!((endpoint.bytes_in, endpoint.attempts), (0, 0));
+        }
+        assert_eq!((since.suspensions, since.wakes), (0, 0));
+        assert!(neon.is_suspended());
+    }
+}
+
+#[tokio::test]
+async fn a_connection_heard_from_a_moment_ago_is_handed_out_without_asking() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| policy.never_suspends());
+    fill(&pool, 1).await;
+    let before = neon.counters();
+    drop(pool.get().await.unwrap());
+    assert_eq!((neon.counters() - before).direct.bytes_in, 0);
+
+    tokio::time::sleep(pool.policy().validation_bypass()).await;
+    drop(pool.get().await.unwrap());
+    assert_eq!((neon.counters() - before).direct.flights, 1);
+}
+
+#[tokio::test]
+async fn a_connection_heard_from_a_moment_ago_is_handed_out_without_allocating() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| {
+        // The moment is to last, on a machine that is busy too.
+        policy.never_suspends().validation_bypass(HANG)
+    });
+    fill(&pool, 3).await;
+    let get_and_drop = || drop(pool.get().now_or_never().expect("at once").unwrap());
+    let before = neon.counters();
+    let allocated = allocation_counter::measure(get_and_drop);
+    assert_eq!(allocated.count_total, 0);
+    assert_eq!((neon.counters() - before).direct.bytes_in, 0);
+}
+
+#[tokio::test]
+async fn what_idled_too_long_is_closed_and_nothing_opened_in_its_place() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| {
+        policy
+            .never_suspends()
+            .idle_timeout(Duration::from_millis(100))
+    });
+    fill(&pool, 3).await;
+    timeout(HANG, async {
+        while pool.status().size > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(neon.counters().direct.attempts, 3);
+    assert_eq!(pool.status().closed.idle, 3);
+}
+
+#[tokio::test]
+async fn callers_who_give_up_do_not_keep_a_dead_generation_alive() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| {
+        policy.never_suspends().validation_bypass(Duration::ZERO)
+    });
+    fill(&pool, 10).await;
+    neon.suspend(Suspension::Silent).await;
+    // Too short for a replacement: nobody has discovered anything yet.
+    for _ in 0..3 {
+        let impatient = timeout(Duration::from_millis(1), pool.get()).await;
+        assert!(impatient.is_err());
+    }
+    timeout(HANG, pool.get()).await.unwrap().unwrap();
+    fill(&pool, 10).await;
+    let Status { checks, closed, .. } = pool.status();
+    assert_eq!(closed.failed_check + closed.generation, 10);
+    assert!(checks.failed <= 1, "{checks:?}");
+}
+
+#[tokio::test]
+async fn waiters_are_served_in_the_order_in_which_they_came() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| policy.max_size(1));
+    let held = pool.get().await.unwrap();
+    let (served, mut order) = tokio::sync::mpsc::unbounded_channel();
+    let mut tasks = Vec::new();
+    for i in 0..10 {
+        let (theirs, served) = (pool.clone(), served.clone());
+        tasks.push(tokio::spawn(async move {
+            let _connection = theirs.get().await.unwrap();
+            served.send(i).unwrap();
+        }));
+        while pool.status().waiting <= i {
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(held);
+    for expected in 0..10 {
+        assert_eq!(timeout(HANG, order.recv()).await.unwrap(), Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_pool_with_all_connections_in_use_says_so() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| {
+        policy
+            .max_size(2)
+            .checkout_timeout(Duration::from_millis(300))
+    });
+    let held = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    let error = timeout(HANG, pool.get()).await.unwrap().unwrap_err();
+    assert!(matches!(error, PoolError::Exhausted { .. }));
+    assert!(error.is_transient());
+    let text = error.to_string();
+    for part in [
+        "no connection became free within 300ms (2 of 2 connections, 2 in use, 1 waiting, one held for ",
+        "); raise max_size, or look for connections that are held too long",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(pool.status().waiting, 0);
+    drop(held);
+    pool.get().await.unwrap();
+}
+
+#[tokio::test]
+async fn invalidating_replaces_every_connection() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| policy.max_size(2));
+    fill(&pool, 2).await;
+    let held = pool.get().await.unwrap();
+    pool.invalidate_all();
+    drop(held);
+    fill(&pool, 2).await;
+    assert_eq!(neon.counters().direct.connections, 4);
+}
+
+#[tokio::test]
+async fn closing_ends_idle_connections_and_waits_for_those_in_use() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| policy.max_size(3));
+    fill(&pool, 3).await;
+    let mut held = pool.get_owned().await.unwrap();
+
+    assert!(
+        !pool.close(Duration::from_millis(200)).await,
+        "one is in use"
+    );
+    assert!(pool.is_closed());
+    assert_eq!(neon.counters().direct.terminates, 2);
+    assert!(matches!(pool.get().await, Err(PoolError::Closed)));
+    backend(&mut held).await;
+
+    let closing = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.close(HANG).await }
+    });
+    drop(held);
+    assert!(timeout(HANG, closing).await.unwrap().unwrap());
+    assert_eq!(pool.status().size, 0);
+}
+
+#[tokio::test]
+async fn connections_that_are_being_made_do_not_outlive_the_pool() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let pool = Pool::builder(DatabaseUrl::parse(&url).unwrap())
+            .policy(|policy| policy.never_suspends())
+            .build()
+            .unwrap();
+        // Whoever gives up leaves connections behind that are still under way.
+        let callers: Vec<_> = (0..10)
+            .map(|_| {
+                let pool = pool.clone();
+                tokio::spawn(async move { pool.get().await.map(drop) })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert!(timeout(HANG, pool.close(HANG)).await.unwrap());
+        assert_eq!(pool.status().size, 0);
+        for caller in callers {
+            let answer = timeout(HANG, caller).await.unwrap().unwrap();
+            assert!(
+                matches!(answer, Ok(()) | Err(PoolError::Closed)),
+                "{answer:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn those_who_wait_learn_at_once_that_the_pool_is_closed() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| policy.max_size(1));
+    let held = pool.get().await.unwrap();
+    let waiter = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get().await.map(drop) }
+    });
+    while pool.status().waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    pool.close(Duration::ZERO).await;
+    let error = timeout(HANG, waiter).await.unwrap().unwrap().unwrap_err();
+    assert!(matches!(error, PoolError::Closed));
+    drop(held);
+}
+
+#[tokio::test]
+async fn an_owned_connection_moves_to_another_task() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| policy);
+    let mut connection = pool.get_owned().await.unwrap();
+    let text = tokio::spawn(async move {
+        diesel::select("moved".into_sql::<Text>())
+            .get_result::<String>(&mut connection)
+            .await
+    });
+    assert_eq!(text.await.unwrap().unwrap(), "moved");
+    assert_eq!(pool.status().idle, 1);
+}
+
+#[tokio::test]
+async fn what_is_shown_holds_no_password() {
+    let neon = start().await;
+    let pool = pool(&neon, |policy| policy);
+    let connection = pool.get().await.unwrap();
+    let manager: ConnectionManager =
+        ConnectionManager::new(&url(&neon), Policy::default()).unwrap();
+    for shown in [
+        format!("{pool:?}"),
+        format!("{connection:?}"),
+        format!("{manager:?}"),
+        format!("{:?}", Pool::builder(url(&neon))),
+    ] {
+        assert!(!shown.contains(neon.password()), "{shown}");
+    }
+}
+
+#[test]
+fn a_pool_outside_a_runtime_is_an_error_not_a_panic() {
+    let url = DatabaseUrl::parse("postgresql://u@localhost/db").unwrap();
+    let error = Pool::builder(url).build().unwrap_err();
+    assert!(error.to_string().contains("tokio runtime"), "{error}");
+}

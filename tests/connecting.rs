@@ -1,0 +1,328 @@
+//! Why a connection does not come about, and what is tried again.
+
+use std::time::{Duration, Instant};
+
+use diesel_async::SimpleAsyncConnection;
+use diesel_neon::{ConnectError, ConnectErrorKind, DatabaseUrl, Pool, PoolError};
+use neon_sim::{Certificate, Event, NeonSim, Suspension};
+use tokio::time::timeout;
+
+/// Well below the 30 s that a caller may wait.
+const AT_ONCE: Duration = Duration::from_secs(10);
+const HANG: Duration = Duration::from_secs(60);
+
+async fn start() -> NeonSim {
+    let neon = NeonSim::builder().never_suspend();
+    neon.start().await.expect("the stand-in for Neon starts")
+}
+
+fn pool(url: &str) -> Pool {
+    Pool::builder(DatabaseUrl::parse(url).unwrap())
+        .build()
+        .unwrap()
+}
+
+/// The error that reaches the caller, and it does so at once.
+async fn refusal(url: &str) -> ConnectError {
+    let pool = pool(url);
+    match timeout(AT_ONCE, pool.get())
+        .await
+        .expect("an answer at once")
+    {
+        Err(PoolError::Connect(error)) => error,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("a connection"),
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_at_once_in_the_servers_words() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let url = url.replace(neon.password(), "wr0ng-passw0rd");
+        let error = refusal(&url).await;
+        assert_eq!(error.kind(), ConnectErrorKind::Authentication);
+        assert_eq!(error.attempts(), 1);
+        assert!(!error.is_transient());
+        assert_eq!(
+            error.to_string(),
+            "password authentication failed for user 'neondb_owner'; check the user name and the \
+             password in the database URL"
+        );
+        assert!(!format!("{error:?}").contains("wr0ng"));
+    }
+    let straight = neon.postgres_url();
+    let error = refusal(&straight.replace(neon.password(), "wr0ng-passw0rd")).await;
+    assert_eq!(error.sqlstate(), Some("28P01"));
+    assert!(error.to_string().contains("(SQLSTATE 28P01)"), "{error}");
+}
+
+#[tokio::test]
+async fn an_unknown_database_is_told_at_once() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url(), neon.postgres_url()] {
+        let error = refusal(&url.replace("/neondb?", "/shelf?")).await;
+        assert_eq!(error.kind(), ConnectErrorKind::Database, "{error}");
+        assert!(error.to_string().contains("shelf"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn every_caller_that_waits_is_told() {
+    let neon = start().await;
+    let pool = pool(&neon.url().replace(neon.password(), "wrong"));
+    let callers: Vec<_> = (0..20)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move { timeout(AT_ONCE, pool.get()).await.unwrap().map(drop) })
+        })
+        .collect();
+    for caller in callers {
+        let error = caller.await.unwrap().unwrap_err();
+        assert!(error.to_string().contains("password authentication failed"));
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_refused() {
+    for (certificate, says) in [
+        (Certificate::UnknownAuthority, "invalid peer certificate"),
+        (Certificate::WrongHost, "not valid for name"),
+        (Certificate::Expired, "expired"),
+    ] {
+        let neon = NeonSim::builder()
+            .never_suspend()
+            .certificate(certificate)
+            .start()
+            .await
+            .unwrap();
+        for url in [neon.url(), format!("{}&sslnegotiation=direct", neon.url())] {
+            let error = refusal(&url).await;
+            assert_eq!(error.kind(), ConnectErrorKind::Tls, "{error}");
+            assert!(error.to_string().contains(says), "{error}");
+            assert_eq!(neon.counters().direct.connections, 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_private_authority_is_trusted_only_where_it_is_named() {
+    let neon = start().await;
+    let ca = format!("&sslrootcert={}", neon.ca_path().display());
+    let encoded = ca.replace('/', "%2F");
+    let url = neon.url().replace(&ca, "").replace(&encoded, "");
+    assert!(!url.contains("sslrootcert"), "{url}");
+    assert_eq!(refusal(&url).await.kind(), ConnectErrorKind::Tls);
+
+    let error =
+        Pool::builder(DatabaseUrl::parse(&format!("{url}&sslrootcert=/no/ca.pem")).unwrap())
+            .build()
+            .unwrap_err();
+    assert!(error.to_string().contains("/no/ca.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_refused() {
+    let neon = start().await;
+    let url = neon
+        .postgres_url()
+        .replace("sslmode=disable", "sslmode=require");
+    let error = refusal(&url).await;
+    assert_eq!(error.kind(), ConnectErrorKind::Tls);
+    assert!(
+        error.to_string().contains("does not support TLS"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn channel_binding_is_used_where_it_is_required() {
+    let neon = start().await;
+    assert!(neon.url().contains("channel_binding=require"));
+    for negotiation in ["postgres", "direct"] {
+        let url = format!("{}&sslnegotiation={negotiation}", neon.url());
+        let pool = pool(&url);
+        let mut connection = pool.get().await.unwrap();
+        connection.batch_execute("SELECT 1").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn neons_own_host_names_connect_by_direct_tls() {
+    let neon = NeonSim::builder()
+        .never_suspend()
+        .domain("us-east-2.aws.neon.tech")
+        .start()
+        .await
+        .unwrap();
+    // SSLRequest costs one flight more.
+    let mut handshakes = Vec::new();
+    for url in [
+        neon.url(),
+        format!("{}&sslnegotiation=postgres", neon.url()),
+    ] {
+        let before = neon.counters().direct.handshake_flights;
+        drop(pool(&url).get().await.unwrap());
+        handshakes.push(neon.counters().direct.handshake_flights - before);
+    }
+    assert_eq!(handshakes[0] + 1, handshakes[1]);
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_resolve_is_told_at_once() {
+    let error = refusal("postgresql://u:p@ep-a-1.example.invalid/db").await;
+    assert_eq!(error.kind(), ConnectErrorKind::Resolve, "{error}");
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_told_at_once() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let error = refusal(&format!("postgresql://u:p@127.0.0.1:{port}/db")).await;
+    assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
+    assert!(error.is_transient());
+    assert!(error.to_string().contains("Connection refused"), "{error}");
+
+    #[cfg(unix)]
+    {
+        let error = refusal("postgresql:///db?host=/no/such/folder&user=u").await;
+        assert_eq!(error.kind(), ConnectErrorKind::Unreachable, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn neons_final_refusals_reach_the_caller_at_once() {
+    let neon = start().await;
+    for (message, kind) in [
+        (
+            "Control plane request failed: endpoint is disabled",
+            ConnectErrorKind::Endpoint,
+        ),
+        (
+            "This IP address 192.0.2.1 is not allowed to connect to this endpoint. Please add it to the allowed list in the Neon console.",
+            ConnectErrorKind::Forbidden,
+        ),
+    ] {
+        let before = neon.counters().direct.attempts;
+        neon.refuse_connections(1, message);
+        let error = refusal(&neon.url()).await;
+        assert_eq!(error.kind(), kind);
+        assert!(error.to_string().starts_with(message), "{error}");
+        assert_eq!(neon.counters().direct.attempts - before, 1);
+    }
+    // Startup options are the direct endpoint's privilege.
+    let error = refusal(&format!(
+        "{}&options=-c%20work_mem%3D8MB",
+        neon.pooled_url()
+    ))
+    .await;
+    assert_eq!(error.kind(), ConnectErrorKind::Configuration, "{error}");
+}
+
+#[tokio::test]
+async fn a_cold_start_is_waited_for() {
+    let neon = NeonSim::builder()
+        .never_suspend()
+        .cold_start(Duration::from_secs(2))
+        .start()
+        .await
+        .unwrap();
+    let mut events = neon.events();
+    neon.suspend(Suspension::Normal).await;
+    let pool = pool(&neon.pooled_url());
+    let began = Instant::now();
+    let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(2), "it was not cold");
+    connection.batch_execute("SELECT 1").await.unwrap();
+
+    let mut seen = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        seen.push(event);
+    }
+    assert!(
+        seen.iter()
+            .any(|event| matches!(event, Event::Woken { .. }))
+    );
+}
+
+#[tokio::test]
+async fn failures_that_pass_are_tried_again() {
+    let neon = start().await;
+    for message in [
+        "Couldn't connect to compute node",
+        "the database system is starting up",
+        "Control plane request failed",
+        "Too many connections to this endpoint. Please try again later.",
+        "Failed to acquire permit to connect to the database. Too many database connection attempts are currently ongoing.",
+        "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+        "error communicating with the server: early eof",
+    ] {
+        let before = neon.counters().direct.attempts;
+        neon.refuse_connections(3, message);
+        let pool = pool(&neon.url());
+        let mut connection = timeout(HANG, pool.get()).await.unwrap().expect(message);
+        connection.batch_execute("SELECT 1").await.unwrap();
+        assert_eq!(neon.counters().direct.attempts - before, 4);
+        assert!(pool.status().last_failure.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_failure_that_may_be_a_quota_is_shown_after_a_few_tries() {
+    let neon = start().await;
+    let message = "Control plane request failed: endpoint is temporarily unavailable. Check your quotas and/or contact our support.";
+    neon.refuse_connections(1000, message);
+    let error = refusal(&neon.url()).await;
+    assert!(error.attempts() > 1);
+    assert!(error.to_string().starts_with(message), "{error}");
+}
+
+#[tokio::test]
+async fn a_connect_that_hangs_is_given_up_and_tried_again() {
+    let neon = start().await;
+    neon.hang_connections(1);
+    let pool = Pool::builder(DatabaseUrl::parse(&neon.url()).unwrap())
+        .max_size(1)
+        .policy(|policy| policy.connect_timeout(Duration::from_secs(1)))
+        .build()
+        .unwrap();
+    let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    connection.batch_execute("SELECT 1").await.unwrap();
+    assert_eq!(neon.counters().direct.attempts, 2);
+}
+
+#[tokio::test]
+async fn out_of_time_names_the_last_failure() {
+    let neon = start().await;
+    neon.refuse_connections(1000, "Couldn't connect to compute node");
+    let pool = Pool::builder(DatabaseUrl::parse(&neon.url()).unwrap())
+        .policy(|policy| policy.checkout_timeout(Duration::from_secs(1)))
+        .build()
+        .unwrap();
+    let error = timeout(HANG, pool.get()).await.unwrap().unwrap_err();
+    assert!(error.is_transient());
+    let text = error.to_string();
+    assert!(text.contains("Couldn't connect to compute node"), "{text}");
+    assert!(text.starts_with("cannot connect: "), "{text}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_unix_socket_is_watched_like_any_other() {
+    let neon = start().await;
+    let rows = neon.sql("SHOW unix_socket_directories").await.unwrap();
+    let folder = rows[0][0].clone().unwrap();
+    let rows = neon.sql("SHOW port").await.unwrap();
+    let port = rows[0][0].clone().unwrap();
+    let pool = pool(&format!(
+        "postgresql://neondb_owner:{}@{}:{port}/neondb",
+        neon.password(),
+        folder.replace('/', "%2F"),
+    ));
+    let mut connection = pool.get().await.unwrap();
+    connection.batch_execute("BEGIN").await.unwrap();
+    drop(connection);
+    assert_eq!(pool.status().size, 0, "it came back in a transaction");
+    pool.get().await.unwrap();
+}

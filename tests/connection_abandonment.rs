@@ -1,0 +1,268 @@
+//! What is left of a statement whose caller has gone: no query, no lock, no transaction, and no
+//! connection that somebody else is handed.
+#![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{HANG, IN_TRANSACTION, RUNNING, counted, pool, routes, start, until, users};
+use diesel::prelude::*;
+use diesel::result::Error;
+use diesel::sql_query;
+use diesel::sql_types::Integer;
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::{Pool, PooledConnection};
+use futures_util::future::{Either, poll_immediate, select};
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{sleep, timeout};
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = Integer)]
+    n: i32,
+}
+
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// The process that serves this session.
+    fn pg_backend_pid() -> Integer;
+}
+
+async fn backend(connection: &mut PooledConnection<'_>) -> i32 {
+    diesel::select(pg_backend_pid())
+        .get_result(connection)
+        .await
+        .unwrap()
+}
+
+trait Second {
+    fn is_right(&self) -> bool;
+}
+
+impl<A, B> Second for Either<A, B> {
+    fn is_right(&self) -> bool {
+        matches!(self, Either::Right(_))
+    }
+}
+
+async fn get(pool: &Pool) -> PooledConnection<'_> {
+    timeout(HANG, pool.get()).await.expect("no hang").unwrap()
+}
+
+#[tokio::test]
+async fn a_dropped_statement_is_cancelled_and_its_connection_is_not_handed_out_again() {
+    let neon = start().await;
+    neon.sql("INSERT INTO users (name) VALUES ('Ada')")
+        .await
+        .unwrap();
+    for (route, url) in routes(&neon) {
+        let pool = pool(&url, |policy| policy.max_size(1));
+        for round in 0..3 {
+            let mut connection = get(&pool).await;
+            let lock = "UPDATE users SET name = 'locked' || pg_sleep(60)::text";
+            let statement = connection.batch_execute(lock);
+            let running = until(&neon, RUNNING, "1");
+            assert!(
+                select(Box::pin(statement), Box::pin(running))
+                    .await
+                    .is_right()
+            );
+            drop(connection);
+            until(&neon, RUNNING, "0").await;
+            let mut connection = get(&pool).await;
+            // Nobody holds the row.
+            let update = diesel::update(users::table).set(users::name.eq("Ada"));
+            let updated = timeout(HANG, update.execute(&mut connection)).await;
+            assert_eq!(updated.unwrap(), Ok(1), "{route}, {round}");
+        }
+        assert_eq!(pool.status().size, 1, "{route}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_cancelled_even_where_the_connection_is_kept() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        let pool = pool(&url, |policy| policy.max_size(1));
+        let mut connection = get(&pool).await;
+        let statement = sql_query("SELECT pg_sleep(60)")
+            .execute(&mut connection)
+            .map(drop);
+        assert!(timeout(Duration::from_millis(50), statement).await.is_err());
+        until(&neon, RUNNING, "0").await;
+        let next = sql_query("SELECT 1")
+            .execute(&mut connection)
+            .await
+            .unwrap_err();
+        assert!(diesel_neon::is_connection_lost(&next), "{route}: {next:?}");
+        drop(connection);
+        let mut connection = get(&pool).await;
+        assert_eq!(
+            sql_query("SELECT 1").execute(&mut connection).await,
+            Ok(1),
+            "{route}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_given_up_leaves_nothing_open() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        let pool = pool(&url, |policy| policy.max_size(1));
+        // At each await: behind BEGIN, in a statement, between two, and in COMMIT.
+        for polls in 0..12 {
+            let mut connection = get(&pool).await;
+            let mut transaction = Box::pin(connection.transaction(async |connection| {
+                for _ in 0..2 {
+                    diesel::insert_into(users::table)
+                        .values(users::name.eq(format!("{polls}")))
+                        .on_conflict_do_nothing()
+                        .execute(connection)
+                        .await?;
+                    tokio::task::yield_now().await;
+                }
+                Ok::<_, Error>(())
+            }));
+            for _ in 0..polls {
+                if poll_immediate(&mut transaction).await.is_some() {
+                    break;
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+            drop(transaction);
+            drop(connection);
+            let mut connection = get(&pool).await;
+            let next = connection
+                .transaction(async |connection| {
+                    users::table.count().get_result::<i64>(connection).await
+                })
+                .await;
+            assert!(next.is_ok(), "{route}, {polls}: {next:?}");
+            drop(connection);
+            until(&neon, IN_TRANSACTION, "0").await;
+        }
+        neon.sql("TRUNCATE users").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_begin_that_was_not_sent_costs_no_connection() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
+    let mut connection = get(&pool).await;
+    let before = backend(&mut connection).await;
+    let waiting = connection.transaction(async |_| {
+        std::future::pending::<()>().await;
+        Ok::<_, Error>(())
+    });
+    assert!(poll_immediate(waiting).await.is_none());
+    drop(connection);
+    let mut connection = get(&pool).await;
+    assert_eq!(backend(&mut connection).await, before);
+    assert_eq!(
+        neon.sql(IN_TRANSACTION).await.unwrap()[0][0].as_deref(),
+        Some("0")
+    );
+}
+
+#[tokio::test]
+async fn a_stream_dropped_half_way_is_cancelled() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        let pool = pool(&url, |policy| policy.max_size(1));
+        let mut connection = get(&pool).await;
+        let query = "SELECT generate_series(1, 100000000) AS n, repeat('x', 1000)";
+        let mut rows = sql_query(query)
+            .load_stream::<Number>(&mut connection)
+            .await
+            .unwrap();
+        for n in 1..=10 {
+            assert_eq!(rows.next().await.unwrap().unwrap().n, n);
+        }
+        drop(rows);
+        drop(connection);
+        let active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' \
+             AND query LIKE '%100000000%' AND pid <> pg_backend_pid()";
+        until(&neon, active, "0").await;
+        let mut connection = get(&pool).await;
+        assert_eq!(
+            sql_query("SELECT 1").execute(&mut connection).await,
+            Ok(1),
+            "{route}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_first_of_several_rows_costs_no_connection() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let before = neon.counters();
+        let pool = pool(&url, |policy| policy.max_size(1));
+        for rows in [1, 2, 1000, 20_000] {
+            let mut connection = get(&pool).await;
+            let query = format!("SELECT n FROM generate_series(1, {rows}) AS n");
+            let first: Number = sql_query(query).get_result(&mut connection).await.unwrap();
+            assert_eq!(first.n, 1);
+        }
+        let mut connection = get(&pool).await;
+        assert_eq!(sql_query("SELECT 1").execute(&mut connection).await, Ok(1));
+        assert_eq!(counted(&neon, &url, before).connections, 1, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_sibling_that_fails_first_does_not_cost_the_connection() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
+    let mut connection = get(&pool).await;
+    let before = backend(&mut connection).await;
+    for _ in 0..10 {
+        let shared = &*connection;
+        let wrong = sql_query("SELECT nonsense").execute(&mut &*shared).boxed();
+        let right = sql_query("SELECT 1").execute(&mut &*shared).boxed();
+        futures_util::future::try_join(wrong, right)
+            .await
+            .unwrap_err();
+    }
+    assert_eq!(backend(&mut connection).await, before);
+}
+
+#[tokio::test]
+async fn a_raw_begin_is_seen_on_return() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        let pool = pool(&url, |policy| policy.max_size(1));
+        let mut connection = get(&pool).await;
+        sql_query("BEGIN").execute(&mut connection).await.unwrap();
+        drop(connection);
+        until(&neon, IN_TRANSACTION, "0").await;
+        let mut connection = get(&pool).await;
+        assert_eq!(
+            sql_query("SELECT 1").execute(&mut connection).await,
+            Ok(1),
+            "{route}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_while_idle_is_not_handed_out() {
+    let neon = start().await;
+    let pool = pool(&neon.postgres_url(), |policy| {
+        policy.max_size(1).validation_bypass(HANG)
+    });
+    let mut connection = get(&pool).await;
+    let before = backend(&mut connection).await;
+    drop(connection);
+    neon.sql(&format!("SELECT pg_terminate_backend({before})"))
+        .await
+        .unwrap();
+    let gone = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {before}");
+    until(&neon, &gone, "0").await;
+    sleep(Duration::from_millis(50)).await;
+    let mut connection = get(&pool).await;
+    assert_ne!(backend(&mut connection).await, before);
+}

@@ -1,0 +1,236 @@
+//! How many round trips things take, and which statements have names.
+#![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
+
+mod common;
+
+use common::{HANG, connect, counted, pool, prepared, routes, start, users};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Integer, Text};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::sqlstate;
+use tokio::time::timeout;
+
+#[tokio::test]
+async fn everything_takes_one_flight_on_both_endpoints() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let before = neon.counters();
+        let connection = &mut connect(&url).await;
+        assert_eq!(counted(&neon, &url, before).flights, 0);
+
+        macro_rules! flights {
+            ($what:expr) => {{
+                let before = neon.counters();
+                $what.await.unwrap();
+                counted(&neon, &url, before).flights
+            }};
+        }
+        let id: i32 = diesel::insert_into(users::table)
+            .values(users::name.eq(&url[..]))
+            .returning(users::id)
+            .get_result(connection)
+            .await
+            .unwrap();
+        let look_up = || users::table.find(id);
+        assert_eq!(flights!(look_up().first::<(i32, String)>(connection)), 1);
+        for _ in 0..3 {
+            assert_eq!(flights!(look_up().first::<(i32, String)>(connection)), 1);
+        }
+        for name in ["a", "b"] {
+            let update = diesel::update(users::table.find(id)).set(users::name.eq(name));
+            assert_eq!(flights!(update.execute(connection)), 1);
+        }
+        let batch = |n: i32| (0..n).map(|n| users::name.eq(format!("{id} {n}")));
+        let insert = diesel::insert_into(users::table).values(batch(3).collect::<Vec<_>>());
+        assert_eq!(flights!(insert.execute(connection)), 1);
+        assert_eq!(flights!(sql_query("SELECT 1").execute(connection)), 1);
+        assert_eq!(flights!(connection.batch_execute("SELECT 1; SELECT 2")), 1);
+
+        assert_eq!(
+            flights!(connection.transaction(async |connection| {
+                diesel::update(users::table.find(id))
+                    .set(users::name.eq("c"))
+                    .execute(connection)
+                    .await
+            })),
+            2
+        );
+        assert_eq!(
+            flights!(connection.transaction(async |_| Ok::<_, diesel::result::Error>(()))),
+            0
+        );
+        neon.sql("TRUNCATE users").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn connecting_sets_the_time_zone_only_where_it_must() {
+    let neon = start().await;
+    for zone in ["UTC", "GMT", "Etc/UTC"] {
+        neon.sql(&format!("ALTER ROLE neondb_owner SET timezone = '{zone}'"))
+            .await
+            .unwrap();
+        let before = neon.counters();
+        let connection = connect(&neon.url()).await;
+        assert_eq!(counted(&neon, &neon.url(), before).flights, 0, "{zone}");
+        drop(connection);
+        // Its goodbye is a flight too.
+        while counted(&neon, &neon.url(), before).terminates == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    neon.sql("ALTER ROLE neondb_owner SET timezone = 'Asia/Kathmandu'")
+        .await
+        .unwrap();
+    for (route, url) in routes(&neon) {
+        let before = neon.counters();
+        let connection = &mut connect(&url).await;
+        if url == neon.url() {
+            assert_eq!(counted(&neon, &url, before).flights, 1);
+        }
+        let zone = diesel::select(diesel::dsl::sql::<Text>("current_setting('TimeZone')"));
+        let zone: String = zone.get_result(connection).await.unwrap();
+        assert_eq!(zone, "UTC", "{route}");
+        let encoding = connection.parameter("client_encoding");
+        assert_eq!(encoding.as_deref(), Some("UTF8"), "{route}");
+    }
+}
+
+#[tokio::test]
+async fn statements_that_come_again_have_names_on_the_direct_endpoint() {
+    let neon = start().await;
+    for url in [neon.url(), neon.postgres_url()] {
+        let pool = pool(&url, |policy| policy.max_size(1).statement_cache(2));
+        let mut connection = pool.get().await.unwrap();
+        // The first may only ask.
+        for n in 0..3 {
+            let sum = diesel::select(n.into_sql::<Integer>() + 1);
+            assert_eq!(sum.get_result(&mut connection).await, Ok(n + 1));
+        }
+        assert_eq!(prepared(&mut connection).await.len(), 1);
+        for _ in 0..2 {
+            users::table
+                .count()
+                .get_result::<i64>(&mut connection)
+                .await
+                .unwrap();
+            users::table.find(1).execute(&mut connection).await.unwrap();
+        }
+        // Bounded: the first has made room, and a batch has no name at all.
+        let batch = vec![users::name.eq("a"), users::name.eq("b")];
+        let batch = diesel::insert_into(users::table).values(batch);
+        batch.execute(&mut connection).await.unwrap();
+        let names = prepared(&mut connection).await;
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert!(names.iter().all(|statement| statement.contains("users")));
+        neon.sql("TRUNCATE users").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stale_statement_is_tried_again_where_nothing_has_run() {
+    let neon = start().await;
+    let connection = &mut connect(&neon.url()).await;
+    let names = || {
+        users::table
+            .select((users::id, users::name))
+            .order(users::id)
+    };
+    for _ in 0..2 {
+        names().load::<(i32, String)>(connection).await.unwrap();
+    }
+    assert_eq!(prepared(connection).await.len(), 1);
+
+    // The plan's rows are not what they were.
+    neon.sql("ALTER TABLE users ALTER name TYPE VARCHAR(99)")
+        .await
+        .unwrap();
+    names().load::<(i32, String)>(connection).await.unwrap();
+    names().load::<(i32, String)>(connection).await.unwrap();
+    // Nor in a transaction's first statement.
+    neon.sql("ALTER TABLE users ALTER name TYPE TEXT")
+        .await
+        .unwrap();
+    connection
+        .transaction(async |connection| {
+            names().load::<(i32, String)>(connection).await?;
+            let insert = diesel::insert_into(users::table).values(users::name.eq("Ada"));
+            insert.execute(connection).await
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        names()
+            .load::<(i32, String)>(connection)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+
+    // The names are gone, and nobody has said so.
+    let forget = "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$";
+    names().load::<(i32, String)>(connection).await.unwrap();
+    connection.batch_execute(forget).await.unwrap();
+    assert_eq!(
+        names()
+            .load::<(i32, String)>(connection)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+
+    // Behind other statements of a transaction, what has run cannot be run again.
+    names().load::<(i32, String)>(connection).await.unwrap();
+    connection.batch_execute(forget).await.unwrap();
+    let error = connection
+        .transaction(async |connection| {
+            sql_query("SELECT 1").execute(connection).await?;
+            names().load::<(i32, String)>(connection).await
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(sqlstate(&error), Some("26000"));
+    assert_eq!(
+        names()
+            .load::<(i32, String)>(connection)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn many_binds_are_sent_or_refused_and_never_hang() {
+    let neon = start().await;
+    let connection = &mut connect(&neon.url()).await;
+    let query = |n: i64| {
+        let sum = (0..n).fold("SELECT 0::bigint".to_owned(), |mut sql, i| {
+            sql.push_str(&format!(
+                "{}${}",
+                if i == 0 { " WHERE 0 IN (" } else { "," },
+                i + 1
+            ));
+            sql
+        });
+        let mut query = sql_query(sum + ")").into_boxed::<diesel::pg::Pg>();
+        for i in 0..n {
+            query = query.bind::<BigInt, _>(i);
+        }
+        query
+    };
+    assert_eq!(
+        timeout(HANG, query(65_535).execute(connection))
+            .await
+            .unwrap(),
+        Ok(1)
+    );
+    let refused = timeout(HANG, query(65_536).execute(connection))
+        .await
+        .unwrap();
+    assert!(refused.unwrap_err().to_string().contains("65535"));
+    assert_eq!(query(3).execute(connection).await, Ok(1));
+}

@@ -1,0 +1,213 @@
+//! Two processes through a PgBouncer with fewer servers than clients.
+#![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
+
+mod common;
+
+use std::process::Stdio;
+
+use bigdecimal::BigDecimal;
+use common::{HANG, TRACKED, builder, connect, counted};
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::pg::{Pg, PgValue};
+use diesel::prelude::*;
+use diesel::result::Error;
+use diesel::serialize::{self, IsNull, Output, ToSql};
+use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel_neon::Connection;
+use std::io::Write;
+
+const CLIENTS: usize = 16;
+const PROCESSES: usize = 2;
+/// Rounds of each client, of nine SQL commands each: 57,600 in all.
+const ROUNDS: usize = 200;
+const URL: &str = "DIESEL_NEON_TEST_WORKER_URL";
+const WORKER: &str = "DIESEL_NEON_TEST_WORKER";
+
+#[derive(diesel::sql_types::SqlType, diesel::query_builder::QueryId)]
+#[diesel(postgres_type(name = "state"))]
+pub struct StateType;
+
+#[derive(AsExpression, Clone, Copy, Debug, FromSqlRow, PartialEq)]
+#[diesel(sql_type = StateType)]
+pub enum State {
+    Open,
+    Done,
+}
+
+impl ToSql<StateType, Pg> for State {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        out.write_all(if *self == State::Open {
+            b"open"
+        } else {
+            b"done"
+        })?;
+        Ok(IsNull::No)
+    }
+}
+
+impl FromSql<StateType, Pg> for State {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        match value.as_bytes() {
+            b"open" => Ok(State::Open),
+            b"done" => Ok(State::Done),
+            other => Err(format!("{other:?} is no state").into()),
+        }
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::StateType;
+
+    jobs (id) {
+        id -> Integer,
+        owner -> Integer,
+        state -> StateType,
+        history -> Array<StateType>,
+        price -> Numeric,
+        data -> Jsonb,
+        at -> Timestamptz,
+    }
+}
+
+type Job = (
+    i32,
+    i32,
+    State,
+    Vec<State>,
+    BigDecimal,
+    serde_json::Value,
+    chrono::DateTime<chrono::Utc>,
+);
+
+async fn round(connection: &mut Connection, owner: i32, n: usize) -> QueryResult<()> {
+    let at = chrono::DateTime::from_timestamp_micros(1_700_000_000_000_000 + n as i64).unwrap();
+    let price: BigDecimal = format!("{n}.25").parse().unwrap();
+    let data = serde_json::json!({ "n": n, "owner": owner });
+    let history = vec![State::Open, State::Done, State::Open];
+    let job: Job = connection
+        .transaction(async |connection| {
+            let job: Job = diesel::insert_into(jobs::table)
+                .values((
+                    jobs::owner.eq(owner),
+                    jobs::state.eq(State::Open),
+                    jobs::history.eq(&history),
+                    jobs::price.eq(&price),
+                    jobs::data.eq(&data),
+                    jobs::at.eq(at),
+                ))
+                .returning(jobs::all_columns)
+                .get_result(connection)
+                .await?;
+            let undone = connection
+                .transaction(async |connection| {
+                    diesel::delete(jobs::table.find(job.0))
+                        .execute(connection)
+                        .await?;
+                    Err::<(), _>(Error::RollbackTransaction)
+                })
+                .await;
+            assert_eq!(undone, Err(Error::RollbackTransaction));
+            Ok::<_, Error>(job)
+        })
+        .await?;
+    let expected = (job.0, owner, State::Open, history, price, data, at);
+    assert_eq!(job, expected);
+    let found: Job = jobs::table.find(job.0).first(connection).await?;
+    assert_eq!(found, expected);
+    let changed = diesel::update(jobs::table.find(job.0))
+        .set((
+            jobs::state.eq(State::Done),
+            jobs::history.eq(vec![State::Done]),
+        ))
+        .execute(connection)
+        .await?;
+    assert_eq!(changed, 1);
+    let mine: i64 = jobs::table
+        .filter(jobs::owner.eq(owner))
+        .filter(jobs::state.eq_any(vec![State::Done]))
+        .count()
+        .get_result(connection)
+        .await?;
+    assert_eq!(mine as usize, n + 1);
+    Ok(())
+}
+
+#[test]
+#[ignore = "one of the processes of the test below"]
+fn worker() {
+    let (Ok(url), Ok(worker)) = (std::env::var(URL), std::env::var(WORKER)) else {
+        return;
+    };
+    let worker: usize = worker.parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let clients = (0..CLIENTS).map(|client| {
+            let url = url.clone();
+            tokio::spawn(async move {
+                let mut connection = connect(&url).await;
+                for n in 0..ROUNDS {
+                    let owner = worker * CLIENTS + client;
+                    round(&mut connection, owner as i32, n).await.unwrap();
+                }
+            })
+        });
+        for client in clients.collect::<Vec<_>>() {
+            client.await.unwrap();
+        }
+    });
+}
+
+#[tokio::test]
+async fn two_processes_share_a_few_servers_without_a_failure() {
+    let neon = builder().pgbouncer_settings([("default_pool_size", "3")]);
+    let neon = neon.start().await.expect("the stand-in for Neon starts");
+    neon.sql(
+        "CREATE TYPE state AS ENUM ('open', 'done'); \
+         CREATE TABLE jobs (id SERIAL PRIMARY KEY, owner INTEGER NOT NULL, state state NOT NULL, \
+             history state[] NOT NULL, price NUMERIC NOT NULL, data JSONB NOT NULL, at TIMESTAMPTZ NOT NULL); \
+         CREATE INDEX ON jobs (owner); GRANT ALL ON jobs, jobs_id_seq TO PUBLIC",
+    )
+    .await
+    .unwrap();
+    let worker = concat!(module_path!(), "::worker");
+    let (_, worker_test) = worker.split_once("::").unwrap();
+    let (before, url) = (neon.counters(), neon.pooled_url());
+    let workers: Vec<_> = (0..PROCESSES)
+        .map(|worker| {
+            std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", worker_test, "--ignored", "--nocapture"])
+                .env(URL, &url)
+                .env(WORKER, worker.to_string())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut worker in workers {
+        let ended = tokio::task::spawn_blocking(move || worker.wait());
+        let ended = tokio::time::timeout(HANG * 10, ended)
+            .await
+            .expect("no hang");
+        assert!(ended.unwrap().unwrap().success());
+    }
+    let rows = neon
+        .sql("SELECT count(*), count(DISTINCT owner) FROM jobs")
+        .await
+        .unwrap();
+    let expected = [PROCESSES * CLIENTS * ROUNDS, PROCESSES * CLIENTS];
+    assert_eq!(rows[0], expected.map(|count| Some(count.to_string())));
+    let counted = counted(&neon, &url, before);
+    // Every client's question; with names, they are given once a client and not once a statement.
+    let (clients, named) = ((PROCESSES * CLIENTS) as u64, counted.named_parses);
+    println!("{named} names in {} statements", counted.statements);
+    assert!(counted.statements > clients * ROUNDS as u64 * 7);
+    match TRACKED {
+        true => assert!(named > clients && named <= clients * 9, "{named}"),
+        false => assert_eq!(named, clients),
+    }
+}

@@ -1,0 +1,308 @@
+//! Behind a PgBouncer that tracks prepared statements, as Neon's does: what the tests of the connection
+//! show everywhere, and what names are for.
+#![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
+// Each of them has its own way to what they share.
+#![allow(clippy::duplicate_mod)]
+
+#[path = "connection_abandonment.rs"]
+mod abandonment;
+mod common;
+#[path = "connection.rs"]
+mod connection;
+#[path = "connection_flights.rs"]
+mod flights;
+#[path = "connection_pooler.rs"]
+mod pooler;
+#[path = "connection_transactions.rs"]
+mod transactions;
+#[path = "connection_types.rs"]
+mod types;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use common::{HANG, connect, counted, pool, prepared, start, users};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Integer;
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::{Connection, RunError, StatementNames, sqlstate};
+use futures_util::future::{join_all, join5};
+use tokio::time::timeout;
+
+async fn plus_one(connection: &mut Connection, n: i32) -> QueryResult<i32> {
+    let sum = diesel::select(n.into_sql::<Integer>() + 1);
+    sum.get_result(connection).await
+}
+
+#[tokio::test]
+async fn the_pooler_is_asked_once_and_statements_that_come_again_run_by_name() {
+    let neon = start().await;
+    let url = neon.pooled_url();
+    let before = neon.counters();
+    let pool = pool(&url, |policy| policy.max_size(3));
+    let mut connections = Vec::new();
+    for _ in 0..3 {
+        connections.push(pool.get().await.unwrap());
+    }
+    for connection in &mut connections {
+        assert_eq!(plus_one(connection, 0).await, Ok(1));
+    }
+    let asked = neon.counters();
+    for n in 1..5 {
+        for connection in &mut connections {
+            assert_eq!(plus_one(connection, n).await, Ok(n + 1));
+        }
+    }
+    // The question, and a name for each connection; the one that has asked gives its own a turn later.
+    assert_eq!(counted(&neon, &url, before).named_parses, 4);
+    let after = counted(&neon, &url, asked);
+    assert_eq!((after.named_parses, after.flights), (1, 12));
+    // To the server it is one statement, by PgBouncer's own name, and the question is another.
+    let names = prepared(&mut connections[0]).await;
+    assert_eq!(names.len(), 2, "{names:?}");
+    let pgbouncers = |name: &String| name.starts_with("PGBOUNCER_");
+    assert!(names.iter().all(pgbouncers), "{names:?}");
+}
+
+#[tokio::test]
+async fn names_follow_a_session_from_server_to_server() {
+    let neon = start().await;
+    let url = neon.pooled_url();
+    let a = &mut connect(&url).await;
+    for n in 0..3 {
+        assert_eq!(plus_one(a, n).await, Ok(n + 1));
+    }
+    let before = neon.counters();
+    let mut others = Vec::new();
+    for n in 0..10 {
+        // Whoever is in a transaction keeps the server that `a` has just used.
+        let mut other = connect(&neon.pgbouncer_url()).await;
+        other.batch_execute("BEGIN").await.unwrap();
+        others.push(other);
+        assert_eq!(plus_one(a, n).await, Ok(n + 1));
+    }
+    let after = counted(&neon, &url, before);
+    assert_eq!((after.named_parses, after.flights), (0, 10));
+    let servers = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'neondb_owner'";
+    assert_eq!(
+        neon.sql(servers).await.unwrap()[0][0].as_deref(),
+        Some("11")
+    );
+}
+
+#[tokio::test]
+async fn a_cache_smaller_than_the_statements_closes_what_makes_room() {
+    let neon = start().await;
+    let pool = pool(&neon.pooled_url(), |policy| {
+        policy.max_size(2).statement_cache(2)
+    });
+    let (mut a, mut b) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    for n in 0..20 {
+        for connection in [&mut a, &mut b] {
+            assert_eq!(plus_one(connection, n).await, Ok(n + 1));
+            let count = users::table.count().get_result::<i64>(connection).await;
+            assert_eq!(count, Ok(0));
+            let found = users::table.find(n).execute(connection).await;
+            assert_eq!(found, Ok(0));
+            let same = diesel::select(n.into_sql::<Integer>());
+            assert_eq!(same.get_result(connection).await, Ok(n));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_changed_table_is_noticed() {
+    let neon = start().await;
+    neon.sql("INSERT INTO users (name) VALUES ('Ada')")
+        .await
+        .unwrap();
+    let connection = &mut connect(&neon.pooled_url()).await;
+    let names = || users::table.select((users::id, users::name));
+    for change in ["VARCHAR(99)", "TEXT", "VARCHAR(9)"] {
+        for _ in 0..3 {
+            let rows = names().load::<(i32, String)>(connection).await;
+            assert_eq!(rows.unwrap().len(), 1, "before {change}");
+        }
+        neon.sql(&format!("ALTER TABLE users ALTER name TYPE {change}"))
+            .await
+            .unwrap();
+        let rows = names().load::<(i32, String)>(connection).await;
+        assert_eq!(rows.unwrap().len(), 1, "after {change}");
+        // A session that has never seen the table as it was is given the stale plan, too.
+        let newcomer = &mut connect(&neon.pooled_url()).await;
+        for _ in 0..3 {
+            let rows = names().load::<(i32, String)>(newcomer).await;
+            assert_eq!(rows.unwrap().len(), 1, "new after {change}");
+        }
+    }
+    // Names are in use again.
+    names().load::<(i32, String)>(connection).await.unwrap();
+    let before = neon.counters();
+    names().load::<(i32, String)>(connection).await.unwrap();
+    let after = counted(&neon, &neon.pooled_url(), before);
+    assert_eq!((after.named_parses, after.flights), (0, 1));
+}
+
+#[tokio::test]
+async fn a_changed_table_costs_the_middle_of_a_transaction_another_try() {
+    let neon = start().await;
+    let names = || users::table.select((users::id, users::name));
+    let old = &mut connect(&neon.pooled_url()).await;
+    for _ in 0..3 {
+        names().load::<(i32, String)>(old).await.unwrap();
+    }
+    neon.sql("ALTER TABLE users ALTER name TYPE VARCHAR(99)")
+        .await
+        .unwrap();
+    let pool = pool(&neon.pooled_url(), |policy| policy.max_size(2));
+    plus_one(&mut pool.get().await.unwrap(), 1).await.unwrap();
+    let attempts = AtomicU32::new(0);
+    let done = pool.transaction(async |connection| {
+        attempts.fetch_add(1, Ordering::Relaxed);
+        plus_one(connection, 1).await?;
+        names().load::<(i32, String)>(connection).await?;
+        Ok::<_, RunError>(())
+    });
+    done.await.unwrap();
+    assert_eq!(attempts.into_inner(), 2);
+}
+
+#[tokio::test]
+async fn failures_between_pipelined_statements_are_theirs_alone() {
+    let neon = common::builder()
+        .pgbouncer_settings([("default_pool_size", "2"), ("max_prepared_statements", "3")]);
+    let neon = neon.start().await.unwrap();
+    let pool = pool(&neon.pooled_url(), |policy| policy.max_size(6));
+    plus_one(&mut pool.get().await.unwrap(), 0).await.unwrap();
+    let clients = (0..6).map(async |client| {
+        for n in 0..30 {
+            let connection = pool.get().await.unwrap();
+            let shared = &*connection;
+            let (a, failed, b, missing, c) = join5(
+                async {
+                    let sum = diesel::select(n.into_sql::<Integer>() + client);
+                    sum.get_result::<i32>(&mut &*shared).await
+                },
+                async {
+                    let broken = diesel::select(n.into_sql::<Integer>() / 0);
+                    broken.get_result::<i32>(&mut &*shared).await
+                },
+                async {
+                    let product = diesel::select(n.into_sql::<Integer>() * client);
+                    product.get_result::<i32>(&mut &*shared).await
+                },
+                async {
+                    let missing = users::table.count();
+                    missing.get_result::<i64>(&mut &*shared).await
+                },
+                async {
+                    let difference = diesel::select(n.into_sql::<Integer>() - client);
+                    difference.get_result::<i32>(&mut &*shared).await
+                },
+            )
+            .await;
+            assert_eq!(
+                (a, b, c),
+                (Ok(n + client), Ok(n * client), Ok(n - client)),
+                "{client}, {n}"
+            );
+            assert_eq!(sqlstate(&failed.unwrap_err()), Some("22012"));
+            assert_eq!(sqlstate(&missing.unwrap_err()), Some("42P01"));
+        }
+    });
+    timeout(HANG, join_all(clients)).await.expect("no hang");
+}
+
+#[tokio::test]
+async fn a_statement_that_cannot_be_prepared_leaves_nothing_behind() {
+    let neon = start().await;
+    neon.sql("ALTER TABLE users RENAME TO people")
+        .await
+        .unwrap();
+    let pool = pool(&neon.pooled_url(), |policy| policy.max_size(2));
+    let (mut a, mut b) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    for n in 0..3 {
+        for connection in [&mut a, &mut b] {
+            assert_eq!(plus_one(connection, n).await, Ok(n + 1));
+            let count = users::table.count().get_result::<i64>(connection).await;
+            assert_eq!(sqlstate(&count.unwrap_err()), Some("42P01"));
+        }
+    }
+    neon.sql("ALTER TABLE people RENAME TO users")
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        for connection in [&mut a, &mut b] {
+            let count = users::table.count().get_result::<i64>(connection).await;
+            assert_eq!(count, Ok(0));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pooler_that_stops_tracking_costs_one_more_flight_and_no_failure() {
+    let neon = start().await;
+    let url = neon.pooled_url();
+    let pool = pool(&url, |policy| policy.max_size(2));
+    let (mut a, mut b) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    for n in 0..3 {
+        assert_eq!(plus_one(&mut a, n).await, Ok(n + 1));
+        assert_eq!(plus_one(&mut b, n).await, Ok(n + 1));
+    }
+    neon.pgbouncer_command("SET max_prepared_statements = 0")
+        .await
+        .unwrap();
+    let before = neon.counters();
+    for n in 0..3 {
+        assert_eq!(plus_one(&mut a, n).await, Ok(n + 1));
+        assert_eq!(plus_one(&mut b, n).await, Ok(n + 1));
+    }
+    let after = counted(&neon, &url, before);
+    assert_eq!((after.named_parses, after.flights), (0, 7));
+}
+
+#[tokio::test]
+async fn a_pooler_that_was_wrongly_said_to_track_is_found_out() {
+    let neon = common::builder()
+        .pgbouncer_settings([("max_prepared_statements", "0")])
+        .start()
+        .await
+        .unwrap();
+    let pool = pool(&neon.pooled_url(), |policy| {
+        policy.max_size(2).statement_names(StatementNames::Always)
+    });
+    let mut a = pool.get().await.unwrap();
+    for n in 0..3 {
+        assert_eq!(plus_one(&mut a, n).await, Ok(n + 1));
+    }
+    // `a` meets a server that has never heard of its statement.
+    let mut holder = connect(&neon.pgbouncer_url()).await;
+    holder.batch_execute("BEGIN").await.unwrap();
+    let before = neon.counters();
+    for n in 0..3 {
+        assert_eq!(plus_one(&mut a, n).await, Ok(n + 1));
+    }
+    let after = counted(&neon, &neon.pooled_url(), before);
+    assert_eq!((after.named_parses, after.flights), (0, 4));
+}
+
+#[tokio::test]
+async fn deallocating_everything_is_survived() {
+    let neon = start().await;
+    for all in ["DEALLOCATE ALL", "DISCARD ALL"] {
+        let pool = pool(&neon.pooled_url(), |policy| policy.max_size(1));
+        let mut connection = pool.get().await.unwrap();
+        for n in 0..3 {
+            assert_eq!(plus_one(&mut connection, n).await, Ok(n + 1));
+        }
+        connection.batch_execute(all).await.unwrap();
+        for n in 0..3 {
+            assert_eq!(plus_one(&mut connection, n).await, Ok(n + 1), "{all}");
+        }
+        sql_query(all).execute(&mut connection).await.unwrap();
+        let in_transaction = connection
+            .transaction(async |connection| plus_one(connection, 1).await)
+            .await;
+        assert_eq!(in_transaction, Ok(2), "{all}");
+    }
+}

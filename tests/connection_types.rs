@@ -1,0 +1,225 @@
+//! Types that only the database knows.
+#![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
+
+mod common;
+
+use std::io::Write;
+
+use common::{HANG, TRACKED, connect, counted, routes, start};
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::pg::{Pg, PgValue};
+use diesel::prelude::*;
+use diesel::serialize::{self, IsNull, Output, ToSql, WriteTuple};
+use diesel::sql_types::{Array, Integer, Nullable, Record, Text};
+use diesel_async::RunQueryDsl;
+use tokio::time::timeout;
+
+#[derive(diesel::sql_types::SqlType, diesel::query_builder::QueryId)]
+#[diesel(postgres_type(name = "mood"))]
+pub struct MoodType;
+
+#[derive(diesel::sql_types::SqlType, diesel::query_builder::QueryId)]
+#[diesel(postgres_type(name = "mood", schema = "elsewhere"))]
+pub struct OtherMoodType;
+
+#[derive(AsExpression, Clone, Copy, Debug, FromSqlRow, PartialEq)]
+#[diesel(sql_type = MoodType)]
+#[diesel(sql_type = OtherMoodType)]
+pub enum Mood {
+    Happy,
+    Sad,
+}
+
+macro_rules! mood {
+    ($type:ty) => {
+        impl ToSql<$type, Pg> for Mood {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+                out.write_all(match self {
+                    Mood::Happy => b"happy",
+                    Mood::Sad => b"sad",
+                })?;
+                Ok(IsNull::No)
+            }
+        }
+
+        impl FromSql<$type, Pg> for Mood {
+            fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+                match value.as_bytes() {
+                    b"happy" => Ok(Mood::Happy),
+                    b"sad" => Ok(Mood::Sad),
+                    other => Err(format!("{other:?} is no mood").into()),
+                }
+            }
+        }
+    };
+}
+mood!(MoodType);
+mood!(OtherMoodType);
+
+#[derive(diesel::sql_types::SqlType, diesel::query_builder::QueryId)]
+#[diesel(postgres_type(name = "person"))]
+pub struct PersonType;
+
+#[derive(AsExpression, Clone, Debug, FromSqlRow, PartialEq)]
+#[diesel(sql_type = PersonType)]
+pub struct Person(i32, Mood);
+
+impl ToSql<PersonType, Pg> for Person {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        WriteTuple::<(Integer, MoodType)>::write_tuple(&(self.0, self.1), &mut out.reborrow())
+    }
+}
+
+impl FromSql<PersonType, Pg> for Person {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        let (id, mood) = FromSql::<Record<(Integer, MoodType)>, Pg>::from_sql(value)?;
+        Ok(Person(id, mood))
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::{MoodType, OtherMoodType, PersonType};
+
+    moods (id) {
+        id -> Integer,
+        mood -> MoodType,
+        other -> Nullable<OtherMoodType>,
+        history -> Array<MoodType>,
+        person -> Nullable<PersonType>,
+        positive -> Nullable<Integer>,
+        span -> Nullable<Range<Integer>>,
+        tags -> Array<Nullable<Text>>,
+    }
+}
+
+const SCHEMA: &str = "CREATE TYPE mood AS ENUM ('happy', 'sad'); CREATE SCHEMA elsewhere; \
+     GRANT USAGE ON SCHEMA elsewhere TO PUBLIC; \
+     CREATE TYPE elsewhere.mood AS ENUM ('happy', 'sad'); \
+     CREATE TYPE person AS (id INTEGER, mood mood); \
+     CREATE DOMAIN positive AS INTEGER CHECK (VALUE > 0); \
+     CREATE TABLE moods (id SERIAL PRIMARY KEY, mood mood NOT NULL, other elsewhere.mood, \
+         history mood[] NOT NULL, person person, positive positive, span INT4RANGE, tags TEXT[] NOT NULL); \
+     GRANT ALL ON moods, moods_id_seq TO PUBLIC";
+
+type Moods = (
+    i32,
+    Mood,
+    Option<Mood>,
+    Vec<Mood>,
+    Option<Person>,
+    Option<i32>,
+    Option<(std::collections::Bound<i32>, std::collections::Bound<i32>)>,
+    Vec<Option<String>>,
+);
+
+#[tokio::test]
+async fn they_round_trip_on_every_route() {
+    let neon = start().await;
+    neon.sql(SCHEMA).await.unwrap();
+    for (route, url) in routes(&neon) {
+        neon.sql("TRUNCATE moods").await.unwrap();
+        let before = neon.counters();
+        let connection = &mut connect(&url).await;
+        for round in 0..3 {
+            let person = Person(7, Mood::Sad);
+            let inserted: Moods = diesel::insert_into(moods::table)
+                .values((
+                    moods::mood.eq(Mood::Happy),
+                    moods::other.eq(Some(Mood::Sad)),
+                    moods::history.eq(vec![Mood::Sad, Mood::Happy, Mood::Sad]),
+                    moods::person.eq(Some(person.clone())),
+                    moods::positive.eq(Some(3)),
+                    moods::span.eq(Some((
+                        std::ops::Bound::Included(1),
+                        std::ops::Bound::Excluded(9),
+                    ))),
+                    moods::tags.eq(vec![Some("a".to_owned()), None]),
+                ))
+                .returning(moods::all_columns)
+                .get_result(connection)
+                .await
+                .unwrap_or_else(|error| panic!("{route}, {round}: {error:?}"));
+            assert_eq!(
+                (inserted.1, inserted.2),
+                (Mood::Happy, Some(Mood::Sad)),
+                "{route}"
+            );
+            assert_eq!(inserted.3, [Mood::Sad, Mood::Happy, Mood::Sad], "{route}");
+            assert_eq!(inserted.4, Some(person), "{route}");
+            let found = moods::table
+                .filter(moods::mood.eq_any(vec![Mood::Happy]))
+                .filter(moods::id.eq(inserted.0));
+            assert_eq!(
+                found.first::<Moods>(connection).await,
+                Ok(inserted),
+                "{route}"
+            );
+        }
+        if url.contains("-pooler") {
+            // The question, and where names are safe both statements' own.
+            let named = counted(&neon, &url, before).named_parses;
+            assert_eq!(named, if TRACKED { 3 } else { 1 }, "{route}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_large_result_with_such_a_type_does_not_hang() {
+    let neon = start().await;
+    neon.sql(SCHEMA).await.unwrap();
+    for (route, url) in routes(&neon) {
+        let connection = &mut connect(&url).await;
+        let moods = diesel::dsl::sql::<(MoodType, Text)>(
+            "SELECT 'sad'::mood, repeat('x', 100) FROM generate_series(1, 50000)",
+        );
+        let loaded = timeout(HANG, moods.load::<(Mood, String)>(connection)).await;
+        assert_eq!(loaded.unwrap().unwrap().len(), 50_000, "{route}");
+    }
+}
+
+#[tokio::test]
+async fn they_are_looked_up_once_a_connection_and_all_in_one_flight() {
+    let neon = start().await;
+    neon.sql(SCHEMA).await.unwrap();
+    let url = neon.pooled_url();
+    let connection = &mut connect(&url).await;
+    for flights in [2, 1, 1] {
+        let before = neon.counters();
+        let values = (
+            Mood::Sad.into_sql::<MoodType>(),
+            Mood::Sad.into_sql::<OtherMoodType>(),
+            Person(1, Mood::Happy).into_sql::<PersonType>(),
+        );
+        let back: (Mood, Mood, Person) =
+            diesel::select(values).get_result(connection).await.unwrap();
+        assert_eq!(back.2, Person(1, Mood::Happy));
+        assert_eq!(counted(&neon, &url, before).flights, flights);
+    }
+}
+
+#[tokio::test]
+async fn a_type_that_is_not_there_is_an_error_and_no_more() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        let connection = &mut connect(&url).await;
+        let mood = || diesel::select(Mood::Sad.into_sql::<MoodType>());
+        let error = mood().get_result::<Mood>(connection).await.unwrap_err();
+        assert_eq!(
+            diesel_neon::sqlstate(&error),
+            Some("42704"),
+            "{route}: {error:?}"
+        );
+        let elsewhere = diesel::select(Mood::Sad.into_sql::<OtherMoodType>());
+        let error = elsewhere.get_result::<Mood>(connection).await.unwrap_err();
+        assert!(
+            error.to_string().contains("elsewhere"),
+            "{route}: {error:?}"
+        );
+        let none = diesel::select(None::<i32>.into_sql::<Nullable<Integer>>());
+        assert_eq!(none.get_result::<Option<i32>>(connection).await, Ok(None));
+        let array = diesel::select(vec![1].into_sql::<Array<Integer>>());
+        assert_eq!(array.get_result::<Vec<i32>>(connection).await, Ok(vec![1]));
+    }
+}

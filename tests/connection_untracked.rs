@@ -1,0 +1,52 @@
+//! Names behind a pooler that does not track prepared statements: none but the question's.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{connect, counted, pool, prepared, start};
+use diesel::prelude::*;
+use diesel::sql_types::Integer;
+use diesel_async::RunQueryDsl;
+use diesel_neon::StatementNames;
+
+#[tokio::test]
+async fn no_name_leaves_behind_a_pooler_that_does_not_track_them() {
+    let neon = start().await;
+    for names in [StatementNames::Ask, StatementNames::Never] {
+        let before = neon.counters();
+        let pool = pool(&neon.pooled_url(), |policy| {
+            policy.max_size(3).statement_names(names)
+        });
+        for _ in 0..3 {
+            let mut held = Vec::new();
+            for n in 0..3 {
+                let mut connection = pool.get().await.unwrap();
+                let sum = diesel::select(n.into_sql::<Integer>() + 1);
+                assert_eq!(sum.get_result(&mut connection).await, Ok(n + 1));
+                held.push(connection);
+            }
+        }
+        // The question itself has a name, and takes it back.
+        let asked = u64::from(names == StatementNames::Ask);
+        assert_eq!(
+            counted(&neon, &neon.pooled_url(), before).named_parses,
+            asked
+        );
+        let connection = &mut connect(&neon.pgbouncer_url()).await;
+        assert_eq!(prepared(connection).await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_pgbouncer_behind_an_innocent_name_is_not_taken_for_postgres() {
+    let neon = start().await;
+    let pool = pool(&neon.pgbouncer_url(), |policy| policy.max_size(2));
+    let (mut a, mut b) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    for n in 0..5 {
+        for connection in [&mut a, &mut b] {
+            let sum = diesel::select(n.into_sql::<Integer>() + 1);
+            assert_eq!(sum.get_result(connection).await, Ok(n + 1));
+        }
+    }
+    assert_eq!(prepared(&mut a).await, [""; 0]);
+}

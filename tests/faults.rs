@@ -1,0 +1,325 @@
+//! The pool under faults: nobody who has time left is failed, and nothing is made worse.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel_async::SimpleAsyncConnection;
+use diesel_neon::{ConnectErrorKind, DatabaseUrl, PolicyBuilder, Pool, PoolError};
+use neon_sim::{NeonSim, Suspension};
+use tokio::time::timeout;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Far more than anything here takes, far less than what a stuck test would.
+const HANG: Duration = Duration::from_secs(120);
+
+async fn start() -> NeonSim {
+    let neon = NeonSim::builder()
+        .never_suspend()
+        .cold_start(Duration::from_millis(10));
+    neon.start().await.expect("the stand-in for Neon starts")
+}
+
+fn pool(url: &str, policy: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Pool {
+    Pool::builder(DatabaseUrl::parse(url).unwrap())
+        .policy(|p| policy(p.never_suspends().validation_bypass(Duration::ZERO)))
+        .build()
+        .unwrap()
+}
+
+/// So many callers at once, each with one statement; says what went wrong.
+async fn burst(pool: &Pool, callers: usize) -> Vec<String> {
+    let tasks: Vec<_> = (0..callers)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let mut connection = pool.get().await.map_err(|error| error.to_string())?;
+                let answer = connection.batch_execute("SELECT 1").await;
+                answer.map_err(|error| error.to_string())
+            })
+        })
+        .collect();
+    let mut failures = Vec::new();
+    for task in tasks {
+        failures.extend(timeout(HANG, task).await.unwrap().unwrap().err());
+    }
+    failures
+}
+
+#[tokio::test]
+async fn a_burst_after_any_suspension_fails_nobody_a_hundred_times() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let pool = pool(&url, |policy| policy);
+        for cycle in 0..100 {
+            let suspension = match cycle % 2 {
+                0 => Suspension::Normal,
+                _ => Suspension::Reset,
+            };
+            assert_eq!(burst(&pool, 50).await, [""; 0], "cycle {cycle}");
+            neon.suspend(suspension).await;
+        }
+        assert!(pool.status().closed.ended > 0, "{:?}", pool.status());
+        pool.close(HANG).await;
+    }
+}
+
+#[tokio::test]
+async fn a_silent_death_is_discovered_once_and_fails_nobody() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let pool = pool(&url, |policy| policy);
+        for generation in 1..=5 {
+            burst(&pool, 50).await;
+            neon.suspend(Suspension::Silent).await;
+            assert_eq!(burst(&pool, 50).await, [""; 0]);
+            assert_eq!(pool.status().generation, generation);
+        }
+        pool.close(HANG).await;
+    }
+}
+
+#[tokio::test]
+async fn a_flood_makes_no_more_attempts_at_once_than_it_may() {
+    let neon = start().await;
+    neon.hang_connections(1000);
+    let pool = pool(&neon.url(), |policy| {
+        policy
+            .max_connecting(3)
+            .connect_timeout(Duration::from_secs(2))
+            .checkout_timeout(Duration::from_secs(2))
+    });
+    let failures = tokio::spawn({
+        let pool = pool.clone();
+        async move { burst(&pool, 50).await }
+    });
+    while neon.counters().direct.attempts < 3 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(neon.counters().direct.attempts, 3);
+    assert_eq!(failures.await.unwrap().len(), 50);
+}
+
+#[tokio::test]
+async fn sessions_that_were_terminated_are_never_seen() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| policy);
+    assert_eq!(burst(&pool, 20).await, [""; 0]);
+    neon.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'neondb_owner'",
+    )
+    .await
+    .unwrap();
+    assert_eq!(burst(&pool, 20).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_pool_recovers_when_slots_come_free() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| policy);
+    neon.sql("ALTER ROLE neondb_owner CONNECTION LIMIT 0")
+        .await
+        .unwrap();
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { burst(&pool, 5).await }
+    });
+    while pool.status().connects.failed < 3 {
+        tokio::task::yield_now().await;
+    }
+    let failure = pool
+        .status()
+        .last_failure
+        .expect("the last failure is shown");
+    assert_eq!(failure.kind(), ConnectErrorKind::TooManyConnections);
+    neon.sql("ALTER ROLE neondb_owner CONNECTION LIMIT -1")
+        .await
+        .unwrap();
+    assert_eq!(timeout(HANG, waiting).await.unwrap().unwrap(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_database_that_was_dropped_is_named_and_comes_back() {
+    let neon = start().await;
+    neon.create_database("shelf").await.unwrap();
+    let url = neon.url().replace("/neondb?", "/shelf?");
+    let pool = pool(&url, |policy| policy);
+    assert_eq!(burst(&pool, 3).await, [""; 0]);
+
+    neon.sql("DROP DATABASE shelf WITH (FORCE)").await.unwrap();
+    let error = timeout(HANG, pool.get()).await.unwrap().unwrap_err();
+    match &error {
+        PoolError::Connect(error) => assert_eq!(error.kind(), ConnectErrorKind::Database),
+        other => panic!("{other}"),
+    }
+
+    neon.create_database("shelf").await.unwrap();
+    assert_eq!(burst(&pool, 3).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn cold_starts_of_any_length_are_waited_for_behind_failures() {
+    let starts = [300, 3_000, 12_000].map(|millis| {
+        tokio::spawn(async move {
+            let neon = NeonSim::builder()
+                .never_suspend()
+                .cold_start(Duration::from_millis(millis))
+                .start()
+                .await
+                .unwrap();
+            let pool = pool(&neon.pooled_url(), |policy| policy);
+            neon.suspend(Suspension::Normal).await;
+            neon.fail_wakes(3, "Couldn't connect to compute node");
+            assert_eq!(burst(&pool, 20).await, [""; 0], "{millis} ms");
+            assert_eq!(neon.counters().wakes, 1);
+        })
+    });
+    for start in starts {
+        timeout(HANG, start).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn more_callers_than_the_server_has_slots_share_them() {
+    let neon = NeonSim::builder()
+        .never_suspend()
+        .postgres_settings([("max_connections", "14")])
+        .start()
+        .await
+        .unwrap();
+    let pool = pool(&neon.url(), |policy| policy.max_size(30));
+    assert_eq!(burst(&pool, 200).await, [""; 0]);
+    assert!(pool.status().size < 14, "{:?}", pool.status());
+}
+
+#[tokio::test]
+async fn a_read_only_database_is_told_by_its_class_and_keeps_its_connections() {
+    let neon = start().await;
+    neon.sql("ALTER DATABASE neondb SET default_transaction_read_only = on")
+        .await
+        .unwrap();
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
+    let mut connection = pool.get().await.unwrap();
+    let written = connection.batch_execute("CREATE TABLE t ()").await;
+    assert!(matches!(
+        written,
+        Err(Error::DatabaseError(
+            DatabaseErrorKind::ReadOnlyTransaction,
+            _
+        ))
+    ));
+    drop(connection);
+    assert_eq!(burst(&pool, 3).await, [""; 0]);
+    assert_eq!(pool.status().connects.opened, 1);
+}
+
+#[tokio::test]
+async fn a_cold_start_is_counted() {
+    let neon = NeonSim::builder()
+        .never_suspend()
+        .cold_start(Duration::from_millis(500))
+        .start()
+        .await
+        .unwrap();
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
+    burst(&pool, 1).await;
+    assert_eq!(pool.status().connects.cold_starts, 0);
+    neon.suspend(Suspension::Normal).await;
+    assert_eq!(burst(&pool, 1).await, [""; 0]);
+    let connects = pool.status().connects;
+    assert_eq!((connects.cold_starts, connects.opened), (1, 2));
+    assert!(connects.slowest >= Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_panic_of_the_holder_hands_nothing_on() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
+    let holder = tokio::spawn({
+        let pool = pool.clone();
+        async move {
+            let mut connection = pool.get().await.unwrap();
+            connection.batch_execute("BEGIN").await.unwrap();
+            panic!("on purpose");
+        }
+    });
+    holder.await.unwrap_err();
+    assert_eq!(pool.status().closed.in_transaction, 1);
+    assert_eq!(burst(&pool, 3).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn connections_held_for_long_and_slow_checkouts_are_warned_of() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| {
+        policy
+            .max_size(1)
+            .slow_checkout(Duration::from_millis(200))
+            .leak_warning(Duration::from_millis(200))
+    });
+    let held = pool.get().await.unwrap();
+    let place = line!() - 1;
+    let waiter = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get().await.map(drop) }
+    });
+    timeout(HANG, async {
+        while !log.text().contains("a connection is held for long") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    drop(held);
+    waiter.await.unwrap().unwrap();
+
+    let text = log.text();
+    assert_eq!(
+        text.matches("a connection is held for long").count(),
+        1,
+        "{text}"
+    );
+    assert!(text.contains(&format!("faults.rs:{place}:")), "{text}");
+    assert!(text.contains("a slow checkout"), "{text}");
+    assert!(!text.contains(neon.password()));
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}

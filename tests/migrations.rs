@@ -1,0 +1,855 @@
+//! Migrations: under a lock, over the direct endpoint, all of one or nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use diesel::connection::BoxableConnection;
+use diesel::migration::{
+    self, Migration, MigrationMetadata, MigrationName, MigrationSource, MigrationVersion,
+};
+use diesel::pg::Pg;
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use diesel_neon::DatabaseUrl;
+use diesel_neon::migration::{
+    Direction, Done, FailedMigration, LOCK_KEY, MigrateError, Migrator, Progress, State, folder,
+};
+use neon_sim::NeonSim;
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+
+/// Far more than anything here takes, far less than what a stuck test would.
+const HANG: Duration = Duration::from_secs(120);
+
+#[tokio::test]
+async fn the_direct_endpoint_is_used_whatever_url_is_given() {
+    let neon = start().await;
+    let before = neon.counters();
+    let migrations = Folder::new().with("1_a", "CREATE TABLE a ()", "DROP TABLE a");
+    for url in [neon.pooled_url(), neon.url()] {
+        let url = DatabaseUrl::parse(&url).unwrap();
+        let migrator = Migrator::new(&url, folder(Some(&migrations.0)).unwrap()).unwrap();
+        finish(migrator.run_pending()).await.unwrap();
+    }
+    let counted = neon.counters() - before;
+    assert_eq!(counted.pooled.connections, 0);
+    assert_eq!(counted.direct.connections, 2);
+}
+
+#[tokio::test]
+async fn a_pooler_is_refused_where_no_direct_endpoint_can_be_told() {
+    let neon = start().await;
+    let migrations = Folder::new().with("1_a", "CREATE TABLE a ()", "DROP TABLE a");
+    let hidden = DatabaseUrl::parse(&neon.pgbouncer_url()).unwrap();
+    let migrator = Migrator::new(&hidden, folder(Some(&migrations.0)).unwrap()).unwrap();
+    let error = finish(migrator.run_pending()).await.unwrap_err();
+    assert!(
+        matches!(error, MigrateError::NoDirectEndpoint { .. }),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("DATABASE_URL_UNPOOLED"));
+    assert_eq!(tables(&neon).await, NONE);
+
+    let twice = neon.pooled_url().replace("-pooler", "-pooler-pooler");
+    let twice = DatabaseUrl::parse(&twice).unwrap();
+    let error = Migrator::new(&twice, folder(Some(&migrations.0)).unwrap()).unwrap_err();
+    assert!(matches!(error, MigrateError::NoDirectEndpoint { .. }));
+}
+
+#[tokio::test]
+async fn embedded_migrations_run_like_a_folder() {
+    const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
+
+    let neon = start().await;
+    let migrator = Migrator::new(&url(&neon), MIGRATIONS).unwrap();
+    let report = finish(migrator.run_pending()).await.unwrap();
+    assert_eq!(names(&report.done), ["2026-01-05-090000_create_books"]);
+    assert_eq!(report.done[0].version, "20260105090000");
+
+    let from_folder = Migrator::new(&url(&neon), folder(None).unwrap()).unwrap();
+    assert_eq!(
+        finish(from_folder.list()).await.unwrap(),
+        finish(migrator.list()).await.unwrap()
+    );
+    assert_eq!(finish(from_folder.pending()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_is_pending_is_listed_shown_applied_reverted_and_redone() {
+    let neon = start().await;
+    let (migrations, migrator) = three(&neon);
+
+    // Looking changes nothing, not even the table is created.
+    let pending = finish(migrator.pending()).await.unwrap();
+    let scripts = finish(migrator.dry_run()).await.unwrap();
+    assert_eq!(tables(&neon).await, NONE);
+    assert_eq!(pending.len(), 3);
+    assert_eq!(scripts.len(), 3);
+    assert_eq!(scripts[1].batches, ["CREATE TABLE b ()"]);
+
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&seen);
+    let migrator = migrator.on_progress(move |progress| {
+        heard.lock().unwrap().push(match progress {
+            Progress::Started { name, .. } => format!("start {name}"),
+            Progress::Finished(done) => format!("done {}", done.name),
+            other => format!("{other:?}"),
+        });
+    });
+    let report = finish(migrator.run_pending()).await.unwrap();
+    assert_eq!(names(&report.done), ["1_a", "2_b", "3_c"]);
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [
+            "start 1_a",
+            "done 1_a",
+            "start 2_b",
+            "done 2_b",
+            "start 3_c",
+            "done 3_c"
+        ]
+    );
+    let again = finish(migrator.run_pending()).await.unwrap();
+    assert_eq!(again.done, []);
+
+    let report = finish(migrator.revert(2)).await.unwrap();
+    assert_eq!(names(&report.done), ["3_c", "2_b"]);
+    assert!(report.done.iter().all(|d| d.direction == Direction::Down));
+    assert_eq!(tables(&neon).await, ["a"]);
+
+    // More than there are.
+    let report = finish(migrator.redo(9)).await.unwrap();
+    assert_eq!(names(&report.done), ["1_a", "1_a"]);
+    assert_eq!(tables(&neon).await, ["a"]);
+
+    finish(migrator.run_pending()).await.unwrap();
+    fs::remove_dir_all(migrations.0.join("2_b")).unwrap();
+    let listed = finish(migrator.list()).await.unwrap();
+    let unknown = |state: &State| matches!(state, State::Unknown { .. });
+    let states: Vec<_> = listed
+        .iter()
+        .map(|one| (one.name.as_str(), unknown(&one.state)))
+        .collect();
+    assert_eq!(states, [("1_a", false), ("2", true), ("3_c", false)]);
+    let error = finish(migrator.revert(usize::MAX)).await.unwrap_err();
+    assert!(matches!(error, MigrateError::Unknown { .. }), "{error:?}");
+    // Nothing is reverted where not all can be.
+    assert_eq!(tables(&neon).await, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_redo_that_fails_leaves_everything_as_it_was() {
+    let neon = start().await;
+    let (migrations, migrator) = three(&neon);
+    finish(migrator.run_pending()).await.unwrap();
+    let migrations = migrations.with("3_c", "CREATE TABLE c (); SELECT 1/0", "DROP TABLE c");
+    let error = finish(migrator.redo(2)).await.unwrap_err();
+    assert_eq!(failed(&error).name(), "3_c");
+    assert_eq!(error.before(), []);
+    assert_eq!(tables(&neon).await, ["a", "b", "c"]);
+    assert_eq!(versions(&neon).await, ["1", "2", "3"]);
+
+    fs::remove_file(migrations.0.join("3_c/down.sql")).unwrap();
+    let error = finish(migrator.revert(3)).await.unwrap_err();
+    assert!(matches!(error, MigrateError::Irreversible { .. }));
+    assert_eq!(tables(&neon).await, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn sixteen_processes_run_each_migration_once() {
+    let neon = start().await;
+    let migrations = Folder::new()
+        .with("1_a", "CREATE TABLE a (x int)", "")
+        // Waits for the snapshots of whoever waits for the lock.
+        .with("2_b", "CREATE INDEX CONCURRENTLY ON a (x)", "")
+        .outside_of_a_transaction("2_b")
+        .with("3_c", "INSERT INTO a VALUES (1); SELECT pg_sleep(0.3)", "");
+    let processes = (0..16).map(|_| {
+        let output = process(&neon, &migrations).output();
+        tokio::spawn(async move { finish(output).await.unwrap() })
+    });
+    let mut ran = Vec::new();
+    for process in processes.collect::<Vec<_>>() {
+        let output = process.await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        ran.extend(text.lines().filter_map(|line| {
+            let name = line.split_once("applied ")?.1;
+            Some(name.to_owned())
+        }));
+    }
+    ran.sort();
+    assert_eq!(ran, ["1_a", "2_b", "3_c"]);
+    assert_eq!(rows(&neon, "SELECT x FROM a").await, ["1"]);
+    assert_eq!(versions(&neon).await, ["1", "2", "3"]);
+}
+
+/// What the processes run: this test, with the environment saying where.
+#[tokio::test]
+async fn one_process() {
+    let Ok(url) = std::env::var("MIGRATE") else {
+        return;
+    };
+    let migrations = folder(None).unwrap();
+    let migrator = Migrator::new(&DatabaseUrl::parse(&url).unwrap(), migrations).unwrap();
+    for done in migrator.run_pending().await.unwrap().done {
+        println!("\napplied {}", done.name);
+    }
+}
+
+#[tokio::test]
+async fn the_holder_of_the_lock_is_named_and_waited_for() {
+    let neon = start().await;
+    let (_migrations, migrator) = three(&neon);
+    let other = format!("{}&application_name=deploy-41", neon.url());
+    let other = DatabaseUrl::parse(&other).unwrap();
+    let slow = Folder::new().with("0_slow", "SELECT pg_sleep(60)", "");
+    let slow = Migrator::new(&other, folder(Some(&slow.0)).unwrap()).unwrap();
+    let slow = tokio::spawn(async move { slow.run_pending().await });
+    until(&neon, BUSY, "1").await;
+
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&seen);
+    let migrator = migrator.on_progress(move |progress| {
+        if let Progress::Waiting { holder, .. } = progress {
+            heard.lock().unwrap().push(holder.clone());
+        }
+    });
+    let impatient = migrator.clone().lock_wait(Duration::from_millis(300));
+    let error = finish(impatient.run_pending()).await.unwrap_err();
+    let MigrateError::Locked {
+        holder: Some(holder),
+        ..
+    } = &error
+    else {
+        panic!("{error:?}");
+    };
+    let pid = rows(
+        &neon,
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory'",
+    )
+    .await;
+    assert_eq!(pid, [holder.pid.to_string()]);
+    assert_eq!(holder.application_name.as_deref(), Some("deploy-41"));
+    assert!(holder.since.is_some());
+    assert!(error.to_string().contains("deploy-41"), "{error}");
+    assert_eq!(
+        seen.lock().unwrap().as_slice(),
+        std::slice::from_ref(holder)
+    );
+    assert_eq!(tables(&neon).await, NONE);
+
+    let patient = tokio::spawn(async move { migrator.run_pending().await });
+    while seen.lock().unwrap().len() < 2 {
+        sleep(TICK).await;
+    }
+    // The future is gone, and with it the lock.
+    slow.abort();
+    let report = finish(patient).await.unwrap().unwrap();
+    assert_eq!(names(&report.done), ["1_a", "2_b", "3_c"]);
+    assert!(!report.waited.is_zero());
+}
+
+#[tokio::test]
+async fn a_failing_migration_names_itself_its_statement_the_position_and_the_sqlstate() {
+    let neon = start().await;
+    let migrations = Folder::new()
+        .with("1_a", "CREATE TABLE a (x int PRIMARY KEY)", "")
+        .with(
+            "2_b",
+            "-- für später;\nCREATE TABLE b ();\n\nALTER TABLE a\n    ADD y intt;\n",
+            "",
+        )
+        .with("3_c", "CREATE TABLE c ()", "");
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+
+    let error = finish(migrator.run_pending()).await.unwrap_err();
+    let failure = failed(&error);
+    assert_eq!(failure.name(), "2_b");
+    assert_eq!(failure.statement(), Some("ALTER TABLE a\n    ADD y intt"));
+    assert_eq!((failure.line(), failure.column()), (Some(5), Some(11)));
+    assert_eq!(error.sqlstate(), Some("42704"));
+    assert_eq!(
+        error.to_string(),
+        "the migration 2_b failed at line 5, column 11 of its up.sql: type \"intt\" does not exist \
+         (SQLSTATE 42704); the statement: ALTER TABLE a ADD y intt"
+    );
+    assert_eq!(names(error.before()), ["1_a"]);
+    assert_eq!(tables(&neon).await, ["a"]);
+    assert_eq!(versions(&neon).await, ["1"]);
+    assert_eq!(rows(&neon, LOCKS).await, ["0"]);
+
+    // The server gives no position to what fails as it runs.
+    let migrations = migrations.with(
+        "2_b",
+        "INSERT INTO a VALUES (1);\n/* and\n again */ INSERT INTO a\n VALUES (1);",
+        "",
+    );
+    let error = finish(migrator.run_pending()).await.unwrap_err();
+    let failure = failed(&error);
+    assert_eq!(failure.statement(), Some("INSERT INTO a\n VALUES (1)"));
+    assert_eq!((failure.line(), failure.column()), (Some(3), Some(11)));
+    assert_eq!(failure.sqlstate(), Some("23505"));
+    assert_eq!(failure.detail(), Some("Key (x)=(1) already exists."));
+
+    // Nor to what fails at the commit.
+    let _migrations = migrations.with(
+        "2_b",
+        "CREATE TABLE d (x int REFERENCES a DEFERRABLE INITIALLY DEFERRED); INSERT INTO d VALUES (7)",
+        "",
+    );
+    let error = finish(migrator.run_pending()).await.unwrap_err();
+    let failure = failed(&error);
+    assert_eq!(
+        (failure.statement(), failure.sqlstate()),
+        (None, Some("23503"))
+    );
+    assert!(error.to_string().contains("at its commit"), "{error}");
+    assert_eq!(tables(&neon).await, ["a"]);
+}
+
+#[tokio::test]
+async fn what_cannot_run_in_a_transaction_runs_outside_of_one() {
+    let neon = start().await;
+    let migrations = Folder::new()
+        .with("1_a", "CREATE TABLE a (x int)", "")
+        .with(
+            "2_b",
+            "CREATE INDEX CONCURRENTLY a_x ON a (x)",
+            "DROP INDEX a_x",
+        );
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    let error = finish(migrator.run_pending()).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("25001"));
+    assert!(error.to_string().contains("run_in_transaction"), "{error}");
+
+    let _migrations = migrations.outside_of_a_transaction("2_b");
+    let report = finish(migrator.run_pending()).await.unwrap();
+    assert_eq!(names(&report.done), ["2_b"]);
+    finish(migrator.redo(1)).await.unwrap();
+    let valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'a_x'::regclass";
+    assert_eq!(rows(&neon, valid).await, ["t"]);
+}
+
+#[tokio::test]
+async fn a_concurrent_index_waits_for_longer_than_the_lock_timeout_and_a_table_does_not() {
+    let neon = start().await;
+    neon.sql(
+        "CREATE TABLE a (x int); GRANT ALL ON a TO PUBLIC; ALTER TABLE a OWNER TO neondb_owner",
+    )
+    .await
+    .unwrap();
+    let reader = reader(&neon).await;
+
+    let migrations = Folder::new().with("1_a", "SELECT 1;\nALTER TABLE a ADD y int", "");
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap())
+        .unwrap()
+        .lock_timeout(Duration::from_millis(100));
+    let error = finish(migrator.run_pending()).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("55P03"));
+    assert_eq!(failed(&error).line(), Some(2));
+    assert!(error.to_string().contains("quieter moment"), "{error}");
+
+    let _migrations = migrations
+        .with("1_a", "CREATE INDEX CONCURRENTLY ON a (x)", "")
+        .outside_of_a_transaction("1_a");
+    let run = tokio::spawn(async move { migrator.run_pending().await });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                 AND query LIKE 'CREATE INDEX%' AND now() - query_start > '300 ms'";
+    until(&neon, waits, "1").await;
+    drop(reader);
+    finish(run).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_statement_that_runs_away_is_ended() {
+    let neon = start().await;
+    let migrations = Folder::new().with("1_a", "SELECT pg_sleep(600)", "");
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap())
+        .unwrap()
+        .statement_timeout(Duration::from_millis(100));
+    let error = finish(migrator.run_pending()).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("57014"));
+    assert!(error.to_string().contains("statement_timeout"), "{error}");
+}
+
+#[tokio::test]
+async fn a_dropped_future_leaves_nothing_and_the_lock_free() {
+    let neon = start().await;
+    let migrations = slow_second();
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    tokio::select! {
+        _ = migrator.run_pending() => panic!("it is slow"),
+        () = until(&neon, BUSY, "1") => {}
+    }
+    nothing_but_the_first(&neon).await;
+}
+
+#[tokio::test]
+async fn a_future_dropped_outside_of_a_transaction_leaves_nothing_unnoted() {
+    let neon = start().await;
+    let migrations = slow_second().outside_of_a_transaction("2_b");
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    tokio::select! {
+        _ = migrator.run_pending() => panic!("it is slow"),
+        () = until(&neon, BUSY, "1") => {}
+    }
+    nothing_but_the_first(&neon).await;
+
+    // Where it ends all the same, it is noted.
+    let migrations = Folder::new()
+        .with("1_a", "", "")
+        .with("3_c", UNSTOPPABLE, "")
+        .outside_of_a_transaction("3_c");
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    tokio::select! {
+        _ = migrator.run_pending() => panic!("it is slow"),
+        () = until(&neon, BUSY, "1") => {}
+    }
+    until(&neon, LOCKS, "0").await;
+    assert_eq!(versions(&neon).await, ["1", "3"]);
+}
+
+#[tokio::test]
+async fn a_lost_connection_leaves_nothing_and_the_lock_free() {
+    let neon = start().await;
+    let migrations = slow_second();
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    let run = tokio::spawn(async move { migrator.run_pending().await });
+    until(&neon, BUSY, "1").await;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'";
+    assert_eq!(rows(&neon, end).await, ["t"]);
+    let error = finish(run).await.unwrap().unwrap_err();
+    let MigrateError::Lost { migration, .. } = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(migration.as_deref(), Some("2_b"));
+    assert_eq!(names(error.before()), ["1_a"]);
+    nothing_but_the_first(&neon).await;
+}
+
+#[tokio::test]
+async fn a_killed_process_leaves_nothing_and_the_lock_free() {
+    let neon = start().await;
+    let migrations = slow_second();
+    // Without a proxy between too, which would tell the server.
+    for url in [neon.pooled_url(), neon.postgres_url()] {
+        let mut process = process(&neon, &migrations);
+        let mut child = process.env("MIGRATE", url).spawn().unwrap();
+        until(&neon, BUSY, "1").await;
+        child.kill().await.unwrap();
+        nothing_but_the_first(&neon).await;
+    }
+}
+
+#[test]
+fn a_current_thread_runtime_is_enough() {
+    let mut current = tokio::runtime::Builder::new_current_thread();
+    let runtime = current.enable_all().build().unwrap();
+    runtime.block_on(async {
+        let neon = start().await;
+        let (_migrations, migrator) = three(&neon);
+        let (report, pending) = tokio::join!(migrator.run_pending(), migrator.pending());
+        assert_eq!(report.unwrap().done.len(), 3);
+        pending.unwrap();
+    });
+}
+
+#[tokio::test]
+async fn settings_of_one_migration_do_not_reach_the_next() {
+    let neon = start().await;
+    let migrations = Folder::new()
+        .with(
+            "1_a",
+            "SELECT set_config('search_path', '', false); SET lock_timeout = 0; SET ROLE neondb_owner",
+            "",
+        )
+        .with(
+            "2_b",
+            "CREATE TABLE b AS SELECT current_setting('lock_timeout') AS x",
+            "",
+        );
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    finish(migrator.run_pending()).await.unwrap();
+    assert_eq!(rows(&neon, "SELECT x FROM b").await, ["10s"]);
+    assert_eq!(versions(&neon).await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_migration_that_commits_by_itself_is_noted() {
+    let neon = start().await;
+    let migrations = Folder::new()
+        .with("1_a", "BEGIN; CREATE TABLE a (); COMMIT;", "")
+        .with("2_b", "CREATE TABLE b ()", "");
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    finish(migrator.run_pending()).await.unwrap();
+    assert_eq!(tables(&neon).await, ["a", "b"]);
+    assert_eq!(versions(&neon).await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_migration_that_asks_for_input_fails() {
+    let neon = start().await;
+    let migrations = Folder::new().with("1_a", "CREATE TABLE a ()", "").with(
+        "2_b",
+        "CREATE TABLE b (x int);\nCOPY b FROM STDIN;",
+        "",
+    );
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    let error = finish(migrator.run_pending()).await.unwrap_err();
+    assert_eq!(failed(&error).statement(), Some("COPY b FROM STDIN"));
+    assert!(error.to_string().contains("nothing to read"), "{error}");
+    nothing_but_the_first(&neon).await;
+}
+
+#[tokio::test]
+async fn odd_folders_are_named() {
+    let neon = start().await;
+    let missing = std::env::temp_dir().join("no-such-folder/migrations");
+    let error = folder(Some(&missing)).err().unwrap();
+    assert!(matches!(error, MigrateError::NoFolder { .. }));
+    assert!(error.to_string().contains("no-such-folder"), "{error}");
+
+    let migrations = Folder::new();
+    fs::create_dir(migrations.0.join("notes")).unwrap();
+    let error = folder(Some(&migrations.0)).err().unwrap();
+    assert!(matches!(error, MigrateError::NoMigration { .. }));
+    assert!(error.to_string().contains("notes"), "{error}");
+
+    let migrations = Folder::new()
+        .with("1-0_a", "SELECT 1", "")
+        .with("10_b", "SELECT 2", "");
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    let error = finish(migrator.run_pending()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "1-0_a and 10_b have the same version, 10; rename one of them"
+    );
+
+    // The first would do, but none is run where not all can be read.
+    let migrations = Folder::new()
+        .with("1_a", "CREATE TABLE a ()", "")
+        .with("2_b", "", "");
+    fs::write(migrations.0.join("2_b/up.sql"), "").unwrap();
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    let error = finish(migrator.run_pending()).await.unwrap_err();
+    assert!(matches!(error, MigrateError::Script { .. }), "{error:?}");
+    assert!(error.to_string().contains("2_b"), "{error}");
+    assert_eq!(tables(&neon).await, NONE);
+}
+
+#[tokio::test]
+async fn a_migration_can_be_written_in_rust() {
+    struct Twice;
+    struct Name;
+    struct Metadata;
+
+    impl MigrationSource<Pg> for Twice {
+        fn migrations(&self) -> migration::Result<Vec<Box<dyn Migration<Pg>>>> {
+            Ok(vec![Box::new(Twice)])
+        }
+    }
+
+    impl Migration<Pg> for Twice {
+        fn run(&self, connection: &mut dyn BoxableConnection<Pg>) -> migration::Result<()> {
+            for table in ["a", "b"] {
+                connection.batch_execute(&format!("CREATE TABLE {table} ()"))?;
+            }
+            Ok(())
+        }
+
+        fn revert(&self, connection: &mut dyn BoxableConnection<Pg>) -> migration::Result<()> {
+            connection.batch_execute("DROP TABLE a, b")?;
+            Ok(())
+        }
+
+        fn metadata(&self) -> &dyn MigrationMetadata {
+            &Metadata
+        }
+
+        fn name(&self) -> &dyn MigrationName {
+            &Name
+        }
+    }
+
+    impl MigrationName for Name {
+        fn version(&self) -> MigrationVersion<'_> {
+            "o'\\clock".into()
+        }
+    }
+
+    impl std::fmt::Display for Name {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("twice")
+        }
+    }
+
+    impl MigrationMetadata for Metadata {}
+
+    let neon = start().await;
+    let migrator = Migrator::new(&url(&neon), Twice).unwrap();
+    finish(migrator.run_pending()).await.unwrap();
+    assert_eq!(tables(&neon).await, ["a", "b"]);
+    assert_eq!(versions(&neon).await, ["o'\\clock"]);
+    finish(migrator.revert(1)).await.unwrap();
+    assert_eq!(tables(&neon).await, NONE);
+    assert_eq!(versions(&neon).await, NONE);
+}
+
+#[tokio::test]
+async fn the_diesel_cli_and_the_migrator_can_be_used_in_turn() {
+    let neon = start().await;
+    let (migrations, migrator) = three(&neon);
+
+    finish(migrator.run_pending()).await.unwrap();
+    let ours = rows(&neon, LEDGER).await;
+    assert_eq!(
+        diesel(&neon, &migrations, &["list"]).await,
+        "Migrations:\n  [X] 1_a\n  [X] 2_b\n  [X] 3_c\n"
+    );
+    diesel(&neon, &migrations, &["run"]).await;
+    diesel(&neon, &migrations, &["revert", "--number", "2"]).await;
+    assert_eq!(tables(&neon).await, ["a"]);
+    let pending = finish(migrator.pending()).await.unwrap();
+    assert_eq!(pending.len(), 2);
+    diesel(&neon, &migrations, &["redo"]).await;
+    diesel(&neon, &migrations, &["run"]).await;
+    assert_eq!(finish(migrator.run_pending()).await.unwrap().done, []);
+    finish(migrator.redo(3)).await.unwrap();
+    finish(migrator.revert(3)).await.unwrap();
+    assert_eq!(diesel(&neon, &migrations, &["pending"]).await, "true\n");
+
+    // The other way round: the table is the CLI's.
+    neon.sql("DROP TABLE __diesel_schema_migrations")
+        .await
+        .unwrap();
+    diesel(&neon, &migrations, &["run"]).await;
+    assert_eq!(rows(&neon, LEDGER).await, ours);
+    assert_eq!(finish(migrator.pending()).await.unwrap(), []);
+    let report = finish(migrator.revert(1)).await.unwrap();
+    assert_eq!(names(&report.done), ["3_c"]);
+    assert_eq!(
+        diesel(&neon, &migrations, &["list"]).await,
+        "Migrations:\n  [X] 1_a\n  [X] 2_b\n  [ ] 3_c\n"
+    );
+}
+
+#[tokio::test]
+async fn the_documented_key_keeps_migrators_out_and_whoever_gives_up_leaves_no_session() {
+    let neon = start().await;
+    let (_migrations, migrator) = three(&neon);
+    let url = DatabaseUrl::parse(&neon.postgres_url()).unwrap();
+    let config = url.to_tokio_postgres();
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let lock = format!("SELECT pg_advisory_lock({LOCK_KEY})");
+    client.batch_execute(&lock).await.unwrap();
+
+    let impatient = migrator.clone().lock_wait(Duration::ZERO);
+    let error = finish(impatient.run_pending()).await.unwrap_err();
+    assert!(matches!(error, MigrateError::Locked { .. }), "{error:?}");
+
+    let waits = Arc::new(tokio::sync::Notify::new());
+    let heard = Arc::clone(&waits);
+    let migrator = migrator.on_progress(move |_| heard.notify_one());
+    tokio::select! {
+        _ = migrator.run_pending() => panic!("the lock is held"),
+        () = finish(waits.notified()) => {}
+    }
+    drop(client);
+    until(
+        &neon,
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'neondb_owner'",
+        "0",
+    )
+    .await;
+    assert_eq!(tables(&neon).await, NONE);
+}
+
+const NONE: [&str; 0] = [];
+const TICK: Duration = Duration::from_millis(10);
+
+/// A statement that a cancel request reaches and does not end.
+const UNSTOPPABLE: &str =
+    "DO $$ BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN NULL; END $$";
+
+const BUSY: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+const LOCKS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+const LEDGER: &str = "SELECT concat_ws(' ', attname, format_type(atttypid, atttypmod), attnotnull, \
+    pg_get_expr(adbin, adrelid), conname, pg_get_constraintdef(c.oid)) FROM pg_attribute a \
+    LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum \
+    LEFT JOIN pg_constraint c ON conrelid = attrelid AND attnum = ANY (conkey) \
+    WHERE attrelid = '__diesel_schema_migrations'::regclass AND attnum > 0 ORDER BY attnum";
+
+async fn start() -> NeonSim {
+    let neon = NeonSim::builder()
+        .never_suspend()
+        .cold_start(Duration::from_millis(50));
+    neon.start().await.expect("the stand-in for Neon starts")
+}
+
+/// Pooled, as an app has it.
+fn url(neon: &NeonSim) -> DatabaseUrl {
+    DatabaseUrl::parse(&neon.pooled_url()).unwrap()
+}
+
+async fn finish<T>(future: impl Future<Output = T> + Send) -> T {
+    timeout(HANG, future).await.expect("it does not hang")
+}
+
+fn three(neon: &NeonSim) -> (Folder, Migrator) {
+    let migrations = Folder::new()
+        .with("1_a", "CREATE TABLE a ()", "DROP TABLE a")
+        .with("2_b", "CREATE TABLE b ()", "DROP TABLE b")
+        .with("3_c", "CREATE TABLE c ()", "DROP TABLE c");
+    let migrator = Migrator::new(&url(neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    (migrations, migrator)
+}
+
+fn slow_second() -> Folder {
+    Folder::new().with("1_a", "CREATE TABLE a ()", "").with(
+        "2_b",
+        "CREATE TABLE b (); SELECT pg_sleep(600)",
+        "",
+    )
+}
+
+async fn nothing_but_the_first(neon: &NeonSim) {
+    until(neon, LOCKS, "0").await;
+    until(neon, BUSY, "0").await;
+    assert_eq!(tables(neon).await, ["a"]);
+    assert_eq!(versions(neon).await, ["1"]);
+}
+
+fn failed(error: &MigrateError) -> &FailedMigration {
+    match error {
+        MigrateError::Failed(failed) => failed,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn names(done: &[Done]) -> Vec<&str> {
+    done.iter().map(|done| done.name.as_str()).collect()
+}
+
+/// The first column.
+async fn rows(neon: &NeonSim, sql: &str) -> Vec<String> {
+    let rows = neon.sql(sql).await.unwrap();
+    rows.into_iter()
+        .map(|mut row| row.swap_remove(0).unwrap())
+        .collect()
+}
+
+async fn until(neon: &NeonSim, sql: &str, expected: &str) {
+    finish(async {
+        while rows(neon, sql).await != [expected] {
+            sleep(TICK).await;
+        }
+    })
+    .await;
+}
+
+async fn tables(neon: &NeonSim) -> Vec<String> {
+    let sql = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' \
+               AND tablename <> '__diesel_schema_migrations' ORDER BY 1";
+    rows(neon, sql).await
+}
+
+async fn versions(neon: &NeonSim) -> Vec<String> {
+    let sql = "SELECT version FROM __diesel_schema_migrations ORDER BY 1";
+    rows(neon, sql).await
+}
+
+/// Reads the table `a` in a transaction that stays open.
+async fn reader(neon: &NeonSim) -> impl Sized + use<> {
+    let config = DatabaseUrl::parse(&neon.postgres_url()).unwrap();
+    let config = config.to_tokio_postgres();
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let read = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM a";
+    client.batch_execute(read).await.unwrap();
+    client
+}
+
+fn process(neon: &NeonSim, migrations: &Folder) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "one_process", "--nocapture"])
+        .env("MIGRATE", neon.pooled_url())
+        .env("MIGRATION_DIRECTORY", &migrations.0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// The real one.
+async fn diesel(neon: &NeonSim, migrations: &Folder, arguments: &[&str]) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = [root.join("target/tools/bin")]
+        .into_iter()
+        .chain(std::env::split_paths(&path))
+        .map(|folder| folder.join("diesel"))
+        .find(|program| program.is_file());
+    // Else it takes the nearest one above, and writes a schema.
+    fs::write(migrations.0.join("diesel.toml"), "").unwrap();
+    let mut command = Command::new(found.expect("the diesel CLI is missing: run `make setup`"));
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .arg("migration")
+        .args(arguments)
+        .arg("--migration-dir")
+        .arg(&migrations.0)
+        .current_dir(&migrations.0)
+        .env("DATABASE_URL", url(neon).direct().to_libpq())
+        .output()
+        .await
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{arguments:?}: {stderr}");
+    String::from_utf8(stdout).unwrap()
+}
+
+/// A folder of migrations that is removed in the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("migrations-{}-{number}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn with(self, name: &str, up: &str, down: &str) -> Self {
+        let folder = self.0.join(name);
+        fs::create_dir_all(&folder).unwrap();
+        // An empty file is no migration.
+        for (file, sql) in [("up.sql", up), ("down.sql", down)] {
+            let sql = if sql.is_empty() { "SELECT 1" } else { sql };
+            fs::write(folder.join(file), sql).unwrap();
+        }
+        self
+    }
+
+    fn outside_of_a_transaction(self, name: &str) -> Self {
+        let file = self.0.join(name).join("metadata.toml");
+        fs::write(file, "run_in_transaction = false").unwrap();
+        self
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,122 @@
+//! The example `quickstart` prints what Neon's guide for Python prints.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use neon_sim::{NeonSim, Suspension};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+const EXPECTED: &str = "\
+Connection established
+Finished dropping table (if it existed).
+Finished creating table.
+Inserted a single book.
+Inserted 3 rows of data.
+
+--- Book Library ---
+ID: 2, Title: The Hobbit, Author: J.R.R. Tolkien, Year: 1937, In Stock: True
+ID: 3, Title: 1984, Author: George Orwell, Year: 1949, In Stock: True
+ID: 1, Title: The Catcher in the Rye, Author: J.D. Salinger, Year: 1951, In Stock: True
+ID: 4, Title: Dune, Author: Frank Herbert, Year: 1965, In Stock: False
+--------------------
+
+Updated stock status for 'Dune'.
+
+--- Book Library ---
+ID: 2, Title: The Hobbit, Author: J.R.R. Tolkien, Year: 1937, In Stock: True
+ID: 3, Title: 1984, Author: George Orwell, Year: 1949, In Stock: True
+ID: 1, Title: The Catcher in the Rye, Author: J.D. Salinger, Year: 1951, In Stock: True
+ID: 4, Title: Dune, Author: Frank Herbert, Year: 1965, In Stock: True
+--------------------
+
+Deleted the book '1984' from the table.
+
+--- Book Library ---
+ID: 2, Title: The Hobbit, Author: J.R.R. Tolkien, Year: 1937, In Stock: True
+ID: 1, Title: The Catcher in the Rye, Author: J.D. Salinger, Year: 1951, In Stock: True
+ID: 4, Title: Dune, Author: Frank Herbert, Year: 1965, In Stock: True
+--------------------
+
+";
+
+#[tokio::test]
+async fn prints_what_the_guide_prints_on_the_direct_endpoint_again_and_again() {
+    let neon = NeonSim::builder().start().await.unwrap();
+    prints_what_the_guide_prints(&neon, &neon.url()).await;
+}
+
+#[tokio::test]
+async fn prints_what_the_guide_prints_on_the_pooled_endpoint_again_and_again() {
+    let neon = NeonSim::builder().start().await.unwrap();
+    prints_what_the_guide_prints(&neon, &neon.pooled_url()).await;
+}
+
+async fn prints_what_the_guide_prints(neon: &NeonSim, url: &str) {
+    for _ in 0..2 {
+        let output = quickstart(folder(neon), Some(url)).await;
+        assert_eq!(text(&output.stdout), EXPECTED, "{}", text(&output.stderr));
+        assert!(output.status.success());
+    }
+}
+
+#[tokio::test]
+async fn finds_the_url_in_a_dotenv_file() {
+    let neon = NeonSim::builder().start().await.unwrap();
+    let dotenv = format!("DATABASE_URL='{}'\n", neon.pooled_url());
+    std::fs::write(folder(&neon).join(".env"), dotenv).unwrap();
+    let output = quickstart(folder(&neon), None).await;
+    assert_eq!(text(&output.stdout), EXPECTED, "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn wakes_a_compute_that_sleeps() {
+    let neon = NeonSim::builder().start().await.unwrap();
+    neon.suspend(Suspension::Normal).await;
+    let output = quickstart(folder(&neon), Some(&neon.pooled_url())).await;
+    assert_eq!(text(&output.stdout), EXPECTED, "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn says_what_is_missing_where_there_is_no_url() {
+    let output = quickstart(&std::env::temp_dir(), None).await;
+    assert!(!output.status.success());
+    assert!(
+        text(&output.stderr).contains("DATABASE_URL"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+async fn quickstart(folder: &Path, url: Option<&str>) -> Output {
+    let mut command = Command::new(example("quickstart"));
+    command.env_clear().current_dir(folder).kill_on_drop(true);
+    if let Some(url) = url {
+        command.env("DATABASE_URL", url);
+    }
+    let output = timeout(Duration::from_secs(60), command.output());
+    output.await.expect("the example hangs").unwrap()
+}
+
+/// `cargo test` builds the examples next to the tests.
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    let example = profile.join("examples").join(name);
+    assert!(
+        example.exists(),
+        "no {}: cargo build --examples",
+        example.display()
+    );
+    example
+}
+
+/// A folder that goes with the stand-in, and has no `.env` above it.
+fn folder(neon: &NeonSim) -> &Path {
+    neon.ca_path().parent().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}

@@ -1,0 +1,215 @@
+//! What `Pool::run` and `Pool::transaction` do again, and what they never do.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel::sql_types::BigInt;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::{Connection, DatabaseUrl, Pool, RunError, is_connection_lost};
+use neon_sim::{NeonSim, Suspension};
+
+async fn start() -> (NeonSim, Vec<Pool>) {
+    let neon = NeonSim::builder().never_suspend().start().await;
+    let neon = neon.expect("the stand-in for Neon starts");
+    neon.sql(
+        "SET ROLE neondb_owner; CREATE TABLE notes (id SERIAL PRIMARY KEY, text TEXT UNIQUE NOT NULL)",
+    )
+    .await
+    .unwrap();
+    let pools = [neon.url(), neon.pooled_url()].map(|url| {
+        Pool::builder(DatabaseUrl::parse(&url).unwrap())
+            .build()
+            .unwrap()
+    });
+    (neon, pools.into())
+}
+
+async fn note(connection: &mut Connection, text: &str) -> QueryResult<()> {
+    let statement = diesel::sql_query("INSERT INTO notes (text) VALUES ($1)");
+    let statement = statement.bind::<diesel::sql_types::Text, _>(text.to_owned());
+    statement.execute(connection).await.map(drop)
+}
+
+async fn notes(neon: &NeonSim) -> i64 {
+    let rows = neon.sql("SELECT count(*) FROM notes").await.unwrap();
+    rows[0][0].as_ref().unwrap().parse().unwrap()
+}
+
+async fn fail_with(connection: &mut Connection, sqlstate: &str) -> QueryResult<()> {
+    let statement = format!("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END $$");
+    connection.batch_execute(&statement).await
+}
+
+const DIE: &str = "SELECT pg_terminate_backend(pg_backend_pid())";
+
+#[tokio::test]
+async fn a_transaction_that_met_another_is_done_again() {
+    let (neon, pools) = start().await;
+    for (i, pool) in pools.iter().enumerate() {
+        for sqlstate in ["40001", "40P01"] {
+            let attempts = AtomicU32::new(0);
+            pool.transaction(async |connection| {
+                note(connection, &format!("{i} {sqlstate}")).await?;
+                if attempts.fetch_add(1, Ordering::Relaxed) < 2 {
+                    fail_with(connection, sqlstate).await?;
+                }
+                Ok::<_, RunError>(())
+            })
+            .await
+            .unwrap();
+            assert_eq!(attempts.into_inner(), 3);
+        }
+    }
+    assert_eq!(notes(&neon).await, 4);
+}
+
+#[tokio::test]
+async fn a_connection_lost_before_commit_leaves_nothing_and_is_replaced() {
+    let (neon, pools) = start().await;
+    for (i, pool) in pools.iter().enumerate() {
+        let attempts = AtomicU32::new(0);
+        let id: i64 = pool
+            .transaction(async |connection| {
+                note(connection, &format!("lost {i}")).await?;
+                if attempts.fetch_add(1, Ordering::Relaxed) == 0 {
+                    connection.batch_execute(DIE).await?;
+                }
+                let id = diesel::dsl::sql::<BigInt>("SELECT max(id)::bigint FROM notes");
+                Ok::<_, RunError>(id.get_result(connection).await?)
+            })
+            .await
+            .unwrap();
+        assert!(id > 0);
+        assert_eq!(attempts.into_inner(), 2);
+        assert_eq!(notes(&neon).await, i as i64 + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_lost_by_commit_is_not_retried_unless_declared_idempotent() {
+    let (neon, pools) = start().await;
+    // The connection is lost by the time the client waits for the answer to COMMIT.
+    neon.sql(
+        "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+           $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER die AFTER INSERT ON notes
+           DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die()",
+    )
+    .await
+    .unwrap();
+    for pool in &pools {
+        let attempts = AtomicU32::new(0);
+        let work = async |connection: &mut Connection| {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            note(connection, "perhaps").await.map_err(RunError::from)
+        };
+        let error = pool.transaction(work).await.unwrap_err();
+        assert!(
+            matches!(&error, RunError::Query(error) if is_connection_lost(error)),
+            "{error}"
+        );
+        assert_eq!(attempts.swap(0, Ordering::Relaxed), 1);
+
+        pool.idempotent().transaction(work).await.unwrap_err();
+        assert_eq!(attempts.into_inner(), pool.policy().retry_attempts());
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_was_sent_is_not_sent_again_unless_declared_idempotent() {
+    let (neon, pools) = start().await;
+    for pool in &pools {
+        let attempts = AtomicU32::new(0);
+        let work = async |connection: &mut Connection| {
+            match attempts.fetch_add(1, Ordering::Relaxed) {
+                0 => connection.batch_execute(DIE).await?,
+                _ => connection.batch_execute("SELECT 1").await?,
+            }
+            Ok::<_, RunError>(())
+        };
+        pool.run(work).await.unwrap_err();
+        assert_eq!(attempts.swap(0, Ordering::Relaxed), 1);
+        pool.idempotent().run(work).await.unwrap();
+        assert_eq!(attempts.into_inner(), 2);
+    }
+    drop(neon);
+}
+
+#[tokio::test]
+async fn a_connection_that_died_before_anything_was_sent_is_replaced() {
+    let (neon, pools) = start().await;
+    for (i, pool) in pools.iter().enumerate() {
+        let attempts = AtomicU32::new(0);
+        pool.run(async |connection| {
+            if attempts.fetch_add(1, Ordering::Relaxed) == 0 {
+                neon.suspend(Suspension::Normal).await;
+            }
+            note(connection, &format!("once {i}"))
+                .await
+                .map_err(RunError::from)
+        })
+        .await
+        .unwrap();
+        assert_eq!(attempts.into_inner(), 2);
+    }
+    assert_eq!(notes(&neon).await, 2);
+}
+
+#[tokio::test]
+async fn what_will_fail_again_is_not_tried_again() {
+    let (_neon, pools) = start().await;
+    for pool in &pools {
+        let attempts = AtomicU32::new(0);
+        let error = pool
+            .idempotent()
+            .transaction(async |connection| {
+                attempts.fetch_add(1, Ordering::Relaxed);
+                note(connection, "twice").await?;
+                note(connection, "twice").await?;
+                Ok::<_, RunError>(())
+            })
+            .await
+            .unwrap_err();
+        assert!(matches!(
+            error,
+            RunError::Query(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
+        ));
+        assert_eq!(attempts.into_inner(), 1);
+    }
+}
+
+#[tokio::test]
+async fn attempts_are_bounded() {
+    let (neon, _) = start().await;
+    let pool = Pool::builder(DatabaseUrl::parse(&neon.url()).unwrap())
+        .policy(|policy| policy.retry_attempts(3))
+        .build()
+        .unwrap();
+    let attempts = AtomicU32::new(0);
+    let result: Result<(), RunError> = pool
+        .transaction(async |connection| {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            Ok(fail_with(connection, "40001").await?)
+        })
+        .await;
+    result.unwrap_err();
+    assert_eq!(attempts.into_inner(), 3);
+}
+
+#[tokio::test]
+async fn work_can_be_spawned() {
+    let (_neon, pools) = start().await;
+    let pool = pools[0].clone();
+    let task = tokio::spawn(async move {
+        let text = String::from("spawned");
+        pool.transaction(async |connection| {
+            note(connection, &text).await?;
+            Ok::<_, RunError>(())
+        })
+        .await?;
+        pool.run(async |connection| Ok::<_, RunError>(note(connection, "too").await?))
+            .await
+    });
+    task.await.unwrap().unwrap();
+}
