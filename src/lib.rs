@@ -9,7 +9,7 @@ pub mod env;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod held;
+mod gate;
 mod lease;
 mod manager;
 mod meter;

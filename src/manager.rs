@@ -73,6 +73,8 @@ struct Shared {
     stats: Arc<Stats>,
     /// The last connect that was given up.
     given_up: watch::Sender<GivenUp>,
+    /// Its `times`, for those who only want to know whether there is news.
+    times_given_up: AtomicU64,
     /// The last attempt that failed, whether or not another one follows; gone after a success.
     last_failure: watch::Sender<Option<ConnectError>>,
 }
@@ -114,6 +116,7 @@ impl<C: Establish> ConnectionManager<C> {
                 closed: AtomicBool::new(false),
                 stats: Arc::new(Stats::new(Meter::new(url, &policy))),
                 given_up: watch::Sender::default(),
+                times_given_up: AtomicU64::new(0),
                 last_failure: watch::Sender::new(None),
             }),
             connection: PhantomData,
@@ -140,18 +143,28 @@ impl<C: Establish> ConnectionManager<C> {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.retired.notify_waiters();
         // Nothing more will come about for those who wait.
-        self.shared
-            .given_up
-            .send_modify(|given_up| given_up.times += 1);
+        self.give_up(None);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
     }
 
+    fn give_up(&self, error: Option<&ConnectError>) {
+        self.shared.given_up.send_modify(|given_up| {
+            given_up.times += 1;
+            if let Some(error) = error {
+                given_up.last = Some(error.clone());
+            }
+            self.shared
+                .times_given_up
+                .store(given_up.times, Ordering::Release);
+        });
+    }
+
     /// How many connects have been given up.
     pub(crate) fn times_given_up(&self) -> u64 {
-        self.shared.given_up.borrow().times
+        self.shared.times_given_up.load(Ordering::Acquire)
     }
 
     /// Hears of the connects that were given up since there had been so many.
@@ -198,10 +211,7 @@ impl<C: Establish> ConnectionManager<C> {
             }
             Err(error) => {
                 tracing::warn!(error = %error, "no connection");
-                self.shared.given_up.send_modify(|given_up| {
-                    given_up.times += 1;
-                    given_up.last = Some(error.clone());
-                });
+                self.give_up(Some(&error));
                 Err(error)
             }
         }

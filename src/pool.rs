@@ -6,21 +6,20 @@ use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::connect::ConnectError;
 use crate::connection::Connection;
 use crate::env::{self, EnvError};
-use crate::held::{Held, Hold};
+use crate::gate::{Gate, Refused, Turn};
 use crate::lease::Lease;
 use crate::manager::{ConnectionManager, Establish, GivenUp, ManagerError};
 use crate::policy::{Policy, PolicyBuilder, PolicyError};
-use crate::stats::{Checks, Closed, Connects, Stats};
+use crate::stats::{Checks, Closed, Connects};
 use crate::tls::TlsError;
 use crate::url::{DatabaseUrl, UrlError};
 
@@ -36,14 +35,6 @@ pub struct Pool<C: Establish = Connection> {
 
 type FromBb8<'a, C> =
     Result<bb8::PooledConnection<'a, ConnectionManager<C>>, bb8::RunError<ManagerError>>;
-
-/// bb8 wakes waiters in no particular order; the semaphore in front of it is first come, first served.
-#[derive(Debug)]
-struct Gate {
-    permits: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    held: Arc<Held>,
-}
 
 impl Pool {
     /// A pool for the URL in the environment ([`env::app_url`]), with the default [`Policy`].
@@ -100,8 +91,8 @@ impl<C: Establish> Pool<C> {
             size: state.connections,
             idle: state.idle_connections,
             in_use: state.connections.saturating_sub(state.idle_connections),
-            waiting: self.gate.waiting.load(Ordering::Relaxed),
-            longest_held: self.gate.held.longest(),
+            waiting: self.gate.waiting(),
+            longest_held: self.gate.longest_held(),
             generation: self.manager.generation(),
             checks: self.manager.stats().checks(),
             closed: self.manager.stats().closed(),
@@ -128,7 +119,7 @@ impl<C: Establish> Pool<C> {
     pub async fn close(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         self.manager.close();
-        self.gate.permits.close();
+        self.gate.close();
         loop {
             // A closed manager finds every idle connection invalid, so one look drops them all.
             let _ = tokio::time::timeout(Duration::ZERO, self.connections.get()).await;
@@ -158,9 +149,9 @@ impl<C: Establish> Pool<C> {
     {
         // No clock is read before there is something to wait for.
         let mut began = None;
-        let permit = match Arc::clone(&self.gate.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.wait_for_turn(self.deadline(&mut began)).await?,
+        let mut turn = match self.gate.try_enter() {
+            Some(turn) => turn,
+            None => self.wait_for_turn(self.deadline(&mut began)).await?,
         };
         let times_given_up = self.manager.times_given_up();
         let mut getting = pin!(get());
@@ -183,10 +174,10 @@ impl<C: Establish> Pool<C> {
         {
             tracing::warn!(waited = ?waited, asked_at = %asked_at, status = %self.status(), "a slow checkout");
         }
+        turn.hold(asked_at, since, waited);
         Ok(PooledConnection {
             connection,
-            _permit: permit,
-            _hold: self.gate.held.hold(asked_at, since, waited),
+            _turn: turn,
         })
     }
 
@@ -195,20 +186,21 @@ impl<C: Establish> Pool<C> {
         *began.get_or_insert_with(Instant::now) + self.policy().checkout_timeout()
     }
 
-    async fn wait_for_turn(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, PoolError> {
-        let permits = Arc::clone(&self.gate.permits);
-        let _waiting = Waiting::new(&self.gate, self.manager.stats());
-        match timeout_at(deadline, permits.acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) => Err(PoolError::Closed),
-            Err(_) => {
-                self.manager.stats().meter.timed_out();
-                Err(PoolError::Exhausted {
-                    waited: self.policy().checkout_timeout(),
-                    status: Box::new(self.status()),
-                })
-            }
-        }
+    async fn wait_for_turn(&self, deadline: Instant) -> Result<Turn, PoolError> {
+        let _waiting = self.gate.wait();
+        self.gate
+            .enter(deadline)
+            .await
+            .map_err(|refused| match refused {
+                Refused::Closed => PoolError::Closed,
+                Refused::TooLate => {
+                    self.manager.stats().meter.timed_out();
+                    PoolError::Exhausted {
+                        waited: self.policy().checkout_timeout(),
+                        status: Box::new(self.status()),
+                    }
+                }
+            })
     }
 
     /// Asks bb8, and listens beside it for the reason why no connection comes: bb8 itself only ever
@@ -335,9 +327,9 @@ impl PoolBuilder {
             return Err(BuildError::NoRuntime);
         }
         let manager = ConnectionManager::new(&self.url, policy)?;
-        let held = Arc::new(Held::new(Arc::clone(manager.stats())));
+        let gate = Arc::new(Gate::new(policy.max_size(), Arc::clone(manager.stats())));
         if let Some(limit) = policy.leak_warning() {
-            held.watch(limit);
+            gate.watch(limit);
         }
         let connections = bb8::Pool::builder()
             .max_size(policy.max_size())
@@ -354,21 +346,16 @@ impl PoolBuilder {
         Ok(Pool {
             connections,
             manager,
-            gate: Arc::new(Gate {
-                permits: Arc::new(Semaphore::new(policy.max_size() as usize)),
-                waiting: AtomicUsize::new(0),
-                held,
-            }),
+            gate,
         })
     }
 }
 
 /// A connection out of a [`Pool`]; goes back when it is dropped, if it still can be used.
 pub struct PooledConnection<'a, C: Establish = Connection> {
-    // In this order: who waits for the permit must find the connection.
+    // In this order: whose turn it is next must find the connection.
     connection: bb8::PooledConnection<'a, ConnectionManager<C>>,
-    _permit: OwnedSemaphorePermit,
-    _hold: Hold,
+    _turn: Turn,
 }
 
 impl<C: Establish> PooledConnection<'_, C> {
@@ -506,26 +493,5 @@ impl PoolError {
             Self::Connect(error) => error.is_transient(),
             Self::Exhausted { .. } => true,
         }
-    }
-}
-
-/// Counts a caller as waiting for as long as it does, however that ends.
-struct Waiting<'a> {
-    gate: &'a Gate,
-    stats: &'a Stats,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(gate: &'a Gate, stats: &'a Stats) -> Self {
-        gate.waiting.fetch_add(1, Ordering::Relaxed);
-        stats.meter.waits();
-        Self { gate, stats }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.gate.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.stats.meter.waits_no_more();
     }
 }
