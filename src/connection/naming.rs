@@ -120,10 +120,12 @@ impl Naming {
         })
     }
 
-    /// The server does not know a name that it was given.
+    /// The server does not know a name that it was given, or knows one that the pooler gave up.
     pub(super) fn distrust(&self) {
         if self.names() == Names::Tracked {
-            tracing::warn!("the pooler does not track prepared statements after all");
+            tracing::warn!(
+                "the pooler does not keep track of prepared statements after all: none gets a name any more"
+            );
             self.answer.store(Names::Never as u8, Ordering::Release);
         }
     }
