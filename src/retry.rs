@@ -86,7 +86,8 @@ impl<C: Establish> Pool<C> {
     /// known whether the first time counted.
     ///
     /// Reads are idempotent, and so are writes that carry a key under which the database keeps them
-    /// once: `INSERT … ON CONFLICT DO NOTHING` on a unique column that the caller has chosen the value of.
+    /// once: `INSERT … ON CONFLICT DO NOTHING` on a unique column that the caller has chosen the value of. The
+    /// feature `books` shows the latter, in `books::insert_once`.
     pub fn idempotent(&self) -> Idempotent<'_, C> {
         Idempotent(self)
     }

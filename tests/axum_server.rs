@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
@@ -12,7 +13,10 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::{sleep, timeout};
 
-const CREATE_TABLE: &str = include_str!("../migrations/2026-01-05-090000_create_books/up.sql");
+const CREATE_TABLES: &str = concat!(
+    include_str!("../migrations/2026-01-05-090000_create_books/up.sql"),
+    include_str!("../migrations/2026-01-12-090000_create_book_requests/up.sql")
+);
 
 /// Only what hangs gets here.
 const HANG: Duration = Duration::from_secs(60);
@@ -66,6 +70,74 @@ async fn a_book_lives_through_every_method() {
             server.send(method, location, body).await.problem(404);
         }
     }
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_under_its_key_gets_the_same_book() {
+    let neon = neon().await;
+    let mut first: Option<Response> = None;
+    for url in [neon.url(), neon.pooled_url()] {
+        let server = Server::start(&url, &[]).await;
+        let post = |key: &'static str, body: Value| {
+            let headers = [
+                ("content-type", "application/json"),
+                ("idempotency-key", key),
+            ];
+            let (server, body) = (&server, body.to_string());
+            async move { server.request("POST", "/books", &headers, &body).await }
+        };
+        let dune = || json!({ "title": "Dune", "publication_year": 1965 });
+        for _ in 0..2 {
+            let made = post("dune", dune()).await;
+            assert_eq!(made.status, 201, "{made:?}");
+            let first = first.get_or_insert_with(|| made.clone());
+            assert_eq!(made.json(), first.json());
+            assert_eq!(made.header("location"), first.header("location"));
+        }
+        // The same book in other words, and another one.
+        let in_stock = json!({ "publication_year": 1965, "title": "Dune", "in_stock": true });
+        assert_eq!(post("dune", in_stock).await.status, 201);
+        post("dune", json!({ "title": "Emma" })).await.problem(422);
+    }
+    let first = first.unwrap();
+
+    let server = Server::start(&neon.pooled_url(), &[]).await;
+    assert_eq!(titles(&server.get("/books").await.json()), ["Dune"]);
+    let location = first.header("location").unwrap();
+    assert_eq!(server.get(location).await.json(), first.json());
+    let key = "k".repeat(256);
+    let headers = [
+        ("content-type", "application/json"),
+        ("idempotency-key", key.as_str()),
+    ];
+    let body = r#"{"title": "Emma"}"#;
+    let refused = server.request("POST", "/books", &headers, body).await;
+    refused.problem(400);
+}
+
+#[tokio::test]
+async fn requests_under_one_key_at_once_make_one_book() {
+    let neon = neon().await;
+    let server = Server::start(&neon.pooled_url(), &[("POOL_SIZE", "16")]).await;
+    let server = Arc::new(server);
+    let requests: Vec<_> = (0..16)
+        .map(|_| {
+            let server = Arc::clone(&server);
+            tokio::spawn(async move {
+                let headers = [
+                    ("content-type", "application/json"),
+                    ("idempotency-key", "emma"),
+                ];
+                let body = r#"{"title": "Emma"}"#;
+                server.request("POST", "/books", &headers, body).await
+            })
+        })
+        .collect();
+    for request in requests {
+        let made = request.await.unwrap();
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+    assert_eq!(titles(&server.get("/books").await.json()), ["Emma"]);
 }
 
 #[tokio::test]
@@ -343,7 +415,7 @@ async fn probes_let_the_compute_fall_asleep_and_do_not_wake_it() {
         .start()
         .await
         .unwrap();
-    create_table(&neon).await;
+    create_tables(&neon).await;
     let server = Server::start(&neon.url(), &[]).await;
     let mut events = neon.events();
     assert_eq!(server.get("/books").await.status, 200);
@@ -426,12 +498,12 @@ async fn a_setting_that_makes_no_sense_is_an_error() {
 
 async fn neon() -> NeonSim {
     let neon = NeonSim::builder().never_suspend().start().await.unwrap();
-    create_table(&neon).await;
+    create_tables(&neon).await;
     neon
 }
 
-async fn create_table(neon: &NeonSim) {
-    neon.sql(&format!("SET ROLE neondb_owner; {CREATE_TABLE}"))
+async fn create_tables(neon: &NeonSim) {
+    neon.sql(&format!("SET ROLE neondb_owner; {CREATE_TABLES}"))
         .await
         .unwrap();
 }
@@ -570,7 +642,7 @@ impl Server {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Response {
     status: u16,
     headers: Vec<(String, String)>,

@@ -1,17 +1,28 @@
 //! The queries of `diesel_neon::books`, through the pooled endpoint of a stand-in for Neon.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::books::schema::books as table;
 use diesel_neon::books::{self, Book, BookChanges, BookList, Cursor, NewBook, Order, PageSize};
-use diesel_neon::{DatabaseUrl, Pool};
-use neon_sim::NeonSim;
+use diesel_neon::{Connection, DatabaseUrl, Pool, RunError};
+use neon_sim::{NeonSim, Suspension};
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
-const UP: &str = include_str!("../migrations/2026-01-05-090000_create_books/up.sql");
-const DOWN: &str = include_str!("../migrations/2026-01-05-090000_create_books/down.sql");
+const UP: &str = concat!(
+    include_str!("../migrations/2026-01-05-090000_create_books/up.sql"),
+    include_str!("../migrations/2026-01-12-090000_create_book_requests/up.sql")
+);
+const DOWN: &str = concat!(
+    include_str!("../migrations/2026-01-12-090000_create_book_requests/down.sql"),
+    include_str!("../migrations/2026-01-05-090000_create_books/down.sql")
+);
+
+/// Only what hangs gets here.
+const HANG: Duration = Duration::from_secs(120);
 
 /// A pool on a database of its own, in which there are no books yet.
 async fn library() -> Pool {
@@ -58,7 +69,7 @@ fn pages_of(size: u32) -> PageSize {
 }
 
 #[tokio::test]
-async fn the_migration_goes_up_down_and_up_again() {
+async fn the_migrations_go_up_down_and_up_again() {
     let pool = library().await;
     let mut conn = pool.get().await.unwrap();
     conn.batch_execute(DOWN).await.unwrap();
@@ -433,12 +444,180 @@ async fn a_transaction_that_fails_takes_its_books_with_it() {
 }
 
 #[tokio::test]
+async fn a_key_makes_one_book_however_often_it_is_used() {
+    let pool = library().await;
+    let mut conn = pool.get().await.unwrap();
+    for book in [dune(), NewBook::new("Beowulf").in_stock(false)] {
+        let key = book.title.as_str();
+        let made = books::insert_once(&mut conn, key, &book).await.unwrap();
+        let made = made.unwrap();
+        assert_eq!(
+            books::find(&mut conn, made.id).await,
+            Ok(Some(made.clone()))
+        );
+
+        // Whatever has become of it since.
+        let again = books::insert_once(&mut conn, key, &book).await;
+        assert_eq!(again, Ok(Some(made.clone())));
+        let changes = BookChanges::new().title("changed");
+        books::update(&mut conn, made.id, &changes).await.unwrap();
+        let again = books::insert_once(&mut conn, key, &book).await;
+        assert_eq!(again, Ok(Some(made.clone())));
+        books::delete(&mut conn, made.id).await.unwrap();
+        let again = books::insert_once(&mut conn, key, &book).await;
+        assert_eq!(again, Ok(Some(made)));
+        assert_eq!(table::table.count().get_result(&mut conn).await, Ok(0i64));
+    }
+    for key in ["one", "another"] {
+        books::insert_once(&mut conn, key, &dune()).await.unwrap();
+    }
+    assert_eq!(table::table.count().get_result(&mut conn).await, Ok(2i64));
+}
+
+#[tokio::test]
+async fn a_key_that_belongs_to_another_book_makes_none() {
+    let pool = library().await;
+    let mut conn = pool.get().await.unwrap();
+    books::insert_once(&mut conn, "key", &dune()).await.unwrap();
+    let mut without_author = dune();
+    without_author.author = None;
+    let mut without_year = dune();
+    without_year.publication_year = None;
+    for other in [
+        NewBook::new("dune")
+            .author("Frank Herbert")
+            .publication_year(1965),
+        dune().author("Brian Herbert"),
+        without_author,
+        dune().publication_year(1966),
+        without_year,
+        dune().in_stock(false),
+    ] {
+        let made = books::insert_once(&mut conn, "key", &other).await;
+        assert_eq!(made, Ok(None), "{other:?}");
+    }
+    assert_eq!(table::table.count().get_result(&mut conn).await, Ok(1i64));
+}
+
+#[tokio::test]
+async fn a_request_that_fails_leaves_its_key_free() {
+    let pool = library().await;
+    let mut conn = pool.get().await.unwrap();
+    let too_long = NewBook::new("a".repeat(256));
+    let refused = books::insert_once(&mut conn, "key", &too_long).await;
+    refused.unwrap_err();
+    let undone = conn.transaction(async |conn| {
+        books::insert_once(conn, "key", &dune()).await?;
+        Err::<(), _>(diesel::result::Error::RollbackTransaction)
+    });
+    undone.await.unwrap_err();
+    assert_eq!(table::table.count().get_result(&mut conn).await, Ok(0i64));
+    let made = books::insert_once(&mut conn, "key", &dune()).await.unwrap();
+    assert_eq!(made.unwrap().title, "Dune");
+}
+
+#[tokio::test]
+async fn sixteen_callers_with_one_key_get_one_book() {
+    let pool = library().await;
+    for in_transaction in [false, true] {
+        let callers: Vec<_> = (0..16)
+            .map(|_| {
+                let pool = pool.clone();
+                tokio::spawn(async move { once(&pool, in_transaction, || {}).await })
+            })
+            .collect();
+        let mut made = Vec::new();
+        for caller in callers {
+            let book = timeout(HANG, caller).await.unwrap().unwrap().unwrap();
+            made.push(book.unwrap());
+        }
+        made.dedup();
+        assert_eq!(made.len(), 1, "{made:?}");
+        let mut conn = pool.get().await.unwrap();
+        assert_eq!(
+            table::table.count().get_result(&mut conn).await,
+            Ok(1 + i64::from(in_transaction))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_book_whose_commit_got_no_answer_is_not_made_twice() {
+    let neon = NeonSim::builder()
+        .never_suspend()
+        .cold_start(Duration::from_millis(10))
+        .start()
+        .await
+        .unwrap();
+    neon.sql(&format!("SET ROLE neondb_owner; {UP}"))
+        .await
+        .unwrap();
+    for url in [neon.url(), neon.pooled_url()] {
+        let url = DatabaseUrl::parse(&url).unwrap();
+        let pool = Pool::builder(url).build().unwrap();
+        for in_transaction in [false, true] {
+            neon.sql("TRUNCATE books, book_requests").await.unwrap();
+            let attempts = AtomicU32::new(0);
+            let work = once(&pool, in_transaction, || {
+                if attempts.fetch_add(1, Ordering::Relaxed) == 0 {
+                    neon.set_delay(Duration::from_secs(1));
+                }
+            });
+            let loss = async {
+                // The book is there, and the answer under way.
+                while count(&neon).await == 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                neon.set_delay(Duration::ZERO);
+                neon.suspend(Suspension::Reset).await;
+            };
+            let (made, ()) = timeout(HANG, async { tokio::join!(work, loss) })
+                .await
+                .unwrap();
+            let made = made.unwrap().unwrap();
+            assert_eq!(
+                attempts.into_inner(),
+                2,
+                "in a transaction: {in_transaction}"
+            );
+            assert_eq!(count(&neon).await, 1);
+            let mut conn = pool.get().await.unwrap();
+            assert_eq!(books::find(&mut conn, made.id).await, Ok(Some(made)));
+        }
+    }
+}
+
+/// Makes a book under a key, as work that may be done twice, with `before` in front of each attempt.
+async fn once(
+    pool: &Pool,
+    in_transaction: bool,
+    before: impl Fn() + Sync,
+) -> Result<Option<Book>, RunError> {
+    let (key, dune) = (in_transaction.to_string(), dune());
+    let work = async |conn: &mut Connection| {
+        before();
+        let made = books::insert_once(conn, &key, &dune).await;
+        made.map_err(RunError::from)
+    };
+    match in_transaction {
+        false => pool.idempotent().run(work).await,
+        true => pool.idempotent().transaction(work).await,
+    }
+}
+
+async fn count(neon: &NeonSim) -> i64 {
+    let rows = neon.sql("SELECT count(*) FROM books").await.unwrap();
+    rows[0][0].as_ref().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
 async fn every_query_runs_in_a_spawned_task() {
     let pool = library().await;
     let task = tokio::spawn(async move {
         let mut conn = pool.get_owned().await?;
         let dune = books::insert(&mut conn, &dune()).await?;
         books::insert_many(&mut conn, &[NewBook::new("Beowulf")]).await?;
+        books::insert_once(&mut conn, "key", &NewBook::new("Emma")).await?;
         books::update(&mut conn, dune.id, &BookChanges::new().in_stock(false)).await?;
         books::find(&mut conn, dune.id).await?;
         BookList::new(Order::Id)

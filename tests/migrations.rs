@@ -66,7 +66,13 @@ async fn embedded_migrations_run_like_a_folder() {
     let neon = start().await;
     let migrator = Migrator::new(&url(&neon), MIGRATIONS).unwrap();
     let report = finish(migrator.run_pending()).await.unwrap();
-    assert_eq!(names(&report.done), ["2026-01-05-090000_create_books"]);
+    assert_eq!(
+        names(&report.done),
+        [
+            "2026-01-05-090000_create_books",
+            "2026-01-12-090000_create_book_requests"
+        ]
+    );
     assert_eq!(report.done[0].version, "20260105090000");
 
     let from_folder = Migrator::new(&url(&neon), folder(None).unwrap()).unwrap();

@@ -62,6 +62,20 @@ async fn prints_what_the_guide_prints(neon: &NeonSim, url: &str) {
 }
 
 #[tokio::test]
+async fn takes_a_database_in_which_the_migrations_have_run() {
+    let neon = NeonSim::builder().start().await.unwrap();
+    for up in [
+        include_str!("../migrations/2026-01-05-090000_create_books/up.sql"),
+        include_str!("../migrations/2026-01-12-090000_create_book_requests/up.sql"),
+    ] {
+        neon.sql(&format!("SET ROLE neondb_owner; {up}"))
+            .await
+            .unwrap();
+    }
+    prints_what_the_guide_prints(&neon, &neon.url()).await;
+}
+
+#[tokio::test]
 async fn finds_the_url_in_a_dotenv_file() {
     let neon = NeonSim::builder().start().await.unwrap();
     let dotenv = format!("DATABASE_URL='{}'\n", neon.pooled_url());

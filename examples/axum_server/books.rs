@@ -6,10 +6,11 @@ use axum::{Json as JsonBody, Router};
 use diesel_neon::books::{
     self, Book, BookChanges, BookList, BookPage, Cursor, NewBook, Order, PageSize,
 };
+use diesel_neon::{Connection, RunError};
 use serde::Deserialize;
 
 use crate::App;
-use crate::extract::{Json, Path, Query};
+use crate::extract::{IdempotencyKey, Json, Path, Query};
 use crate::problem::Problem;
 
 pub(crate) fn routes() -> Router<App> {
@@ -61,12 +62,30 @@ async fn list(
 
 async fn create(
     State(app): State<App>,
+    IdempotencyKey(key): IdempotencyKey,
     Json(book): Json<NewBook>,
 ) -> Result<impl IntoResponse, Problem> {
     let book = book.validated()?;
-    let book = books::insert(&mut app.conn().await?, &book).await?;
+    let book = match key {
+        None => books::insert(&mut app.conn().await?, &book).await?,
+        Some(key) => create_once(&app, &key, &book).await?,
+    };
     let location = [(header::LOCATION, format!("/books/{}", book.id))];
     Ok((StatusCode::CREATED, location, JsonBody(book)))
+}
+
+/// Under a key it can be done again without harm: by the client, and first of all by the pool.
+async fn create_once(app: &App, key: &str, book: &NewBook) -> Result<Book, Problem> {
+    let work = async |conn: &mut Connection| {
+        let made = books::insert_once(conn, key, book).await;
+        made.map_err(RunError::from)
+    };
+    let made = app.pool.idempotent().run(work).await;
+    app.health.record(matches!(made, Err(RunError::Pool(_))));
+    made?.ok_or_else(|| {
+        let detail = "The Idempotency-Key belongs to a request for another book.";
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    })
 }
 
 async fn show(State(app): State<App>, Path(id): Path<i32>) -> Result<JsonBody<Book>, Problem> {

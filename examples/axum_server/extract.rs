@@ -1,7 +1,8 @@
-//! axum's extractors, whose refusals are problem documents here.
+//! Extractors, whose refusals are problem documents.
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 
 use crate::problem::Problem;
@@ -50,5 +51,25 @@ where
         let axum::extract::Query(value) =
             axum::extract::Query::from_request_parts(parts, state).await?;
         Ok(Self(value))
+    }
+}
+
+/// What the client calls its request, if it may send it again: the header `Idempotency-Key`.
+pub(crate) struct IdempotencyKey(pub(crate) Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Some(key) = parts.headers.get("idempotency-key") else {
+            return Ok(Self(None));
+        };
+        match key.to_str() {
+            Ok(key) if (1..=255).contains(&key.len()) => Ok(Self(Some(key.to_owned()))),
+            _ => {
+                let detail = "The Idempotency-Key has 1 to 255 characters of ASCII.";
+                Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+            }
+        }
     }
 }

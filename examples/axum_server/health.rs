@@ -3,7 +3,6 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
-use diesel_neon::{PoolError, PooledConnection};
 use serde_json::{Value, json};
 
 use crate::App;
@@ -18,8 +17,9 @@ const MEMORY: Duration = Duration::from_secs(5);
 pub(crate) struct Health(Arc<Mutex<Option<Instant>>>);
 
 impl Health {
-    pub(crate) fn record(&self, checkout: &Result<PooledConnection<'_>, PoolError>) {
-        let failure = checkout.is_err().then(Instant::now);
+    /// Notes whether a request got no connection.
+    pub(crate) fn record(&self, failed: bool) {
+        let failure = failed.then(Instant::now);
         // A panic cannot leave an `Option` half written.
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }

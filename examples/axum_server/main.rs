@@ -9,6 +9,14 @@
 //! curl -X PATCH localhost:3000/books/1 -H 'content-type: application/json' -d '{"in_stock": false}'
 //! ```
 //!
+//! Whoever got no answer to a POST does not know whether there is a book now. With a header `Idempotency-Key`
+//! of its own choice, such as a random UUID, a client can send the same again: the answer is the book that the
+//! first request made, and there is never a second one. The same key with another book is a 422.
+//!
+//! ```sh
+//! curl -i localhost:3000/books -H "idempotency-key: $(uuidgen)" -H 'content-type: application/json' -d '{"title": "Emma"}'
+//! ```
+//!
 //! | variable | default | |
 //! |---|---|---|
 //! | `DATABASE_URL` | | from Neon's console, pooled or direct; `.env` will do |
@@ -96,7 +104,7 @@ impl App {
     /// while a slow client still sends.
     async fn conn(&self) -> Result<PooledConnection<'_>, Problem> {
         let conn = self.pool.get().await;
-        self.health.record(&conn);
+        self.health.record(conn.is_err());
         Ok(conn?)
     }
 }

@@ -5,8 +5,8 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel_neon::PoolError;
 use diesel_neon::books::Invalid;
+use diesel_neon::{PoolError, RunError};
 use serde::Serialize;
 
 /// What went wrong, as a problem document (RFC 9457).
@@ -105,6 +105,16 @@ impl From<DieselError> for Problem {
                 DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
                 _,
             ) => Self::unavailable("The database was lost; the request may have been carried out."),
+            _ => Self::internal(),
+        }
+    }
+}
+
+impl From<RunError> for Problem {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Pool(error) => error.into(),
+            RunError::Query(error) => error.into(),
             _ => Self::internal(),
         }
     }

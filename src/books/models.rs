@@ -5,7 +5,9 @@ use super::schema::books;
 use super::validation::{Invalid, Validator};
 
 /// One row of `books`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Queryable, Selectable, Identifiable)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, Queryable, QueryableByName, Selectable, Identifiable,
+)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[diesel(table_name = books, check_for_backend(Pg))]
 #[non_exhaustive]
