@@ -1,10 +1,11 @@
 //! [`ConnectionManager`]: the policies as bb8 asks for them.
 
+use std::cell::Cell;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use diesel::pg::Pg;
@@ -12,6 +13,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection, Tr
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::backoff;
 use crate::clock::Moment;
 use crate::connect::{ConnectError, Connector, Handshake, Turns};
 use crate::connection::Connection;
@@ -75,8 +77,10 @@ struct Shared {
     given_up: watch::Sender<GivenUp>,
     /// Its `times`, for those who only want to know whether there is news.
     times_given_up: AtomicU64,
-    /// The last attempt that failed, whether or not another one follows; gone after a success.
-    last_failure: watch::Sender<Option<ConnectError>>,
+    /// The last attempt that failed, whether or not another one follows, and when; gone after a success.
+    last_failure: watch::Sender<Option<(ConnectError, Instant)>>,
+    /// New connections that failed their first check, since any check was passed.
+    stillborn: AtomicU32,
 }
 
 /// The connects that were given up.
@@ -118,6 +122,7 @@ impl<C: Establish> ConnectionManager<C> {
                 given_up: watch::Sender::default(),
                 times_given_up: AtomicU64::new(0),
                 last_failure: watch::Sender::new(None),
+                stillborn: AtomicU32::new(0),
             }),
             connection: PhantomData,
         })
@@ -176,7 +181,7 @@ impl<C: Establish> ConnectionManager<C> {
         given_up
     }
 
-    pub(crate) fn last_failure(&self) -> Option<ConnectError> {
+    pub(crate) fn last_failure(&self) -> Option<(ConnectError, Instant)> {
         self.shared.last_failure.borrow().clone()
     }
 
@@ -191,12 +196,18 @@ impl<C: Establish> ConnectionManager<C> {
 
     async fn make_in(&self, generation: u64, turns: Turns) -> Result<Lease<C>, ConnectError> {
         let began = Instant::now();
+        // A pooler logs clients in also where the server behind it is gone, so that connecting alone would
+        // never be seen to fail.
+        if let Some(failures) = self.shared.stillborn.load(Ordering::Relaxed).checked_sub(1) {
+            sleep(backoff::pause(failures)).await;
+        }
         let connected = self
             .shared
             .connector
             .connect(turns, C::establish_with, |error| {
                 self.shared.stats.attempt_failed();
-                self.shared.last_failure.send_replace(Some(error.clone()));
+                let failure = (error.clone(), Instant::now());
+                self.shared.last_failure.send_replace(Some(failure));
             })
             .await;
         match connected {
@@ -278,6 +289,8 @@ impl<C: Establish> ConnectionManager<C> {
         let born_in = lease.generation();
         // What is still at work on an answer may be slow without being dead.
         let was_busy = lease.session().observed.is_busy();
+        // The startup is the first request.
+        let is_new = lease.session().observed.requests() == 1;
         // Stays set where this future is dropped.
         lease.set_validating(true);
         let verdict = {
@@ -300,6 +313,7 @@ impl<C: Establish> ConnectionManager<C> {
         };
         let retired = match verdict {
             Verdict::Answered(Ok(())) => {
+                self.shared.stillborn.store(0, Ordering::Relaxed);
                 lease.set_validating(false);
                 return self.inspect_at(lease, &Moment::now());
             }
@@ -312,6 +326,9 @@ impl<C: Establish> ConnectionManager<C> {
                 return Ok(());
             }
         };
+        if is_new && retired != Retired::Generation {
+            self.shared.stillborn.fetch_add(1, Ordering::Relaxed);
+        }
         if !was_busy {
             self.retire(born_in);
         }
@@ -348,6 +365,12 @@ impl<C: Establish> ConnectionManager<C> {
             self.shared.retired.notify_waiters();
         }
     }
+}
+
+thread_local! {
+    /// Set by a check whenever it is polled. A caller's check is polled by the caller, bb8 in between: that is how
+    /// the caller learns what there is to wait for.
+    pub(crate) static CHECKING: Cell<bool> = const { Cell::new(false) };
 }
 
 fn note<C>(lease: &mut Lease<C>, retired: &Retired) {
@@ -392,7 +415,13 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
             let bypass = self.shared.policy.validation_bypass();
             if observed.is_busy() || observed.quiet_at(&now) >= bypass {
                 // In a box, since it is rare, and large: the future of every checkout would hold it.
-                inspected = Box::pin(self.check(lease)).await;
+                let mut check = Box::pin(self.check(lease));
+                inspected = poll_fn(|cx| {
+                    CHECKING.set(true);
+                    check.as_mut().poll(cx)
+                })
+                .await;
+                drop(check);
                 self.shared.stats.checked(inspected.is_ok());
             } else {
                 self.shared.stats.check_skipped();

@@ -17,7 +17,7 @@ use crate::connection::Connection;
 use crate::env::{self, EnvError};
 use crate::gate::{Gate, Refused, Turn};
 use crate::lease::Lease;
-use crate::manager::{ConnectionManager, Establish, GivenUp, ManagerError};
+use crate::manager::{CHECKING, ConnectionManager, Establish, GivenUp, ManagerError};
 use crate::policy::{Policy, PolicyBuilder, PolicyError};
 use crate::stats::{Checks, Closed, Connects};
 use crate::tls::TlsError;
@@ -63,9 +63,10 @@ impl<C: Establish> Pool<C> {
     ///
     /// # Errors
     ///
-    /// [`PoolError::Connect`] at once, in the server's own words, where connecting fails for good;
-    /// [`PoolError::Exhausted`] where every connection stays in use for the policy's
-    /// `checkout_timeout`; [`PoolError::Closed`].
+    /// [`PoolError::Connect`] at once, in the server's own words, where connecting fails for good. Where the
+    /// policy's `checkout_timeout` ends, the step that it ended in: [`PoolError::Exhausted`] while every
+    /// connection was in use, [`PoolError::Connecting`], or [`PoolError::Validating`]; each with the pool's
+    /// [`Status`]. And [`PoolError::Closed`].
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<PooledConnection<'_, C>, PoolError>> + Send {
         self.check_out(Location::caller(), || self.connections.get())
@@ -86,6 +87,7 @@ impl<C: Establish> Pool<C> {
     /// How the pool is at this moment.
     pub fn status(&self) -> Status {
         let state = self.connections.state();
+        let (last_failure, last_failed) = self.manager.last_failure().unzip();
         Status {
             max_size: self.policy().max_size(),
             size: state.connections,
@@ -97,7 +99,8 @@ impl<C: Establish> Pool<C> {
             checks: self.manager.stats().checks(),
             closed: self.manager.stats().closed(),
             connects: self.manager.stats().connects(),
-            last_failure: self.manager.last_failure(),
+            last_failure,
+            last_failed: last_failed.map(|at| at.elapsed()),
         }
     }
 
@@ -157,7 +160,7 @@ impl<C: Establish> Pool<C> {
         let mut getting = pin!(get());
         let connection = match poll_fn(|cx| Poll::Ready(getting.as_mut().poll(cx))).await {
             Poll::Ready(Ok(connection)) => connection,
-            Poll::Ready(Err(_)) => return Err(PoolError::Connect(self.out_of_time(None))),
+            Poll::Ready(Err(_)) => return Err(self.out_of_time(false)),
             Poll::Pending => {
                 let given_up = self.manager.given_up_since(times_given_up);
                 let deadline = self.deadline(&mut began);
@@ -215,28 +218,33 @@ impl<C: Establish> Pool<C> {
     where
         F: Future<Output = FromBb8<'a, C>>,
     {
-        let mut last = None;
+        let mut validating = false;
         loop {
             if self.is_closed() {
                 return Err(PoolError::Closed);
             }
+            let getting_on = poll_fn(|cx| {
+                CHECKING.set(false);
+                let polled = getting.as_mut().poll(cx);
+                validating = CHECKING.get();
+                polled
+            });
             tokio::select! {
                 biased;
-                connection = timeout_at(deadline, &mut getting) => {
+                connection = timeout_at(deadline, getting_on) => {
                     return match connection {
                         Ok(Ok(connection)) => Ok(connection),
-                        Ok(Err(_)) | Err(_) => Err(PoolError::Connect(self.out_of_time(last))),
+                        Ok(Err(_)) | Err(_) => Err(self.out_of_time(validating)),
                     };
                 }
                 // The sender lives as long as the manager does.
                 Ok(()) = given_up.changed() => {
                     let error = given_up.borrow_and_update().last.clone();
-                    match error {
-                        _ if self.is_closed() => return Err(PoolError::Closed),
-                        Some(error) if !error.is_worth_waiting_for() => {
-                            return Err(PoolError::Connect(error));
-                        }
-                        error => last = error,
+                    if self.is_closed() {
+                        return Err(PoolError::Closed);
+                    }
+                    if let Some(error) = error.filter(|error| !error.is_worth_waiting_for()) {
+                        return Err(PoolError::Connect(error));
                     }
                     // bb8 makes another connection only where somebody asks anew.
                     getting.set(get());
@@ -245,13 +253,13 @@ impl<C: Establish> Pool<C> {
         }
     }
 
-    fn out_of_time(&self, last: Option<ConnectError>) -> ConnectError {
-        let waited = self.policy().checkout_timeout();
+    fn out_of_time(&self, validating: bool) -> PoolError {
         self.manager.stats().meter.timed_out();
-        let last = self.manager.last_failure().or(last);
-        let failure = last.as_ref().and_then(ConnectError::failure).cloned();
-        let attempts = last.as_ref().map_or(1, ConnectError::attempts);
-        ConnectError::timed_out(failure, waited, attempts, waited)
+        let (waited, status) = (self.policy().checkout_timeout(), Box::new(self.status()));
+        match validating {
+            true => PoolError::Validating { waited, status },
+            false => PoolError::Connecting { waited, status },
+        }
     }
 }
 
@@ -413,6 +421,8 @@ pub struct Status {
     pub connects: Connects,
     /// Why the last attempt to connect failed; gone once one has succeeded.
     pub last_failure: Option<ConnectError>,
+    /// How long ago that was.
+    pub last_failed: Option<Duration>,
 }
 
 impl fmt::Display for Status {
@@ -422,10 +432,13 @@ impl fmt::Display for Status {
             "{} of {} connections, {} in use, {} waiting",
             self.size, self.max_size, self.in_use, self.waiting
         )?;
-        match self.longest_held {
-            Some(held) => write!(f, ", one held for {held:.1?}"),
-            None => Ok(()),
+        if let Some(held) = self.longest_held {
+            write!(f, ", one held for {held:.1?}")?;
         }
+        if let (Some(error), Some(ago)) = (&self.last_failure, self.last_failed) {
+            write!(f, ", connecting last failed {ago:.1?} ago: {error}")?;
+        }
+        Ok(())
     }
 }
 
@@ -468,15 +481,37 @@ pub enum PoolError {
     /// The pool is closed.
     #[error("the pool is closed")]
     Closed,
-    /// No connection came about.
+    /// Connecting has failed in a way that waiting does not mend.
     #[error("cannot connect: {0}")]
     Connect(#[source] ConnectError),
+    /// Connecting took longer than the caller may wait, all attempts together.
+    #[error(
+        "cannot connect: no connection within {waited:?} ({status}); raise checkout_timeout and \
+         connect_timeout if cold starts take longer"
+    )]
+    Connecting {
+        /// How long the caller waited.
+        waited: Duration,
+        /// How the pool was then.
+        status: Box<Status>,
+    },
     /// Every connection was in use for as long as the caller may wait.
     #[error(
         "no connection became free within {waited:?} ({status}); raise max_size, or look for \
          connections that are held too long"
     )]
     Exhausted {
+        /// How long the caller waited.
+        waited: Duration,
+        /// How the pool was then.
+        status: Box<Status>,
+    },
+    /// The check of a connection had not ended when the caller's time had: it is dead, or the server is slow.
+    #[error(
+        "no connection within {waited:?}: the check of one was under way ({status}); raise \
+         checkout_timeout, or lower validation_timeout"
+    )]
+    Validating {
         /// How long the caller waited.
         waited: Duration,
         /// How the pool was then.
@@ -491,7 +526,7 @@ impl PoolError {
         match self {
             Self::Closed => false,
             Self::Connect(error) => error.is_transient(),
-            Self::Exhausted { .. } => true,
+            Self::Connecting { .. } | Self::Exhausted { .. } | Self::Validating { .. } => true,
         }
     }
 }

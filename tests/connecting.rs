@@ -305,6 +305,13 @@ async fn out_of_time_names_the_last_failure() {
     let text = error.to_string();
     assert!(text.contains("Couldn't connect to compute node"), "{text}");
     assert!(text.starts_with("cannot connect: "), "{text}");
+    match error {
+        PoolError::Connecting { status, .. } => {
+            let failure = status.last_failure.unwrap();
+            assert_eq!(failure.kind(), ConnectErrorKind::Unavailable);
+        }
+        other => panic!("{other}"),
+    }
 }
 
 #[cfg(unix)]

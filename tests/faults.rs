@@ -1,12 +1,16 @@
 //! The pool under faults: nobody who has time left is failed, and nothing is made worse.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel_async::SimpleAsyncConnection;
-use diesel_neon::{ConnectErrorKind, DatabaseUrl, PolicyBuilder, Pool, PoolError};
+use diesel_neon::{
+    ConnectErrorKind, Connection, DatabaseUrl, PolicyBuilder, Pool, PoolError, RunError,
+    is_connection_lost, is_transient,
+};
 use neon_sim::{NeonSim, Suspension};
 use tokio::time::timeout;
 use tracing_subscriber::fmt::MakeWriter;
@@ -45,6 +49,83 @@ async fn burst(pool: &Pool, callers: usize) -> Vec<String> {
         failures.extend(timeout(HANG, task).await.unwrap().unwrap().err());
     }
     failures
+}
+
+/// So many callers who work for as long as `fault` takes: one read after the other, in turn done again by the
+/// pool and not. Says which of those that are not done again failed.
+async fn work_through(pool: &Pool, callers: usize, fault: impl Future<Output = ()>) -> Vec<Error> {
+    let over = Arc::new(AtomicBool::new(false));
+    let tasks: Vec<_> = (0..callers)
+        .map(|_| {
+            let (pool, over) = (pool.clone(), Arc::clone(&over));
+            tokio::spawn(async move {
+                let mut failures = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    let again = pool.idempotent().run(async |connection: &mut Connection| {
+                        Ok::<_, RunError>(connection.batch_execute(READ).await?)
+                    });
+                    again.await.expect("a read that is done again succeeds");
+                    let mut connection = pool.get().await.expect("there is a connection in time");
+                    failures.extend(connection.batch_execute(READ).await.err());
+                }
+                failures
+            })
+        })
+        .collect();
+    fault.await;
+    over.store(true, Ordering::Relaxed);
+    let mut failures = Vec::new();
+    for task in tasks {
+        failures.extend(timeout(HANG, task).await.unwrap().unwrap());
+    }
+    failures
+}
+
+/// Long enough for every connection to be in the middle of one at any time.
+const READ: &str = "SELECT pg_sleep(0.01)";
+
+/// What happens to 20 callers on a pool of 10 while a server is away for two seconds.
+async fn outage(neon: &NeonSim, url: &str, restart: impl AsyncFn(Duration)) {
+    let pool = pool(url, |policy| policy);
+    assert_eq!(burst(&pool, 20).await, [""; 0]);
+    let before = neon.counters();
+    let failures = work_through(&pool, 20, async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        restart(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    });
+    let failures = failures.await;
+    let attempts = neon.counters() - before;
+    let attempts = attempts.direct.attempts + attempts.pooled.attempts;
+    for error in &failures {
+        assert!(is_connection_lost(error) && is_transient(error), "{error}");
+    }
+    // One statement was under way on each connection.
+    assert!(failures.len() <= 10, "{failures:?}");
+    // Some thirty: the pauses grow, and are shared by all. Without them it would be hundreds.
+    assert!(attempts <= 100, "{attempts}");
+    assert_eq!(burst(&pool, 20).await, [""; 0]);
+    pool.close(HANG).await;
+}
+
+#[tokio::test]
+async fn a_pooler_that_is_killed_fails_what_was_under_way_and_nothing_else() {
+    let neon = start().await;
+    outage(&neon, &neon.pooled_url(), async |down| {
+        neon.restart_pgbouncer(down).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_restarted_fails_what_was_under_way_and_nothing_else() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        outage(&neon, &url, async |down| {
+            neon.restart_postgres(down).await.unwrap();
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
@@ -129,15 +210,68 @@ async fn a_pool_recovers_when_slots_come_free() {
     while pool.status().connects.failed < 3 {
         tokio::task::yield_now().await;
     }
-    let failure = pool
-        .status()
-        .last_failure
-        .expect("the last failure is shown");
+    let status = pool.status();
+    let failure = status.last_failure.expect("the last failure is shown");
     assert_eq!(failure.kind(), ConnectErrorKind::TooManyConnections);
+    assert!(status.last_failed.is_some());
     neon.sql("ALTER ROLE neondb_owner CONNECTION LIMIT -1")
         .await
         .unwrap();
     assert_eq!(timeout(HANG, waiting).await.unwrap().unwrap(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_last_failure_is_shown_with_its_age_until_one_succeeds() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| policy);
+    assert!(!pool.status().to_string().contains("failed"));
+    neon.refuse_connections(1, "Control plane request failed: endpoint is disabled");
+    timeout(HANG, pool.get()).await.unwrap().unwrap_err();
+    let before = pool.status().last_failed.unwrap();
+    let pause = Duration::from_millis(20);
+    tokio::time::sleep(pause).await;
+    let status = pool.status();
+    assert!(status.last_failed.unwrap() >= before + pause);
+    let text = status.to_string();
+    assert!(
+        text.contains(" ago: Control plane request failed"),
+        "{text}"
+    );
+
+    assert_eq!(burst(&pool, 1).await, [""; 0]);
+    let status = pool.status();
+    assert!(status.last_failure.is_none() && status.last_failed.is_none());
+}
+
+#[tokio::test]
+async fn a_caller_whose_time_ends_in_a_check_is_told_so() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| {
+        policy
+            .max_size(1)
+            .checkout_timeout(Duration::from_secs(1))
+            .validation_timeout(Duration::from_secs(1))
+    });
+    let held = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    neon.suspend(Suspension::Silent).await;
+    neon.hang_connections(1000);
+    let waiter = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get().await.map(drop) }
+    });
+    // So that the caller has less time left than the check.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    drop(held);
+    let error = timeout(HANG, waiter).await.unwrap().unwrap().unwrap_err();
+    match &error {
+        PoolError::Validating { waited, status } => {
+            assert_eq!(*waited, Duration::from_secs(1));
+            assert_eq!((status.max_size, status.in_use), (1, 1));
+        }
+        other => panic!("{other}"),
+    }
+    assert!(error.is_transient());
+    assert!(error.to_string().contains("1 of 1 connections"), "{error}");
 }
 
 #[tokio::test]
@@ -258,7 +392,8 @@ async fn connections_held_for_long_and_slow_checkouts_are_warned_of() {
         .with_ansi(false)
         .with_writer(log.clone())
         .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    // For all threads: which events nobody listens to is remembered for all of them too.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
 
     let neon = start().await;
     let pool = pool(&neon.url(), |policy| {
@@ -273,6 +408,7 @@ async fn connections_held_for_long_and_slow_checkouts_are_warned_of() {
         let pool = pool.clone();
         async move { pool.get().await.map(drop) }
     });
+    let waits = line!() - 2;
     timeout(HANG, async {
         while !log.text().contains("a connection is held for long") {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -285,13 +421,15 @@ async fn connections_held_for_long_and_slow_checkouts_are_warned_of() {
     waiter.await.unwrap().unwrap();
 
     let text = log.text();
-    assert_eq!(
-        text.matches("a connection is held for long").count(),
-        1,
-        "{text}"
-    );
-    assert!(text.contains(&format!("faults.rs:{place}:")), "{text}");
-    assert!(text.contains("a slow checkout"), "{text}");
+    let warned = |what: &str, place: u32| {
+        let place = format!("faults.rs:{place}:");
+        let lines = text.lines();
+        lines
+            .filter(|line| line.contains(what) && line.contains(&place))
+            .count()
+    };
+    assert_eq!(warned("a connection is held for long", place), 1, "{text}");
+    assert_eq!(warned("a slow checkout", waits), 1, "{text}");
     assert!(!text.contains(neon.password()));
 }
 

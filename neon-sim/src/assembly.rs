@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::binaries::Binaries;
 use crate::builder::Builder;
+use crate::catalog::Catalog;
 use crate::cluster::{Cluster, OWNER};
 use crate::compute::Compute;
 use crate::counters::Tally;
@@ -42,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) direct: Arc<Tally>,
     pub(crate) pooled: Arc<Tally>,
     pub(crate) events: broadcast::Sender<Event>,
+    /// The last to go, since its servers end when it does.
+    pub(crate) cluster: Arc<Cluster>,
 }
 
 /// A stand-in that runs until the sender is dropped.
@@ -83,7 +86,7 @@ pub(crate) fn run(builder: &Builder, started: oneshot::Sender<Started>) {
     drop(cluster);
 }
 
-async fn assemble(builder: &Builder) -> Result<(Parts, Cluster), Error> {
+async fn assemble(builder: &Builder) -> Result<(Parts, Arc<Cluster>), Error> {
     let password = password();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, builder.port))
         .await
@@ -92,13 +95,15 @@ async fn assemble(builder: &Builder) -> Result<(Parts, Cluster), Error> {
         .local_addr()
         .attempt(|| "cannot listen".into())?
         .port();
-    let cluster = Cluster::start(
-        &password,
-        &Binaries::find(builder.pgbouncer.as_deref())?,
-        &builder.postgres_settings,
-        &builder.pgbouncer_settings,
-    )
-    .await?;
+    let cluster = Arc::new(
+        Cluster::start(
+            &password,
+            &Binaries::find(builder.pgbouncer.as_deref())?,
+            &builder.postgres_settings,
+            &builder.pgbouncer_settings,
+        )
+        .await?,
+    );
     let directory = cluster.directory().to_owned();
     let ca_path = directory.join("ca.pem");
     let tls = Tls::new(&builder.domain, builder.certificate, &ca_path)?;
@@ -134,6 +139,7 @@ async fn assemble(builder: &Builder) -> Result<(Parts, Cluster), Error> {
         direct: Arc::default(),
         pooled: Arc::default(),
         events,
+        cluster: Arc::clone(&cluster),
     };
     let proxy = Arc::new(Proxy {
         domain: parts.domain.clone(),
@@ -146,7 +152,7 @@ async fn assemble(builder: &Builder) -> Result<(Parts, Cluster), Error> {
         pooled: Arc::clone(&parts.pooled),
         postgres: cluster.socket(cluster.postgres_port),
         pgbouncer: cluster.socket(cluster.pgbouncer_port),
-        catalog,
+        catalog: Catalog::new(Arc::clone(&cluster), catalog),
         sessions: Mutex::new(HashMap::new()),
     });
     tokio::spawn(proxy.serve(listener));

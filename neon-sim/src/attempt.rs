@@ -190,7 +190,7 @@ impl<'a> Attempt<'a> {
         if endpoint.name != self.proxy.endpoint {
             return None;
         }
-        self.proxy.verifier(user).await
+        self.proxy.catalog.verifier(user).await
     }
 
     /// Sends what has been put aside, and this.

@@ -22,10 +22,35 @@ pub(crate) const DATABASE: &str = "neondb";
 /// What a server says to those who come too early.
 const STARTING: &str = "the database system is starting up";
 const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(5);
 const ATTEMPTS: usize = 5;
 
 /// Settings a user may add to those that are always there.
 pub(crate) type Settings = Vec<(String, String)>;
+
+/// One of the servers behind the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    Postgres,
+    PgBouncer,
+}
+
+impl Server {
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::PgBouncer => "pgbouncer",
+        }
+    }
+
+    /// One that is always there.
+    fn database(self) -> &'static str {
+        match self {
+            Self::Postgres => DATABASE,
+            Self::PgBouncer => "pgbouncer",
+        }
+    }
+}
 
 /// The servers behind the proxy.
 #[derive(Debug)]
@@ -34,7 +59,7 @@ pub(crate) struct Cluster {
     pub(crate) postgres_port: u16,
     pub(crate) pgbouncer_port: u16,
     pub(crate) pgbouncer_version: (u32, u32),
-    _guard: Guard,
+    guard: Guard,
 }
 
 impl Cluster {
@@ -71,7 +96,7 @@ impl Cluster {
         let who = Identity::of_owner(&probe.metadata().attempt(making)?)?;
         let directory = private_directory("neon-sim-", who)?;
         who.own(directory.path())?;
-        let mut guard = Guard::new(binaries, who, directory.path())?;
+        let guard = Guard::new(binaries, who, directory.path())?;
         // From here on the guard removes it.
         let directory = directory.keep();
         let path = directory.as_path();
@@ -96,23 +121,22 @@ impl Cluster {
             password,
             pgbouncer,
         )?;
-        guard.start_servers()?;
+        guard.start(Server::Postgres)?;
+        guard.start(Server::PgBouncer)?;
         Ok(Self {
             directory,
             postgres_port,
             pgbouncer_port,
             pgbouncer_version,
-            _guard: guard,
+            guard,
         })
     }
 
     async fn ready(&self) -> Result<(), Error> {
         let started = Instant::now();
-        for (program, port, database) in [
-            ("postgres", self.postgres_port, DATABASE),
-            ("pgbouncer", self.pgbouncer_port, "pgbouncer"),
-        ] {
-            while self.connect(port, database).await.is_err() {
+        for server in [Server::Postgres, Server::PgBouncer] {
+            let program = server.program();
+            while !self.answers(server).await {
                 let log = self.directory.join(program).with_extension("log");
                 let said = fs::read_to_string(log).unwrap_or_default();
                 let fatal = |line: &str| line.contains("FATAL") && !line.contains(STARTING);
@@ -121,10 +145,39 @@ impl Cluster {
                     let detail = said.get(from..).unwrap_or(&said).trim().to_owned();
                     return Err(Error::Program { program, detail });
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(PAUSE).await;
             }
         }
         Ok(())
+    }
+
+    /// Takes a server away, without a goodbye, for so long; returns when it is back.
+    pub(crate) async fn restart(&self, server: Server, down: Duration) -> Result<(), Error> {
+        self.guard.stop(server)?;
+        while self.answers(server).await {
+            tokio::time::sleep(PAUSE).await;
+        }
+        tokio::time::sleep(down).await;
+        self.guard.start(server)?;
+        let started = Instant::now();
+        while !self.answers(server).await {
+            if started.elapsed() > PATIENCE {
+                return Err(Error::Program {
+                    program: server.program(),
+                    detail: "it does not come back".into(),
+                });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    async fn answers(&self, server: Server) -> bool {
+        let port = match server {
+            Server::Postgres => self.postgres_port,
+            Server::PgBouncer => self.pgbouncer_port,
+        };
+        self.connect(port, server.database()).await.is_ok()
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -201,7 +254,6 @@ fn configure(directory: &Path, port: u16, settings: &Settings, who: Identity) ->
          listen_addresses = '127.0.0.1'\n\
          unix_socket_directories = '{}'\n\
          fsync = off\n\
-         synchronous_commit = off\n\
          full_page_writes = off\n\
          shared_buffers = 32MB\n\
          password_encryption = 'scram-sha-256'\n\

@@ -7,21 +7,30 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
+use std::sync::Mutex;
 
 use crate::binaries::{Binaries, Identity};
+use crate::cluster::Server;
 use crate::error::{Attempt, Error};
+use crate::faults::locked;
 
 const SCRIPT: &str = r#"
 trap 'exit 0' HUP INT TERM
-trap 'rm -rf "$3"' EXIT
-read -r _ || exit 0
-"$1" -D "$3/data" >"$3/postgres.log" 2>&1 &
-postgres=$!
-"$2" "$3/run/pgbouncer.ini" >"$3/pgbouncer.log" 2>&1 &
-pgbouncer=$!
 trap 'kill -TERM "$postgres"; kill -QUIT "$postgres"; kill -KILL "$pgbouncer"
     wait; rm -rf "$3"' EXIT
-read -r _
+while read -r order; do
+    case $order in
+    'start postgres')
+        "$1" -D "$3/data" >"$3/postgres.log" 2>&1 &
+        postgres=$! ;;
+    'start pgbouncer')
+        "$2" "$3/run/pgbouncer.ini" >"$3/pgbouncer.log" 2>&1 &
+        pgbouncer=$! ;;
+    # Its immediate shutdown.
+    'stop postgres') kill -QUIT "$postgres"; wait "$postgres"; postgres= ;;
+    'stop pgbouncer') kill -KILL "$pgbouncer"; wait "$pgbouncer"; pgbouncer= ;;
+    esac
+done
 exit 0
 "#;
 
@@ -29,7 +38,7 @@ exit 0
 #[derive(Debug)]
 pub(crate) struct Guard {
     shell: Child,
-    input: Option<ChildStdin>,
+    input: Mutex<Option<ChildStdin>>,
 }
 
 impl Guard {
@@ -47,23 +56,33 @@ impl Guard {
             .stderr(Stdio::null())
             .spawn()
             .attempt(|| "cannot start /bin/sh".into())?;
-        let input = shell.stdin.take();
+        let input = Mutex::new(shell.stdin.take());
         Ok(Self { shell, input })
     }
 
-    /// Starts the servers, whose files are in place by now.
-    pub(crate) fn start_servers(&mut self) -> Result<(), Error> {
-        match &mut self.input {
-            Some(input) => input.write_all(b"start\n"),
+    /// Starts a server, whose files are in place by now.
+    pub(crate) fn start(&self, server: Server) -> Result<(), Error> {
+        self.order("start", server)
+    }
+
+    /// Stops a server without letting it say goodbye, and before anything else is done with it.
+    pub(crate) fn stop(&self, server: Server) -> Result<(), Error> {
+        self.order("stop", server)
+    }
+
+    fn order(&self, verb: &str, server: Server) -> Result<(), Error> {
+        let order = format!("{verb} {}\n", server.program());
+        match &mut *locked(&self.input) {
+            Some(input) => input.write_all(order.as_bytes()),
             None => Ok(()),
         }
-        .attempt(|| "cannot start the servers".into())
+        .attempt(|| format!("cannot {verb} {}", server.program()))
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        drop(self.input.take());
+        drop(locked(&self.input).take());
         // Nothing is left to do if the shell is gone already.
         let _ = self.shell.wait();
     }

@@ -30,6 +30,7 @@ mod attempt;
 mod backend;
 mod binaries;
 mod builder;
+mod catalog;
 mod cluster;
 mod compute;
 mod counters;

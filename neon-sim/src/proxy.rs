@@ -7,16 +7,15 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_postgres::types::Type;
 use tokio_rustls::server::TlsStream;
 
 use crate::attempt::Attempt;
 use crate::backend::Canceller;
+use crate::catalog::Catalog;
 use crate::compute::Compute;
 use crate::counters::Tally;
 use crate::faults::{Faults, locked};
 use crate::link::{Delay, Link};
-use crate::scram::Verifier;
 use crate::tls::Tls;
 use crate::wire::{self, Key, Opening};
 
@@ -35,8 +34,7 @@ pub(crate) struct Proxy {
     pub(crate) pooled: Arc<Tally>,
     pub(crate) postgres: PathBuf,
     pub(crate) pgbouncer: PathBuf,
-    /// Reads verifiers; not through the proxy, so that it does not count as activity.
-    pub(crate) catalog: tokio_postgres::Client,
+    pub(crate) catalog: Catalog,
     pub(crate) sessions: Mutex<HashMap<Key, (Canceller, Arc<Tally>)>>,
 }
 
@@ -128,19 +126,6 @@ impl Proxy {
             tally.cancels.add(1);
             canceller.cancel().await;
         }
-    }
-
-    pub(crate) async fn verifier(&self, user: &str) -> Option<Verifier> {
-        let rows = self
-            .catalog
-            .query_typed(
-                "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1 \
-                 AND rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > now())",
-                &[(&user, Type::TEXT)],
-            )
-            .await
-            .ok()?;
-        Verifier::parse(rows.first()?.get::<_, Option<&str>>(0)?)
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::assembly::{Parts, run};
 use crate::builder::Builder;
-use crate::cluster::{self, DATABASE, OWNER};
+use crate::cluster::{self, DATABASE, OWNER, Server};
 use crate::counters::Counters;
 use crate::error::{Attempt, Error};
 use crate::event::{Event, Suspension};
@@ -231,6 +231,33 @@ impl NeonSim {
     /// The next `times` connections with the right password are never answered again.
     pub fn hang_connections(&self, times: u64) {
         self.parts.faults.hang(times);
+    }
+
+    /// Ends PostgreSQL by its immediate shutdown and starts it again after so long; returns when it answers.
+    ///
+    /// Unlike a suspension it ends everything that is connected, the pooler's connections included, and
+    /// until it is back the compute cannot be connected to. What has been committed stays.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come back.
+    pub async fn restart_postgres(&self, down: Duration) -> Result<(), Error> {
+        self.restart(Server::Postgres, down).await
+    }
+
+    /// Kills PgBouncer and starts it again after so long; returns when it answers.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come back.
+    pub async fn restart_pgbouncer(&self, down: Duration) -> Result<(), Error> {
+        self.restart(Server::PgBouncer, down).await
+    }
+
+    async fn restart(&self, server: Server, down: Duration) -> Result<(), Error> {
+        let cluster = Arc::clone(&self.parts.cluster);
+        self.inside(async move { cluster.restart(server, down).await })
+            .await?
     }
 
     /// From now on every byte takes this long in each direction, on open connections too.

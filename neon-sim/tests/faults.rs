@@ -41,6 +41,38 @@ async fn a_connection_hangs_in_authentication() {
 }
 
 #[tokio::test]
+async fn servers_that_are_restarted_come_back_with_what_was_committed() {
+    let neon = start().await;
+    let attempt = async |url: &str| try_connect(&config(url), neon.ca_path()).await;
+    let (direct, driver) = connect(&neon.url(), neon.ca_path()).await;
+    let notes = "CREATE TABLE notes AS SELECT 1";
+    direct.batch_execute(notes).await.unwrap();
+    let down = Duration::from_millis(500);
+
+    let (pooled, pooled_driver) = connect(&neon.pooled_url(), neon.ca_path()).await;
+    let refused = async {
+        bounded(pooled_driver).await.unwrap().unwrap_err();
+        refusal(attempt(&neon.pooled_url()).await)
+    };
+    let (restarted, refused) = tokio::join!(bounded(neon.restart_pgbouncer(down)), refused);
+    restarted.unwrap();
+    assert_eq!(refused, "Couldn't connect to compute node");
+    assert!(pooled.is_closed());
+    assert!(attempt(&neon.pooled_url()).await.is_ok());
+    direct.batch_execute("SELECT * FROM notes").await.unwrap();
+
+    let refused = async {
+        bounded(driver).await.unwrap().unwrap_err();
+        refusal(attempt(&neon.url()).await)
+    };
+    let (restarted, refused) = tokio::join!(bounded(neon.restart_postgres(down)), refused);
+    restarted.unwrap();
+    assert_eq!(refused, "Couldn't connect to compute node");
+    let (direct, _driver) = connect(&neon.url(), neon.ca_path()).await;
+    direct.batch_execute("SELECT * FROM notes").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_delay_counts_in_both_directions_and_on_open_connections() {
     let neon = start().await;
     let (client, _) = connect(&neon.url(), neon.ca_path()).await;

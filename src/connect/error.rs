@@ -32,7 +32,7 @@ impl ConnectError {
         }
     }
 
-    pub(crate) fn timed_out(
+    pub(super) fn timed_out(
         last: Option<Failure>,
         budget: Duration,
         attempts: u32,
@@ -76,10 +76,6 @@ impl ConnectError {
     /// Whether a caller with time left should stay for the next connect.
     pub(crate) fn is_worth_waiting_for(&self) -> bool {
         self.kind.persistence() == Persistence::Patient
-    }
-
-    pub(crate) fn failure(&self) -> Option<&Failure> {
-        self.failure.as_ref()
     }
 }
 

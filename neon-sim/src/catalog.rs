@@ -1,0 +1,65 @@
+//! What the proxy knows of the roles.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use crate::cluster::Cluster;
+use crate::faults::locked;
+use crate::scram::Verifier;
+
+/// Reads verifiers; not through the proxy, so that it does not count as activity.
+///
+/// Neon's proxy has them from the control plane, so that it can authenticate while PostgreSQL is down;
+/// this one has those that it has seen.
+pub(crate) struct Catalog {
+    cluster: Arc<Cluster>,
+    client: tokio::sync::Mutex<Arc<Client>>,
+    seen: Mutex<HashMap<String, Verifier>>,
+}
+
+impl Catalog {
+    pub(crate) fn new(cluster: Arc<Cluster>, client: Client) -> Self {
+        Self {
+            cluster,
+            client: tokio::sync::Mutex::new(Arc::new(client)),
+            seen: Mutex::default(),
+        }
+    }
+
+    pub(crate) async fn verifier(&self, user: &str) -> Option<Verifier> {
+        let Ok(verifier) = self.read(user).await else {
+            return locked(&self.seen).get(user).cloned();
+        };
+        if let Some(verifier) = &verifier {
+            locked(&self.seen).insert(user.to_owned(), verifier.clone());
+        }
+        verifier
+    }
+
+    async fn read(&self, user: &str) -> Result<Option<Verifier>, tokio_postgres::Error> {
+        let rows = self
+            .client()
+            .await?
+            .query_typed(
+                "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1 \
+                 AND rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > now())",
+                &[(&user, Type::TEXT)],
+            )
+            .await?;
+        let password = rows.first().and_then(|row| row.get::<_, Option<&str>>(0));
+        Ok(password.and_then(Verifier::parse))
+    }
+
+    /// Another one where PostgreSQL has been restarted.
+    async fn client(&self) -> Result<Arc<Client>, tokio_postgres::Error> {
+        let mut client = self.client.lock().await;
+        if client.is_closed() {
+            let port = self.cluster.postgres_port;
+            *client = Arc::new(self.cluster.connect(port, "postgres").await?);
+        }
+        Ok(Arc::clone(&client))
+    }
+}
