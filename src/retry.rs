@@ -26,11 +26,7 @@ impl<C: Establish> Pool<C> {
     /// That of the last attempt.
     pub fn run<'a, T, E, F>(&'a self, work: F) -> impl Future<Output = Result<T, E>> + Send + 'a
     where
-        for<'c> F: AsyncFn(&'c mut C) -> Result<T, E>
-            + Work<&'c mut C, Result<T, E>, Future: Send>
-            + Send
-            + Sync
-            + 'a,
+        for<'c> F: Work<&'c mut C, Result<T, E>, Future: Send> + Send + Sync + 'a,
         T: Send + 'a,
         E: From<PoolError> + DatabaseFailure + Send + 'a,
     {
@@ -71,11 +67,7 @@ impl<C: Establish> Pool<C> {
         work: F,
     ) -> impl Future<Output = Result<T, E>> + Send + 'a
     where
-        for<'c> F: AsyncFn(&'c mut C) -> Result<T, E>
-            + Work<&'c mut C, Result<T, E>, Future: Send>
-            + Send
-            + Sync
-            + 'a,
+        for<'c> F: Work<&'c mut C, Result<T, E>, Future: Send> + Send + Sync + 'a,
         T: Send + 'a,
         E: From<PoolError> + From<DieselError> + DatabaseFailure + Send + 'a,
     {
@@ -105,11 +97,7 @@ impl<'a, C: Establish> Idempotent<'a, C> {
     /// That of the last attempt.
     pub fn run<T, E, F>(self, work: F) -> impl Future<Output = Result<T, E>> + Send + 'a
     where
-        for<'c> F: AsyncFn(&'c mut C) -> Result<T, E>
-            + Work<&'c mut C, Result<T, E>, Future: Send>
-            + Send
-            + Sync
-            + 'a,
+        for<'c> F: Work<&'c mut C, Result<T, E>, Future: Send> + Send + Sync + 'a,
         T: Send + 'a,
         E: From<PoolError> + DatabaseFailure + Send + 'a,
     {
@@ -123,11 +111,7 @@ impl<'a, C: Establish> Idempotent<'a, C> {
     /// That of the last attempt.
     pub fn transaction<T, E, F>(self, work: F) -> impl Future<Output = Result<T, E>> + Send + 'a
     where
-        for<'c> F: AsyncFn(&'c mut C) -> Result<T, E>
-            + Work<&'c mut C, Result<T, E>, Future: Send>
-            + Send
-            + Sync
-            + 'a,
+        for<'c> F: Work<&'c mut C, Result<T, E>, Future: Send> + Send + Sync + 'a,
         T: Send + 'a,
         E: From<PoolError> + From<DieselError> + DatabaseFailure + Send + 'a,
     {

@@ -1,10 +1,12 @@
 //! The example `axum_server`, driven over HTTP in front of a stand-in for Neon.
 
-use std::path::PathBuf;
+mod common;
+
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::{HANG, example};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use neon_sim::{Event, NeonSim, Suspension};
 use serde_json::{Value, json};
@@ -17,9 +19,6 @@ const CREATE_TABLES: &str = concat!(
     include_str!("../migrations/2026-01-05-090000_create_books/up.sql"),
     include_str!("../migrations/2026-01-12-090000_create_book_requests/up.sql")
 );
-
-/// Only what hangs gets here.
-const HANG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_book_lives_through_every_method() {
@@ -696,28 +695,13 @@ impl Response {
 }
 
 fn command(url: &str, settings: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(example("axum_server"));
+    let mut command = example("axum_server");
     command
-        .env_clear()
         .env("DATABASE_URL", url)
         .env("PORT", "0")
         .envs(settings.iter().copied())
         .current_dir(std::env::temp_dir())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+        .stderr(Stdio::piped());
     command
-}
-
-/// `cargo test` builds the examples next to the tests.
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.ancestors().nth(2).unwrap();
-    let example = profile.join("examples").join(name);
-    assert!(
-        example.exists(),
-        "no {}: cargo build --examples",
-        example.display()
-    );
-    example
 }

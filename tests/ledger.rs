@@ -1,10 +1,9 @@
 //! The example `ledger` keeps the sum.
 
-use std::path::PathBuf;
-use std::time::Duration;
+mod common;
 
+use common::{HANG, example};
 use neon_sim::NeonSim;
-use tokio::process::Command;
 use tokio::time::timeout;
 
 /// Without the dates and the version.
@@ -72,13 +71,11 @@ async fn the_migration_goes_down_and_up_again() {
 }
 
 async fn ledger(neon: &NeonSim, url: &str) -> String {
-    let mut command = Command::new(example("ledger"));
+    let mut command = example("ledger");
     command
-        .env_clear()
         .env("DATABASE_URL", url)
-        .current_dir(neon.ca_path().parent().unwrap())
-        .kill_on_drop(true);
-    let output = timeout(Duration::from_secs(60), command.output());
+        .current_dir(neon.ca_path().parent().unwrap());
+    let output = timeout(HANG, command.output());
     let output = output.await.expect("the example hangs").unwrap();
     assert!(
         output.status.success(),
@@ -98,17 +95,4 @@ fn timeless(line: &str) -> String {
         (_, Some((_date, amount))) => format!("… {amount}"),
         _ => line.to_owned(),
     }
-}
-
-/// `cargo test` builds the examples next to the tests.
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.ancestors().nth(2).unwrap();
-    let example = profile.join("examples").join(name);
-    assert!(
-        example.exists(),
-        "no {}: cargo build --examples",
-        example.display()
-    );
-    example
 }

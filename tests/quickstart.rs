@@ -1,11 +1,12 @@
 //! The example `quickstart` prints what Neon's guide for Python prints.
 
-use std::path::{Path, PathBuf};
-use std::process::Output;
-use std::time::Duration;
+mod common;
 
+use std::path::Path;
+use std::process::Output;
+
+use common::{HANG, example};
 use neon_sim::{NeonSim, Suspension};
-use tokio::process::Command;
 use tokio::time::timeout;
 
 const EXPECTED: &str = "\
@@ -104,26 +105,13 @@ async fn says_what_is_missing_where_there_is_no_url() {
 }
 
 async fn quickstart(folder: &Path, url: Option<&str>) -> Output {
-    let mut command = Command::new(example("quickstart"));
-    command.env_clear().current_dir(folder).kill_on_drop(true);
+    let mut command = example("quickstart");
+    command.current_dir(folder);
     if let Some(url) = url {
         command.env("DATABASE_URL", url);
     }
-    let output = timeout(Duration::from_secs(60), command.output());
+    let output = timeout(HANG, command.output());
     output.await.expect("the example hangs").unwrap()
-}
-
-/// `cargo test` builds the examples next to the tests.
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.ancestors().nth(2).unwrap();
-    let example = profile.join("examples").join(name);
-    assert!(
-        example.exists(),
-        "no {}: cargo build --examples",
-        example.display()
-    );
-    example
 }
 
 /// A folder that goes with the stand-in, and has no `.env` above it.

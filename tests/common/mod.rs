@@ -1,4 +1,4 @@
-//! What the tests of the connection share.
+//! What tests share.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::io::Write;
@@ -10,6 +10,7 @@ use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use diesel_neon::{Connection, DatabaseUrl, PolicyBuilder, Pool};
 use neon_sim::{Builder, EndpointCounters, NeonSim};
+use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 /// Far more than anything here takes, far less than what a stuck test would.
@@ -141,3 +142,18 @@ pub const RUNNING: &str = "SELECT count(*) FROM pg_stat_activity WHERE state = '
      AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()";
 pub const IN_TRANSACTION: &str = "SELECT count(*) FROM pg_stat_activity \
      WHERE usename = 'neondb_owner' AND state LIKE 'idle in transaction%'";
+
+/// An example, with nothing of the environment around the test: `cargo test` builds them next to the tests.
+pub fn example(name: &str) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    let example = profile.join("examples").join(name);
+    assert!(
+        example.exists(),
+        "no {}: cargo build --examples",
+        example.display()
+    );
+    let mut command = Command::new(example);
+    command.env_clear().kill_on_drop(true);
+    command
+}
