@@ -8,7 +8,7 @@ use std::{env, fs};
 use neon_sim::{Builder, Certificate, NeonSim, Suspension};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -550,6 +550,97 @@ async fn servers_that_cannot_be_reached_are_diagnosed() {
     let doctor = Doctor::new("curt").set("DATABASE_URL", &url(port));
     doctor.fails(Some("tls"), "tls-closed").await;
     task.abort();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_address_that_swallows_packets_is_a_time_out() {
+    // Linux drops what knocks at a queue that is full.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(0).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(500), TcpStream::connect(address)).await {
+        queued.push(stream.unwrap());
+        assert!(queued.len() < 100, "there is no end to the queue");
+    }
+    let url = format!("postgresql://u:s3cret@{address}/db?sslmode=require");
+    let doctor = Doctor::new("swallows")
+        .set("DATABASE_URL", &url)
+        .argument("--timeout=500ms")
+        .secret("s3cr");
+    let report = doctor.fails(Some("tcp"), "tcp-timeout").await;
+    assert_eq!(report.check("tls")["status"], "skipped");
+}
+
+#[tokio::test]
+async fn a_login_that_cannot_be_bound_to_tls_is_told_where_it_must_be() {
+    let neon = with(NeonSim::builder().channel_binding(false)).await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let doctor = Doctor::new("unbound")
+            .set("DATABASE_URL", &url)
+            .secret(neon.password());
+        let report = doctor
+            .fails(Some("authentication"), "channel-binding")
+            .await;
+        assert_eq!(report.check("start")["status"], "skipped");
+
+        let url = url.replace("channel_binding=require", "channel_binding=prefer");
+        let doctor = Doctor::new("unbound_by_choice").set("DATABASE_URL", &url);
+        let report = doctor.json().await;
+        assert_eq!(report.code, 0, "{report:?}");
+        let facts = &report.check("authentication")["facts"];
+        assert_eq!(facts["channel_binding"], false);
+        assert_eq!(facts["method"], "SCRAM-SHA-256");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_far_away_is_a_warning() {
+    let neon = start().await;
+    neon.set_delay(Duration::from_millis(50));
+    let doctor = Doctor::new("far").set("DATABASE_URL", &neon.url());
+    let report = doctor.json().await;
+    let check = report.check("round-trip");
+    assert_eq!(
+        (&check["status"], &check["code"]),
+        (&"warning".into(), &"far-away".into())
+    );
+    assert!(check["facts"]["median_ms"].as_f64().unwrap() >= 100.0);
+    assert_eq!((report.code, report.verdict()), (0, "warning"));
+    // A slow way is not a cold start.
+    assert_eq!(report.check("start")["facts"]["cold"], false);
+}
+
+#[tokio::test]
+async fn a_clock_that_differs_from_the_servers_is_a_warning() {
+    let neon = start().await;
+    for (server, ahead) in [
+        ("- interval '1 hour'", 3600.0),
+        ("+ interval '1 hour'", -3600.0),
+    ] {
+        // It is the server's clock that is off; only the difference can be seen.
+        neon.sql(&format!(
+            "CREATE SCHEMA IF NOT EXISTS off; GRANT USAGE ON SCHEMA off TO PUBLIC; \
+             CREATE OR REPLACE FUNCTION off.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS \
+               'SELECT pg_catalog.clock_timestamp() {}'; \
+             ALTER ROLE neondb_owner SET search_path = off, pg_catalog, public",
+            server.replace('\'', "''")
+        ))
+        .await
+        .unwrap();
+        let doctor = Doctor::new("clock").set("DATABASE_URL", &neon.url());
+        let report = doctor.json().await;
+        let check = report.check("clock");
+        assert_eq!(
+            (&check["status"], &check["code"]),
+            (&"warning".into(), &"clock-skew".into())
+        );
+        let seen = check["facts"]["ahead_seconds"].as_f64().unwrap();
+        assert!((seen - ahead).abs() < 60.0, "{check}");
+        assert_eq!(report.code, 0);
+    }
 }
 
 #[tokio::test]

@@ -145,6 +145,7 @@ async fn assemble(builder: &Builder) -> Result<(Parts, Arc<Cluster>), Error> {
         domain: parts.domain.clone(),
         endpoint: parts.endpoint.clone(),
         tls,
+        channel_binding: builder.channel_binding,
         compute: Arc::clone(&compute),
         faults: Arc::clone(&parts.faults),
         delay: parts.delay.clone(),

@@ -149,7 +149,11 @@ impl<'a> Attempt<'a> {
     }
 
     async fn scram(&mut self, endpoint: &Endpoint, user: &str) -> Result<bool, Failure> {
-        let mechanisms = format!("{}\0{}\0\0", scram::PLUS, scram::PLAIN);
+        let binds = self.proxy.channel_binding;
+        let mechanisms = match binds {
+            true => format!("{}\0{}\0\0", scram::PLUS, scram::PLAIN),
+            false => format!("{}\0\0", scram::PLAIN),
+        };
         let offer = wire::authentication(10, mechanisms.as_bytes());
         self.send(&offer).await?;
 
@@ -157,7 +161,7 @@ impl<'a> Attempt<'a> {
         let (mechanism, data) = initial_response(&first).ok_or(Failure::Io)?;
         let verifier = self.known_verifier(endpoint, user).await;
         let verifier = verifier.unwrap_or_else(Verifier::unsatisfiable);
-        let end_point = &self.proxy.tls.end_point;
+        let end_point = binds.then_some(&*self.proxy.tls.end_point);
         let exchange = Exchange::start(mechanism, data, verifier, end_point)?;
         let challenge = wire::authentication(11, exchange.server_first().as_bytes());
         self.send(&challenge).await?;

@@ -18,6 +18,7 @@ pub struct Builder {
     pub(crate) endpoint: String,
     pub(crate) port: u16,
     pub(crate) certificate: Certificate,
+    pub(crate) channel_binding: bool,
     pub(crate) postgres_settings: Settings,
     pub(crate) pgbouncer: Option<PathBuf>,
     pub(crate) pgbouncer_settings: Settings,
@@ -32,6 +33,7 @@ impl Default for Builder {
             endpoint: "ep-quiet-lake-123456".into(),
             port: 0,
             certificate: Certificate::Valid,
+            channel_binding: true,
             postgres_settings: Settings::new(),
             pgbouncer: None,
             pgbouncer_settings: Settings::new(),
@@ -81,6 +83,12 @@ impl Builder {
     /// The certificate that the proxy shows: a valid one.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.certificate = certificate;
+        self
+    }
+
+    /// Whether a login can be bound to its TLS session: it can, unless something in between ends TLS.
+    pub fn channel_binding(mut self, channel_binding: bool) -> Self {
+        self.channel_binding = channel_binding;
         self
     }
 

@@ -27,6 +27,7 @@ pub(crate) struct Proxy {
     pub(crate) domain: String,
     pub(crate) endpoint: String,
     pub(crate) tls: Tls,
+    pub(crate) channel_binding: bool,
     pub(crate) compute: Arc<Compute>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) delay: Delay,

@@ -86,16 +86,16 @@ impl Exchange {
         mechanism: &str,
         client_first: &[u8],
         verifier: Verifier,
-        end_point: &[u8],
+        end_point: Option<&[u8]>,
     ) -> Result<Self, String> {
         let message = str::from_utf8(client_first).map_err(|_| VIOLATION)?;
         let (flag, rest) = message.split_once(',').ok_or(VIOLATION)?;
         let (_authzid, bare) = rest.split_once(',').ok_or(VIOLATION)?;
         let mut data = message.as_bytes()[..message.len() - bare.len()].to_vec();
-        match (mechanism, flag) {
-            (PLAIN, "y") => return Err("SCRAM-PLUS not used".into()),
-            (PLAIN, "n") => {}
-            (PLUS, flag) => match flag.strip_prefix("p=").ok_or(VIOLATION)? {
+        match (mechanism, flag, end_point) {
+            (PLAIN, "y", Some(_)) => return Err("SCRAM-PLUS not used".into()),
+            (PLAIN, "n" | "y", _) => {}
+            (PLUS, flag, Some(end_point)) => match flag.strip_prefix("p=").ok_or(VIOLATION)? {
                 "tls-server-end-point" => data.extend(end_point),
                 other => return Err(format!("unsupported channel binding method {other}")),
             },
@@ -215,10 +215,17 @@ mod tests {
 
     #[test]
     fn a_claim_that_the_server_has_no_channel_binding_is_refused() {
-        let refused = Exchange::start(PLAIN, b"y,,n=,r=abc", verifier(), b"hash").err();
+        let start = |mechanism, first: &str, end_point: Option<&[u8]>| {
+            Exchange::start(mechanism, first.as_bytes(), verifier(), end_point).err()
+        };
+        let hash = Some(&b"hash"[..]);
+        let refused = start(PLAIN, "y,,n=,r=abc", hash);
         assert_eq!(refused.as_deref(), Some("SCRAM-PLUS not used"));
-        assert!(Exchange::start(PLAIN, b"n,,n=,r=abc", verifier(), b"hash").is_ok());
-        assert!(Exchange::start(PLUS, b"n,,n=,r=abc", verifier(), b"hash").is_err());
+        assert!(start(PLAIN, "n,,n=,r=abc", hash).is_none());
+        assert!(start(PLUS, "n,,n=,r=abc", hash).is_some());
+        // Where it is true.
+        assert!(start(PLAIN, "y,,n=,r=abc", None).is_none());
+        assert!(start(PLUS, "p=tls-server-end-point,,n=,r=abc", None).is_some());
     }
 
     #[test]

@@ -18,10 +18,9 @@ pub(crate) enum Part {
 
 /// What `message` means.
 pub(crate) fn of_login(message: &str, kind: ConnectErrorKind) -> (Part, Finding) {
-    let known = KNOWN.iter().find(|known| {
-        let text = known.text;
-        message.contains(text)
-    });
+    let known = KNOWN
+        .iter()
+        .find(|known| known.texts.iter().any(|text| message.contains(text)));
     let (part, code, meaning, mend) = match known {
         Some(known) => (known.part, known.code, known.meaning, known.mend),
         None => by_kind(kind),
@@ -30,17 +29,17 @@ pub(crate) fn of_login(message: &str, kind: ConnectErrorKind) -> (Part, Finding)
 }
 
 struct Known {
-    text: &'static str,
+    texts: &'static [&'static str],
     part: Part,
     code: &'static str,
     meaning: &'static str,
     mend: &'static str,
 }
 
-/// The first whose text the message contains; narrower ones stand in front.
+/// The first of which the message contains a text; narrower ones stand in front.
 const KNOWN: &[Known] = &[
     Known {
-        text: "Endpoint ID is not specified",
+        texts: &["Endpoint ID is not specified"],
         part: Part::Endpoint,
         code: "endpoint-missing",
         meaning: "the server saw neither a host name in TLS (SNI) nor an endpoint option, so it does \
@@ -50,7 +49,7 @@ const KNOWN: &[Known] = &[
                options=endpoint%3D<endpoint-id> to the URL",
     },
     Known {
-        text: "Inconsistent project name",
+        texts: &["Inconsistent project name"],
         part: Part::Endpoint,
         code: "endpoint-inconsistent",
         meaning: "the host name says one endpoint, and the endpoint option in `options` another; they \
@@ -58,28 +57,28 @@ const KNOWN: &[Known] = &[
         mend: "remove endpoint=… (or project=…) from `options` in the URL: the host name is enough",
     },
     Known {
-        text: "endpoint cannot be found",
+        texts: &["endpoint cannot be found"],
         part: Part::Endpoint,
         code: "endpoint-unknown",
         meaning: "Neon has no such endpoint: it was deleted, with its branch perhaps, or is misspelt",
         mend: "copy the connection string from Neon's console again",
     },
     Known {
-        text: "endpoint is disabled",
+        texts: &["endpoint is disabled"],
         part: Part::Endpoint,
         code: "endpoint-disabled",
         meaning: "somebody has disabled this compute; it does not wake on connections",
         mend: "enable the compute in Neon's console (Branches, Computes), or use another branch",
     },
     Known {
-        text: "inferred from SNI",
+        texts: &["inferred from SNI"],
         part: Part::Endpoint,
         code: "endpoint-host",
         meaning: "this server is not responsible for the host name's domain",
         mend: "use the host name that Neon's console shows, unchanged",
     },
     Known {
-        text: "password authentication failed",
+        texts: &["password authentication failed"],
         part: Part::Authentication,
         code: "credentials",
         meaning: "user name or password is wrong; Neon says the same of a role or an endpoint that \
@@ -88,7 +87,7 @@ const KNOWN: &[Known] = &[
                there; percent-encode special characters in it",
     },
     Known {
-        text: "channel binding",
+        texts: &["channel binding"],
         part: Part::Authentication,
         code: "channel-binding",
         meaning: "channel_binding=require is set, but the login cannot be bound to this TLS session: \
@@ -97,7 +96,7 @@ const KNOWN: &[Known] = &[
                meant, use channel_binding=prefer",
     },
     Known {
-        text: "SCRAM-PLUS not used",
+        texts: &["SCRAM-PLUS not used"],
         part: Part::Authentication,
         code: "channel-binding",
         meaning: "client and server disagree on whether the other can bind the login to TLS: \
@@ -105,42 +104,35 @@ const KNOWN: &[Known] = &[
         mend: "check who issued the certificate; use the direct path to Neon",
     },
     Known {
-        text: "password missing",
+        texts: &["password missing", "no password supplied"],
         part: Part::Authentication,
         code: "password-missing",
         meaning: "the server asks for a password, and the URL has none",
         mend: "put it into the URL behind the user name: postgresql://user:password@…",
     },
     Known {
-        text: "no password supplied",
-        part: Part::Authentication,
-        code: "password-missing",
-        meaning: "the server asks for a password, and the URL has none",
-        mend: "put it into the URL behind the user name: postgresql://user:password@…",
-    },
-    Known {
-        text: "connection is insecure",
+        texts: &["connection is insecure"],
         part: Part::Start,
         code: "sslmode-missing",
         meaning: "the server takes only TLS, and this URL means plain text",
         mend: "add sslmode=verify-full to the URL, and use the endpoint's host name",
     },
     Known {
-        text: "unsupported startup parameter",
+        texts: &["unsupported startup parameter"],
         part: Part::Start,
         code: "startup-options",
         meaning: "the pooler hands server connections around and takes no settings for one of them",
         mend: "remove `options` from the URL and set it with ALTER ROLE … SET …; or use the direct URL",
     },
     Known {
-        text: "is not allowed to connect to this endpoint",
+        texts: &["is not allowed to connect to this endpoint"],
         part: Part::Start,
         code: "address-not-allowed",
         meaning: "the project has an IP allow list, and this machine's public address is not on it",
         mend: "add the address to the IP allow list in the project's settings (Network security)",
     },
     Known {
-        text: "blocked network",
+        texts: &["blocked network"],
         part: Part::Start,
         code: "network-blocked",
         meaning: "the project does not take connections from this network: public access is off, or \
@@ -148,7 +140,7 @@ const KNOWN: &[Known] = &[
         mend: "connect from the allowed network, or allow this one in the project's settings",
     },
     Known {
-        text: "Check your quotas",
+        texts: &["Check your quotas", "exceeded the"],
         part: Part::Start,
         code: "quota",
         meaning: "the project's allowance (compute time, data transfer, storage) may be used up; Neon \
@@ -157,16 +149,10 @@ const KNOWN: &[Known] = &[
                there is room, try again in a minute",
     },
     Known {
-        text: "exceeded the",
-        part: Part::Start,
-        code: "quota",
-        meaning: "the project's allowance (compute time, data transfer, storage) may be used up; Neon \
-                  says the same during maintenance",
-        mend: "look at the usage in Neon's console: wait for the next period or raise the plan; if \
-               there is room, try again in a minute",
-    },
-    Known {
-        text: "Too many connections attempts",
+        texts: &[
+            "Too many connections attempts",
+            "Too many connections to this endpoint",
+        ],
         part: Part::Start,
         code: "too-many-attempts",
         meaning: "Neon limits how often one endpoint is connected to",
@@ -174,22 +160,14 @@ const KNOWN: &[Known] = &[
                max_connecting",
     },
     Known {
-        text: "Too many connections to this endpoint",
-        part: Part::Start,
-        code: "too-many-attempts",
-        meaning: "Neon limits how often one endpoint is connected to",
-        mend: "try again; if it stays, look for clients that reconnect for every request, and lower \
-               max_connecting",
-    },
-    Known {
-        text: "Failed to acquire permit",
+        texts: &["Failed to acquire permit"],
         part: Part::Start,
         code: "too-many-attempts",
         meaning: "too many connections to this compute are being made at this moment",
         mend: "try again; if it stays, lower max_connecting or the number of instances",
     },
     Known {
-        text: "Control plane request failed",
+        texts: &["Control plane request failed"],
         part: Part::Start,
         code: "control-plane",
         meaning: "Neon's control plane could not start the compute; this passes, and the pool tries \
@@ -197,28 +175,28 @@ const KNOWN: &[Known] = &[
         mend: "try again in a minute; if it stays, see https://neonstatus.com",
     },
     Known {
-        text: "Couldn't connect to compute node",
+        texts: &["Couldn't connect to compute node"],
         part: Part::Start,
         code: "compute-unreachable",
         meaning: "the compute did not come up in time; this passes, and the pool tries again by itself",
         mend: "try again; if it stays, restart the compute in Neon's console",
     },
     Known {
-        text: "the database system is",
+        texts: &["the database system is"],
         part: Part::Start,
         code: "starting-up",
         meaning: "the server is starting or stopping; this passes, and the pool tries again by itself",
         mend: "try again in a few seconds",
     },
     Known {
-        text: "permission denied for database",
+        texts: &["permission denied for database"],
         part: Part::Start,
         code: "database-forbidden",
         meaning: "the role may not connect to this database",
         mend: "GRANT CONNECT ON DATABASE … TO …, or use another role",
     },
     Known {
-        text: "query_wait_timeout",
+        texts: &["query_wait_timeout"],
         part: Part::Start,
         code: "pooler-full",
         meaning: "the pooler had no server connection free for too long: all are held by transactions",
