@@ -79,7 +79,7 @@ struct Shared {
     times_given_up: AtomicU64,
     /// The last attempt that failed, whether or not another one follows, and when; gone after a success.
     last_failure: watch::Sender<Option<(ConnectError, Instant)>>,
-    /// New connections that failed their first check, since any check was passed.
+    /// Connections that were lost before they had answered anything, since a check was passed.
     stillborn: AtomicU32,
 }
 
@@ -289,8 +289,6 @@ impl<C: Establish> ConnectionManager<C> {
         let born_in = lease.generation();
         // What is still at work on an answer may be slow without being dead.
         let was_busy = lease.session().observed.is_busy();
-        // The startup is the first request.
-        let is_new = lease.session().observed.requests() == 1;
         // Stays set where this future is dropped.
         lease.set_validating(true);
         let verdict = {
@@ -326,13 +324,19 @@ impl<C: Establish> ConnectionManager<C> {
                 return Ok(());
             }
         };
-        if is_new && retired != Retired::Generation {
-            self.shared.stillborn.fetch_add(1, Ordering::Relaxed);
+        if retired != Retired::Generation {
+            self.note_stillborn(lease);
         }
         if !was_busy {
             self.retire(born_in);
         }
         Err(retired)
+    }
+
+    fn note_stillborn(&self, lease: &Lease<C>) {
+        if !lease.session().observed.has_answered() {
+            self.shared.stillborn.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     async fn ping(&self, lease: &mut Lease<C>) -> Result<(), Retired> {
@@ -413,7 +417,9 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
         if inspected.is_ok() {
             let observed = &lease.session().observed;
             let bypass = self.shared.policy.validation_bypass();
-            if observed.is_busy() || observed.quiet_at(&now) >= bypass {
+            // Where some were lost right behind their login, that of others proves nothing.
+            let suspicious = self.shared.stillborn.load(Ordering::Relaxed) > 0;
+            if suspicious || observed.is_busy() || observed.quiet_at(&now) >= bypass {
                 // In a box, since it is rare, and large: the future of every checkout would hold it.
                 let mut check = Box::pin(self.check(lease));
                 inspected = poll_fn(|cx| {
@@ -441,6 +447,9 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
         match self.inspect(lease) {
             Ok(()) => false,
             Err(retired) => {
+                if matches!(retired, Retired::Ended { .. }) {
+                    self.note_stillborn(lease);
+                }
                 note(lease, &retired);
                 true
             }

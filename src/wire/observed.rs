@@ -50,6 +50,11 @@ impl Observed {
         self.requests.load(Ordering::Acquire)
     }
 
+    /// Whether anything but the startup has been answered.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.answers.load(Ordering::Acquire) > 1
+    }
+
     /// Whether the server owes an answer.
     pub(crate) fn is_busy(&self) -> bool {
         // The startup is the request that the first answer belongs to.
