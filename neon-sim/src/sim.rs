@@ -233,6 +233,11 @@ impl NeonSim {
         self.parts.faults.hang(times);
     }
 
+    /// Takes back what the connections to come were still to suffer.
+    pub fn clear_faults(&self) {
+        self.parts.faults.clear();
+    }
+
     /// From now on every byte takes this long in each direction, on open connections too.
     ///
     /// A round trip takes twice as long. The resolution is a millisecond.
