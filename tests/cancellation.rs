@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bb8::ManageConnection;
-use common::{HANG, builder, pool, until};
+use common::{HANG, builder, pool};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer};
@@ -24,8 +24,9 @@ use diesel_neon::{
     sqlstate,
 };
 use futures_util::TryStreamExt;
+use futures_util::future::join;
 use neon_sim::{NeonSim, Suspension};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
@@ -97,6 +98,8 @@ impl Wake for Bell {
 struct Stage {
     neon: NeonSim,
     url: String,
+    /// Goes past the endpoint.
+    watcher: Mutex<Connection>,
     /// Whether logins are refused.
     locked_out: Cell<bool>,
     drops: Cell<usize>,
@@ -110,12 +113,22 @@ const SCHEMA: &str = "CREATE TABLE guarded AS SELECT 0 AS uses; \
          FOR EACH ROW EXECUTE FUNCTION take(); \
      GRANT ALL ON guarded, marks TO PUBLIC";
 
-/// What the pool's sessions do, and the locks that they hold.
-const LEFT: &str = "SELECT count(DISTINCT activity.pid) FILTER (WHERE state <> 'idle') + count(locktype) \
+/// The sessions of others, what they do, and the locks that they hold.
+const SEEN: &str = "SELECT count(DISTINCT activity.pid) AS sessions, \
+         count(DISTINCT activity.pid) FILTER (WHERE state <> 'idle') AS busy, \
+         count(locktype) AS locks \
      FROM pg_stat_activity AS activity LEFT JOIN pg_locks AS locks USING (pid) \
-     WHERE usename = 'neondb_owner'";
+     WHERE usename = 'neondb_owner' AND pid <> pg_backend_pid()";
 
-const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'neondb_owner'";
+#[derive(Debug, QueryableByName)]
+struct Seen {
+    #[diesel(sql_type = BigInt)]
+    sessions: i64,
+    #[diesel(sql_type = BigInt)]
+    busy: i64,
+    #[diesel(sql_type = BigInt)]
+    locks: i64,
+}
 
 /// Longer than the policies here let a check take, and shorter than a connect.
 const QUIET: Duration = Duration::from_millis(400);
@@ -130,6 +143,7 @@ impl Stage {
         neon.sql(SCHEMA).await.unwrap();
         Self {
             url: url(&neon),
+            watcher: Mutex::new(common::connect(&neon.postgres_url()).await),
             neon,
             locked_out: Cell::new(false),
             drops: Cell::new(0),
@@ -228,8 +242,18 @@ impl Stage {
         assert_eq!(pool.status().size, 1, "{what}");
         drop(connection);
         let calm = async {
-            until(&self.neon, LEFT, "0").await;
-            while self.sessions().await > 1 {
+            loop {
+                let seen: Seen = {
+                    let mut watcher = self.watcher.lock().await;
+                    sql_query(SEEN).get_result(&mut *watcher).await.unwrap()
+                };
+                let clients = match self.url.contains("-pooler") {
+                    true => self.clients().await,
+                    false => seen.sessions,
+                };
+                if seen.busy == 0 && seen.locks == 0 && clients <= 1 {
+                    break;
+                }
                 sleep(Duration::from_millis(2)).await;
             }
         };
@@ -239,22 +263,20 @@ impl Stage {
         assert!(pool.close(HANG).await, "{what}: a socket stays open");
     }
 
-    /// Sessions of clients, be it with the server or with the pooler.
-    async fn sessions(&self) -> usize {
-        if !self.url.contains("-pooler") {
-            let rows = self.neon.sql(SESSIONS).await.unwrap();
-            return rows[0][0].as_deref().unwrap().parse().unwrap();
-        }
+    /// The pooler's clients.
+    async fn clients(&self) -> i64 {
         let clients = self.neon.pgbouncer_command("SHOW CLIENTS").await.unwrap();
         let ours = |row: &&Vec<_>| row.contains(&Some("neondb_owner".to_owned()));
-        clients.iter().filter(ours).count()
+        clients.iter().filter(ours).count() as i64
     }
 
     /// What has been written, which is then gone.
     async fn marks(&self) -> usize {
-        let count = "WITH gone AS (DELETE FROM marks RETURNING 1) SELECT count(*) FROM gone";
-        let rows = self.neon.sql(count).await.unwrap();
-        rows[0][0].as_deref().unwrap().parse().unwrap()
+        let mut watcher = self.watcher.lock().await;
+        diesel::delete(marks::table)
+            .execute(&mut *watcher)
+            .await
+            .unwrap()
     }
 
     /// Everything takes its time from here on.
@@ -669,21 +691,19 @@ async fn using_a_connection(url: impl Fn(&NeonSim) -> String) {
 }
 
 #[tokio::test]
-async fn checkouts_dropped_anywhere_leave_nothing_behind_on_the_direct_endpoint() {
-    coming_by_a_connection(NeonSim::url).await;
+async fn checkouts_dropped_anywhere_leave_nothing_behind() {
+    join(
+        coming_by_a_connection(NeonSim::url),
+        coming_by_a_connection(NeonSim::pooled_url),
+    )
+    .await;
 }
 
 #[tokio::test]
-async fn checkouts_dropped_anywhere_leave_nothing_behind_on_the_pooled_endpoint() {
-    coming_by_a_connection(NeonSim::pooled_url).await;
-}
-
-#[tokio::test]
-async fn statements_dropped_anywhere_leave_nothing_behind_on_the_direct_endpoint() {
-    using_a_connection(NeonSim::url).await;
-}
-
-#[tokio::test]
-async fn statements_dropped_anywhere_leave_nothing_behind_on_the_pooled_endpoint() {
-    using_a_connection(NeonSim::pooled_url).await;
+async fn statements_dropped_anywhere_leave_nothing_behind() {
+    join(
+        using_a_connection(NeonSim::url),
+        using_a_connection(NeonSim::pooled_url),
+    )
+    .await;
 }

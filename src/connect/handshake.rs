@@ -3,9 +3,12 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use futures_util::stream;
 use tokio::task::AbortHandle;
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Socket};
@@ -51,12 +54,21 @@ impl Session {
         if self.observed.is_busy() && !self.observed.has_ended() {
             let canceller = self.canceller.clone();
             self.canceller.spawn(async move {
-                let _ = canceller.cancel().await;
+                let ended = stream::unfold((), async |()| {
+                    while !driver.is_finished() {
+                        canceller.sleep(LOOK).await;
+                    }
+                    None
+                });
+                canceller.cancel_until(pin!(ended)).await;
                 driver.abort();
             });
         }
     }
 }
+
+/// How often a driver is asked whether it has come to its end.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl Handshake {
     pub(crate) fn session(&self) -> Session {

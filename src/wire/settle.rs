@@ -61,15 +61,12 @@ impl Link {
     fn give_up(&self) {
         let mut engine = self.lock();
         engine.settling = false;
-        let channel = engine.channel.take();
-        engine.lose(ServerError::local(
+        let remains = engine.give_up(ServerError::local(
             "57014",
             "the connection was closed: a statement was given up in the middle of its answer",
         ));
         drop(engine);
-        if let Some(channel) = channel {
-            self.canceller().cancel_and_drop(channel);
-        }
+        self.cancel(remains);
     }
 
     fn poll_orphan(&self, cx: &mut Context<'_>, waiting: &mut Waiting<'_>) -> Poll<Option<u64>> {
