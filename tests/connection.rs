@@ -4,7 +4,7 @@
 mod common;
 
 use common::{HANG, connect, routes, start, users};
-use diesel::connection::InstrumentationEvent;
+use diesel::connection::{CacheSize, InstrumentationEvent};
 use diesel::pg::sql_types::{Bytea, Timestamptz};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
@@ -168,6 +168,25 @@ async fn errors_keep_their_kind_and_their_sqlstate() {
         let one = diesel::select(1.into_sql::<Integer>());
         assert_eq!(one.get_result(connection).await, Ok(1), "{route}");
     }
+}
+
+#[tokio::test]
+async fn a_statement_that_cannot_be_sent_leaves_no_name_behind() {
+    let neon = start().await;
+    let connection = &mut connect(&neon.postgres_url()).await;
+    let known = async |connection: &mut Connection| {
+        for n in 0..3 {
+            let same = diesel::select(n.into_sql::<Integer>());
+            assert_eq!(same.get_result(connection).await, Ok(n));
+        }
+    };
+    known(connection).await;
+    assert_eq!(common::prepared(connection).await.len(), 1);
+    connection.set_prepared_statement_cache_size(CacheSize::Disabled);
+    let unsendable = sql_query("SELECT '\0'").execute(connection).await;
+    unsendable.unwrap_err();
+    known(connection).await;
+    assert_eq!(common::prepared(connection).await, [""; 0]);
 }
 
 #[tokio::test]
