@@ -13,7 +13,7 @@ use super::naming::Names;
 use super::rows::RowStream;
 use super::statement::Statement;
 use super::statements::{Key, Plan, Prepared};
-use crate::wire::{Answer, Failure, Messages, Request, ServerError, tag};
+use crate::wire::{Answer, Failure, Messages, Request, tag};
 
 impl Connection {
     pub(super) async fn load_statement(&self, statement: Statement) -> QueryResult<RowStream<'_>> {
@@ -204,7 +204,10 @@ impl Connection {
                     last = tag(&message.body).to_owned();
                     self.completed(&last);
                 }
-                b'E' => return Err(answer.fail(ServerError::parse(&message.body)).await.into()),
+                b'E' => {
+                    let error = answer.error(&message.body);
+                    return Err(answer.fail(error).await.into());
+                }
                 b'Z' => return Ok(last),
                 _ => {}
             }

@@ -15,7 +15,7 @@ use super::exchange::{Exchange, Exchanges, Owner};
 use super::input::{CHUNK, Input};
 use super::message::{Message, Next};
 use super::observed::Observed;
-use super::opening::{Command, Opening, is_begin};
+use super::opening::{Command, Opening, in_front, is_begin};
 use super::remains::Remains;
 use super::request::{Messages, Request, Unsendable};
 use super::waiters::Waiters;
@@ -89,7 +89,7 @@ impl Engine {
             Request::Simple(sql) | Request::Copy(sql) => {
                 match commands {
                     [] => messages.query(sql)?,
-                    _ => messages.query(&format!("{};{sql}", commands.join(";")))?,
+                    _ => messages.query(&(in_front(commands) + sql))?,
                 }
                 self.output.extend_from_slice(messages.as_bytes());
                 self.observed.sent(b'Q');

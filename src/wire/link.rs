@@ -20,7 +20,7 @@ use super::engine::Engine;
 use super::error::{Failure, ServerError};
 use super::message::Message;
 use super::observed::Observed;
-use super::opening::{Command, Opening, refusal};
+use super::opening::{Command, Opening, in_front, refusal};
 use super::remains::Remains;
 use super::request::{Messages, Request};
 use super::waiters::{Waiters, Waiting};
@@ -81,7 +81,11 @@ impl Link {
         let mut waiting = Waiting::new(&self.waiters);
         let send = poll_fn(|cx| self.poll_send(cx, &mut waiting, &request, opens));
         let (id, begun) = send.await?;
-        Ok(Answer::new(self, waiting, id, begun))
+        let ahead = match &request {
+            Request::Extended(_) => 0,
+            Request::Simple(_) | Request::Copy(_) => in_front(&begun).chars().count(),
+        };
+        Ok(Answer::new(self, waiting, id, begun, ahead))
     }
 
     fn poll_send(
