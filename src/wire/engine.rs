@@ -113,8 +113,7 @@ impl Engine {
             end: self.written + self.output.len() as u64,
             kept: VecDeque::new(),
         });
-        // What cannot be written now is written by whoever waits for the answer.
-        let _ = self.write();
+        // Whoever waits for the answer writes it, in one with what is submitted meanwhile.
         Ok((id, begun))
     }
 
