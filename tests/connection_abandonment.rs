@@ -7,15 +7,16 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{HANG, IN_TRANSACTION, RUNNING, counted, pool, routes, start, until, users};
+use common::{HANG, IN_TRANSACTION, RUNNING, TRACKED, counted, pool, routes, start, until, users};
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Pool, PooledConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::{Connection, DatabaseUrl, Establish, Pool, PooledConnection, StatementNames};
 use futures_util::future::{Either, join_all, poll_immediate, select};
 use futures_util::{FutureExt, StreamExt};
+use neon_sim::NeonSim;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -108,6 +109,81 @@ async fn it_is_cancelled_even_where_the_connection_is_kept() {
             Ok(1),
             "{route}"
         );
+    }
+}
+
+/// Each way to a server, and each way that TLS can begin.
+async fn ways(neon: &NeonSim) -> Vec<String> {
+    let mut ways = vec![neon.postgres_url(), neon.url()];
+    ways.push(format!("{}&sslnegotiation=direct", neon.url()));
+    if cfg!(unix) {
+        ways.push(socket(neon, &neon.postgres_url()).await);
+    }
+    ways
+}
+
+/// The Unix socket of the server at `url`.
+async fn socket(neon: &NeonSim, url: &str) -> String {
+    let rows = neon.sql("SHOW unix_socket_directories").await.unwrap();
+    let folder = rows[0][0].as_deref().unwrap().replace('/', "%2F");
+    let port = Url::parse(url).unwrap().port().unwrap();
+    let password = neon.password();
+    format!("postgresql://neondb_owner:{password}@{folder}:{port}/neondb")
+}
+
+/// Has a statement dropped together with its connection, and waits for its end.
+async fn is_cancelled<C: Establish>(neon: &NeonSim, url: &str) {
+    let before = neon.counters();
+    let names = StatementNames::Always;
+    let pool = Pool::builder(DatabaseUrl::parse(url).unwrap())
+        .policy(|policy| policy.max_size(1).statement_names(names))
+        .build_with::<C>()
+        .unwrap();
+    let mut connection = timeout(HANG, pool.get()).await.expect("no hang").unwrap();
+    let lock = "UPDATE users SET name = 'locked' || pg_sleep(60)::text";
+    let statement = connection.batch_execute(lock);
+    let running = until(neon, RUNNING, "1");
+    let ended = select(Box::pin(statement), Box::pin(running)).await;
+    assert!(ended.is_right(), "{url}");
+    drop(ended);
+    drop(connection);
+    until(neon, RUNNING, "0").await;
+    let mut connection = timeout(HANG, pool.get()).await.expect("no hang").unwrap();
+    let update = connection.batch_execute("UPDATE users SET name = 'Ada'");
+    timeout(HANG, update).await.expect("no lock").unwrap();
+    // The proxy cancels by itself what was under way when a client has gone.
+    let asked = counted(neon, url, before).cancels > 0;
+    assert_eq!(asked, url.contains("neon.localhost"), "{url}");
+}
+
+#[tokio::test]
+async fn it_is_cancelled_over_tls_of_either_beginning_and_over_unix_sockets() {
+    let neon = start().await;
+    neon.sql("INSERT INTO users (name) VALUES ('Ada')")
+        .await
+        .unwrap();
+    let pooled = format!("{}&sslnegotiation=direct", neon.pooled_url());
+    is_cancelled::<Connection>(&neon, &pooled).await;
+    if cfg!(unix) {
+        let pgbouncer = socket(&neon, &neon.pgbouncer_url()).await;
+        is_cancelled::<Connection>(&neon, &pgbouncer).await;
+    }
+    for url in ways(&neon).await {
+        is_cancelled::<Connection>(&neon, &url).await;
+    }
+}
+
+#[tokio::test]
+async fn what_async_pg_connection_leaves_behind_is_cancelled_too() {
+    let neon = start().await;
+    neon.sql("INSERT INTO users (name) VALUES ('Ada')")
+        .await
+        .unwrap();
+    for url in ways(&neon).await {
+        is_cancelled::<AsyncPgConnection>(&neon, &url).await;
+    }
+    if TRACKED {
+        is_cancelled::<AsyncPgConnection>(&neon, &neon.pooled_url()).await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub(crate) struct Session {
     pub(crate) canceller: Canceller,
     /// The task that drives it, where there is one.
     driver: Arc<OnceLock<AbortHandle>>,
+    /// Set before its statement is cancelled from here.
+    given_up: Arc<AtomicBool>,
 }
 
 impl Session {
@@ -43,7 +46,37 @@ impl Session {
             observed,
             canceller,
             driver: Arc::default(),
+            given_up: Arc::default(),
         }
+    }
+
+    /// Whether what runs on it is being cancelled, so that nothing else must.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::SeqCst)
+    }
+
+    /// What its driver still waits for has a moment to come, and then costs the session: a driver does not
+    /// tell a statement that was given up from a name that it closes.
+    pub(crate) fn settle(&self) {
+        if self.driver.get().is_none() {
+            return;
+        }
+        let (session, answers) = (self.clone(), self.observed.answers());
+        self.canceller.spawn(async move {
+            session.canceller.sleep(GRACE).await;
+            let observed = &session.observed;
+            let is_late = || observed.answers() == answers && observed.is_busy();
+            if !is_late() {
+                return;
+            }
+            // Once more behind it: whoever has been handed the session before it was set has had an answer.
+            session.given_up.store(true, Ordering::SeqCst);
+            if is_late() {
+                session.abandon();
+            } else {
+                session.given_up.store(false, Ordering::SeqCst);
+            }
+        });
     }
 
     /// Ends a session that still owes an answer: the driver would wait for it, and nobody wants it.
@@ -66,6 +99,9 @@ impl Session {
         }
     }
 }
+
+/// For this long an answer that nobody waits for may still come in without costing the session.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// How often a driver is asked whether it has come to its end.
 const LOOK: Duration = Duration::from_millis(10);

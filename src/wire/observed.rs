@@ -50,6 +50,11 @@ impl Observed {
         self.requests.load(Ordering::Acquire)
     }
 
+    /// How many answers have come.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::SeqCst)
+    }
+
     /// Whether the server owes an answer.
     pub(crate) fn is_busy(&self) -> bool {
         // The startup is the request that the first answer belongs to.
@@ -112,7 +117,7 @@ impl Observed {
             b'Z' => {
                 let status = body.first().copied().unwrap_or(0);
                 self.status.store(status, Ordering::Release);
-                self.answers.fetch_add(1, Ordering::AcqRel);
+                self.answers.fetch_add(1, Ordering::SeqCst);
             }
             b'E' => {
                 let words = ServerError::parse(body);
