@@ -257,7 +257,7 @@ impl<C: Establish> ConnectionManager<C> {
             })
         } else if lease.is_validating() {
             Err(Retired::CheckCancelled)
-        } else if observed.is_busy() && lease.is_abandoned() {
+        } else if lease.session().is_given_up() || (observed.is_busy() && lease.is_abandoned()) {
             Err(Retired::Abandoned)
         } else if C::TransactionManager::is_broken_transaction_manager(&mut **lease)
             || (lease.session().observed.in_transaction() && !is_in_test_transaction(&mut **lease))
@@ -334,7 +334,8 @@ impl<C: Establish> ConnectionManager<C> {
     }
 
     fn note_stillborn(&self, lease: &Lease<C>) {
-        if !lease.session().observed.has_answered() {
+        // The startup has had the first answer.
+        if lease.session().observed.answers() <= 1 {
             self.shared.stillborn.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -445,7 +446,12 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
             lease.look();
         }
         match self.inspect(lease) {
-            Ok(()) => false,
+            Ok(()) => {
+                if lease.session().observed.is_busy() {
+                    lease.session().settle();
+                }
+                false
+            }
             Err(retired) => {
                 if matches!(retired, Retired::Ended { .. }) {
                     self.note_stillborn(lease);

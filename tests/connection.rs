@@ -4,7 +4,7 @@
 mod common;
 
 use common::{HANG, connect, routes, start, users};
-use diesel::connection::InstrumentationEvent;
+use diesel::connection::{CacheSize, InstrumentationEvent};
 use diesel::pg::sql_types::{Bytea, Timestamptz};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
@@ -168,6 +168,25 @@ async fn errors_keep_their_kind_and_their_sqlstate() {
         let one = diesel::select(1.into_sql::<Integer>());
         assert_eq!(one.get_result(connection).await, Ok(1), "{route}");
     }
+}
+
+#[tokio::test]
+async fn a_statement_that_cannot_be_sent_leaves_no_name_behind() {
+    let neon = start().await;
+    let connection = &mut connect(&neon.postgres_url()).await;
+    let known = async |connection: &mut Connection| {
+        for n in 0..3 {
+            let same = diesel::select(n.into_sql::<Integer>());
+            assert_eq!(same.get_result(connection).await, Ok(n));
+        }
+    };
+    known(connection).await;
+    assert_eq!(common::prepared(connection).await.len(), 1);
+    connection.set_prepared_statement_cache_size(CacheSize::Disabled);
+    let unsendable = sql_query("SELECT '\0'").execute(connection).await;
+    unsendable.unwrap_err();
+    known(connection).await;
+    assert_eq!(common::prepared(connection).await, [""; 0]);
 }
 
 #[tokio::test]
@@ -361,6 +380,154 @@ async fn instrumentation_sees_statements_and_no_password() {
         assert!(
             !events.concat().contains(&password) && !format!("{connection:?}").contains(&password)
         );
+    }
+}
+
+/// What instrumentation is told, without what differs from run to run.
+fn outline(event: &InstrumentationEvent<'_>) -> String {
+    use InstrumentationEvent as Event;
+    match event {
+        Event::StartQuery { query, .. } => format!("start {query}"),
+        Event::CacheQuery { .. } => "cache".to_owned(),
+        Event::FinishQuery { error, .. } if error.is_some() => "fail".to_owned(),
+        Event::FinishQuery { .. } => "finish".to_owned(),
+        Event::BeginTransaction { depth, .. } => format!("begin {depth}"),
+        Event::CommitTransaction { depth, .. } => format!("commit {depth}"),
+        Event::RollbackTransaction { depth, .. } => format!("rollback {depth}"),
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn instrumentation_sees_transactions_and_names_that_are_given_once() {
+    let neon = start().await;
+    let mut connection = connect(&neon.postgres_url()).await;
+    let one = async |connection: &mut Connection| {
+        let one = diesel::select(1.into_sql::<Integer>());
+        one.get_result::<i32>(connection).await.unwrap();
+    };
+    // From here on it is known that statements may have names.
+    users::table.count().execute(&mut connection).await.unwrap();
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let events = Arc::clone(&seen);
+    connection.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        events.lock().unwrap().push(outline(&event));
+    });
+    let take = || std::mem::take(&mut *seen.lock().unwrap());
+
+    one(&mut connection).await;
+    one(&mut connection).await;
+    let kinds = |events: Vec<String>| {
+        let kinds = events.iter().map(|event| event.split(' ').next().unwrap());
+        kinds.map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(kinds(take()), "start cache finish start finish");
+    connection.batch_execute("SELECT 1").await.unwrap();
+    assert_eq!(take(), ["start SELECT 1", "finish"]);
+    let wrong = sql_query("wrong").load::<Number>(&mut connection).await;
+    wrong.unwrap_err();
+    assert_eq!(kinds(take()), "start fail");
+
+    let done = connection
+        .transaction(async |connection| {
+            let inner = connection
+                .transaction(async |connection| {
+                    one(connection).await;
+                    Err::<(), _>(Error::RollbackTransaction)
+                })
+                .await;
+            assert_eq!(inner, Err(Error::RollbackTransaction));
+            Ok::<_, Error>(())
+        })
+        .await;
+    done.unwrap();
+    let events = take();
+    let transactions: Vec<_> = events
+        .iter()
+        .filter(|event| !event.starts_with("start SELECT") && *event != "finish")
+        .collect();
+    assert_eq!(
+        transactions,
+        [
+            "begin 1",
+            "begin 2",
+            "rollback 2",
+            "start ROLLBACK TO SAVEPOINT diesel_savepoint_1; RELEASE SAVEPOINT diesel_savepoint_1",
+            "commit 1",
+            "start COMMIT"
+        ],
+        "{events:?}"
+    );
+    // What never leaves starts no query.
+    let empty = connection.transaction(async |_| Ok::<_, Error>(()));
+    empty.await.unwrap();
+    assert_eq!(take(), ["begin 1", "commit 1"]);
+}
+
+#[tokio::test]
+async fn every_constraint_has_its_kind_of_error() {
+    use DatabaseErrorKind::*;
+
+    let neon = start().await;
+    neon.sql(
+        "CREATE TABLE parents (id INTEGER PRIMARY KEY, CHECK (id < 10)); \
+         CREATE TABLE children (parent_id INTEGER NOT NULL REFERENCES parents ON DELETE RESTRICT); \
+         INSERT INTO parents VALUES (1); INSERT INTO children VALUES (1); \
+         CREATE TABLE spans (span INT4RANGE, EXCLUDE USING gist (span WITH &&)); \
+         INSERT INTO spans VALUES ('[1,5)'); \
+         GRANT ALL ON parents, children, spans TO PUBLIC",
+    )
+    .await
+    .unwrap();
+    for (route, url) in routes(&neon) {
+        let connection = &mut connect(&url).await;
+        for (sql, expected) in [
+            ("INSERT INTO parents VALUES (1)", &[UniqueViolation][..]),
+            ("INSERT INTO parents VALUES (10)", &[CheckViolation]),
+            ("INSERT INTO children VALUES (2)", &[ForeignKeyViolation]),
+            ("INSERT INTO children VALUES (NULL)", &[NotNullViolation]),
+            ("INSERT INTO spans VALUES ('[2,3)')", &[ExclusionViolation]),
+            // Servers from 18 on tell it from the one before.
+            (
+                "DELETE FROM parents",
+                &[ForeignKeyViolation, RestrictViolation],
+            ),
+        ] {
+            for error in [
+                sql_query(sql).execute(connection).await.unwrap_err(),
+                connection.batch_execute(sql).await.unwrap_err(),
+            ] {
+                let is = |kind: &DatabaseErrorKind| {
+                    let want = std::mem::discriminant(kind);
+                    matches!(&error, Error::DatabaseError(kind, _) if std::mem::discriminant(kind) == want)
+                };
+                assert!(expected.iter().any(is), "{route}: {sql}: {error:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_form_of_query_runs() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        let connection = &mut connect(&url).await;
+        let number = sql_query("SELECT 7 AS n").into_boxed::<diesel::pg::Pg>();
+        let number: Number = number.get_result(connection).await.unwrap();
+        assert_eq!(number.n, 7, "{route}");
+        let literal = diesel::dsl::sql::<Integer>("SELECT 6");
+        assert_eq!(literal.get_result(connection).await, Ok(6), "{route}");
+        let bound = diesel::dsl::sql::<BigInt>("SELECT count(id) FROM users WHERE name = ");
+        let bound = bound.bind::<Text, _>("Bob");
+        assert_eq!(bound.get_result(connection).await, Ok(0_i64), "{route}");
+        let others = diesel::alias!(users as others);
+        let others: Vec<(i32, String)> = others.load(connection).await.unwrap();
+        assert_eq!(others, [], "{route}");
+        let boxed = users::table.filter(users::id.gt(0)).into_boxed();
+        let boxed: Vec<(i32, String)> = boxed.load(connection).await.unwrap();
+        assert_eq!(boxed, [], "{route}");
+        let exists = diesel::select(diesel::dsl::exists(users::table.filter(users::id.gt(0))));
+        assert_eq!(exists.get_result(connection).await, Ok(false), "{route}");
     }
 }
 

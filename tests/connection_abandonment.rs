@@ -4,18 +4,24 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use common::{HANG, IN_TRANSACTION, RUNNING, counted, pool, routes, start, until, users};
+use common::{HANG, IN_TRANSACTION, RUNNING, TRACKED, counted, pool, routes, start, until, users};
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Pool, PooledConnection};
-use futures_util::future::{Either, poll_immediate, select};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::{Connection, DatabaseUrl, Establish, Pool, PooledConnection, StatementNames};
+use futures_util::future::{Either, join_all, poll_immediate, select};
 use futures_util::{FutureExt, StreamExt};
+use neon_sim::NeonSim;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
+use url::Url;
 
 #[derive(QueryableByName)]
 struct Number {
@@ -104,6 +110,158 @@ async fn it_is_cancelled_even_where_the_connection_is_kept() {
             "{route}"
         );
     }
+}
+
+/// Each way to a server, and each way that TLS can begin.
+async fn ways(neon: &NeonSim) -> Vec<String> {
+    let mut ways = vec![neon.postgres_url(), neon.url()];
+    ways.push(format!("{}&sslnegotiation=direct", neon.url()));
+    if cfg!(unix) {
+        ways.push(socket(neon, &neon.postgres_url()).await);
+    }
+    ways
+}
+
+/// The Unix socket of the server at `url`.
+async fn socket(neon: &NeonSim, url: &str) -> String {
+    let rows = neon.sql("SHOW unix_socket_directories").await.unwrap();
+    let folder = rows[0][0].as_deref().unwrap().replace('/', "%2F");
+    let port = Url::parse(url).unwrap().port().unwrap();
+    let password = neon.password();
+    format!("postgresql://neondb_owner:{password}@{folder}:{port}/neondb")
+}
+
+/// Has a statement dropped together with its connection, and waits for its end.
+async fn is_cancelled<C: Establish>(neon: &NeonSim, url: &str) {
+    let before = neon.counters();
+    let names = StatementNames::Always;
+    let pool = Pool::builder(DatabaseUrl::parse(url).unwrap())
+        .policy(|policy| policy.max_size(1).statement_names(names))
+        .build_with::<C>()
+        .unwrap();
+    let mut connection = timeout(HANG, pool.get()).await.expect("no hang").unwrap();
+    let lock = "UPDATE users SET name = 'locked' || pg_sleep(60)::text";
+    let statement = connection.batch_execute(lock);
+    let running = until(neon, RUNNING, "1");
+    let ended = select(Box::pin(statement), Box::pin(running)).await;
+    assert!(ended.is_right(), "{url}");
+    drop(ended);
+    drop(connection);
+    until(neon, RUNNING, "0").await;
+    let mut connection = timeout(HANG, pool.get()).await.expect("no hang").unwrap();
+    let update = connection.batch_execute("UPDATE users SET name = 'Ada'");
+    timeout(HANG, update).await.expect("no lock").unwrap();
+    // The proxy cancels by itself what was under way when a client has gone.
+    let asked = counted(neon, url, before).cancels > 0;
+    assert_eq!(asked, url.contains("neon.localhost"), "{url}");
+}
+
+#[tokio::test]
+async fn it_is_cancelled_over_tls_of_either_beginning_and_over_unix_sockets() {
+    let neon = start().await;
+    neon.sql("INSERT INTO users (name) VALUES ('Ada')")
+        .await
+        .unwrap();
+    let pooled = format!("{}&sslnegotiation=direct", neon.pooled_url());
+    is_cancelled::<Connection>(&neon, &pooled).await;
+    if cfg!(unix) {
+        let pgbouncer = socket(&neon, &neon.pgbouncer_url()).await;
+        is_cancelled::<Connection>(&neon, &pgbouncer).await;
+    }
+    for url in ways(&neon).await {
+        is_cancelled::<Connection>(&neon, &url).await;
+    }
+}
+
+#[tokio::test]
+async fn what_async_pg_connection_leaves_behind_is_cancelled_too() {
+    let neon = start().await;
+    neon.sql("INSERT INTO users (name) VALUES ('Ada')")
+        .await
+        .unwrap();
+    for url in ways(&neon).await {
+        is_cancelled::<AsyncPgConnection>(&neon, &url).await;
+    }
+    if TRACKED {
+        is_cancelled::<AsyncPgConnection>(&neon, &neon.pooled_url()).await;
+    }
+}
+
+#[tokio::test]
+async fn pipelined_statements_are_all_cancelled() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        let pool = pool(&url, |policy| policy.max_size(1));
+        let connection = get(&pool).await;
+        let shared = &*connection;
+        let sleeping = (0..8).map(|_| {
+            let mut shared = shared;
+            async move { shared.batch_execute("SELECT pg_sleep(60)").await }
+        });
+        let sleeping = join_all(sleeping);
+        let running = until(&neon, RUNNING, "1");
+        let running = select(Box::pin(sleeping), Box::pin(running)).await;
+        assert!(running.is_right(), "{route}");
+        drop(running);
+        drop(connection);
+        assert!(pool.close(HANG).await, "{route}");
+        until(&neon, RUNNING, "0").await;
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_its_cancel_request_overtakes_is_stopped_too() {
+    let neon = start().await;
+    let url = Url::parse(&neon.postgres_url()).unwrap();
+    let server = ("127.0.0.1", url.port().unwrap());
+    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut fronted = url.clone();
+    fronted
+        .set_port(Some(front.local_addr().unwrap().port()))
+        .unwrap();
+    let held_back = Arc::new(watch::Sender::new(false));
+    let (overtaking, mut overtakes) = mpsc::unbounded_channel();
+    let holds = Arc::clone(&held_back);
+    tokio::spawn(async move {
+        for nth in 0.. {
+            let (mut client, _) = front.accept().await.unwrap();
+            let mut server = TcpStream::connect(server).await.unwrap();
+            let mut held_back = holds.subscribe();
+            let overtaking = overtaking.clone();
+            tokio::spawn(async move {
+                if nth > 0 {
+                    copy_bidirectional(&mut client, &mut server).await.unwrap();
+                    return overtaking.send(()).unwrap();
+                }
+                let (mut from_client, mut to_client) = client.split();
+                let (mut from_server, mut to_server) = server.split();
+                let up = async {
+                    let mut bytes = [0; 4096];
+                    while let Ok(len @ 1..) = from_client.read(&mut bytes).await {
+                        held_back.wait_for(|held_back| !held_back).await.unwrap();
+                        to_server.write_all(&bytes[..len]).await.unwrap();
+                    }
+                };
+                let down = tokio::io::copy(&mut from_server, &mut to_client);
+                let _ = select(Box::pin(up), Box::pin(down)).await;
+            });
+        }
+    });
+
+    let pool = pool(fronted.as_str(), |policy| policy.max_size(1));
+    let mut connection = get(&pool).await;
+    held_back.send_replace(true);
+    let statement = connection.batch_execute("SELECT pg_sleep(60)");
+    assert!(poll_immediate(statement).await.is_none());
+    drop(connection);
+    timeout(HANG, overtakes.recv()).await.expect("no hang");
+    held_back.send_replace(false);
+    assert!(pool.close(HANG).await);
+    until(&neon, RUNNING, "0").await;
+    assert!(
+        overtakes.recv().await.is_some(),
+        "the second one has stopped it"
+    );
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
 
 use bigdecimal::BigDecimal;
@@ -13,9 +14,12 @@ use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::serialize::{self, IsNull, Output, ToSql};
-use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel::sql_types::Integer;
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use diesel_neon::Connection;
+use futures_util::future::join_all;
 use std::io::Write;
+use tokio::time::timeout;
 
 const CLIENTS: usize = 16;
 const PROCESSES: usize = 2;
@@ -132,6 +136,68 @@ async fn round(connection: &mut Connection, owner: i32, n: usize) -> QueryResult
         .await?;
     assert_eq!(mine as usize, n + 1);
     Ok(())
+}
+
+/// What goes wrong where it meets the names of others: the same SQL returns its own number, or it does not.
+async fn stock_round(connection: &mut AsyncPgConnection, n: i32) -> Result<(), String> {
+    let text = |error: Error| error.to_string();
+    let wrong = |got: String| format!("a wrong row: {got}");
+    // Two statements in two orders, so that two clients name them differently.
+    for even in [n % 2 == 0, n % 2 == 1] {
+        if even {
+            let sum = diesel::select(n.into_sql::<Integer>() + 1);
+            let got: i32 = sum.get_result(connection).await.map_err(text)?;
+            (got == n + 1)
+                .then_some(())
+                .ok_or_else(|| wrong(got.to_string()))?;
+        } else {
+            let same = diesel::select(n.into_sql::<Integer>());
+            let got: i32 = same.get_result(connection).await.map_err(text)?;
+            (got == n)
+                .then_some(())
+                .ok_or_else(|| wrong(got.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_names_its_statements_fails_behind_a_pooler_that_does_not_track_them() {
+    let neon = builder().pgbouncer_settings([("default_pool_size", "3")]);
+    let neon = neon.start().await.expect("the stand-in for Neon starts");
+    let url = neon.pgbouncer_url();
+    let failures = (0..CLIENTS as i32).map(async |client| {
+        let mut failures = Vec::new();
+        // Settings are made with a name, too.
+        let mut connection = loop {
+            match AsyncPgConnection::establish(&url).await {
+                Ok(connection) => break connection,
+                Err(error) => failures.push(error.to_string()),
+            }
+        };
+        for n in 0..50 {
+            failures.extend(stock_round(&mut connection, client + n).await.err());
+        }
+        failures
+    });
+    let failures = timeout(HANG, join_all(failures)).await.expect("no hang");
+    let failures = failures.concat();
+    let mut kinds = BTreeMap::new();
+    for failure in &failures {
+        let kind = failure.split('"').next().unwrap_or(failure);
+        *kinds
+            .entry(kind.split(':').next().unwrap_or(kind))
+            .or_insert(0) += 1;
+    }
+    let rounds = CLIENTS * 50;
+    println!(
+        "AsyncPgConnection: {} of {rounds} fail, {kinds:?}",
+        failures.len()
+    );
+    match TRACKED {
+        true => assert_eq!(failures, [""; 0]),
+        false => assert!(!failures.is_empty()),
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
 use diesel::sql_types::{Integer, Text};
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, sqlstate};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager as _};
+use diesel_neon::{Connection, TransactionManager, sqlstate};
 use futures_util::future::join;
 use tokio::time::timeout;
 
@@ -145,6 +145,38 @@ async fn behind_a_failed_begin_nothing_runs() {
             assert!(refused.to_string().contains("could not begin"), "{refused}");
             connection.batch_execute("ROLLBACK").await.unwrap();
             assert_eq!(names(connection).await, [""; 0], "{route}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn errors_point_into_the_callers_own_sql() {
+    let neon = start().await;
+    let position = |done: QueryResult<()>| match done {
+        Err(Error::DatabaseError(_, information)) => information.statement_position(),
+        other => panic!("{other:?}"),
+    };
+    for (route, url) in routes(&neon) {
+        let connection = &mut connect(&url).await;
+        for depth in 0..3 {
+            for (sql, at) in [
+                ("SELECT 'ä'; SELECT näme", 20),
+                ("COPY (SELECT näme) TO STDOUT", 14),
+            ] {
+                for _ in 0..depth {
+                    let begun = TransactionManager::begin_transaction(connection);
+                    begun.await.unwrap();
+                }
+                let done = match sql.starts_with("COPY") {
+                    true => connection.copy_out(sql).await.map(drop),
+                    false => connection.batch_execute(sql).await,
+                };
+                assert_eq!(position(done), Some(at), "{route}, {depth}: {sql}");
+                for _ in 0..depth {
+                    let ended = TransactionManager::rollback_transaction(connection);
+                    ended.await.unwrap();
+                }
+            }
         }
     }
 }

@@ -24,6 +24,12 @@ impl Faults {
         plan(&self.hangs, times, String::new());
     }
 
+    pub(crate) fn clear(&self) {
+        for plan in [&self.wakes, &self.refusals, &self.hangs] {
+            locked(plan).clear();
+        }
+    }
+
     /// The message that this wake-up is to fail with.
     pub(crate) fn wake(&self) -> Option<String> {
         next(&self.wakes)

@@ -260,6 +260,11 @@ impl NeonSim {
             .await?
     }
 
+    /// Takes back what the connections to come were still to suffer.
+    pub fn clear_faults(&self) {
+        self.parts.faults.clear();
+    }
+
     /// From now on every byte takes this long in each direction, on open connections too.
     ///
     /// A round trip takes twice as long. The resolution is a millisecond.

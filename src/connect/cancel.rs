@@ -3,11 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
+use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -17,7 +19,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::{ConnectError, Failure};
 use super::transport::{Transport, Wrapping};
-use crate::wire::Channel;
 
 /// Knows where, how and with what key to ask for the end of one session's current statement.
 #[derive(Clone)]
@@ -54,23 +55,28 @@ impl Canceller {
         self.0.token.cancel_query(tls).await
     }
 
-    /// Cancels in the background, and closes the session's own stream behind that: a pooler forgets
-    /// the key of a client that has gone.
-    pub(crate) fn cancel_and_drop(&self, channel: Channel) {
-        let canceller = self.clone();
-        self.spawn(async move {
-            let cancelled = if canceller.0.timed {
-                timeout(PATIENCE, canceller.cancel())
-                    .await
-                    .unwrap_or(Ok(()))
-            } else {
-                canceller.cancel().await
+    /// Cancels until the server is through: a request that overtakes its statement stops nothing, and of
+    /// several statements each stops one. `answers` ends with the last one that is owed.
+    ///
+    /// The session's own stream has to stay open meanwhile: a pooler forgets the key of a client that has
+    /// gone.
+    pub(crate) async fn cancel_until(&self, mut answers: impl Stream<Item = ()> + Unpin) {
+        let mut pauses = PAUSES.iter();
+        while let Some(pause) = pauses.next() {
+            let cancelled = match self.0.timed {
+                true => timeout(PATIENCE, self.cancel()).await.unwrap_or(Ok(())),
+                false => self.cancel().await,
             };
             if let Err(error) = cancelled {
                 tracing::debug!(error = %error, "a statement could not be cancelled");
             }
-            drop(channel);
-        });
+            let pause = pin!(self.sleep(Duration::from_millis(*pause)));
+            match select(answers.next(), pause).await {
+                Either::Left((None, _)) => return,
+                Either::Left((Some(()), _)) => pauses = PAUSES.iter(),
+                Either::Right(_) => {}
+            }
+        }
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -115,6 +121,9 @@ impl CancelToken {
         cancelled.map_err(|e| ConnectError::new(Failure::postgres(e), 1, began.elapsed()))
     }
 }
+
+/// In milliseconds, how long each request has to show an effect.
+const PAUSES: [u64; 3] = [50, 150, 300];
 
 /// A server that has not taken note of a cancel request by then will not.
 const PATIENCE: Duration = Duration::from_secs(10);

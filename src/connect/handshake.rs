@@ -3,9 +3,13 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use futures_util::stream;
 use tokio::task::AbortHandle;
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Socket};
@@ -32,6 +36,8 @@ pub(crate) struct Session {
     pub(crate) canceller: Canceller,
     /// The task that drives it, where there is one.
     driver: Arc<OnceLock<AbortHandle>>,
+    /// Set before its statement is cancelled from here.
+    given_up: Arc<AtomicBool>,
 }
 
 impl Session {
@@ -40,7 +46,37 @@ impl Session {
             observed,
             canceller,
             driver: Arc::default(),
+            given_up: Arc::default(),
         }
+    }
+
+    /// Whether what runs on it is being cancelled, so that nothing else must.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::SeqCst)
+    }
+
+    /// What its driver still waits for has a moment to come, and then costs the session: a driver does not
+    /// tell a statement that was given up from a name that it closes.
+    pub(crate) fn settle(&self) {
+        if self.driver.get().is_none() {
+            return;
+        }
+        let (session, answers) = (self.clone(), self.observed.answers());
+        self.canceller.spawn(async move {
+            session.canceller.sleep(GRACE).await;
+            let observed = &session.observed;
+            let is_late = || observed.answers() == answers && observed.is_busy();
+            if !is_late() {
+                return;
+            }
+            // Once more behind it: whoever has been handed the session before it was set has had an answer.
+            session.given_up.store(true, Ordering::SeqCst);
+            if is_late() {
+                session.abandon();
+            } else {
+                session.given_up.store(false, Ordering::SeqCst);
+            }
+        });
     }
 
     /// Ends a session that still owes an answer: the driver would wait for it, and nobody wants it.
@@ -51,12 +87,24 @@ impl Session {
         if self.observed.is_busy() && !self.observed.has_ended() {
             let canceller = self.canceller.clone();
             self.canceller.spawn(async move {
-                let _ = canceller.cancel().await;
+                let ended = stream::unfold((), async |()| {
+                    while !driver.is_finished() {
+                        canceller.sleep(LOOK).await;
+                    }
+                    None
+                });
+                canceller.cancel_until(pin!(ended)).await;
                 driver.abort();
             });
         }
     }
 }
+
+/// For this long an answer that nobody waits for may still come in without costing the session.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// How often a driver is asked whether it has come to its end.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl Handshake {
     pub(crate) fn session(&self) -> Session {

@@ -32,8 +32,7 @@ impl Connection {
         messages.sync();
         // In front: it must not be a transaction's first statement.
         let asked = self.link.send_ahead(Request::Extended(messages)).await?;
-        let request = self.request(&Plan::Unnamed, sql, oids, binds)?;
-        let answer = self.link.send(request).await?;
+        let answer = self.send(&Plan::Unnamed, sql, oids, binds).await?;
         match only_row(asked).await {
             Ok(row) => question.answer(self.names_by(row, &name)),
             Err(Failure::Server(error)) => {

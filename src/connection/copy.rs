@@ -42,7 +42,10 @@ impl Connection {
             let message = answer.message().await?;
             match message.tag {
                 tag if tag == direction => return Ok(answer),
-                b'E' => return Err(answer.fail(ServerError::parse(&message.body)).await),
+                b'E' => {
+                    let error = answer.error(&message.body);
+                    return Err(answer.fail(error).await);
+                }
                 b'G' => stop(&answer, "the data goes the other way"),
                 b'Z' => {
                     let error = ServerError::local("42601", "the statement does not copy that way");
@@ -85,7 +88,7 @@ impl Stream for CopyOut<'_> {
             };
             match message.tag {
                 b'd' => return Poll::Ready(Some(Ok(message.body))),
-                b'E' => self.failed = Some(ServerError::parse(&message.body)),
+                b'E' => self.failed = Some(answer.error(&message.body)),
                 b'Z' => {
                     self.answer = None;
                     let failed = self.failed.take().map(|e| Failure::Server(Box::new(e)));
@@ -140,7 +143,7 @@ impl CopyIn<'_> {
             match message.tag {
                 b'C' => rows = affected(&message.body),
                 b'E' => {
-                    let error = ServerError::parse(&message.body);
+                    let error = answer.error(&message.body);
                     return Err(answer.fail(error).await.into());
                 }
                 b'Z' => return Ok(rows),

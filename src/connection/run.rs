@@ -13,7 +13,7 @@ use super::naming::Names;
 use super::rows::RowStream;
 use super::statement::Statement;
 use super::statements::{Key, Plan, Prepared};
-use crate::wire::{Failure, Messages, Request, ServerError, tag};
+use crate::wire::{Answer, Failure, Messages, Request, tag};
 
 impl Connection {
     pub(super) async fn load_statement(&self, statement: Statement) -> QueryResult<RowStream<'_>> {
@@ -101,8 +101,7 @@ impl Connection {
         oids: &[u32],
         binds: &Binds,
     ) -> QueryResult<Begun<'_>> {
-        let request = self.request(&Plan::Unnamed, sql, oids, binds)?;
-        let answer = self.link.send(request).await?;
+        let answer = self.send(&Plan::Unnamed, sql, oids, binds).await?;
         Ok(begun(answer, &mut Plan::Unnamed).await?)
     }
 
@@ -120,8 +119,7 @@ impl Connection {
         if let Plan::Prepare(_) = &plan {
             self.record(InstrumentationEvent::cache_query(sql));
         }
-        let request = self.request(&plan, sql, oids, binds)?;
-        let mut answer = self.link.send(request).await?;
+        let mut answer = self.send(&plan, sql, oids, binds).await?;
         let commands = answer.begun();
         match begun(answer, &mut plan).await {
             Ok(begun) => {
@@ -149,17 +147,18 @@ impl Connection {
         }
     }
 
-    pub(super) fn request(
+    pub(super) async fn send(
         &self,
         plan: &Plan<'_>,
         sql: &str,
         oids: &[u32],
         binds: &Binds,
-    ) -> QueryResult<Request> {
+    ) -> Result<Answer<'_>, Failure> {
+        let retired = self.statements.retired();
         let mut messages = Messages::default();
         let encode = || {
-            for name in self.statements.retired() {
-                messages.close(&name)?;
+            for name in retired.names() {
+                messages.close(name)?;
             }
             let name = plan.name().unwrap_or("");
             let describes = match plan {
@@ -184,7 +183,10 @@ impl Connection {
             messages.sync();
             Ok(Request::Extended(messages))
         };
-        Ok(encode().map_err(Failure::Unsendable)?)
+        let request = encode().map_err(Failure::Unsendable)?;
+        let answer = self.link.send(request).await?;
+        retired.closed();
+        Ok(answer)
     }
 
     /// Runs SQL through the simple protocol and returns the last command's tag.
@@ -202,7 +204,10 @@ impl Connection {
                     last = tag(&message.body).to_owned();
                     self.completed(&last);
                 }
-                b'E' => return Err(answer.fail(ServerError::parse(&message.body)).await.into()),
+                b'E' => {
+                    let error = answer.error(&message.body);
+                    return Err(answer.fail(error).await.into());
+                }
                 b'Z' => return Ok(last),
                 _ => {}
             }

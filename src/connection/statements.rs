@@ -141,8 +141,11 @@ impl Statements {
     }
 
     /// Names to close with the next request.
-    pub(super) fn retired(&self) -> Vec<Arc<str>> {
-        std::mem::take(&mut self.lock().retired)
+    pub(super) fn retired(&self) -> Retired<'_> {
+        Retired {
+            names: std::mem::take(&mut self.lock().retired),
+            statements: self,
+        }
     }
 
     /// The server's statements are not what they were.
@@ -192,6 +195,32 @@ impl Cache {
             if let State::Ready(prepared) = named.state {
                 self.retired.push(prepared.name);
             }
+        }
+    }
+}
+
+/// Names that a request is to close; one that is not sent gives them back.
+#[derive(Debug)]
+pub(super) struct Retired<'a> {
+    statements: &'a Statements,
+    names: Vec<Arc<str>>,
+}
+
+impl Retired<'_> {
+    pub(super) fn names(&self) -> &[Arc<str>] {
+        &self.names
+    }
+
+    /// The request is sent.
+    pub(super) fn closed(mut self) {
+        self.names.clear();
+    }
+}
+
+impl Drop for Retired<'_> {
+    fn drop(&mut self) {
+        if !self.names.is_empty() {
+            self.statements.lock().retired.append(&mut self.names);
         }
     }
 }
@@ -261,6 +290,15 @@ mod tests {
         }
     }
 
+    fn closed(statements: &Statements) -> Vec<Arc<str>> {
+        // One that is not sent closes nothing.
+        drop(statements.retired());
+        let retired = statements.retired();
+        let names = retired.names().to_vec();
+        retired.closed();
+        names
+    }
+
     fn is_named(statements: &Statements, sql: &str) -> bool {
         let (key, sql) = key(sql);
         matches!(
@@ -276,7 +314,7 @@ mod tests {
         prepare(&statements, "b", 2);
         assert!(is_named(&statements, "a"));
         prepare(&statements, "c", 2);
-        assert_eq!(statements.retired(), ["d2".into()]);
+        assert_eq!(closed(&statements), ["d2".into()]);
         assert!(is_named(&statements, "a") && is_named(&statements, "c"));
         assert!(!is_named(&statements, "b"));
     }
@@ -289,10 +327,10 @@ mod tests {
         let meanwhile = statements.plan(&key, &sql, 2, |n| format!("d{n}"));
         assert!(matches!(meanwhile, Plan::Unnamed));
         drop(plan);
-        assert_eq!(statements.retired(), ["d1".into()]);
+        assert_eq!(closed(&statements), ["d1".into()]);
         prepare(&statements, "a", 2);
         statements.clear();
-        assert_eq!(statements.retired(), ["d2".into()]);
+        assert_eq!(closed(&statements), ["d2".into()]);
     }
 
     #[test]
@@ -313,7 +351,7 @@ mod tests {
         };
         assert_eq!(&*second.name, "d2");
         assert!(second.columns.is_none());
-        assert_eq!(statements.retired(), ["d1".into()]);
+        assert_eq!(closed(&statements), ["d1".into()]);
         statements.describe(&key, "d2", &columns);
         let described = statements.plan(&key, &sql, 2, name);
         assert!(matches!(

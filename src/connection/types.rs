@@ -5,12 +5,11 @@ use std::sync::PoisonError;
 
 use diesel::pg::PgMetadataCacheKey;
 use diesel::result::{Error, QueryResult};
-use futures_util::future::try_join_all;
 
 use super::begun::only_row;
 use super::bind::{Binds, TypeName};
 use super::{Connection, Row};
-use crate::wire::{Failure, Fields, Malformed, Messages, Request};
+use crate::wire::{Answer, Failure, Fields, Malformed, Messages, Request};
 
 impl Connection {
     /// Looks the types up that only the database knows: once a connection, and all at once.
@@ -18,28 +17,33 @@ impl Connection {
         if binds.unresolved().next().is_none() {
             return Ok(());
         }
-        let look_ups = binds.unresolved().map(|name| self.look_up(name));
-        let found: HashMap<_, _> = try_join_all(look_ups).await?.into_iter().collect();
+        let mut found = HashMap::new();
+        let mut asked = Vec::new();
+        for name in binds.unresolved() {
+            match self.known_type(name) {
+                Some(oids) => drop(found.insert(name.clone(), oids)),
+                None => asked.push((name, self.ask_for_type(name).await?)),
+            }
+        }
+        for (name, answer) in asked {
+            let missing = || Error::SerializationError(format!("there is no type {name:?}").into());
+            let row = only_row(answer).await?.ok_or_else(missing)?;
+            let oids = row.oids().map_err(Failure::from)?;
+            let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+            types.store_type(cache_key(name), oids);
+            found.insert(name.clone(), oids);
+        }
         binds.resolve(&found)
     }
 
-    async fn look_up(&self, name: &TypeName) -> QueryResult<(TypeName, (u32, u32))> {
-        let (schema, type_name) = name;
-        let key = PgMetadataCacheKey::new(
-            schema.as_deref().map(|schema| schema.to_owned().into()),
-            type_name.clone().into(),
-        );
-        let known = {
-            let types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
-            types.lookup_type(&key)
-        };
-        if let Some(known) = known {
-            if let (Ok(oid), Ok(array_oid)) = (known.oid(), known.array_oid()) {
-                return Ok((name.clone(), (oid, array_oid)));
-            }
-        }
+    fn known_type(&self, name: &TypeName) -> Option<(u32, u32)> {
+        let types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = types.lookup_type(&cache_key(name))?;
+        Some((known.oid().ok()?, known.array_oid().ok()?))
+    }
 
-        let mut values = vec![Some(type_name.clone().into_bytes())];
+    async fn ask_for_type(&self, (schema, name): &TypeName) -> Result<Answer<'_>, Failure> {
+        let mut values = vec![Some(name.clone().into_bytes())];
         let sql = match schema {
             Some(schema) => {
                 values.push(Some(schema.clone().into_bytes()));
@@ -48,23 +52,22 @@ impl Connection {
             None => IN_PATH,
         };
         let mut messages = Messages::default();
-        let send = || {
-            messages.parse("", sql, &vec![TEXT; values.len()])?;
-            messages.bind("", &values)?;
-            messages.describe();
-            messages.execute();
-            messages.sync();
-            Ok(Request::Extended(messages))
-        };
-        let request = send().map_err(Failure::Unsendable)?;
-        let answer = self.link.send_ahead(request).await?;
-        let missing = || Error::SerializationError(format!("there is no type {name:?}").into());
-        let row = only_row(answer).await?.ok_or_else(missing)?;
-        let oids = row.oids().map_err(Failure::from)?;
-        let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
-        types.store_type(key, oids);
-        Ok((name.clone(), oids))
+        let encoded = messages
+            .parse("", sql, &vec![TEXT; values.len()])
+            .and_then(|()| messages.bind("", &values));
+        encoded.map_err(Failure::Unsendable)?;
+        messages.describe();
+        messages.execute();
+        messages.sync();
+        self.link.send_ahead(Request::Extended(messages)).await
     }
+}
+
+fn cache_key((schema, name): &TypeName) -> PgMetadataCacheKey<'static> {
+    PgMetadataCacheKey::new(
+        schema.as_ref().map(|schema| schema.clone().into()),
+        name.clone().into(),
+    )
 }
 
 impl Row {

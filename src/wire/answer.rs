@@ -18,6 +18,8 @@ pub(crate) struct Answer<'a> {
     id: u64,
     /// What rode in front of the request.
     begun: Vec<Command>,
+    /// How many characters of that are in front of the request's own, in one text.
+    ahead: usize,
     /// Set once the caller has its result and only the rest is outstanding.
     tail: bool,
     complete: bool,
@@ -29,12 +31,14 @@ impl<'a> Answer<'a> {
         waiting: Waiting<'a>,
         id: u64,
         begun: Vec<Command>,
+        ahead: usize,
     ) -> Self {
         Self {
             link,
             waiting,
             id,
             begun,
+            ahead,
             tail: false,
             complete: false,
         }
@@ -57,6 +61,14 @@ impl<'a> Answer<'a> {
     /// What rode in front of the request.
     pub(crate) fn begun(&mut self) -> Vec<Command> {
         std::mem::take(&mut self.begun)
+    }
+
+    /// An ErrorResponse to the request, whose position is one in the caller's SQL.
+    pub(crate) fn error(&self, body: &[u8]) -> ServerError {
+        let mut error = ServerError::parse(body);
+        let ahead = i32::try_from(self.ahead).unwrap_or(i32::MAX);
+        error.position = error.position.map(|at| at - ahead).filter(|at| *at > 0);
+        error
     }
 
     pub(crate) fn link(&self) -> &Link {

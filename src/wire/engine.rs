@@ -1,6 +1,7 @@
 //! [`Engine`]: what a link's lock protects. Reads, writes, and hands on; waits for nothing itself.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -14,7 +15,8 @@ use super::exchange::{Exchange, Exchanges, Owner};
 use super::input::{CHUNK, Input};
 use super::message::{Message, Next};
 use super::observed::Observed;
-use super::opening::{Command, Opening, is_begin};
+use super::opening::{Command, Opening, in_front, is_begin};
+use super::remains::Remains;
 use super::request::{Messages, Request, Unsendable};
 use super::waiters::Waiters;
 
@@ -27,6 +29,8 @@ pub(super) struct Engine {
     input: Input,
     pub(super) output: BytesMut,
     unflushed: bool,
+    /// How many bytes have left.
+    written: u64,
     pub(super) exchanges: Exchanges,
     next_id: u64,
     pub(super) opening: Opening,
@@ -50,6 +54,7 @@ impl Engine {
             input: Input::new(read),
             output: BytesMut::new(),
             unflushed: false,
+            written: 0,
             exchanges: Exchanges::default(),
             next_id: 0,
             opening: Opening::Nothing,
@@ -84,7 +89,7 @@ impl Engine {
             Request::Simple(sql) | Request::Copy(sql) => {
                 match commands {
                     [] => messages.query(sql)?,
-                    _ => messages.query(&format!("{};{sql}", commands.join(";")))?,
+                    _ => messages.query(&(in_front(commands) + sql))?,
                 }
                 self.output.extend_from_slice(messages.as_bytes());
                 self.observed.sent(b'Q');
@@ -105,10 +110,10 @@ impl Engine {
             simple,
             copies: matches!(request, Request::Copy(_)),
             answered: false,
+            end: self.written + self.output.len() as u64,
             kept: VecDeque::new(),
         });
-        // What cannot be written now is written by whoever waits for the answer.
-        let _ = self.write();
+        // Whoever waits for the answer writes it, in one with what is submitted meanwhile.
         Ok((id, begun))
     }
 
@@ -221,6 +226,7 @@ impl Engine {
                 Poll::Ready(0) => return Err(std::io::ErrorKind::WriteZero.into()),
                 Poll::Ready(written) => {
                     self.output.advance(written);
+                    self.written += written as u64;
                     self.unflushed = true;
                 }
                 Poll::Pending => return Ok(()),
@@ -237,6 +243,17 @@ impl Engine {
         if self.output.is_empty() && self.output.capacity() > 2 * CHUNK {
             self.output = BytesMut::new();
         }
+    }
+
+    /// Ends the session on this side, where the server is still at work.
+    pub(super) fn give_up(&mut self, words: ServerError) -> Option<Remains> {
+        let remains = self.channel.take().map(|channel| Remains {
+            channel,
+            input: mem::replace(&mut self.input, Input::new(BytesMut::new())),
+            owed: self.exchanges.owed(self.written),
+        });
+        self.lose(words);
+        remains
     }
 
     pub(super) fn lose(&mut self, words: ServerError) {

@@ -22,6 +22,8 @@ pub(super) struct Exchange {
     /// Whether its caller copies data.
     pub(super) copies: bool,
     pub(super) answered: bool,
+    /// Where it ends in all that is written to the stream.
+    pub(super) end: u64,
     /// Read while somebody waited for what is behind it.
     pub(super) kept: VecDeque<Message>,
 }
@@ -57,6 +59,12 @@ impl Exchanges {
     /// Whether it is not known yet if what rode in front of a request has succeeded.
     pub(super) fn is_opening(&self) -> bool {
         self.outstanding().any(|exchange| exchange.opening > 0)
+    }
+
+    /// How many of the first so many bytes' requests are outstanding.
+    pub(super) fn owed(&self, written: u64) -> usize {
+        let whole = |exchange: &&Exchange| exchange.end <= written;
+        self.outstanding().filter(whole).count()
     }
 
     pub(super) fn is_copying(&self) -> bool {

@@ -20,7 +20,8 @@ use super::engine::Engine;
 use super::error::{Failure, ServerError};
 use super::message::Message;
 use super::observed::Observed;
-use super::opening::{Command, Opening, refusal};
+use super::opening::{Command, Opening, in_front, refusal};
+use super::remains::Remains;
 use super::request::{Messages, Request};
 use super::waiters::{Waiters, Waiting};
 use crate::connect::Canceller;
@@ -80,7 +81,11 @@ impl Link {
         let mut waiting = Waiting::new(&self.waiters);
         let send = poll_fn(|cx| self.poll_send(cx, &mut waiting, &request, opens));
         let (id, begun) = send.await?;
-        Ok(Answer::new(self, waiting, id, begun))
+        let ahead = match &request {
+            Request::Extended(_) => 0,
+            Request::Simple(_) | Request::Copy(_) => in_front(&begun).chars().count(),
+        };
+        Ok(Answer::new(self, waiting, id, begun, ahead))
     }
 
     fn poll_send(
@@ -177,14 +182,13 @@ impl Link {
     pub(crate) fn close(&self) {
         self.look();
         let mut engine = self.lock();
-        let Some(mut channel) = engine.channel.take() else {
-            return;
-        };
-        let busy = engine.exchanges.is_outstanding();
-        engine.lose(ServerError::local("08003", "the connection was closed"));
-        if busy {
-            self.canceller.cancel_and_drop(channel);
-        } else {
+        let words = ServerError::local("08003", "the connection was closed");
+        if engine.exchanges.is_outstanding() {
+            let remains = engine.give_up(words);
+            drop(engine);
+            self.cancel(remains);
+        } else if let Some(mut channel) = engine.channel.take() {
+            engine.lose(words);
             let mut goodbye = Messages::default();
             goodbye.terminate();
             // There is room for five bytes on a connection that is idle, and nothing to do otherwise.
@@ -192,6 +196,15 @@ impl Link {
             let transport = Pin::new(&mut channel.transport);
             let _ = transport.poll_write(&mut cx, goodbye.as_bytes());
             let _ = Pin::new(&mut channel.transport).poll_shutdown(&mut cx);
+        }
+    }
+
+    /// Stops in the background what the server is still at.
+    pub(super) fn cancel(&self, remains: Option<Remains>) {
+        if let Some(remains) = remains {
+            let canceller = self.canceller.clone();
+            self.canceller
+                .spawn(async move { canceller.cancel_until(remains).await });
         }
     }
 

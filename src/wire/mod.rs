@@ -20,6 +20,7 @@ mod login;
 mod message;
 mod observed;
 mod opening;
+mod remains;
 mod request;
 mod route;
 mod settle;

@@ -50,9 +50,9 @@ impl Observed {
         self.requests.load(Ordering::Acquire)
     }
 
-    /// Whether anything but the startup has been answered.
-    pub(crate) fn has_answered(&self) -> bool {
-        self.answers.load(Ordering::Acquire) > 1
+    /// How many answers have come.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::SeqCst)
     }
 
     /// Whether the server owes an answer.
@@ -117,7 +117,7 @@ impl Observed {
             b'Z' => {
                 let status = body.first().copied().unwrap_or(0);
                 self.status.store(status, Ordering::Release);
-                self.answers.fetch_add(1, Ordering::AcqRel);
+                self.answers.fetch_add(1, Ordering::SeqCst);
             }
             b'E' => {
                 let words = ServerError::parse(body);

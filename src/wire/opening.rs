@@ -99,6 +99,14 @@ impl Link {
     }
 }
 
+/// The commands as what stands in front of other SQL.
+pub(super) fn in_front(commands: &[Command]) -> String {
+    commands
+        .iter()
+        .flat_map(|command| [&**command, ";"])
+        .collect()
+}
+
 pub(super) fn is_begin(command: &Command) -> bool {
     command.starts_with("BEGIN")
 }

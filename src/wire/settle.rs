@@ -12,6 +12,7 @@ use super::error::ServerError;
 use super::exchange::Owner;
 use super::link::Link;
 use super::waiters::Waiting;
+use crate::clock::Moment;
 
 impl Link {
     /// Nobody waits for the answer any more. What has arrived is read at once; the rest has a moment to
@@ -38,31 +39,34 @@ impl Link {
                 return;
             };
             let mut answered = pin!(poll_fn(|cx| self.poll_answered(cx, &mut waiting, orphan)));
-            let late = pin!(self.canceller().sleep(GRACE));
-            if let Either::Left(_) = select(&mut answered, late).await {
-                continue;
+            loop {
+                let late = pin!(self.canceller().sleep(GRACE));
+                if let Either::Left(_) = select(&mut answered, late).await {
+                    break;
+                }
+                if !self.is_worth_waiting_for(orphan) {
+                    self.give_up();
+                    return;
+                }
             }
-            if self.lock().exchanges.is_waited_for(orphan) {
-                answered.await;
-                continue;
-            }
-            self.give_up();
-            return;
         }
+    }
+
+    /// Whoever waits behind the rest of an answer would rather wait than lose the session, while it comes.
+    fn is_worth_waiting_for(&self, orphan: u64) -> bool {
+        self.lock().exchanges.is_waited_for(orphan)
+            && self.observed().quiet_at(&Moment::now()) < SILENCE
     }
 
     fn give_up(&self) {
         let mut engine = self.lock();
         engine.settling = false;
-        let channel = engine.channel.take();
-        engine.lose(ServerError::local(
+        let remains = engine.give_up(ServerError::local(
             "57014",
             "the connection was closed: a statement was given up in the middle of its answer",
         ));
         drop(engine);
-        if let Some(channel) = channel {
-            self.canceller().cancel_and_drop(channel);
-        }
+        self.cancel(remains);
     }
 
     fn poll_orphan(&self, cx: &mut Context<'_>, waiting: &mut Waiting<'_>) -> Poll<Option<u64>> {
@@ -98,3 +102,6 @@ impl Link {
 
 /// For this long an answer that nobody wants may still come in without costing the connection.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// An answer of which nothing has come for this long may as well never end.
+const SILENCE: Duration = Duration::from_millis(500);

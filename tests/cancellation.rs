@@ -1,0 +1,709 @@
+//! Each operation, whatever it meets, dropped at each of its awaits: nothing is left of it, and the next
+//! caller is served.
+#![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
+
+mod common;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::ops::AsyncFn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use bb8::ManageConnection;
+use common::{HANG, builder, pool};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Integer};
+use diesel_async::TransactionManager as _;
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::{
+    Connection, ConnectionManager, DatabaseUrl, Pool, PooledConnection, is_connection_lost,
+    sqlstate,
+};
+use futures_util::TryStreamExt;
+use futures_util::future::join;
+use neon_sim::{NeonSim, Suspension};
+use tokio::sync::{Mutex, Notify};
+use tokio::task::yield_now;
+use tokio::time::{sleep, timeout};
+
+/// What an operation meets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Ok,
+    Err,
+    Slow,
+    Never,
+}
+use Fate::{Err as Fails, Never, Ok as Works, Slow};
+
+const FATES: [Fate; 4] = [Works, Fails, Slow, Never];
+
+/// How it ends where it is not dropped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Done,
+    Failed,
+    /// Nothing wakes it any more.
+    Stuck,
+}
+
+impl Fate {
+    fn end(self) -> End {
+        match self {
+            Works | Slow => End::Done,
+            Fails => End::Failed,
+            Never => End::Stuck,
+        }
+    }
+}
+
+/// Polls `run` up to the await of that step and drops it there: on odd steps before anything wakes it, on
+/// even ones once something has. None where that came before its end.
+async fn drop_at(
+    step: usize,
+    patience: Duration,
+    run: impl Future<Output = Result<(), String>>,
+) -> Option<(End, String)> {
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(Arc::clone(&bell));
+    let mut run = pin!(run);
+    for poll in 1..=step.div_ceil(2) {
+        match run.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(Ok(())) => return Some((End::Done, String::new())),
+            Poll::Ready(Err(error)) => return Some((End::Failed, error)),
+            Poll::Pending if 2 * poll > step => return None,
+            Poll::Pending => {}
+        }
+        if timeout(patience, bell.0.notified()).await.is_err() {
+            return Some((End::Stuck, String::new()));
+        }
+    }
+    None
+}
+
+#[derive(Default)]
+struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+/// One endpoint, where it all happens.
+struct Stage {
+    neon: NeonSim,
+    url: String,
+    /// Goes past the endpoint.
+    watcher: Mutex<Connection>,
+    /// Whether logins are refused.
+    locked_out: Cell<bool>,
+    drops: Cell<usize>,
+}
+
+const SCHEMA: &str = "CREATE TABLE guarded AS SELECT 0 AS uses; \
+     CREATE TABLE marks (note TEXT UNIQUE DEFERRABLE INITIALLY DEFERRED, seconds FLOAT8 NOT NULL CHECK (seconds >= 0)); \
+     CREATE FUNCTION take() RETURNS TRIGGER LANGUAGE plpgsql AS \
+         'BEGIN PERFORM pg_sleep(NEW.seconds); RETURN NULL; END'; \
+     CREATE CONSTRAINT TRIGGER take AFTER INSERT ON marks DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION take(); \
+     GRANT ALL ON guarded, marks TO PUBLIC";
+
+/// The sessions of others, what they do, and the locks that they hold.
+const SEEN: &str = "SELECT count(DISTINCT activity.pid) AS sessions, \
+         count(DISTINCT activity.pid) FILTER (WHERE state <> 'idle') AS busy, \
+         count(locktype) AS locks \
+     FROM pg_stat_activity AS activity LEFT JOIN pg_locks AS locks USING (pid) \
+     WHERE usename = 'neondb_owner' AND pid <> pg_backend_pid()";
+
+#[derive(Debug, QueryableByName)]
+struct Seen {
+    #[diesel(sql_type = BigInt)]
+    sessions: i64,
+    #[diesel(sql_type = BigInt)]
+    busy: i64,
+    #[diesel(sql_type = BigInt)]
+    locks: i64,
+}
+
+/// Longer than the policies here let a check take, and shorter than a connect.
+const QUIET: Duration = Duration::from_millis(400);
+
+/// Far more than there are awaits in anything here.
+const STEPS: usize = 400;
+
+impl Stage {
+    async fn new(url: impl Fn(&NeonSim) -> String) -> Self {
+        let neon = builder().cold_start(Duration::from_millis(10));
+        let neon = neon.start().await.expect("the stand-in for Neon starts");
+        neon.sql(SCHEMA).await.unwrap();
+        Self {
+            url: url(&neon),
+            watcher: Mutex::new(common::connect(&neon.postgres_url()).await),
+            neon,
+            locked_out: Cell::new(false),
+            drops: Cell::new(0),
+        }
+    }
+
+    /// For the steps of one drop.
+    fn pool(&self, cell: &Expected) -> Pool {
+        pool(&self.url, |policy| {
+            let policy = policy.max_size(1).checkout_timeout(cell.patience);
+            let policy = match cell.fate {
+                Never => policy
+                    .validation_timeout(Duration::from_millis(300))
+                    .connect_timeout(Duration::from_millis(600)),
+                _ => policy,
+            };
+            match cell.checks {
+                true => policy.validation_bypass(Duration::ZERO),
+                // A connection that is handed on unfit shows.
+                false => policy.validation_bypass(Duration::from_secs(100)),
+            }
+        })
+    }
+
+    /// Runs what is behind `prepare` again and again, each time up to another of its awaits.
+    async fn cell(
+        &self,
+        cell: Expected,
+        prepare: impl AsyncFn(&Pool) -> Option<Held>,
+        run: impl AsyncFn(&Pool, &mut Option<Held>) -> Result<(), String>,
+    ) {
+        let patience = match cell.end {
+            End::Stuck => QUIET,
+            _ => HANG,
+        };
+        let uses: &[bool] = if cell.goes_on {
+            &[false, true]
+        } else {
+            &[false]
+        };
+        for goes_on in uses {
+            let mut steps = 0..STEPS;
+            loop {
+                let step = steps.next();
+                let step = step.unwrap_or_else(|| panic!("{cell:?} does not end"));
+                let what = format!("{cell:?}, step {step}, goes on: {goes_on}, {}", self.url);
+                let pool = self.pool(&cell);
+                let mut held = prepare(&pool).await;
+                let ended = drop_at(step, patience, run(&pool, &mut held)).await;
+                self.drops.set(self.drops.get() + 1);
+                self.neon.set_delay(Duration::ZERO);
+                self.neon.clear_faults();
+                if *goes_on {
+                    go_on(theirs(&mut held), &what).await;
+                }
+                drop(held);
+                self.aftermath(&pool, &what).await;
+                let marks = self.marks().await;
+                let Some((end, error)) = ended else {
+                    assert!(marks == 0 || marks == cell.marks, "{what}: {marks} rows");
+                    continue;
+                };
+                assert_eq!(end, cell.end, "{what}: {error}");
+                let committed = end == End::Done;
+                assert_eq!(marks, if committed { cell.marks } else { 0 }, "{what}");
+                break;
+            }
+        }
+    }
+
+    /// An attempt that the pool has begun when it was locked out is the next caller's too.
+    async fn let_it_fail(&self, pool: &Pool) {
+        let served = async {
+            while let Err(error) = pool.get().await {
+                assert!(error.to_string().contains("password authentication failed"));
+            }
+        };
+        timeout(HANG, served).await.expect("no hang");
+    }
+
+    /// Whoever comes next is served, and nothing goes on.
+    async fn aftermath(&self, pool: &Pool, what: &str) {
+        if self.locked_out.replace(false) {
+            let login = "ALTER ROLE neondb_owner LOGIN";
+            self.neon.sql(login).await.unwrap();
+            self.let_it_fail(pool).await;
+        }
+        let mut connection = timeout(HANG, pool.get())
+            .await
+            .unwrap_or_else(|_| panic!("{what}: nobody is served"))
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        let update = sql_query("UPDATE guarded SET uses = uses + 1");
+        let updated = timeout(HANG, update.execute(&mut connection)).await;
+        let updated = updated.unwrap_or_else(|_| panic!("{what}: the row is locked"));
+        assert_eq!(updated, Ok(1), "{what}");
+        assert_eq!(pool.status().size, 1, "{what}");
+        drop(connection);
+        let calm = async {
+            loop {
+                let seen: Seen = {
+                    let mut watcher = self.watcher.lock().await;
+                    sql_query(SEEN).get_result(&mut *watcher).await.unwrap()
+                };
+                let clients = match self.url.contains("-pooler") {
+                    true => self.clients().await,
+                    false => seen.sessions,
+                };
+                if seen.busy == 0 && seen.locks == 0 && clients <= 1 {
+                    break;
+                }
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(HANG, calm)
+            .await
+            .unwrap_or_else(|_| panic!("{what}: something goes on"));
+        assert!(pool.close(HANG).await, "{what}: a socket stays open");
+    }
+
+    /// The pooler's clients.
+    async fn clients(&self) -> i64 {
+        let clients = self.neon.pgbouncer_command("SHOW CLIENTS").await.unwrap();
+        let ours = |row: &&Vec<_>| row.contains(&Some("neondb_owner".to_owned()));
+        clients.iter().filter(ours).count() as i64
+    }
+
+    /// What has been written, which is then gone.
+    async fn marks(&self) -> usize {
+        let mut watcher = self.watcher.lock().await;
+        diesel::delete(marks::table)
+            .execute(&mut *watcher)
+            .await
+            .unwrap()
+    }
+
+    /// Everything takes its time from here on.
+    fn slow_down(&self, fate: Fate) {
+        if fate == Slow {
+            self.neon.set_delay(Duration::from_millis(2));
+        }
+    }
+
+    /// What connecting meets.
+    async fn beset(&self, fate: Fate) {
+        self.slow_down(fate);
+        match fate {
+            Fails => {
+                self.locked_out.set(true);
+                let no_login = "ALTER ROLE neondb_owner NOLOGIN";
+                self.neon.sql(no_login).await.unwrap();
+            }
+            Never => self.neon.hang_connections(1000),
+            Works | Slow => {}
+        }
+    }
+}
+
+/// A cell of the matrix.
+#[derive(Clone, Copy)]
+struct Expected {
+    operation: &'static str,
+    fate: Fate,
+    end: End,
+    /// How many rows it writes, all or none.
+    marks: usize,
+    /// Whether connections are checked whenever they are handed out.
+    checks: bool,
+    /// How long the pool lets its callers wait.
+    patience: Duration,
+    /// Whether what was dropped has used a connection that can be used on.
+    goes_on: bool,
+}
+
+impl Expected {
+    fn new(operation: &'static str, fate: Fate) -> Self {
+        Self {
+            operation,
+            fate,
+            end: fate.end(),
+            marks: 0,
+            checks: false,
+            patience: Duration::from_secs(30),
+            goes_on: false,
+        }
+    }
+}
+
+impl std::fmt::Debug for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} x {:?}", self.operation, self.fate)
+    }
+}
+
+type Held = PooledConnection<'static>;
+
+/// Whoever keeps the connection is given his own answer, or told that it is lost: never what was meant for
+/// the statement before.
+async fn go_on(connection: &mut Held, what: &str) {
+    let answer = diesel::select(7.into_sql::<Integer>());
+    let answer = timeout(HANG, answer.get_result::<i32>(connection)).await;
+    match answer.unwrap_or_else(|_| panic!("{what}: no answer")) {
+        Ok(n) => assert_eq!(n, 7, "{what}"),
+        Err(error) if is_connection_lost(&error) => {}
+        // What was dropped has left its transaction open, and failed.
+        Err(error) => assert_eq!(sqlstate(&error), Some("25P02"), "{what}: {error}"),
+    }
+}
+
+fn text(error: impl ToString) -> String {
+    error.to_string()
+}
+
+fn theirs(held: &mut Option<Held>) -> &mut Held {
+    held.as_mut().expect("a connection")
+}
+
+async fn hold(pool: &Pool) -> Held {
+    let held = timeout(HANG, pool.get_owned()).await;
+    held.expect("no hang").unwrap()
+}
+
+/// Waiting for a turn, with the one connection idle or in use.
+async fn get(stage: &Stage) {
+    for fate in FATES {
+        let cell = Expected {
+            patience: Duration::from_millis(if fate == Fails { 500 } else { 30_000 }),
+            ..Expected::new("get", fate)
+        };
+        let held = async |pool: &Pool| {
+            let connection = hold(pool).await;
+            match fate {
+                Works => None,
+                Slow => {
+                    tokio::spawn(async move {
+                        sleep(Duration::from_millis(10)).await;
+                        drop(connection);
+                    });
+                    None
+                }
+                Fails | Never => Some(connection),
+            }
+        };
+        let run = async |pool: &Pool, _: &mut _| pool.get().await.map(drop).map_err(text);
+        stage.cell(cell, held, run).await;
+    }
+}
+
+/// Through the pool, where bb8 goes on connecting, and without one.
+async fn connect(stage: &Stage) {
+    for fate in FATES {
+        let cell = Expected::new("connect for the pool", fate);
+        let run = async |pool: &Pool, _: &mut _| pool.get().await.map(drop).map_err(text);
+        let alone = async |_: &Pool| {
+            stage.beset(fate).await;
+            None
+        };
+        stage.cell(cell, alone, run).await;
+
+        let cell = Expected::new("connect", fate);
+        let run = async |pool: &Pool, _: &mut _| {
+            let url = DatabaseUrl::parse(&stage.url).unwrap();
+            let manager = ConnectionManager::<Connection>::new(&url, *pool.policy()).unwrap();
+            manager.connect().await.map(drop).map_err(text)
+        };
+        let alone = async |_: &Pool| {
+            stage.beset(fate).await;
+            None
+        };
+        stage.cell(cell, alone, run).await;
+    }
+}
+
+async fn validate(stage: &Stage) {
+    for (fate, end) in [
+        (Works, End::Done),
+        // It is replaced.
+        (Fails, End::Done),
+        (Slow, End::Done),
+        (Never, End::Stuck),
+    ] {
+        let cell = Expected {
+            checks: true,
+            end,
+            ..Expected::new("validate", fate)
+        };
+        let held = async |pool: &Pool| {
+            drop(hold(pool).await);
+            stage.slow_down(fate);
+            match fate {
+                Fails => {
+                    // The news comes when the question is on its way.
+                    stage.neon.set_delay(Duration::from_millis(30));
+                    stage.neon.suspend(Suspension::Normal).await;
+                    stage.neon.set_delay(Duration::ZERO);
+                }
+                Never => {
+                    stage.neon.suspend(Suspension::Silent).await;
+                    stage.neon.hang_connections(1000);
+                }
+                Works | Slow => {}
+            }
+            None
+        };
+        let run = async |pool: &Pool, _: &mut _| pool.get().await.map(drop).map_err(text);
+        stage.cell(cell, held, run).await;
+    }
+
+    let cell = Expected {
+        checks: true,
+        end: End::Done,
+        ..Expected::new("validate until it is replaced", Never)
+    };
+    let held = async |pool: &Pool| {
+        drop(hold(pool).await);
+        stage.neon.suspend(Suspension::Silent).await;
+        None
+    };
+    let run = async |pool: &Pool, _: &mut _| pool.get().await.map(drop).map_err(text);
+    stage.cell(cell, held, run).await;
+}
+
+diesel::table! {
+    marks (note) {
+        note -> Text,
+        seconds -> Double,
+    }
+}
+
+/// Two rows; whose commit takes that long.
+async fn mark(connection: &mut Connection, notes: [&str; 2], seconds: f64) -> QueryResult<()> {
+    for note in notes {
+        diesel::insert_into(marks::table)
+            .values((marks::note.eq(note), marks::seconds.eq(seconds)))
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Before it is known whether statements may have names, and when they have them.
+async fn statement(stage: &Stage) {
+    for (operation, before) in [("statement", 0), ("statement that is known", 3)] {
+        for fate in FATES {
+            let cell = Expected {
+                marks: 1,
+                goes_on: true,
+                ..Expected::new(operation, fate)
+            };
+            let write = async |connection: &mut PooledConnection<'_>, note: &str, seconds| {
+                diesel::insert_into(marks::table)
+                    .values((marks::note.eq(note), marks::seconds.eq(seconds)))
+                    .execute(connection)
+                    .await
+            };
+            let held = async |pool: &Pool| {
+                let mut connection = hold(pool).await;
+                for _ in 0..before {
+                    write(&mut connection, "a", 0.0).await.unwrap();
+                    stage.marks().await;
+                }
+                stage.slow_down(fate);
+                Some(connection)
+            };
+            let seconds = match fate {
+                Works => 0.0,
+                Fails => -1.0,
+                Slow => 0.01,
+                Never => 1000.0,
+            };
+            let run = async |_: &Pool, held: &mut Option<Held>| {
+                write(theirs(held), "a", seconds)
+                    .await
+                    .map(drop)
+                    .map_err(text)
+            };
+            stage.cell(cell, held, run).await;
+        }
+    }
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+async fn row_stream(stage: &Stage) {
+    for fate in FATES {
+        let held = async |pool: &Pool| {
+            let connection = hold(pool).await;
+            stage.slow_down(fate);
+            Some(connection)
+        };
+        let late = match fate {
+            Works => "n",
+            Fails => "n / (5 - n)",
+            Slow => "n + length(pg_sleep(0.002)::text)",
+            Never => "n + CASE n WHEN 5 THEN length(pg_sleep(1000)::text) ELSE 0 END",
+        };
+        // Wide enough for each row to leave by itself.
+        let query = format!(
+            "SELECT {late} AS n, repeat('x', 9000) AS filling FROM generate_series(1::bigint, 8) AS n"
+        );
+        let run = async |_: &Pool, held: &mut Option<Held>| {
+            let connection = theirs(held);
+            let rows = sql_query(&query).load_stream::<Number>(connection).await;
+            let mut rows = pin!(rows.map_err(text)?);
+            let mut read = 0;
+            while let Some(row) = rows.try_next().await.map_err(text)? {
+                read += 1;
+                assert!(fate == Fails || row.n == read);
+                yield_now().await;
+            }
+            assert_eq!(read, 8);
+            Ok(())
+        };
+        let cell = Expected {
+            goes_on: true,
+            ..Expected::new("row stream", fate)
+        };
+        stage.cell(cell, held, run).await;
+    }
+}
+
+type Transactions = <Connection as AsyncConnection>::TransactionManager;
+
+/// BEGIN rides in front of the first statement.
+async fn begin(stage: &Stage) {
+    for fate in FATES {
+        let held = async |pool: &Pool| {
+            let mut connection = hold(pool).await;
+            match fate {
+                // In a transaction that has failed already, it is refused.
+                Fails => {
+                    let failed = connection.batch_execute("BEGIN; SELECT 1 / 0").await;
+                    failed.unwrap_err();
+                }
+                Never => stage.neon.suspend(Suspension::Silent).await,
+                Works | Slow => stage.slow_down(fate),
+            }
+            Some(connection)
+        };
+        let run = async |_: &Pool, held: &mut Option<Held>| {
+            let connection = &mut **theirs(held);
+            Transactions::begin_transaction(connection)
+                .await
+                .map_err(text)?;
+            mark(connection, ["a", "b"], 0.0).await.map_err(text)
+        };
+        let cell = Expected {
+            // Dropped before anything was sent, the connection is as silent to whoever comes next.
+            checks: fate == Never,
+            goes_on: fate != Never,
+            ..Expected::new("BEGIN", fate)
+        };
+        stage.cell(cell, held, run).await;
+    }
+}
+
+/// All or nothing.
+async fn commit(stage: &Stage) {
+    for fate in FATES {
+        let cell = Expected {
+            marks: 2,
+            goes_on: true,
+            ..Expected::new("COMMIT", fate)
+        };
+        let held = async |pool: &Pool| {
+            let mut connection = hold(pool).await;
+            Transactions::begin_transaction(&mut connection)
+                .await
+                .unwrap();
+            let (notes, seconds) = match fate {
+                Works => (["a", "b"], 0.0),
+                // The constraint is deferred.
+                Fails => (["a", "a"], 0.0),
+                Slow => (["a", "b"], 0.005),
+                Never => (["a", "b"], 1000.0),
+            };
+            mark(&mut connection, notes, seconds).await.unwrap();
+            stage.slow_down(fate);
+            Some(connection)
+        };
+        let run = async |_: &Pool, held: &mut Option<Held>| {
+            let connection = theirs(held);
+            let commit = Transactions::commit_transaction(&mut **connection);
+            commit.await.map_err(text)
+        };
+        stage.cell(cell, held, run).await;
+    }
+}
+
+/// The whole of it, as callers write it.
+async fn transaction(stage: &Stage) {
+    for fate in FATES {
+        let cell = Expected {
+            marks: 2,
+            goes_on: true,
+            ..Expected::new("transaction", fate)
+        };
+        let held = async |pool: &Pool| {
+            let connection = hold(pool).await;
+            stage.slow_down(fate);
+            Some(connection)
+        };
+        let run = async |_: &Pool, held: &mut Option<Held>| {
+            let connection = theirs(held);
+            let done = connection.transaction(async |connection| {
+                sql_query("UPDATE guarded SET uses = uses + 1")
+                    .execute(connection)
+                    .await?;
+                mark(connection, ["a", "b"], 0.0).await?;
+                let last = match fate {
+                    Works => "SELECT 1",
+                    Fails => "SELECT 1 / 0",
+                    Slow => "SELECT pg_sleep(0.005)",
+                    Never => "SELECT pg_sleep(1000)",
+                };
+                connection
+                    .transaction(async |connection| connection.batch_execute(last).await)
+                    .await
+            });
+            done.await.map_err(text)
+        };
+        stage.cell(cell, held, run).await;
+    }
+}
+
+async fn coming_by_a_connection(url: impl Fn(&NeonSim) -> String) {
+    let stage = Stage::new(url).await;
+    get(&stage).await;
+    connect(&stage).await;
+    validate(&stage).await;
+    println!("{} futures were dropped", stage.drops.get());
+}
+
+async fn using_a_connection(url: impl Fn(&NeonSim) -> String) {
+    let stage = Stage::new(url).await;
+    statement(&stage).await;
+    row_stream(&stage).await;
+    begin(&stage).await;
+    commit(&stage).await;
+    transaction(&stage).await;
+    println!("{} futures were dropped", stage.drops.get());
+}
+
+#[tokio::test]
+async fn checkouts_dropped_anywhere_leave_nothing_behind() {
+    join(
+        coming_by_a_connection(NeonSim::url),
+        coming_by_a_connection(NeonSim::pooled_url),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn statements_dropped_anywhere_leave_nothing_behind() {
+    join(
+        using_a_connection(NeonSim::url),
+        using_a_connection(NeonSim::pooled_url),
+    )
+    .await;
+}
