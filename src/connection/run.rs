@@ -65,7 +65,9 @@ impl Connection {
     ) -> QueryResult<Begun<'_>> {
         self.refuse_listen(sql)?;
         let mut binds = binds?;
-        self.resolve(&mut binds).await?;
+        if binds.unresolved().next().is_some() {
+            Box::pin(self.resolve(&mut binds)).await?;
+        }
         let oids = binds.oids()?;
         if !cacheable? && !self.comes_again(sql, &oids) {
             let begun = self.begin_unnamed(sql, &oids, &binds).await?;
@@ -81,7 +83,7 @@ impl Connection {
                 self.begin_named(&key, sql, &oids, &binds).await
             }
             Names::Unknown if !self.link.observed().in_transaction() => match self.naming.ask() {
-                Some(question) => self.begin_asking(question, sql, &oids, &binds).await,
+                Some(question) => Box::pin(self.begin_asking(question, sql, &oids, &binds)).await,
                 None => self.begin_unnamed(sql, &oids, &binds).await,
             },
             _ => self.begin_unnamed(sql, &oids, &binds).await,
@@ -152,7 +154,7 @@ impl Connection {
                 }
                 // Nothing has run, unless it was in a transaction before.
                 match self.link.reopen(commands) {
-                    true => self.begin_unnamed(sql, oids, binds).await,
+                    true => Box::pin(self.begin_unnamed(sql, oids, binds)).await,
                     false => Err(failure.into()),
                 }
             }
