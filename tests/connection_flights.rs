@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::sqlstate;
+use diesel_neon::{Connection, sqlstate};
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -126,6 +126,53 @@ async fn statements_that_come_again_have_names_on_the_direct_endpoint() {
         assert!(names.iter().all(|statement| statement.contains("users")));
         neon.sql("TRUNCATE users").await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn writes_that_diesel_does_not_cache_have_names_when_they_come_again() {
+    #[derive(AsChangeset)]
+    #[diesel(table_name = users)]
+    struct Changes<'a> {
+        name: Option<&'a str>,
+    }
+
+    let neon = start().await;
+    neon.sql("INSERT INTO users VALUES (1, 'a')").await.unwrap();
+    let connection = &mut connect(&neon.url()).await;
+    let batch = |n: i32| -> Vec<_> {
+        let ids = n * 100..n * 100 + n;
+        ids.map(|id| (users::id.eq(id), users::name.eq(id.to_string())))
+            .collect()
+    };
+    for n in 2..9 {
+        // No two are of the same length.
+        let insert = diesel::insert_into(users::table).values(batch(n));
+        insert.execute(connection).await.unwrap();
+    }
+    let update = async |connection: &mut Connection, name: &str| {
+        let changes = Changes { name: Some(name) };
+        let update = diesel::update(users::table.find(1)).set(changes);
+        update.execute(connection).await
+    };
+    assert_eq!(update(connection, "b").await, Ok(1));
+    assert!(prepared(connection).await.is_empty());
+    for name in ["c", "d", "e"] {
+        let before = neon.counters();
+        assert_eq!(update(connection, name).await, Ok(1));
+        let counted = counted(&neon, &neon.url(), before);
+        assert_eq!(counted.flights, 1);
+        assert_eq!(counted.named_parses, u64::from(name == "c"));
+    }
+    let names = prepared(connection).await;
+    assert!(names.len() == 1 && names[0].contains("UPDATE"), "{names:?}");
+
+    // A pooler would have to keep every one of them.
+    let connection = &mut connect(&neon.pooled_url()).await;
+    let before = neon.counters();
+    for name in ["f", "g", "h"] {
+        assert_eq!(update(connection, name).await, Ok(1));
+    }
+    assert_eq!(counted(&neon, &neon.pooled_url(), before).named_parses, 0);
 }
 
 #[tokio::test]

@@ -103,6 +103,13 @@ impl Binds {
         Ok(())
     }
 
+    /// How many bytes a request has of them.
+    pub(super) fn size(&self) -> usize {
+        let values = self.values.iter();
+        let size = |value: &Option<Vec<u8>>| size_of::<i32>() + value.as_ref().map_or(0, Vec::len);
+        values.map(size).sum()
+    }
+
     /// The OIDs of the parameters' types.
     pub(super) fn oids(&self) -> QueryResult<Vec<u32>> {
         let oids = self.types.iter().map(PgTypeMetadata::oid);

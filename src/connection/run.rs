@@ -13,6 +13,7 @@ use super::naming::Names;
 use super::rows::RowStream;
 use super::statement::Statement;
 use super::statements::{Key, Plan, Prepared};
+use crate::url::Endpoint;
 use crate::wire::{Answer, Failure, Messages, Request, tag};
 
 impl Connection {
@@ -64,9 +65,11 @@ impl Connection {
     ) -> QueryResult<Begun<'_>> {
         self.refuse_listen(sql)?;
         let mut binds = binds?;
-        self.resolve(&mut binds).await?;
+        if binds.unresolved().next().is_some() {
+            Box::pin(self.resolve(&mut binds)).await?;
+        }
         let oids = binds.oids()?;
-        if !cacheable? {
+        if !cacheable? && !self.comes_again(sql, &oids) {
             let begun = self.begin_unnamed(sql, &oids, &binds).await?;
             if begun.next.tag == b'C' {
                 self.completed(tag(&begun.next.body));
@@ -80,11 +83,21 @@ impl Connection {
                 self.begin_named(&key, sql, &oids, &binds).await
             }
             Names::Unknown if !self.link.observed().in_transaction() => match self.naming.ask() {
-                Some(question) => self.begin_asking(question, sql, &oids, &binds).await,
+                Some(question) => Box::pin(self.begin_asking(question, sql, &oids, &binds)).await,
                 None => self.begin_unnamed(sql, &oids, &binds).await,
             },
             _ => self.begin_unnamed(sql, &oids, &binds).await,
         }
+    }
+
+    /// Diesel does not cache inserts and changesets, whose SQL varies; most that are in use come again all
+    /// the same.
+    fn comes_again(&self, sql: &str, oids: &[u32]) -> bool {
+        self.endpoint() == Endpoint::Direct
+            && matches!(self.naming.names(), Names::Direct | Names::Unknown)
+            && (sql.starts_with("INSERT ") || sql.starts_with("UPDATE "))
+            && sql.len() <= LONGEST
+            && self.statements.comes_again(sql, oids)
     }
 
     /// A command may have taken the names away; behind a pooler that tracks them, using one that is
@@ -139,7 +152,7 @@ impl Connection {
                 }
                 // Nothing has run, unless it was in a transaction before.
                 match self.link.reopen(commands) {
-                    true => self.begin_unnamed(sql, oids, binds).await,
+                    true => Box::pin(self.begin_unnamed(sql, oids, binds)).await,
                     false => Err(failure.into()),
                 }
             }
@@ -155,7 +168,11 @@ impl Connection {
         binds: &Binds,
     ) -> Result<Answer<'_>, Failure> {
         let retired = self.statements.retired();
-        let mut messages = Messages::default();
+        let parsed = match plan {
+            Plan::Named(_) => 0,
+            _ => sql.len() + size_of_val(oids),
+        };
+        let mut messages = Messages::with_capacity(parsed + binds.size() + HEADERS);
         let encode = || {
             for name in retired.names() {
                 messages.close(name)?;
@@ -214,6 +231,12 @@ impl Connection {
         }
     }
 }
+
+/// A batch of many rows is not worth the memory.
+const LONGEST: usize = 4096;
+
+/// More than what is around a statement and its binds in a request.
+const HEADERS: usize = 128;
 
 /// Whether the server does not know a name any more, or not what it stood for.
 fn is_stale(failure: &Failure, plan: &Plan<'_>) -> bool {

@@ -1,8 +1,9 @@
 //! [`Statements`]: the statements that a connection has named.
 
 use std::any::TypeId;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::wire::Column;
@@ -23,6 +24,8 @@ struct Cache {
     numbers: u64,
     /// Names that the server may forget.
     retired: Vec<Arc<str>>,
+    /// Hashes of statements that came lately and may come again.
+    seen: VecDeque<u64>,
 }
 
 /// What makes two statements one.
@@ -88,6 +91,20 @@ impl Statements {
         let cache = self.lock();
         let named = cache.named.get(&Key::Type(id))?;
         Some(Arc::clone(&named.sql))
+    }
+
+    /// Whether a statement has come before, of late.
+    pub(super) fn comes_again(&self, sql: &str, oids: &[u32]) -> bool {
+        let mut cache = self.lock();
+        let hash = cache.named.hasher().hash_one((sql, oids));
+        if cache.seen.contains(&hash) {
+            return true;
+        }
+        if cache.seen.len() == SEEN {
+            cache.seen.pop_front();
+        }
+        cache.seen.push_back(hash);
+        false
     }
 
     /// How a statement is to run; a new one takes the place of an old one.
@@ -157,6 +174,9 @@ impl Statements {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How many statements are remembered that have come once.
+const SEEN: usize = 64;
 
 impl Cache {
     fn named(&mut self, key: &Key, name: &str) -> Option<&mut Named> {

@@ -4,6 +4,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use futures_util::future::BoxFuture;
+
 use super::error::{Failure, ServerError};
 use super::link::Link;
 use super::message::Message;
@@ -81,17 +83,21 @@ impl<'a> Answer<'a> {
     }
 
     /// Reads on to the end. An error that was read already is the answer, whatever follows.
-    pub(crate) async fn fail(mut self, error: ServerError) -> Failure {
-        while !self.complete {
-            if let Err(lost) = self.message().await {
-                // What ended the session says more than that it has ended.
-                return match error.is_fatal() {
-                    true => Failure::Lost(Box::new(error)),
-                    false => lost,
-                };
+    ///
+    /// In a box, so that what succeeds has no need of the room.
+    pub(crate) fn fail(mut self, error: ServerError) -> BoxFuture<'a, Failure> {
+        Box::pin(async move {
+            while !self.complete {
+                if let Err(lost) = self.message().await {
+                    // What ended the session says more than that it has ended.
+                    return match error.is_fatal() {
+                        true => Failure::Lost(Box::new(error)),
+                        false => lost,
+                    };
+                }
             }
-        }
-        Failure::Server(Box::new(error))
+            Failure::Server(Box::new(error))
+        })
     }
 }
 

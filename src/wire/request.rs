@@ -36,6 +36,11 @@ impl Unsendable {
 }
 
 impl Messages {
+    /// Has room for about so many bytes.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     pub(crate) fn parse(&mut self, name: &str, sql: &str, types: &[u32]) -> Result<(), Unsendable> {
         let count =
             u16::try_from(types.len()).map_err(|_| Unsendable::TooManyBinds(types.len()))?;

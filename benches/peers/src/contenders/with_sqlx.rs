@@ -1,0 +1,51 @@
+//! sqlx, with its own cache of prepared statements.
+
+use sqlx::{Connection as _, PgConnection};
+
+use super::{
+    AUTHOR, Book, INCREMENT, INSERT, JOIN, LOOK_UP, NOTE, OK, Operation, Peer, RATING, TITLE,
+    UPDATE,
+};
+
+pub struct Sqlx(PgConnection);
+
+impl Peer for Sqlx {
+    async fn connect(url: &str) -> Self {
+        Self(PgConnection::connect(url).await.expect("a connection"))
+    }
+
+    async fn run(&mut self, operation: Operation, id: i32) {
+        let connection = &mut self.0;
+        match operation {
+            Operation::LookUp => {
+                let row = sqlx::query_as(LOOK_UP).bind(id).fetch_one(connection);
+                let book: Book = row.await.expect(OK);
+                assert_eq!(book.0, id);
+            }
+            Operation::Insert => {
+                let insert = sqlx::query_as(INSERT).bind(AUTHOR).bind(TITLE).bind(id);
+                let row = insert.bind(RATING).fetch_one(connection);
+                let book: Book = row.await.expect(OK);
+                assert_eq!(book.2, TITLE);
+            }
+            Operation::Update => {
+                let update = sqlx::query(UPDATE).bind(TITLE).bind(id).bind(RATING);
+                let updated = update.bind(NOTE).bind(id).execute(connection);
+                assert_eq!(updated.await.expect(OK).rows_affected(), 1);
+            }
+            Operation::Join => {
+                let rows = sqlx::query_as(JOIN)
+                    .bind(1 + id % 200)
+                    .fetch_all(connection);
+                let rows: Vec<(String, i32, String)> = rows.await.expect(OK);
+                assert_eq!(rows.len(), 10);
+            }
+            Operation::Transaction => {
+                let mut transaction = connection.begin().await.expect(OK);
+                let updated = sqlx::query(INCREMENT).bind(id).execute(&mut *transaction);
+                assert_eq!(updated.await.expect(OK).rows_affected(), 1);
+                transaction.commit().await.expect(OK);
+            }
+        }
+    }
+}
