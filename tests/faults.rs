@@ -169,6 +169,57 @@ async fn a_silent_death_is_discovered_once_and_fails_nobody() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_far_away_is_not_taken_for_a_dead_one() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let pool = pool(&url, |policy| {
+            policy.validation_timeout(Duration::from_secs(10))
+        });
+        let mut held = Vec::new();
+        for _ in 0..10 {
+            held.push(pool.get().await.unwrap());
+        }
+        drop(held);
+        let before = pool.status();
+        // A check takes as long as makes it late, and a new connection several times that.
+        neon.set_delay(Duration::from_millis(200));
+        assert_eq!(burst(&pool, 10).await, [""; 0]);
+        neon.set_delay(Duration::ZERO);
+        let after = pool.status();
+        assert_eq!(after.checks.passed - before.checks.passed, 10);
+        assert_eq!((after.checks.failed, after.generation), (0, 0));
+        pool.close(HANG).await;
+    }
+}
+
+#[tokio::test]
+async fn a_pooler_whose_servers_are_all_busy_is_not_taken_for_a_dead_one() {
+    let neon = NeonSim::builder()
+        .never_suspend()
+        .pgbouncer_settings([("default_pool_size", "1")]);
+    let neon = neon.start().await.expect("the stand-in for Neon starts");
+    let pool = pool(&neon.pooled_url(), |policy| {
+        policy
+            .max_size(2)
+            .validation_timeout(Duration::from_secs(10))
+    });
+    let mut busy = pool.get().await.unwrap();
+    drop(pool.get().await.unwrap());
+    busy.batch_execute("BEGIN").await.unwrap();
+    let waiter = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get().await.map(drop) }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!waiter.is_finished());
+    busy.batch_execute("COMMIT").await.unwrap();
+    timeout(HANG, waiter).await.unwrap().unwrap().unwrap();
+    busy.batch_execute("SELECT 1").await.unwrap();
+    let status = pool.status();
+    assert_eq!((status.checks.failed, status.generation), (0, 0));
+}
+
+#[tokio::test]
 async fn a_flood_makes_no_more_attempts_at_once_than_it_may() {
     let neon = start().await;
     neon.hang_connections(1000);
