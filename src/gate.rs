@@ -1,13 +1,11 @@
-//! [`Gate`]: whose turn it is, and who holds a connection, since when.
+//! [`Gate`]: whose turn it is.
 
-use std::panic::Location;
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use slab::Slab;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 
 use crate::stats::Stats;
 
@@ -17,15 +15,7 @@ use crate::stats::Stats;
 pub(crate) struct Gate {
     turns: Semaphore,
     waiting: AtomicUsize,
-    holders: Mutex<Slab<Holder>>,
     stats: Arc<Stats>,
-}
-
-#[derive(Debug)]
-struct Holder {
-    since: Instant,
-    asked_at: &'static Location<'static>,
-    warned: bool,
 }
 
 /// Why nobody is let in.
@@ -40,36 +30,7 @@ impl Gate {
         Self {
             turns: Semaphore::new(turns as usize),
             waiting: AtomicUsize::new(0),
-            holders: Mutex::default(),
             stats,
-        }
-    }
-
-    /// A turn, if there is one and nobody waits for it.
-    pub(crate) fn try_enter(self: &Arc<Self>) -> Option<Turn> {
-        self.turns.try_acquire().ok()?.forget();
-        Some(self.turn())
-    }
-
-    /// Counts a caller as waiting until the result is dropped.
-    pub(crate) fn wait(&self) -> Waiting<'_> {
-        Waiting::new(self)
-    }
-
-    /// A turn, once all who came before have had theirs.
-    pub(crate) async fn enter(self: &Arc<Self>, deadline: Instant) -> Result<Turn, Refused> {
-        match timeout_at(deadline, self.turns.acquire()).await {
-            Ok(Ok(permit)) => permit.forget(),
-            Ok(Err(_)) => return Err(Refused::Closed),
-            Err(_) => return Err(Refused::TooLate),
-        }
-        Ok(self.turn())
-    }
-
-    fn turn(self: &Arc<Self>) -> Turn {
-        Turn {
-            gate: Arc::clone(self),
-            holder: None,
         }
     }
 
@@ -83,89 +44,47 @@ impl Gate {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// How long the connection has been held that was asked for first.
-    pub(crate) fn longest_held(&self) -> Option<Duration> {
-        let oldest = self.holders().iter().map(|(_, holder)| holder.since).min();
-        oldest.map(|since| since.elapsed())
-    }
-
-    /// Warns, once each, of connections that are held for longer than `limit`, until nobody else keeps
-    /// `self`. Looks at clocks only.
-    pub(crate) fn watch(self: &Arc<Self>, limit: Duration) {
-        let gate = Arc::downgrade(self);
-        let mut ticks = interval((limit / 4).max(Duration::from_millis(1)));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tokio::spawn(async move {
-            loop {
-                ticks.tick().await;
-                let Some(gate) = gate.upgrade() else {
-                    return;
-                };
-                for (_, holder) in gate.holders().iter_mut() {
-                    let held_for = holder.since.elapsed();
-                    if held_for >= limit && !holder.warned {
-                        holder.warned = true;
-                        tracing::warn!(
-                            held_for = ?held_for,
-                            asked_at = %holder.asked_at,
-                            "a connection is held for long: is it forgotten?"
-                        );
-                    }
-                }
-            }
-        });
-    }
-
-    fn holders(&self) -> MutexGuard<'_, Slab<Holder>> {
-        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Counts a caller as waiting until the result is dropped.
+    pub(crate) fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.stats.meter.waits();
+        Waiting(self)
     }
 }
 
 /// The right to one connection; the next caller has it when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn {
-    gate: Arc<Gate>,
-    holder: Option<usize>,
-}
+pub(crate) struct Turn<'a>(Cow<'a, Arc<Gate>>);
 
-impl Turn {
-    /// Notes that the connection is in the caller's hands.
-    pub(crate) fn hold(
-        &mut self,
-        asked_at: &'static Location<'static>,
-        since: Instant,
-        waited: Duration,
-    ) {
-        self.gate.stats.meter.handed_out(waited);
-        let holder = Holder {
-            since,
-            asked_at,
-            warned: false,
-        };
-        self.holder = Some(self.gate.holders().insert(holder));
+impl<'a> Turn<'a> {
+    /// A turn, if there is one and nobody waits for it.
+    pub(crate) fn try_take(gate: Cow<'a, Arc<Gate>>) -> Result<Self, Cow<'a, Arc<Gate>>> {
+        let taken = gate.turns.try_acquire().map(SemaphorePermit::forget);
+        match taken {
+            Ok(()) => Ok(Self(gate)),
+            Err(_) => Err(gate),
+        }
+    }
+
+    /// A turn, once all who came before have had theirs.
+    pub(crate) async fn take(gate: Cow<'a, Arc<Gate>>, deadline: Instant) -> Result<Self, Refused> {
+        match timeout_at(deadline, gate.turns.acquire()).await {
+            Ok(Ok(permit)) => permit.forget(),
+            Ok(Err(_)) => return Err(Refused::Closed),
+            Err(_) => return Err(Refused::TooLate),
+        }
+        Ok(Self(gate))
     }
 }
 
-impl Drop for Turn {
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(key) = self.holder {
-            let holder = self.gate.holders().remove(key);
-            self.gate.stats.meter.came_back(holder.since);
-        }
-        self.gate.turns.add_permits(1);
+        self.0.turns.add_permits(1);
     }
 }
 
 /// A caller who waits, however that ends.
 pub(crate) struct Waiting<'a>(&'a Gate);
-
-impl<'a> Waiting<'a> {
-    fn new(gate: &'a Gate) -> Self {
-        gate.waiting.fetch_add(1, Ordering::Relaxed);
-        gate.stats.meter.waits();
-        Self(gate)
-    }
-}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::clock::Moment;
 use crate::connect::Session;
+use crate::held::Hold;
 use crate::stats::{ClosedFor, Stats};
 
 /// A connection with its deadline and its generation, fixed when it is born.
@@ -16,10 +18,10 @@ use crate::stats::{ClosedFor, Stats};
 /// It derefs to the connection, which is all that a query needs.
 pub struct Lease<C> {
     // In a box, since bb8 moves it about on every checkout.
-    held: Box<Held<C>>,
+    of: Box<Leased<C>>,
 }
 
-struct Held<C> {
+struct Leased<C> {
     connection: C,
     session: Session,
     born: Moment,
@@ -32,6 +34,7 @@ struct Held<C> {
     validating: bool,
     /// Why it is about to be closed, where that is known.
     closed_for: Option<ClosedFor>,
+    hold: Arc<Hold>,
     stats: Arc<Stats>,
 }
 
@@ -41,10 +44,11 @@ impl<C> Lease<C> {
         session: Session,
         max_lifetime: Duration,
         generation: u64,
+        hold: Arc<Hold>,
         stats: Arc<Stats>,
     ) -> Self {
         let born = Moment::now();
-        let held = Held {
+        let of = Leased {
             connection,
             session,
             born,
@@ -55,61 +59,67 @@ impl<C> Lease<C> {
             inspected: born.monotonic(),
             validating: false,
             closed_for: None,
+            hold,
             stats,
         };
-        Self {
-            held: Box::new(held),
-        }
+        Self { of: Box::new(of) }
     }
 
     /// How long ago the connection was made.
     pub fn age(&self) -> Duration {
-        self.held.born.elapsed()
+        self.of.born.elapsed()
     }
 
     /// When it stops being handed out.
     pub fn deadline(&self) -> Instant {
-        self.held.born.monotonic() + self.held.lifetime
+        self.of.born.monotonic() + self.of.lifetime
     }
 
     pub(crate) fn is_past_deadline(&self, now: &Moment) -> bool {
-        now.since(&self.held.born) >= self.held.lifetime
+        now.since(&self.of.born) >= self.of.lifetime
     }
 
     /// Notes that it is fit to be handed out.
     pub(crate) fn passed_inspection(&mut self, now: &Moment) {
-        self.held.inspected = now.monotonic();
+        self.of.inspected = now.monotonic();
     }
 
-    pub(crate) fn inspected(&self) -> Instant {
-        self.held.inspected
+    /// Notes in whose hands it is now.
+    pub(crate) fn hand_out(&self, asked_at: &'static Location<'static>) {
+        self.of.hold.begin(asked_at, self.of.inspected);
+    }
+
+    /// Notes that it is in nobody's hands any more.
+    pub(crate) fn take_back(&self) {
+        self.of.hold.end();
+        self.of.stats.meter.came_back(self.of.inspected);
     }
 
     /// Set while the check on checkout is under way; still set when that was cancelled.
     pub(crate) fn is_validating(&self) -> bool {
-        self.held.validating
+        self.of.validating
     }
 
     pub(crate) fn set_validating(&mut self, validating: bool) {
-        self.held.validating = validating;
+        self.of.validating = validating;
     }
 
     /// Moves to the generation that begins with this connection.
     pub(crate) fn adopt(&mut self, generation: u64) {
-        self.held.generation = generation;
+        self.of.generation = generation;
     }
 
     pub(crate) fn generation(&self) -> u64 {
-        self.held.generation
+        self.of.generation
     }
 
     /// Notes why the pool will not hand it out again.
     pub(crate) fn close_for(&mut self, reason: ClosedFor) {
-        self.held.closed_for = Some(reason);
+        self.of.closed_for = Some(reason);
     }
 
     pub(crate) fn session(&self) -> &Session {
-        &self.held.session
+        &self.of.session
     }
 }
 
@@ -117,17 +127,17 @@ impl<C> Deref for Lease<C> {
     type Target = C;
 
     fn deref(&self) -> &C {
-        &self.held.connection
+        &self.of.connection
     }
 }
 
 impl<C> DerefMut for Lease<C> {
     fn deref_mut(&mut self) -> &mut C {
-        &mut self.held.connection
+        &mut self.of.connection
     }
 }
 
-impl<C> Drop for Held<C> {
+impl<C> Drop for Leased<C> {
     fn drop(&mut self) {
         let reason = self
             .closed_for

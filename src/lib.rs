@@ -10,6 +10,7 @@ pub mod env;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
+mod held;
 mod lease;
 mod manager;
 mod meter;

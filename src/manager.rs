@@ -17,6 +17,7 @@ use crate::backoff;
 use crate::clock::Moment;
 use crate::connect::{ConnectError, Connector, Handshake, Turns};
 use crate::connection::Connection;
+use crate::held::Held;
 use crate::lease::Lease;
 use crate::meter::Meter;
 use crate::policy::{Policy, StatementNames};
@@ -73,6 +74,7 @@ struct Shared {
     retired: Notify,
     closed: AtomicBool,
     stats: Arc<Stats>,
+    held: Arc<Held>,
     /// The last connect that was given up.
     given_up: watch::Sender<GivenUp>,
     /// Its `times`, for those who only want to know whether there is news.
@@ -119,6 +121,7 @@ impl<C: Establish> ConnectionManager<C> {
                 retired: Notify::new(),
                 closed: AtomicBool::new(false),
                 stats: Arc::new(Stats::new(Meter::new(url, &policy))),
+                held: Arc::new(Held::new()),
                 given_up: watch::Sender::default(),
                 times_given_up: AtomicU64::new(0),
                 last_failure: watch::Sender::new(None),
@@ -185,6 +188,10 @@ impl<C: Establish> ConnectionManager<C> {
         self.shared.last_failure.borrow().clone()
     }
 
+    pub(crate) fn held(&self) -> &Arc<Held> {
+        &self.shared.held
+    }
+
     pub(crate) fn stats(&self) -> &Arc<Stats> {
         &self.shared.stats
     }
@@ -218,7 +225,10 @@ impl<C: Establish> ConnectionManager<C> {
                 self.shared.last_failure.send_replace(None);
                 let lifetime = self.shared.policy.max_lifetime();
                 let stats = Arc::clone(&self.shared.stats);
-                Ok(Lease::new(connection, session, lifetime, generation, stats))
+                let hold = self.shared.held.hold();
+                Ok(Lease::new(
+                    connection, session, lifetime, generation, hold, stats,
+                ))
             }
             Err(error) => {
                 tracing::warn!(error = %error, "no connection");

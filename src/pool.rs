@@ -1,5 +1,6 @@
 //! [`Pool`]: what an application holds.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::ops::{Deref, DerefMut};
@@ -69,7 +70,8 @@ impl<C: Establish> Pool<C> {
     /// [`Status`]. And [`PoolError::Closed`].
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<PooledConnection<'_, C>, PoolError>> + Send {
-        self.check_out(Location::caller(), || self.connections.get())
+        let gate = Cow::Borrowed(&self.gate);
+        self.check_out(gate, Location::caller(), || self.connections.get())
     }
 
     /// Like [`get`](Self::get), for connections that outlive the borrow of the pool.
@@ -81,7 +83,8 @@ impl<C: Establish> Pool<C> {
     pub fn get_owned(
         &self,
     ) -> impl Future<Output = Result<PooledConnection<'static, C>, PoolError>> + Send {
-        self.check_out(Location::caller(), || self.connections.get_owned())
+        let gate = Cow::Owned(Arc::clone(&self.gate));
+        self.check_out(gate, Location::caller(), || self.connections.get_owned())
     }
 
     /// How the pool is at this moment.
@@ -94,7 +97,7 @@ impl<C: Establish> Pool<C> {
             idle: state.idle_connections,
             in_use: state.connections.saturating_sub(state.idle_connections),
             waiting: self.gate.waiting(),
-            longest_held: self.gate.longest_held(),
+            longest_held: self.manager.held().longest(),
             generation: self.manager.generation(),
             checks: self.manager.stats().checks(),
             closed: self.manager.stats().closed(),
@@ -144,6 +147,7 @@ impl<C: Establish> Pool<C> {
 
     async fn check_out<'a, F>(
         &self,
+        gate: Cow<'a, Arc<Gate>>,
         asked_at: &'static Location<'static>,
         get: impl Fn() -> F,
     ) -> Result<PooledConnection<'a, C>, PoolError>
@@ -152,9 +156,9 @@ impl<C: Establish> Pool<C> {
     {
         // No clock is read before there is something to wait for.
         let mut began = None;
-        let mut turn = match self.gate.try_enter() {
-            Some(turn) => turn,
-            None => self.wait_for_turn(self.deadline(&mut began)).await?,
+        let turn = match Turn::try_take(gate) {
+            Ok(turn) => turn,
+            Err(gate) => self.wait_for_turn(gate, self.deadline(&mut began)).await?,
         };
         let times_given_up = self.manager.times_given_up();
         let mut getting = pin!(get());
@@ -168,7 +172,6 @@ impl<C: Establish> Pool<C> {
                 Box::pin(self.connection(deadline, given_up, getting, get)).await?
             }
         };
-        let since = connection.inspected();
         let waited = began.map_or(Duration::ZERO, |began| began.elapsed());
         if self
             .policy()
@@ -177,7 +180,8 @@ impl<C: Establish> Pool<C> {
         {
             tracing::warn!(waited = ?waited, asked_at = %asked_at, status = %self.status(), "a slow checkout");
         }
-        turn.hold(asked_at, since, waited);
+        self.manager.stats().meter.handed_out(waited);
+        connection.hand_out(asked_at);
         Ok(PooledConnection {
             connection,
             _turn: turn,
@@ -189,21 +193,23 @@ impl<C: Establish> Pool<C> {
         *began.get_or_insert_with(Instant::now) + self.policy().checkout_timeout()
     }
 
-    async fn wait_for_turn(&self, deadline: Instant) -> Result<Turn, PoolError> {
+    async fn wait_for_turn<'a>(
+        &self,
+        gate: Cow<'a, Arc<Gate>>,
+        deadline: Instant,
+    ) -> Result<Turn<'a>, PoolError> {
         let _waiting = self.gate.wait();
-        self.gate
-            .enter(deadline)
-            .await
-            .map_err(|refused| match refused {
-                Refused::Closed => PoolError::Closed,
-                Refused::TooLate => {
-                    self.manager.stats().meter.timed_out();
-                    PoolError::Exhausted {
-                        waited: self.policy().checkout_timeout(),
-                        status: Box::new(self.status()),
-                    }
+        let turn = Turn::take(gate, deadline).await;
+        turn.map_err(|refused| match refused {
+            Refused::Closed => PoolError::Closed,
+            Refused::TooLate => {
+                self.manager.stats().meter.timed_out();
+                PoolError::Exhausted {
+                    waited: self.policy().checkout_timeout(),
+                    status: Box::new(self.status()),
                 }
-            })
+            }
+        })
     }
 
     /// Asks bb8, and listens beside it for the reason why no connection comes: bb8 itself only ever
@@ -337,7 +343,7 @@ impl PoolBuilder {
         let manager = ConnectionManager::new(&self.url, policy)?;
         let gate = Arc::new(Gate::new(policy.max_size(), Arc::clone(manager.stats())));
         if let Some(limit) = policy.leak_warning() {
-            gate.watch(limit);
+            manager.held().watch(limit);
         }
         let connections = bb8::Pool::builder()
             .max_size(policy.max_size())
@@ -363,13 +369,19 @@ impl PoolBuilder {
 pub struct PooledConnection<'a, C: Establish = Connection> {
     // In this order: whose turn it is next must find the connection.
     connection: bb8::PooledConnection<'a, ConnectionManager<C>>,
-    _turn: Turn,
+    _turn: Turn<'a>,
 }
 
 impl<C: Establish> PooledConnection<'_, C> {
     /// What the pool knows of this connection.
     pub fn lease(&self) -> &Lease<C> {
         &self.connection
+    }
+}
+
+impl<C: Establish> Drop for PooledConnection<'_, C> {
+    fn drop(&mut self) {
+        self.connection.take_back();
     }
 }
 

@@ -197,7 +197,13 @@ impl Engine {
             };
             let mut cx = Context::from_waker(&self.waker);
             let transport = Pin::new(&mut channel.transport);
-            match self.input.poll_fill(&mut cx, transport, missing) {
+            // Before reading, or a wake in between would be lost.
+            self.waiters.set_quiet(true);
+            let filled = self.input.poll_fill(&mut cx, transport, missing);
+            if filled.is_ready() {
+                self.waiters.set_quiet(false);
+            }
+            match filled {
                 Poll::Ready(Ok(0)) => {
                     let words = "the connection was closed by the other side";
                     return Poll::Ready(Err(ServerError::local("08006", words)));

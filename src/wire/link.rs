@@ -96,7 +96,7 @@ impl Link {
         opens: bool,
     ) -> Poll<Result<(u64, Vec<Command>), Failure>> {
         let mut engine = self.lock();
-        if !engine.exchanges.is_outstanding() {
+        if !engine.exchanges.is_outstanding() && !self.waiters.is_quiet() {
             // What has ended in the meantime is told before anything is sent: then it can be done again.
             engine.drain();
         }
@@ -120,7 +120,9 @@ impl Link {
 
     /// Takes in what has arrived without being asked for; waits for nothing.
     pub(crate) fn look(&self) {
-        self.lock().drain();
+        if !self.waiters.is_quiet() {
+            self.lock().drain();
+        }
     }
 
     /// Whether a request was given up whose answer is still outstanding.

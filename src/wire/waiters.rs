@@ -13,16 +13,29 @@ pub(super) struct Waiters {
     wakers: Mutex<Slab<Waker>>,
     /// Whether they are to be woken once the engine's lock is free.
     due: AtomicBool,
+    /// Whether the stream had nothing to read, and has woken nobody since.
+    quiet: AtomicBool,
 }
 
 impl Waiters {
+    /// The stream is about to be read, and will wake this once there is more; or there may be more.
+    pub(super) fn set_quiet(&self, quiet: bool) {
+        self.quiet.store(quiet, Ordering::Release);
+    }
+
+    /// Whether looking at the stream would show nothing new.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Acquire)
+    }
+
     /// There is news; [`wake_due`](Self::wake_due) tells.
     pub(super) fn set_due(&self) {
         self.due.store(true, Ordering::Release);
     }
 
     pub(super) fn wake_due(&self) {
-        if self.due.swap(false, Ordering::AcqRel) {
+        // Looking costs less than taking, and mostly there is nothing to take.
+        if self.due.load(Ordering::Acquire) && self.due.swap(false, Ordering::AcqRel) {
             self.wake_all();
         }
     }
@@ -40,10 +53,11 @@ impl Waiters {
 
 impl Wake for Waiters {
     fn wake(self: Arc<Self>) {
-        self.wake_all();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.set_quiet(false);
         self.wake_all();
     }
 }

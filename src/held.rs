@@ -1,0 +1,119 @@
+//! [`Held`]: who holds a connection, and since when; for the warning about those who forget to give it back.
+
+use std::panic::Location;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use crossbeam_utils::atomic::AtomicCell;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// The holds of all of a pool's connections.
+#[derive(Debug)]
+pub(crate) struct Held {
+    began: Instant,
+    holds: Mutex<Vec<Weak<Hold>>>,
+}
+
+/// Whose hands one connection is in. Lives as long as the connection, so that a checkout takes no lock.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    began: Instant,
+    /// In nanoseconds behind `began`; 0 while it is in nobody's hands.
+    since: AtomicU64,
+    asked_at: AtomicCell<Option<&'static Location<'static>>>,
+    warned: AtomicBool,
+}
+
+impl Held {
+    pub(crate) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            holds: Mutex::default(),
+        }
+    }
+
+    /// For a new connection.
+    pub(crate) fn hold(&self) -> Arc<Hold> {
+        let hold = Arc::new(Hold {
+            began: self.began,
+            since: AtomicU64::new(0),
+            asked_at: AtomicCell::new(None),
+            warned: AtomicBool::new(false),
+        });
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.retain(|hold| hold.strong_count() > 0);
+        holds.push(Arc::downgrade(&hold));
+        hold
+    }
+
+    /// How long the connection has been held that was handed out first.
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        let held = self.all().into_iter().filter_map(|hold| hold.held_for());
+        held.max()
+    }
+
+    /// Warns, once each, of connections that are held for longer than `limit`, until nobody else keeps
+    /// `self`. Looks at clocks only.
+    pub(crate) fn watch(self: &Arc<Self>, limit: Duration) {
+        let held = Arc::downgrade(self);
+        let mut ticks = interval((limit / 4).max(Duration::from_millis(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::spawn(async move {
+            loop {
+                ticks.tick().await;
+                let Some(held) = held.upgrade() else {
+                    return;
+                };
+                for hold in held.all() {
+                    hold.warn(limit);
+                }
+            }
+        });
+    }
+
+    fn all(&self) -> Vec<Arc<Hold>> {
+        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl Hold {
+    /// The connection is handed out.
+    pub(crate) fn begin(&self, asked_at: &'static Location<'static>, since: Instant) {
+        let since = since.saturating_duration_since(self.began).as_nanos();
+        self.warned.store(false, Ordering::Relaxed);
+        self.asked_at.store(Some(asked_at));
+        let since = u64::try_from(since).unwrap_or(u64::MAX).max(1);
+        self.since.store(since, Ordering::Release);
+    }
+
+    /// The connection has come back.
+    pub(crate) fn end(&self) {
+        self.since.store(0, Ordering::Release);
+    }
+
+    fn held_for(&self) -> Option<Duration> {
+        let since = match self.since.load(Ordering::Acquire) {
+            0 => return None,
+            nanos => Duration::from_nanos(nanos),
+        };
+        Some(self.began.elapsed().saturating_sub(since))
+    }
+
+    fn warn(&self, limit: Duration) {
+        let Some(held_for) = self.held_for().filter(|held_for| *held_for >= limit) else {
+            return;
+        };
+        let Some(asked_at) = self.asked_at.load() else {
+            return;
+        };
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                held_for = ?held_for,
+                asked_at = %asked_at,
+                "a connection is held for long: is it forgotten?"
+            );
+        }
+    }
+}
