@@ -1,3 +1,8 @@
+// The first definition of a link wins: the README's lead to files, those here to pages.
+//! [benchmarks]: guide::benchmarks
+//! [sizing]: guide::sizing
+//! [troubleshooting]: guide::troubleshooting
+#![doc = ""]
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -10,6 +15,8 @@ pub mod env;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
+#[cfg(doc)]
+pub mod guide;
 mod held;
 mod lease;
 mod manager;

@@ -58,6 +58,23 @@ impl Establish for AsyncPgConnection {
 /// connections are closed and not just never handed out, and leave `test_on_check_out` on. It reports
 /// every failure as `RunError::TimedOut`, as bb8 does.
 ///
+/// ```no_run
+/// # use diesel_neon::{ConnectionManager, DatabaseUrl, Policy};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let url: DatabaseUrl = std::env::var("DATABASE_URL")?.parse()?;
+/// let policy = Policy::default();
+/// let manager: ConnectionManager = ConnectionManager::new(&url, policy)?;
+/// let pool = bb8::Pool::builder()
+///     .max_lifetime(Some(policy.max_lifetime()))
+///     .idle_timeout(Some(policy.idle_timeout()))
+///     .build(manager)
+///     .await?;
+/// # drop(pool);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Clones share their state.
 pub struct ConnectionManager<C = Connection> {
     shared: Arc<Shared>,

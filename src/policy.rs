@@ -13,7 +13,7 @@ use std::time::Duration;
 /// | [`suspend_after`](PolicyBuilder::suspend_after) | 300 s | Neon's default; the Free plan has no other |
 /// | [`max_lifetime`](PolicyBuilder::max_lifetime) | 4/5 of it (240 s) | opening a session is activity, so no connection that is younger than the window can have slept through a suspension |
 /// | [`idle_timeout`](PolicyBuilder::idle_timeout) | 1/2 of it (150 s) | gives sockets back long before the proxy or a NAT forgets them |
-/// | [`max_size`](PolicyBuilder::max_size) | 10 | HikariCP's and sqlx's; see "Sizing" in the README |
+/// | [`max_size`](PolicyBuilder::max_size) | 10 | HikariCP's and sqlx's; see `docs/sizing.md` |
 /// | [`checkout_timeout`](PolicyBuilder::checkout_timeout) | 30 s | HikariCP's `connectionTimeout` |
 /// | [`connect_timeout`](PolicyBuilder::connect_timeout) | the URL's, else 15 s | Neon's guide asks for 10 to 15 s, since a cold start happens inside it |
 /// | [`validation_timeout`](PolicyBuilder::validation_timeout) | 2 s | only a silently dead connection takes that long, and one discovery retires all of its generation |

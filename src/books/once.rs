@@ -15,6 +15,24 @@ use super::schema::book_requests;
 /// [`Pool::idempotent`](crate::Pool::idempotent), and with clients that send the same request twice. A key
 /// has at most 255 characters; a random UUID for each book that is wanted will do.
 ///
+/// ```no_run
+/// use diesel_neon::books::{self, Book, NewBook};
+/// # use diesel_neon::{Pool, RunError};
+///
+/// # async fn create(pool: &Pool) -> Result<Option<Book>, RunError> {
+/// let key = "9f0c7a52-5f0e-4a58-9a39-2a7c0d6c8a41"; // the caller's, such as the header Idempotency-Key
+/// let dune = NewBook::new("Dune").author("Frank Herbert");
+/// let dune = pool
+///     .idempotent()
+///     .run(async |connection| {
+///         let made = books::insert_once(connection, key, &dune).await?;
+///         Ok::<_, RunError>(made) // None where the key belongs to another book
+///     })
+///     .await?;
+/// # Ok(dune)
+/// # }
+/// ```
+///
 /// The answer is the book as it was made, even if it has been changed or deleted since. The table
 /// `book_requests` keeps it until somebody deletes the row, after which the key is a new one: delete those
 /// whose `requested_at` is longer ago than anybody tries again.

@@ -1,0 +1,16 @@
+//! Pages that tell more than the README, for reading only.
+
+pub mod benchmarks {
+    #![doc = include_str!("../docs/benchmarks.md")]
+}
+pub mod sizing {
+    #![doc = include_str!("../docs/sizing.md")]
+}
+pub mod troubleshooting {
+    //! [sizing]: super::sizing
+    //! [`PoolError`]: crate::PoolError
+    //! [`PoolError::is_transient`]: crate::PoolError::is_transient
+    //! [`ConnectErrorKind`]: crate::ConnectErrorKind
+    #![doc = ""]
+    #![doc = include_str!("../docs/troubleshooting.md")]
+}
