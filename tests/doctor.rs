@@ -746,18 +746,27 @@ async fn a_pooled_url_in_a_direct_variable_is_a_warning() {
 }
 
 #[tokio::test]
-async fn urls_that_lead_to_different_databases_are_a_warning() {
+async fn urls_that_lead_to_different_databases_are_a_failure() {
     let neon = start().await;
     neon.create_database("other").await.unwrap();
+    let other = neon.url().replace("/neondb?", "/other?");
     let doctor = Doctor::new("different")
         .set("DATABASE_URL", &neon.pooled_url())
-        .set("DIRECT_URL", &neon.url().replace("/neondb?", "/other?"));
-    let report = doctor.json().await;
-    let check = report.check("same-database");
-    assert_eq!(
-        (&check["status"], &check["code"]),
-        (&"warning".into(), &"different-databases".into())
-    );
+        .set("DIRECT_URL", &other)
+        .secret(neon.password());
+    doctor
+        .fails(Some("same-database"), "different-databases")
+        .await;
+
+    // What was left in a file is not even looked at.
+    let doctor = Doctor::new("elsewhere").set("DATABASE_URL", &neon.pooled_url());
+    let doctor = doctor.secret(neon.password());
+    doctor.write(".env", &format!("DIRECT_URL='{other}'"));
+    let report = doctor
+        .fails(Some("environment"), "different-databases")
+        .await;
+    assert_eq!(report.of("direct", "environment")["status"], "failure");
+    assert_eq!(report.of("app", "server")["status"], "ok");
 }
 
 #[tokio::test]

@@ -8,12 +8,9 @@ mod duration;
 mod migrate;
 mod url;
 
-use std::collections::HashSet;
-use std::env;
 use std::error::Error;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -71,7 +68,7 @@ enum Task {
 }
 
 const VARIABLES: &str = "\
-Environment, also from a .env file in this folder or above; the first that is set wins:
+Environment, then a .env file in this folder or above; in each, the first that is set wins:
   the app      DATABASE_URL, POSTGRES_URL
   direct       DATABASE_URL_UNPOOLED, POSTGRES_URL_NON_POOLING, DIRECT_URL,
                PGHOST_UNPOOLED with PGUSER, PGPASSWORD, PGDATABASE,
@@ -79,37 +76,11 @@ Environment, also from a .env file in this folder or above; the first that is se
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.task {
-        Task::Diesel { arguments } => diesel::run(&arguments, DotEnv::load()?.is_there()),
+        Task::Diesel { arguments } => diesel::run(&arguments, load_dotenv()?.is_some()),
         Task::Doctor(options) => doctor::run(&options),
         Task::Migrate(options) => migrate::run(&options),
-        Task::Url(options) => url::run(&options, &DotEnv::load()?),
+        Task::Url(options) => url::run(&options),
         Task::Completions(options) => completions::run(&options),
-    }
-}
-
-/// The `.env` file, as far as it counts.
-struct DotEnv {
-    path: Option<PathBuf>,
-    set_before: HashSet<OsString>,
-}
-
-impl DotEnv {
-    fn load() -> Result<Self, EnvError> {
-        let set_before = env::vars_os().map(|(name, _)| name).collect();
-        Ok(Self {
-            path: load_dotenv()?,
-            set_before,
-        })
-    }
-
-    fn is_there(&self) -> bool {
-        self.path.is_some()
-    }
-
-    /// The file, where a variable comes from there and not from the environment.
-    fn source_of(&self, variable: &str) -> Option<&Path> {
-        let path = self.path.as_deref()?;
-        (!self.set_before.contains(OsStr::new(variable))).then_some(path)
     }
 }
 

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use diesel_neon::env::direct_url;
+use diesel_neon::HostName;
+use diesel_neon::env::{Found, direct_url, load_dotenv};
 use diesel_neon::migration::{Direction, Listed, MigrateError, Migrator, Progress, State, folder};
 use tokio::runtime;
 
-use crate::{DotEnv, Failure, duration};
+use crate::{Failure, duration};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -83,7 +84,7 @@ MIGRATION_DIRECTORY, else diesel.toml's, else the nearest `migrations`, here or 
 Exit status: 0 done; 1 a failure; 2 wrong usage; 3 `pending` has named something.";
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
-    DotEnv::load()?;
+    load_dotenv()?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -95,9 +96,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
 }
 
 async fn work(options: &Options) -> Result<ExitCode, Failure> {
-    let url = direct_url()?.url;
+    let found = direct_url()?;
+    let _ = writeln!(io::stderr(), "diesel-neon: {}", Place(&found));
     let source = folder(options.migration_dir.as_deref())?;
-    let migrator = Migrator::new(&url, source)?
+    let migrator = Migrator::new(&found.url, source)?
         .lock_wait(options.lock_wait)
         .on_progress(tell);
     match &options.task {
@@ -175,6 +177,32 @@ fn summarize(outcome: Result<diesel_neon::migration::Report, MigrateError>) -> R
 fn print(line: fmt::Arguments<'_>) -> Result<(), Failure> {
     writeln!(io::stdout(), "{line}").map_err(Failure::Output)
 }
+
+/// The database that is migrated, and why it is that one.
+struct Place<'a>(&'a Found);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = &self.0.url;
+        let names = url.hosts().iter().map(|host| match &host.name {
+            HostName::Tcp(name) if host.port == POSTGRES => name.clone(),
+            name => format!("{name}:{}", host.port),
+        });
+        let hosts = names.collect::<Vec<_>>().join(", ");
+        match url.database().or(url.user()) {
+            Some(database) => write!(f, "database {database} on {hosts}")?,
+            None => write!(f, "the default database on {hosts}")?,
+        }
+        match url.user() {
+            Some(user) => write!(f, " as {user}")?,
+            None => write!(f, " as this system's user")?,
+        }
+        write!(f, "; from {}", self.0)
+    }
+}
+
+/// The port that goes without saying.
+const POSTGRES: u16 = 5432;
 
 /// As the diesel CLI marks them.
 struct Line<'a>(&'a Listed);

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use diesel_neon::Endpoint;
-use diesel_neon::env::{app_url, direct_url};
+use diesel_neon::env::{app_url, direct_url, load_dotenv};
 
-use crate::{DotEnv, Failure};
+use crate::Failure;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -30,7 +30,8 @@ The URL goes to stdout, the reason to stderr. Without an option it is the app's 
     diesel-neon url
     export DIRECT_URL=\"$(diesel-neon url --direct --show-password)\"";
 
-pub(crate) fn run(options: &Options, dotenv: &DotEnv) -> Result<ExitCode, Failure> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    load_dotenv()?;
     let found = match options.direct {
         true => direct_url()?,
         false => app_url()?,
@@ -39,10 +40,7 @@ pub(crate) fn run(options: &Options, dotenv: &DotEnv) -> Result<ExitCode, Failur
     let mut url = found.url;
     if options.pooled && url.endpoint() == Endpoint::Direct {
         url = url.pooled()?;
-        reason.push_str(" with -pooler");
-    }
-    if let Some(path) = dotenv.source_of(found.variable) {
-        reason.push_str(&format!(", set in {}", path.display()));
+        reason.push_str(", with -pooler");
     }
 
     eprintln!(

@@ -147,7 +147,7 @@ fn same_database(first: &Server, second: &Server) -> Check {
         return check;
     }
     check.found(
-        Status::Warning,
+        Status::Failure,
         Finding::new(
             "different-databases",
             format!(

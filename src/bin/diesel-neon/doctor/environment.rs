@@ -2,11 +2,10 @@
 
 use std::env;
 
-use diesel_neon::env::{EnvError, Found, app_url, direct_url};
+use diesel_neon::env::{EnvError, Found, Source, app_url, direct_url, load_dotenv};
 use diesel_neon::{Encryption, Endpoint, HostName, Roots, UrlError};
 
 use super::report::{Check, EndpointSummary, Finding, Role};
-use crate::DotEnv;
 
 /// A place to look at, and whom it serves.
 pub(crate) struct Target {
@@ -24,13 +23,16 @@ impl Target {
         self.summary.roles.contains(&role)
     }
 
-    fn new(role: Role, found: Found, dotenv: Option<&DotEnv>) -> Self {
-        let file = dotenv.and_then(|dotenv| dotenv.source_of(found.variable));
+    fn new(role: Role, found: Found) -> Self {
+        let file = match &found.source {
+            Source::File(path) => Some(path.display().to_string()),
+            _ => None,
+        };
         let summary = EndpointSummary {
             roles: vec![role],
             kind: found.url.endpoint().to_string(),
             variable: found.variable,
-            file: file.map(|path| path.display().to_string()),
+            file,
             derived: found.derived,
             url: found.url.to_string(),
         };
@@ -41,23 +43,19 @@ impl Target {
 /// The URLs to look at; those that are equal, once.
 pub(crate) fn targets() -> (Vec<Target>, Vec<Check>) {
     let mut checks = Vec::new();
-    let dotenv = match DotEnv::load() {
-        Ok(dotenv) => Some(dotenv),
-        Err(error) => {
-            let finding = Finding::new(
-                "dotenv-invalid",
-                "nothing behind that line counts",
-                "put the value in single quotes",
-            );
-            let finding = finding.with_error(error.to_string());
-            checks.push(Check::failure(
-                "environment",
-                "the .env file cannot be used",
-                finding,
-            ));
-            None
-        }
-    };
+    if let Err(error) = load_dotenv() {
+        let finding = Finding::new(
+            "dotenv-invalid",
+            "nothing that stands in it counts",
+            "mend that line, or take it out",
+        );
+        let finding = finding.with_error(error.to_string());
+        checks.push(Check::failure(
+            "environment",
+            "the .env file cannot be used",
+            finding,
+        ));
+    }
     let mut targets: Vec<Target> = Vec::new();
     let mut failures: Vec<EnvError> = Vec::new();
     for (role, found) in [(Role::App, app_url()), (Role::Direct, direct_url())] {
@@ -69,7 +67,7 @@ pub(crate) fn targets() -> (Vec<Target>, Vec<Check>) {
                 }
                 _ => {
                     checks.extend(misnamed(&found).filter(|_| role == Role::Direct));
-                    targets.push(Target::new(role, found, dotenv.as_ref()));
+                    targets.push(Target::new(role, found));
                 }
             },
             // One variable may fail both roles.
@@ -158,6 +156,17 @@ fn unusable(role: Role, error: &EnvError) -> (String, Finding) {
             "variable-missing",
             "the PG… variables are used together",
             "set it too, or set DATABASE_URL_UNPOOLED",
+        ),
+        EnvError::Elsewhere { .. } => (
+            "different-databases",
+            "the app's URL was overridden and the direct one was not: migrations would change another \
+             database than the app uses",
+            "override both, or set the direct one to nothing for this command, so that it is derived",
+        ),
+        EnvError::Scattered { .. } => (
+            "variables-scattered",
+            "the PG… variables are used together, and these were not meant for each other",
+            "set them in one place, or set DATABASE_URL_UNPOOLED",
         ),
         _ => (
             "variable-unusable",

@@ -129,11 +129,7 @@ impl<'a> Doctor<'a> {
             [Role::App, ..] => "The app's endpoint",
             _ => "The direct endpoint, for migrations",
         };
-        let file = match &summary.file {
-            Some(file) => format!(", set in {file}"),
-            None => String::new(),
-        };
-        let heading = format!("{whose}: {}, from {}{file}", summary.kind, target.found);
+        let heading = format!("{whose}: {}, from {}", summary.kind, target.found);
         self.page.heading(&heading, &summary.url);
         self.endpoints.push(summary.clone());
     }

@@ -1,0 +1,110 @@
+//! The `.env` file, and which variables came from it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::{env, fs};
+
+use super::{EnvError, Source};
+
+/// Sets what a `.env` file in this folder, or the nearest one above it, has and the environment has
+/// not; does nothing where there is none.
+///
+/// Call it first thing in `main`, as the examples and the `diesel` CLI do; [`Pool::from_env`] leaves it
+/// to you, since a library should not read files that nobody named. Nothing is set from a file with a
+/// line that cannot be understood.
+///
+/// [`Pool::from_env`]: crate::Pool::from_env
+///
+/// # Errors
+///
+/// [`EnvError::DotEnv`] where the file cannot be read or understood.
+pub fn load_dotenv() -> Result<Option<PathBuf>, EnvError> {
+    let Some(path) = nearest() else {
+        return Ok(None);
+    };
+    let unusable = |line, reason: String| EnvError::DotEnv {
+        path: path.clone(),
+        line,
+        reason,
+    };
+    let text = fs::read_to_string(&path).map_err(|error| unusable(None, error.to_string()))?;
+    let text = text.trim_start_matches('\u{feff}');
+    let given = dotenvy::from_read_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let given = given.map_err(|error| match error {
+        // The parse error quotes the line, which may hold a password.
+        dotenvy::Error::LineParse(quoted, _) => unusable(
+            line_of(text, &quoted),
+            "it cannot be understood; put the value in single quotes".to_owned(),
+        ),
+        error => unusable(None, error.to_string()),
+    })?;
+    let mut from_file = FROM_FILE.lock().unwrap_or_else(PoisonError::into_inner);
+    let from_file = from_file.get_or_insert_default();
+    for (name, value) in given {
+        // The first of a name counts, and the environment before it.
+        if env::var(&name).is_err() {
+            let path = path.clone();
+            from_file.entry(name).or_insert(Loaded { value, path });
+        }
+    }
+    dotenvy::from_read(text.as_bytes()).map_err(|error| unusable(None, error.to_string()))?;
+    Ok(Some(path))
+}
+
+/// Returns where a variable of the process was set, as far as [`load_dotenv`] knows.
+pub(super) fn source_of(variable: &str, value: &str) -> Source {
+    let from_file = FROM_FILE.lock().unwrap_or_else(PoisonError::into_inner);
+    match from_file.as_ref().and_then(|loaded| loaded.get(variable)) {
+        // Whoever has set it since then has taken it over.
+        Some(loaded) if loaded.value == value => Source::File(loaded.path.clone()),
+        _ => Source::Environment,
+    }
+}
+
+static FROM_FILE: Mutex<Option<HashMap<String, Loaded>>> = Mutex::new(None);
+
+struct Loaded {
+    value: String,
+    path: PathBuf,
+}
+
+fn nearest() -> Option<PathBuf> {
+    let here = env::current_dir().ok()?;
+    let mut candidates = here.ancestors().map(|folder: &Path| folder.join(".env"));
+    candidates.find(|path| path.is_file())
+}
+
+/// Returns the number of the line that holds what the parser has quoted: a line or its value.
+fn line_of(text: &str, quoted: &str) -> Option<usize> {
+    let begins = |at: usize| {
+        let before = text[..at].trim_end_matches([' ', '\t']);
+        before.is_empty() || before.ends_with(['\n', '='])
+    };
+    let ends = |at: usize| text[at..].is_empty() || text[at..].starts_with(['\n', '\r', '#']);
+    let mut places = text.match_indices(quoted);
+    let (at, _) = places.find(|(at, _)| begins(*at) && ends(at + quoted.len()))?;
+    Some(text[..at].matches('\n').count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_at_fault_is_found() {
+        for (text, line) in [
+            ("A=1\nB=a b\n", 2),
+            ("# B=a b\nA=1\n\nB=a b c\nB=a b\n", 4),
+            ("A='1\n2'\r\nB=a b\r\n", 3),
+            ("A=1\nB='never\nclosed\n", 2),
+            ("A=1\nB=a b", 2),
+        ] {
+            let parsed = dotenvy::from_read_iter(text.as_bytes()).find_map(Result::err);
+            let Some(dotenvy::Error::LineParse(quoted, _)) = parsed else {
+                panic!("{text}: {parsed:?}");
+            };
+            assert_eq!(line_of(text, &quoted), Some(line), "{text}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `diesel-neon url`, and environments that give none.
+
+use std::fs;
+
+use crate::POOLED;
+use crate::folder::{Folder, Text};
+
+#[test]
+fn the_url_is_printed_with_its_reason_beside_it() {
+    let folder = Folder::new("url");
+    let run = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = folder.command();
+        command.arg("url").args(arguments);
+        Text::of(command.envs(variables.iter().copied()).output().unwrap())
+    };
+    let parsed = |out: &Text| {
+        assert_eq!(out.code, Some(0), "{out:?}");
+        assert_eq!(out.stdout.lines().count(), 1, "{out:?}");
+        diesel_neon::DatabaseUrl::parse(&out.stdout).unwrap()
+    };
+    let app = ("DATABASE_URL", POOLED);
+
+    let out = run(&[], &[app]);
+    assert!(
+        out.stdout
+            .starts_with("postgresql://u:***@ep-a-1-pooler.x.aws.neon.tech")
+    );
+    assert_eq!(
+        out.stderr,
+        "diesel-neon: the pooled endpoint, from DATABASE_URL, set in the environment\n\
+         diesel-neon: ignored in it, for other tools only: pgbouncer\n"
+    );
+
+    let out = run(&["--direct", "--show-password"], &[app]);
+    assert!(
+        out.stdout
+            .starts_with("postgresql://u:s3cr%40et@ep-a-1.x.aws.neon.tech")
+    );
+    assert_eq!(
+        out.stderr.lines().next().unwrap(),
+        "diesel-neon: the direct endpoint, from DATABASE_URL without its -pooler, set in the environment"
+    );
+    assert!(!out.stderr.contains("s3cr"));
+    let shown = parsed(&out);
+    let direct = ("DATABASE_URL_UNPOOLED", out.stdout.trim());
+    assert_eq!(
+        parsed(&run(&["--direct", "--show-password"], &[direct])),
+        shown
+    );
+
+    let out = run(&["--pooled"], &[("DATABASE_URL", direct.1)]);
+    assert!(out.stdout.contains("@ep-a-1-pooler.x.aws.neon.tech"));
+    assert_eq!(
+        out.stderr,
+        "diesel-neon: the pooled endpoint, from DATABASE_URL, set in the environment, with -pooler\n"
+    );
+
+    folder.write(".env", &format!("DATABASE_URL='{POOLED}'"));
+    let out = run(&[], &[]);
+    assert!(out.stdout.contains("@ep-a-1-pooler.x.aws.neon.tech"));
+    let file = fs::canonicalize(folder.path(".env")).unwrap();
+    assert_eq!(
+        out.stderr.lines().next().unwrap(),
+        format!(
+            "diesel-neon: the pooled endpoint, from DATABASE_URL, set in {}",
+            file.display()
+        )
+    );
+}
+
+#[test]
+fn wrong_environments_are_told_in_one_line_without_secrets() {
+    let folder = Folder::new("wrong_environment");
+    let wrong = [
+        ("", "no database URL in the environment: looked at "),
+        (
+            "s3cret",
+            "DATABASE_URL: the database URL does not start with ",
+        ),
+        (
+            "postgres://u:s3cr/et@h/db",
+            "DATABASE_URL: the database URL cannot be taken apart",
+        ),
+        (
+            "postgres://u:s3cret@h/db?sslmod=x",
+            "DATABASE_URL: unknown parameter `sslmod`",
+        ),
+        (
+            "postgres://u:s3cret@h.example/db?sslmode=disable",
+            "DATABASE_URL: sslmode=disable ",
+        ),
+    ];
+    for (url, message) in wrong {
+        for arguments in [
+            &["url"][..],
+            &["url", "--direct"],
+            &["diesel", "-c", "exit 1"],
+        ] {
+            let mut command = folder.with_shell_as_diesel();
+            let run = command.args(arguments).env("DATABASE_URL", url).output();
+            let out = Text::of(run.unwrap());
+            assert_eq!(out.code, Some(1), "{out:?}");
+            assert_eq!(out.stdout, "");
+            assert_eq!(out.stderr.lines().count(), 1, "{out:?}");
+            let said = out.stderr.strip_prefix("diesel-neon: ").unwrap();
+            let said = said.strip_prefix("note: ").unwrap_or(said);
+            assert!(said.starts_with(message), "{out:?}");
+            assert!(!out.stderr.contains("s3cr"), "{out:?}");
+        }
+    }
+
+    folder.write(
+        ".env",
+        "PORT=3000\n\nDATABASE_URL=postgresql://u:s3cret@h/db with a space\n",
+    );
+    let file = fs::canonicalize(folder.path(".env")).unwrap();
+    for task in ["url", "migrate"] {
+        let mut command = folder.command();
+        command
+            .arg(task)
+            .args((task == "migrate").then_some("list"));
+        let out = Text::of(command.output().unwrap());
+        assert_eq!(out.code, Some(1));
+        assert_eq!(
+            out.stderr,
+            format!(
+                "diesel-neon: {}, line 3: it cannot be understood; put the value in single quotes\n",
+                file.display()
+            )
+        );
+    }
+}
