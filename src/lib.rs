@@ -34,7 +34,7 @@ pub mod books;
 #[cfg(feature = "migrations")]
 pub mod migration;
 
-pub use self::connect::{CancelToken, ConnectError, ConnectErrorKind, Handshake};
+pub use self::connect::{CancelToken, ConnectError, ConnectErrorKind, Diagnosis, Handshake};
 pub use self::connection::{
     Connection, CopyIn, CopyOut, Field, PooledEndpoint, Row, RowStream, TransactionBuilder,
     TransactionManager, TransactionState, is_connection_lost, is_transient, sqlstate,

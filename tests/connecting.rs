@@ -47,7 +47,8 @@ async fn a_wrong_password_is_told_at_once_in_the_servers_words() {
         assert_eq!(
             error.to_string(),
             "password authentication failed for user 'neondb_owner'; check the user name and the \
-             password in the database URL"
+             password in the database URL (special characters are percent-encoded), or reset the role's \
+             password"
         );
         assert!(!format!("{error:?}").contains("wr0ng"));
     }
@@ -191,25 +192,118 @@ async fn a_refused_connection_is_told_at_once() {
     }
 }
 
+/// What Neon's proxy says where another try changes nothing, and what must not be advised.
+const FINAL: &[(&str, ConnectErrorKind, &str)] = {
+    use ConnectErrorKind::*;
+    &[
+        (
+            "Control plane request failed: endpoint cannot be found",
+            Endpoint,
+            "password",
+        ),
+        (
+            "Control plane request failed: endpoint is disabled",
+            Endpoint,
+            "password",
+        ),
+        // The control plane's own words, which the proxy passes on.
+        (
+            "The requested endpoint could not be found, or you don't have access to it. Please check the \
+             provided ID and try again.",
+            Endpoint,
+            "password",
+        ),
+        (
+            "The endpoint has been disabled. Enable it using Neon API and retry.",
+            Endpoint,
+            "password",
+        ),
+        (
+            "Your project has exceeded the compute time quota. Upgrade your plan to increase limits.",
+            Quota,
+            "password",
+        ),
+        (
+            "Compute time quota of non-primary branches is exceeded.",
+            Quota,
+            "password",
+        ),
+        (
+            "This IP address 192.0.2.1 is not allowed to connect to this endpoint. Please add it to the \
+             allowed list in the Neon console.",
+            Forbidden,
+            "password",
+        ),
+        (
+            "This connection is trying to access this endpoint from a blocked network.",
+            Forbidden,
+            "allow list",
+        ),
+        (
+            "permission denied for database \"neondb\"",
+            Forbidden,
+            "allow list",
+        ),
+        (
+            "role \"app\" is not permitted to log in",
+            Authentication,
+            "allow list",
+        ),
+        ("role \"app\" does not exist", Authentication, "path"),
+        (
+            "database \"Too many connections\" does not exist",
+            Database,
+            "password",
+        ),
+        (
+            "database \"shelf\" is not currently accepting connections",
+            Database,
+            "password",
+        ),
+        (
+            "unrecognized configuration parameter \"nonsense\"",
+            Configuration,
+            "password",
+        ),
+        (
+            "invalid value for parameter \"work_mem\": \"much\"",
+            Configuration,
+            "password",
+        ),
+        (
+            "parameter \"shared_buffers\" cannot be changed without restarting the server",
+            Configuration,
+            "password",
+        ),
+        (
+            "permission denied to set parameter \"log_statement\"",
+            Configuration,
+            "allow list",
+        ),
+        (
+            "Parameter 'user' is missing in startup packet.",
+            Configuration,
+            "console",
+        ),
+    ]
+};
+
 #[tokio::test]
 async fn neons_final_refusals_reach_the_caller_at_once() {
     let neon = start().await;
-    for (message, kind) in [
-        (
-            "Control plane request failed: endpoint is disabled",
-            ConnectErrorKind::Endpoint,
-        ),
-        (
-            "This IP address 192.0.2.1 is not allowed to connect to this endpoint. Please add it to the allowed list in the Neon console.",
-            ConnectErrorKind::Forbidden,
-        ),
-    ] {
+    for &(message, kind, advises_not) in FINAL {
         let before = neon.counters().direct.attempts;
         neon.refuse_connections(1, message);
         let error = refusal(&neon.url()).await;
-        assert_eq!(error.kind(), kind);
-        assert!(error.to_string().starts_with(message), "{error}");
-        assert_eq!(neon.counters().direct.attempts - before, 1);
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(!error.is_transient(), "{error}");
+        let advice = error.to_string();
+        let advice = advice.strip_prefix(message).expect("its words come first");
+        assert!(
+            advice.len() > 10 && !advice.contains(advises_not),
+            "{error}"
+        );
+        assert_eq!(neon.counters().direct.attempts - before, 1, "{message}");
     }
     // Startup options are the direct endpoint's privilege.
     let error = refusal(&format!(
@@ -218,6 +312,58 @@ async fn neons_final_refusals_reach_the_caller_at_once() {
     ))
     .await;
     assert_eq!(error.kind(), ConnectErrorKind::Configuration, "{error}");
+}
+
+#[tokio::test]
+async fn postgress_own_final_refusals_reach_the_caller_at_once_through_the_proxy_and_without() {
+    let neon = start().await;
+    let refused = async |url: &str, kind, words: &str| {
+        let error = refusal(url).await;
+        assert_eq!((error.kind(), error.attempts()), (kind, 1), "{error}");
+        assert!(error.to_string().starts_with(words), "{error}");
+    };
+    for url in [neon.url(), neon.postgres_url()] {
+        let with = |option: &str| format!("{url}&options=-c%20{option}");
+        for (option, words) in [
+            ("nonsense%3D1", "unrecognized configuration parameter"),
+            ("work_mem%3Dmuch", "invalid value for parameter"),
+            (
+                "shared_buffers%3D1GB",
+                "parameter \"shared_buffers\" cannot",
+            ),
+        ] {
+            refused(&with(option), ConnectErrorKind::Configuration, words).await;
+        }
+    }
+    neon.sql("REASSIGN OWNED BY neondb_owner TO CURRENT_USER; REVOKE ALL ON DATABASE neondb FROM PUBLIC, neondb_owner")
+        .await
+        .unwrap();
+    for url in [neon.url(), neon.postgres_url()] {
+        let words = "permission denied for database";
+        refused(&url, ConnectErrorKind::Forbidden, words).await;
+    }
+    let straight = neon.postgres_url();
+    neon.sql("ALTER ROLE neondb_owner NOLOGIN").await.unwrap();
+    let words = "role \"neondb_owner\" is not permitted";
+    refused(&straight, ConnectErrorKind::Authentication, words).await;
+    let nobody = straight.replace("neondb_owner:", "nobody:");
+    let error = refusal(&nobody).await;
+    assert_eq!(error.kind(), ConnectErrorKind::Authentication, "{error}");
+}
+
+#[tokio::test]
+async fn words_that_nobody_knows_are_tried_briefly() {
+    for message in [
+        "a text of tomorrow",
+        "Control plane request failed: a text of tomorrow",
+    ] {
+        let neon = start().await;
+        neon.refuse_connections(1000, message);
+        let error = refusal(&neon.url()).await;
+        assert_eq!(error.kind(), ConnectErrorKind::Other, "{error}");
+        assert!(error.attempts() > 1, "{error}");
+        assert!(error.to_string().starts_with(message), "{error}");
+    }
 }
 
 #[tokio::test]

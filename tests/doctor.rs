@@ -305,6 +305,21 @@ async fn what_the_server_refuses_with_is_diagnosed() {
             "start",
             "unavailable",
         ),
+        (
+            "unrecognized configuration parameter \"nonsense\"",
+            "start",
+            "setting-unknown",
+        ),
+        (
+            "role \"neondb_owner\" is not permitted to log in",
+            "authentication",
+            "role-barred",
+        ),
+        (
+            "permission denied for database \"neondb\"",
+            "start",
+            "database-forbidden",
+        ),
         ("a text of tomorrow", "start", "refused"),
         ("a \u{1b}[31mcolourful text", "start", "refused"),
     ] {
@@ -316,6 +331,13 @@ async fn what_the_server_refuses_with_is_diagnosed() {
         let failure = report.failure(Some(check), code);
         assert_eq!(failure["error"], message.replace('\u{1b}', " "));
         assert_eq!(failure["facts"]["sqlstate"], "XX000");
+        // Whatever may be the user's own mistake sends nobody to a status page.
+        let mend = failure["mend"].as_str().unwrap();
+        assert_eq!(
+            mend.contains("neonstatus"),
+            code == "control-plane",
+            "{mend}"
+        );
         assert_eq!(report.check("server")["status"], "skipped");
     }
 }

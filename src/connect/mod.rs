@@ -1,6 +1,7 @@
 //! From a URL to a session: transport, TLS, wire, authentication and cold start under one deadline.
 
 mod cancel;
+mod diagnosis;
 mod error;
 mod handshake;
 mod transport;
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::cancel::CancelToken;
 pub(crate) use self::cancel::Canceller;
+pub use self::diagnosis::Diagnosis;
 pub use self::error::{ConnectError, ConnectErrorKind};
 use self::error::{Failure, Persistence};
 use self::handshake::Driver;

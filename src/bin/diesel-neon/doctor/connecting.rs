@@ -186,7 +186,7 @@ impl Doctor<'_> {
     }
 
     fn refused(&self, error: &LoginError) -> (Part, Check) {
-        let (part, finding) = diagnosis::of_login(&self.scrub(&error.message()), error.kind());
+        let (part, finding) = diagnosis::of_login(&self.scrub(&error.message()), error.diagnosis());
         let (name, summary) = match part {
             Part::Endpoint => ("endpoint", "the server does not take it"),
             Part::Authentication => ("authentication", "the login is refused"),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use diesel_neon::{ConnectErrorKind, DatabaseUrl};
+use diesel_neon::{DatabaseUrl, Diagnosis};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::config::{SslMode, SslNegotiation};
@@ -30,10 +30,10 @@ pub(crate) enum LoginError {
 }
 
 impl LoginError {
-    pub(crate) fn kind(&self) -> ConnectErrorKind {
+    pub(crate) fn diagnosis(&self) -> &'static Diagnosis {
         match self {
-            Self::Io(_) => ConnectErrorKind::Unreachable,
-            Self::Postgres(error) => ConnectErrorKind::of(error),
+            Self::Io(error) => Diagnosis::of(error),
+            Self::Postgres(error) => Diagnosis::of(error),
         }
     }
 
