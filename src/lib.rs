@@ -37,7 +37,8 @@ pub mod migration;
 pub use self::connect::{CancelToken, ConnectError, ConnectErrorKind, Diagnosis, Handshake};
 pub use self::connection::{
     Connection, CopyIn, CopyOut, Field, PooledEndpoint, Row, RowStream, TransactionBuilder,
-    TransactionManager, TransactionState, is_connection_lost, is_transient, sqlstate,
+    TransactionManager, TransactionState, internal_query, is_connection_lost, is_transient,
+    sqlstate,
 };
 pub use self::lease::Lease;
 pub use self::manager::{ConnectionManager, Establish, ManagerError, Retired};

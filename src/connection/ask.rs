@@ -8,9 +8,24 @@ use super::naming::{Names, Question};
 use super::statements::Plan;
 use super::types::TEXT;
 use super::{Connection, Row};
-use crate::wire::{Failure, Messages, Request};
+use crate::wire::{Answer, Failure, Messages, Request};
+
+/// A question that was sent.
+pub(super) struct Asked<'a> {
+    question: Question<'a>,
+    name: String,
+    answer: Answer<'a>,
+}
 
 impl Connection {
+    /// The right to ask, if it is not known yet. In a transaction a refusal would be its end.
+    pub(super) fn question(&self) -> Option<Question<'_>> {
+        match self.naming.names() {
+            Names::Unknown if !self.link.observed().in_transaction() => self.naming.ask(),
+            _ => None,
+        }
+    }
+
     /// Without a name, and in the same flight the question whether the next may have one.
     pub(super) async fn begin_asking(
         &self,
@@ -19,6 +34,17 @@ impl Connection {
         oids: &[u32],
         binds: &Binds,
     ) -> QueryResult<Begun<'_>> {
+        let asked = self.send_question(question).await?;
+        let answer = self.send(&Plan::Unnamed, sql, oids, binds).await?;
+        self.learn(asked).await?;
+        Ok(begun(answer, &mut Plan::Unnamed).await?)
+    }
+
+    /// Sends the question, which the next request is to follow at once.
+    pub(super) async fn send_question<'a>(
+        &'a self,
+        question: Question<'a>,
+    ) -> Result<Asked<'a>, Failure> {
         let (name, probe) = question.probe();
         let mut messages = Messages::default();
         let encoded = messages
@@ -31,17 +57,30 @@ impl Connection {
         messages.close(&name).map_err(Failure::Unsendable)?;
         messages.sync();
         // In front: it must not be a transaction's first statement.
-        let asked = self.link.send_ahead(Request::Extended(messages)).await?;
-        let answer = self.send(&Plan::Unnamed, sql, oids, binds).await?;
-        match only_row(asked).await {
+        let answer = self.link.send_ahead(Request::Extended(messages)).await?;
+        Ok(Asked {
+            question,
+            name,
+            answer,
+        })
+    }
+
+    /// Waits for the answer.
+    pub(super) async fn learn(&self, asked: Asked<'_>) -> Result<(), Failure> {
+        let Asked {
+            question,
+            name,
+            answer,
+        } = asked;
+        match only_row(answer).await {
             Ok(row) => question.answer(self.names_by(row, &name)),
             Err(Failure::Server(error)) => {
                 tracing::warn!(error = error.message, "the pooler could not be asked");
                 question.answer(Names::Never);
             }
-            Err(lost) => return Err(lost.into()),
+            Err(lost) => return Err(lost),
         }
-        Ok(begun(answer, &mut Plan::Unnamed).await?)
+        Ok(())
     }
 
     fn names_by(&self, row: Option<Row>, given: &str) -> Names {

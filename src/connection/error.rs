@@ -22,6 +22,21 @@ pub fn sqlstate(error: &Error) -> Option<&str> {
     }
 }
 
+/// The SQL that the server ran on the statement's behalf and that was wrong, such as a string that a
+/// function passed to `EXECUTE`.
+///
+/// The error's `statement_position` is then one in that SQL. For errors of
+/// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) it is not known.
+pub fn internal_query(error: &Error) -> Option<&str> {
+    match error {
+        Error::DatabaseError(_, information) => {
+            asked(&**information, Asking::Query).filter(|query| !query.is_empty())
+        }
+        Error::RollbackErrorOnCommit { commit_error, .. } => internal_query(commit_error),
+        _ => None,
+    }
+}
+
 /// Whether the connection is gone; the statement may have run or not.
 pub fn is_connection_lost(error: &Error) -> bool {
     match error {
@@ -128,11 +143,12 @@ enum Asking {
     Message,
     Code,
     Routine,
+    Query,
     /// A [`Told`] has answered.
     Answered,
 }
 
-/// The SQLSTATE or the server's routine, if it is one of ours that is asked.
+/// What the error has no place of its own for, if it is one of ours that is asked.
 fn asked(information: &(dyn DatabaseErrorInformation + Send + Sync), what: Asking) -> Option<&str> {
     ASKING.set(what);
     let answer = information.message();
@@ -146,6 +162,7 @@ impl DatabaseErrorInformation for Told {
             Asking::Message | Asking::Answered => return &self.0.message,
             Asking::Code => &self.0.code,
             Asking::Routine => self.0.routine.as_deref().unwrap_or_default(),
+            Asking::Query => self.0.internal_query.as_deref().unwrap_or_default(),
         };
         ASKING.set(Asking::Answered);
         answer
@@ -172,7 +189,7 @@ impl DatabaseErrorInformation for Told {
     }
 
     fn statement_position(&self) -> Option<i32> {
-        self.0.position
+        self.0.position.or(self.0.internal_position)
     }
 }
 

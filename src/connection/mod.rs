@@ -6,6 +6,7 @@ mod bind;
 mod copy;
 mod error;
 mod naming;
+mod poolable;
 mod row;
 mod rows;
 mod run;
@@ -19,7 +20,6 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use diesel::connection::StrQueryHelper;
 use diesel::connection::{CacheSize, DynInstrumentation, Instrumentation, InstrumentationEvent};
 use diesel::pg::{Pg, PgMetadataCache, PgNotification};
 use diesel::query_builder::{AsQuery, QueryFragment, QueryId};
@@ -29,7 +29,7 @@ use futures_util::Stream;
 use futures_util::future::BoxFuture;
 
 pub use self::copy::{CopyIn, CopyOut};
-pub use self::error::{is_connection_lost, is_transient, sqlstate};
+pub use self::error::{internal_query, is_connection_lost, is_transient, sqlstate};
 pub(crate) use self::naming::Naming;
 pub use self::row::{Field, Row};
 pub use self::rows::RowStream;
@@ -53,6 +53,15 @@ use crate::wire::Link;
 ///
 /// Behind a pooler that does not track prepared statements, none that has a name ever leaves, whatever
 /// its types.
+///
+/// Instrumentation is told of BEGIN, SAVEPOINT and what ends them as Diesel's own connections tell it, also
+/// where they ride with a statement or are never sent; a BEGIN that fails shows with the statement that it
+/// rode with.
+///
+/// diesel-async's managers for deadpool, mobc and bb8 take it too. They know none of [`Pool`](crate::Pool)'s
+/// policies: no deadline before the compute's suspension, no retry and no budget for a cold start, no
+/// checks of siblings, no wait for what is unfinished; and theirs checks a connection each time it is
+/// handed out, or not at all.
 ///
 /// A future or a row stream that is dropped in the middle has its statement cancelled, if its answer
 /// does not come in at once, and then the connection is closed; see [`Pool`](crate::Pool).
@@ -174,7 +183,7 @@ impl Connection {
     }
 
     async fn batch(&self, sql: &str) -> QueryResult<()> {
-        self.record(InstrumentationEvent::start_query(&StrQueryHelper::new(sql)));
+        self.start(sql);
         let done = match self.refuse_listen(sql) {
             Ok(()) => self.simple(sql.to_owned(), false).await.map(drop),
             Err(error) => Err(error),

@@ -51,6 +51,11 @@ impl Connection {
         executed
     }
 
+    pub(super) fn start(&self, sql: &str) {
+        let query = StrQueryHelper::new(sql);
+        self.record(InstrumentationEvent::start_query(&query));
+    }
+
     pub(super) fn finish(&self, sql: &str, error: Option<&Error>) {
         let query = StrQueryHelper::new(sql);
         self.record(InstrumentationEvent::finish_query(&query, error));
@@ -69,6 +74,9 @@ impl Connection {
             Box::pin(self.resolve(&mut binds)).await?;
         }
         let oids = binds.oids()?;
+        if let Some(question) = self.question() {
+            return Box::pin(self.begin_asking(question, sql, &oids, &binds)).await;
+        }
         if !cacheable? && !self.comes_again(sql, &oids) {
             let begun = self.begin_unnamed(sql, &oids, &binds).await?;
             if begun.next.tag == b'C' {
@@ -82,10 +90,6 @@ impl Connection {
                 let key = id.map_or_else(by_sql, Key::Type);
                 self.begin_named(&key, sql, &oids, &binds).await
             }
-            Names::Unknown if !self.link.observed().in_transaction() => match self.naming.ask() {
-                Some(question) => Box::pin(self.begin_asking(question, sql, &oids, &binds)).await,
-                None => self.begin_unnamed(sql, &oids, &binds).await,
-            },
             _ => self.begin_unnamed(sql, &oids, &binds).await,
         }
     }
@@ -208,10 +212,21 @@ impl Connection {
 
     /// Runs SQL through the simple protocol and returns the last command's tag.
     pub(super) async fn simple(&self, sql: String, ahead: bool) -> QueryResult<String> {
+        // A check is to find out one thing only.
+        let question = match ahead || sql.is_empty() {
+            true => None,
+            false => self.question(),
+        };
         let request = Request::Simple(sql);
-        let mut answer = match ahead {
-            true => self.link.send_ahead(request).await?,
-            false => self.link.send(request).await?,
+        let mut answer = match question {
+            Some(question) => {
+                let asked = Box::pin(self.send_question(question)).await?;
+                let answer = self.link.send(request).await?;
+                Box::pin(self.learn(asked)).await?;
+                answer
+            }
+            None if ahead => self.link.send_ahead(request).await?,
+            None => self.link.send(request).await?,
         };
         let mut last = String::new();
         loop {

@@ -56,6 +56,7 @@ impl TransactionManager {
         let depth = depth.map_or(NonZeroU32::MIN, |depth| depth.saturating_add(1));
         let event = InstrumentationEvent::begin_transaction(depth);
         connection.instrumentation().on_connection_event(event);
+        connection.tell(&command, None);
         connection.link.open(command);
         Self::change(connection, TransactionDepthChange::IncreaseDepth)
     }
@@ -68,9 +69,9 @@ impl TransactionManager {
     }
 
     /// Runs what ends a transaction or a savepoint and returns the last command's tag.
-    async fn run(connection: &mut Connection, sql: String) -> QueryResult<String> {
+    async fn run(connection: &mut Connection, end: &End) -> QueryResult<String> {
         connection.transactions.critical = true;
-        let done = connection.run_command(sql).await;
+        let done = connection.run_end(end).await;
         connection.transactions.critical = false;
         if let Err(error) = &done {
             if is_connection_lost(error) {
@@ -103,16 +104,19 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
         let event = InstrumentationEvent::rollback_transaction(depth);
         connection.instrumentation().on_connection_event(event);
 
+        let rollback = End::rollback(depth);
         if connection.link.unopen() {
+            connection.tell(&rollback.sql, None);
             return Self::leave(connection);
         }
         if connection.link.is_refused() {
+            connection.tell(&rollback.sql, None);
             if depth == NonZeroU32::MIN {
                 connection.link.forgive();
             }
             return Self::leave(connection);
         }
-        match Self::run(connection, rollback(depth)).await {
+        match Self::run(connection, &rollback).await {
             Ok(_) => Self::leave(connection),
             // It is gone with the session; what the caller has to say matters more.
             Err(error) if is_connection_lost(&error) => Err(Error::BrokenTransactionManager),
@@ -134,22 +138,22 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
         let event = InstrumentationEvent::commit_transaction(depth);
         connection.instrumentation().on_connection_event(event);
 
+        let commit = End::commit(depth);
         if connection.link.unopen() {
+            connection.tell(&commit.sql, None);
             return Self::leave(connection);
         }
         let top = depth == NonZeroU32::MIN;
         if connection.link.is_refused() {
+            let error = rolled_back("it could not begin");
+            connection.tell(&commit.sql, Some(&error));
             if top {
                 connection.link.forgive();
             }
             Self::leave(connection)?;
-            return Err(rolled_back("it could not begin"));
+            return Err(error);
         }
-        let commit = match top {
-            true => "COMMIT".to_owned(),
-            false => format!("RELEASE SAVEPOINT {}", savepoint(outer(depth))),
-        };
-        match Self::run(connection, commit).await {
+        match Self::run(connection, &commit).await {
             // That is how the server answers a COMMIT where a statement has failed.
             Ok(tag) if top && tag == "ROLLBACK" => {
                 Self::leave(connection)?;
@@ -162,7 +166,7 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
                 Self::leave(connection)?;
                 Err(error)
             }
-            Err(error) => match Self::run(connection, rollback(depth)).await {
+            Err(error) => match Self::run(connection, &End::rollback(depth)).await {
                 Ok(_) => {
                     Self::leave(connection)?;
                     Err(error)
@@ -208,14 +212,54 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
 }
 
 impl Connection {
-    async fn run_command(&mut self, sql: String) -> QueryResult<String> {
-        use diesel::connection::StrQueryHelper;
-        self.record(InstrumentationEvent::start_query(&StrQueryHelper::new(
-            &sql,
-        )));
-        let done = self.simple(sql.clone(), false).await;
-        self.finish(&sql, done.as_ref().err());
+    async fn run_end(&mut self, end: &End) -> QueryResult<String> {
+        self.start(&end.sql);
+        let done = self
+            .simple(format!("{}{}", end.sql, end.release), false)
+            .await;
+        self.finish(&end.sql, done.as_ref().err());
         done
+    }
+
+    /// Tells instrumentation of a command that takes no flight of its own.
+    fn tell(&self, sql: &str, error: Option<&Error>) {
+        self.start(sql);
+        self.finish(sql, error);
+    }
+}
+
+/// What ends a transaction or a savepoint.
+struct End {
+    /// As Diesel's own connections have it, and tell instrumentation.
+    sql: String,
+    /// Behind a rollback to a savepoint: it would still be there, and they would add up.
+    release: String,
+}
+
+impl End {
+    fn commit(depth: NonZeroU32) -> Self {
+        let sql = match depth {
+            NonZeroU32::MIN => "COMMIT".to_owned(),
+            _ => format!("RELEASE SAVEPOINT {}", savepoint(outer(depth))),
+        };
+        Self {
+            sql,
+            release: String::new(),
+        }
+    }
+
+    fn rollback(depth: NonZeroU32) -> Self {
+        if depth == NonZeroU32::MIN {
+            return Self {
+                sql: "ROLLBACK".to_owned(),
+                release: String::new(),
+            };
+        }
+        let savepoint = savepoint(outer(depth));
+        Self {
+            sql: format!("ROLLBACK TO SAVEPOINT {savepoint}"),
+            release: format!("; RELEASE SAVEPOINT {savepoint}"),
+        }
     }
 }
 
@@ -226,15 +270,6 @@ fn outer(depth: NonZeroU32) -> NonZeroU32 {
 /// The savepoint inside of `depth`, as Diesel names them.
 fn savepoint(depth: NonZeroU32) -> String {
     format!("diesel_savepoint_{depth}")
-}
-
-fn rollback(depth: NonZeroU32) -> String {
-    if depth == NonZeroU32::MIN {
-        return "ROLLBACK".to_owned();
-    }
-    let savepoint = savepoint(outer(depth));
-    // Rolled back to, it would still be there, and they would add up.
-    format!("ROLLBACK TO SAVEPOINT {savepoint}; RELEASE SAVEPOINT {savepoint}")
 }
 
 fn rolled_back(why: &str) -> Error {

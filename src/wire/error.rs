@@ -22,7 +22,12 @@ pub(crate) struct ServerError {
     pub(crate) message: String,
     pub(crate) detail: Option<String>,
     pub(crate) hint: Option<String>,
+    /// Where the caller's SQL is wrong.
     pub(crate) position: Option<i32>,
+    /// Where the SQL of `internal_query` is wrong.
+    pub(crate) internal_position: Option<i32>,
+    /// What the server ran on the caller's behalf.
+    pub(crate) internal_query: Option<String>,
     pub(crate) table: Option<String>,
     pub(crate) column: Option<String>,
     pub(crate) constraint: Option<String>,
@@ -47,6 +52,8 @@ impl ServerError {
                 b'D' => error.detail = Some(value),
                 b'H' => error.hint = Some(value),
                 b'P' => error.position = value.parse().ok(),
+                b'p' => error.internal_position = value.parse().ok(),
+                b'q' => error.internal_query = Some(value),
                 b't' => error.table = Some(value),
                 b'c' => error.column = Some(value),
                 b'n' => error.constraint = Some(value),

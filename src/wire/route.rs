@@ -1,5 +1,7 @@
 //! Whom a message from the server is for.
 
+use bytes::Bytes;
+
 use super::engine::Engine;
 use super::error::ServerError;
 use super::exchange::Owner;
@@ -11,7 +13,7 @@ impl Engine {
     /// Says which exchange a message belongs to; sees to those that belong to none.
     pub(super) fn route(
         &mut self,
-        message: Message,
+        mut message: Message,
     ) -> Result<Option<(usize, Message)>, Malformed> {
         match message.tag {
             b'N' => {
@@ -70,7 +72,9 @@ impl Engine {
                 self.output.extend_from_slice(messages.as_bytes());
                 wanted = false;
             }
-            b'H' | b'd' | b'c' if !exchange.copies => wanted = false,
+            // Nobody reads the data here, and without it success would be a lie.
+            b'H' if !exchange.copies => message = misplaced_copy(),
+            b'd' | b'c' if !exchange.copies => wanted = false,
             // What rode in front has no answer: whoever waits for one would wait for ever.
             b'Z' if exchange.opening > 0 => return Err(Malformed),
             b'Z' => {
@@ -99,6 +103,15 @@ impl Engine {
         });
         self.waiters.set_due();
         Ok(())
+    }
+}
+
+/// In place of the data that a COPY puts out where nobody reads it.
+fn misplaced_copy() -> Message {
+    let body = b"VERROR\0C0A000\0MCOPY TO STDOUT needs a connection's copy_out()\0\0";
+    Message {
+        tag: b'E',
+        body: Bytes::from_static(body),
     }
 }
 

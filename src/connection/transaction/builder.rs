@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use diesel::pg::{Pg, PgQueryBuilder};
+use diesel::query_builder::{AstPass, QueryBuilder as _, QueryFragment};
 use diesel::result::{Error, QueryResult};
 use diesel_async::TransactionManager as _;
 
@@ -81,8 +83,9 @@ impl<'a> TransactionBuilder<'a> {
         F: AsyncFnOnce(&mut Connection) -> Result<T, E>,
         E: From<Error>,
     {
-        let begin = self.begin();
-        TransactionManager::begin_with(self.connection, begin)?;
+        let mut begin = PgQueryBuilder::default();
+        self.to_sql(&mut begin, &Pg)?;
+        TransactionManager::begin_with(self.connection, begin.finish())?;
         match f(&mut *self.connection).await {
             Ok(value) => {
                 TransactionManager::commit_transaction(&mut *self.connection).await?;
@@ -98,12 +101,16 @@ impl<'a> TransactionBuilder<'a> {
     async fn roll_back(&mut self) -> QueryResult<()> {
         TransactionManager::rollback_transaction(&mut *self.connection).await
     }
+}
 
-    fn begin(&self) -> String {
-        let parts = [self.isolation, self.access, self.deferral];
-        let mut begin = "BEGIN TRANSACTION".to_owned();
-        begin.extend(parts.into_iter().flatten());
-        begin
+/// The BEGIN that [`run`](TransactionBuilder::run) sends.
+impl QueryFragment<Pg> for TransactionBuilder<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("BEGIN TRANSACTION");
+        for part in [self.isolation, self.access, self.deferral] {
+            out.push_sql(part.unwrap_or_default());
+        }
+        Ok(())
     }
 }
 
