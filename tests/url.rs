@@ -92,11 +92,20 @@ fn what_neon_prints_is_taken_as_it_is() {
 #[test]
 fn other_orms_settings_are_left_out_and_listed() {
     let url = parse(
-        "postgresql://u@localhost/db?pgbouncer=true&connection_limit=1&pool_timeout=10&schema=public",
+        "postgresql://u@localhost/db?pgbouncer=true&connection_limit=1&pool_timeout=10&schema=public\
+         &supa=base-pooler.x&uselibpqcompat=true&sslaccept=strict",
     );
     assert_eq!(
         url.ignored(),
-        ["pgbouncer", "connection_limit", "pool_timeout", "schema"]
+        [
+            "pgbouncer",
+            "connection_limit",
+            "pool_timeout",
+            "schema",
+            "supa",
+            "uselibpqcompat",
+            "sslaccept",
+        ]
     );
     assert_eq!(
         url.to_libpq(),
@@ -197,6 +206,13 @@ fn parameters_reach_both_drivers_in_their_units() {
     assert_eq!(config.get_ssl_negotiation(), SslNegotiation::Direct);
     assert_eq!(url.connect_timeout(), Some(Duration::from_secs(7)));
 
+    let retries = parse("postgresql://u:p@h.example/db?keepalives_retries=5");
+    assert_eq!(
+        retries.to_tokio_postgres().get_keepalives_retries(),
+        Some(5)
+    );
+    assert!(retries.to_libpq().contains("keepalives_count=5"));
+
     let libpq = url.to_libpq();
     for part in [
         "//u:p@h.example:6543/db?",
@@ -286,6 +302,190 @@ fn tls_is_enforced_beyond_loopback() {
 }
 
 #[test]
+fn the_address_that_is_dialled_decides_on_plain_text_not_the_name() {
+    let remote = [
+        "postgresql://u:p@localhost/db?hostaddr=203.0.113.5",
+        "postgresql://u:p@127.0.0.1/db?hostaddr=203.0.113.5",
+        "postgresql://u:p@127.0.0.1/db?hostaddr=192.168.0.5",
+        "postgresql://u:p@[::1]/db?hostaddr=2001:db8::5",
+        "postgresql://u:p@localhost,localhost/db?hostaddr=127.0.0.1,203.0.113.5",
+        "postgresql://u:p@localhost,203.0.113.5/db?user=u",
+        "postgresql://u:p@localhost,127.0.0.1,db.example.com/db?user=u",
+        "postgresql:///db?host=localhost&hostaddr=203.0.113.5",
+        "postgresql:///db?hostaddr=203.0.113.5",
+        "postgresql://u:p@0.0.0.0/db?user=u",
+        "postgresql://u:p@localhost/db?hostaddr=::ffff:203.0.113.5",
+    ];
+    for url in remote {
+        assert!(
+            matches!(parse(url).encryption(), Encryption::Tls { .. }),
+            "{url}"
+        );
+        assert!(
+            parse(url).to_libpq().contains("sslmode=verify-full"),
+            "{url}"
+        );
+        for mode in ["disable", "allow", "prefer"] {
+            let error = DatabaseUrl::parse(&format!("{url}&sslmode={mode}")).unwrap_err();
+            assert!(matches!(error, UrlError::Insecure { .. }), "{url}: {error}");
+        }
+    }
+    let error = DatabaseUrl::parse(&format!("{}&sslmode=disable", remote[0])).unwrap_err();
+    assert!(error.to_string().contains("203.0.113.5"), "{error}");
+
+    for url in [
+        "postgresql://u:p@localhost/db?hostaddr=127.0.0.1",
+        "postgresql://u:p@localhost/db?hostaddr=::1",
+        "postgresql://u:p@localhost/db?hostaddr=::ffff:127.0.0.1",
+        "postgresql://u:p@localhost,[::1],127.0.0.2/db",
+        "postgresql:///db?hostaddr=127.0.0.1",
+    ] {
+        assert_eq!(parse(url).encryption(), &Encryption::Plain, "{url}");
+        assert!(parse(url).to_libpq().contains("sslmode=disable"), "{url}");
+    }
+}
+
+#[test]
+fn a_name_is_held_to_loopback_where_it_leads() {
+    let address = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+    for url in [
+        "postgresql://u@localhost/db",
+        "postgresql://u@localhost,127.0.0.1/db?sslmode=disable",
+    ] {
+        let url = parse(url);
+        for loopback in ["127.0.0.1", "127.255.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(url.check_address(address(loopback)), Ok(()));
+        }
+        for other in [
+            "203.0.113.5",
+            "10.0.0.1",
+            "0.0.0.0",
+            "::",
+            "2001:db8::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ] {
+            let error = url.check_address(address(other)).unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, UrlError::PlaintextAddress { .. }));
+            assert!(text.contains(&address(other).to_string()), "{text}");
+            assert!(text.contains("sslmode=verify-full"), "{text}");
+        }
+    }
+    let tls = parse("postgresql://u@localhost/db?sslmode=require");
+    assert_eq!(tls.check_address(address("203.0.113.5")), Ok(()));
+}
+
+#[test]
+fn a_sockets_folder_has_no_address() {
+    for url in [
+        "postgresql:///db?host=/tmp&hostaddr=203.0.113.5",
+        "postgresql:///db?host=/tmp&hostaddr=127.0.0.1",
+        "postgresql://%2Ftmp/db?hostaddr=203.0.113.5&sslmode=disable",
+        "postgresql:///db?host=/tmp,/run&hostaddr=127.0.0.1,127.0.0.1",
+    ] {
+        assert_eq!(
+            DatabaseUrl::parse(url),
+            Err(UrlError::SocketWithAddress),
+            "{url}"
+        );
+    }
+}
+
+/// What a compose file has, and how it gets in.
+#[test]
+fn plain_text_to_a_private_network_is_had_by_naming_the_risk() {
+    const PARAMETER: &str = "allow_plaintext_to_private_network";
+    let address = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+    let in_code = DatabaseUrl::parse_allowing_plaintext_to_private_network;
+
+    let compose = "postgresql://u:p@postgres:5432/db?sslmode=disable";
+    let refused = DatabaseUrl::parse(compose).unwrap_err();
+    assert!(matches!(refused, UrlError::Insecure { .. }), "{refused}");
+    assert!(refused.to_string().contains(PARAMETER), "{refused}");
+
+    let by_parameter = parse(&format!("{compose}&{PARAMETER}=true"));
+    assert_eq!(in_code(compose), Ok(by_parameter.clone()));
+    assert_eq!(by_parameter.encryption(), &Encryption::Plain);
+    for near in [
+        "172.18.0.2",
+        "10.1.2.3",
+        "192.168.0.1",
+        "169.254.3.4",
+        "fd00::1",
+        "fe80::1",
+        "127.0.0.1",
+        "::1",
+        "::ffff:10.0.0.1",
+    ] {
+        assert_eq!(by_parameter.check_address(address(near)), Ok(()), "{near}");
+    }
+    for public in [
+        "203.0.113.5",
+        "172.32.0.1",
+        "100.64.0.1",
+        "0.0.0.0",
+        "2001:db8::1",
+        "::ffff:203.0.113.5",
+        "::",
+    ] {
+        let error = by_parameter.check_address(address(public)).unwrap_err();
+        assert!(matches!(error, UrlError::PlaintextAddress { .. }));
+        assert!(!error.to_string().contains(PARAMETER), "{error}");
+    }
+
+    // It only widens what `sslmode` asks for, and never as far as a public address.
+    for url in [
+        "postgresql://u:p@postgres/db",
+        "postgresql://u:p@10.0.0.1/db",
+        "postgresql://u:p@postgres/db?sslmode=require",
+    ] {
+        assert!(
+            matches!(in_code(url).unwrap().encryption(), Encryption::Tls { .. }),
+            "{url}"
+        );
+    }
+    for url in [
+        "postgresql://u:p@203.0.113.5/db?sslmode=disable",
+        "postgresql://u:p@postgres/db?sslmode=disable&hostaddr=203.0.113.5",
+        "postgresql://u:p@10.0.0.1,203.0.113.5/db?sslmode=prefer",
+    ] {
+        let error = in_code(url).unwrap_err();
+        assert!(matches!(error, UrlError::Insecure { .. }), "{url}: {error}");
+        assert!(!error.to_string().contains(PARAMETER), "{error}");
+    }
+    assert!(matches!(
+        DatabaseUrl::parse(&format!("{compose}&{PARAMETER}=yes")),
+        Err(UrlError::InvalidValue { .. })
+    ));
+    assert!(DatabaseUrl::parse(&format!("{compose}&{PARAMETER}=false")).is_err());
+
+    // What people see says so, and reads the same.
+    let shown = by_parameter.to_string();
+    assert!(
+        shown.contains("sslmode=disable") && shown.contains(PARAMETER),
+        "{shown}"
+    );
+    assert_eq!(parse(&shown.replace("***", "p")), by_parameter);
+    // libpq would follow the name wherever it leads.
+    let libpq = by_parameter.to_libpq();
+    assert!(
+        libpq.contains("sslmode=verify-full") && !libpq.contains(PARAMETER),
+        "{libpq}"
+    );
+    for known in [
+        "postgresql://u:p@10.0.0.1/db?sslmode=disable",
+        "postgresql://u:p@postgres/db?sslmode=disable&hostaddr=10.0.0.1",
+    ] {
+        let libpq = in_code(known).unwrap().to_libpq();
+        assert!(
+            libpq.contains("sslmode=disable") && !libpq.contains(PARAMETER),
+            "{libpq}"
+        );
+    }
+}
+
+#[test]
 fn tls_on_loopback_is_had_by_asking() {
     assert!(matches!(
         parse("postgresql://u@localhost/db?sslmode=verify-full&sslrootcert=/tmp/ca.pem").encryption(),
@@ -331,14 +531,142 @@ fn what_is_wrong_is_named() {
             "postgresql://u@h.example/db?client_encoding=LATIN1",
             "`client_encoding`",
         ),
-        ("postgresql://u@h.example:port/db", "percent-encode"),
+        ("postgresql://u@h.example:port/db", "a port"),
+        ("postgresql://u@h.example:5432:5433/db", "a port"),
+        ("postgresql://u@h.example:0/db", "a port"),
+        ("postgresql://u@h.example:65536/db", "a port"),
+        ("postgresql://u@h.example/db?port=0", "a port"),
+        ("postgresql://u@h.example/db?port=x", "a port"),
         ("postgresql://u@h.example/%FF", "database name"),
-        ("postgresql://u@h.example/db?sslmode", "percent-encode"),
+        ("postgresql://u@h.example/db?sslmode", "no `=`"),
+        ("postgresql://u@h.example/db?options=endpoint=ep-a", "%3D"),
+        ("postgresql://u@[::1/db", "brackets"),
+        ("postgresql://u@[::1]5432/db", "brackets"),
+        ("postgresql://u@[h.example]/db", "brackets"),
+        ("postgresql://u@::1/db", "brackets"),
+        ("postgresql://u@2001:db8::1/db", "brackets"),
+        ("postgresql://u@[fe80::1%25eth0]/db", "zone"),
+        ("postgresql://u@[fe80::1%eth0]/db", "zone"),
+        ("postgresql:///db?host=fe80::1%25eth0", "zone"),
+        (
+            "postgresql:///db?host=h.example&hostaddr=fe80::1%25eth0",
+            "zone",
+        ),
+        ("postgresql:///db?host=h.example:5433", "`port`"),
+        ("postgresql://u@h.example/db#top", "fragment"),
+        ("postgresql://u@h.example/db?options=a#top", "fragment"),
+        (
+            "postgresql://u@h.example/db?sslmode=require&amp;user=a",
+            "&amp;",
+        ),
+        ("postgresql://u@bücher.example/db", "xn--"),
+        ("postgresql://u@b%C3%BCcher.example/db", "xn--"),
+        (
+            "postgresql://u@h example/db",
+            "host in the database URL has a space",
+        ),
+        (
+            "postgresql://u:a b@h.example/db",
+            "password in the database URL has a space",
+        ),
+        (
+            "postgresql://u:a\tb@h.example/db",
+            "password in the database URL has a space",
+        ),
+        (
+            "postgresql://u:a\nb@h.example/db",
+            "password in the database URL has a space",
+        ),
+        (
+            "postgresql://u@h.example/a b",
+            "database name in the database URL has a space",
+        ),
+        (
+            "postgresql://u:a%00b@h.example/db",
+            "password in the database URL has a %00",
+        ),
+        (
+            "postgresql://u:a%zzb@h.example/db",
+            "password in the database URL has a `%`",
+        ),
+        ("postgresql://u:a%@h.example/db", "%25"),
+        ("psql 'postgresql://u@h.example/db' -c 'SELECT 1'", "alone"),
+        ("psql postgresql://u@h.example/db -c 'SELECT 1'", "alone"),
+        ("psql -U u 'postgresql://h.example/db'", "alone"),
+        ("'postgresql://u@h.example/db", "quotation"),
+        ("postgresql://u@h.example/db?user=", "`user`"),
+        (
+            "postgresql://u@h.example/db?sslaccept=accept_invalid_certs",
+            "`sslaccept`",
+        ),
+        (
+            "postgresql://u@h.example/db?scram_client_key=a",
+            "`scram_client_key`",
+        ),
+        (
+            "postgresql://u@h.example/db?sslkeylogfile=a",
+            "`sslkeylogfile`",
+        ),
+        (
+            "postgresql://u@h.example/db?oauth_issuer=a",
+            "`oauth_issuer`",
+        ),
+        (
+            "postgresql://u@h.example/db?connect_timeout=9223372036854775807",
+            "`connect_timeout`",
+        ),
+        (
+            "postgresql://u@h.example/db?tcp_user_timeout=9223372036854775807",
+            "`tcp_user_timeout`",
+        ),
         ("postgresql://u@%2Ftmp,h.example/db", "`host`"),
     ] {
-        let error = DatabaseUrl::parse(url).unwrap_err().to_string();
+        let error = DatabaseUrl::parse(url).unwrap_err();
+        let is_of_the_password = error == UrlError::Malformed;
+        assert!(!is_of_the_password, "{url}");
+        let error = error.to_string();
         assert!(error.contains(message), "{url}: {error}");
     }
+}
+
+#[test]
+fn query_and_authority_are_put_together_as_libpq_does() {
+    for (url, host, port) in [
+        (
+            "postgresql://u@h.example:6543/?host=x.example",
+            "x.example",
+            6543,
+        ),
+        (
+            "postgresql://u@h.example:6543/?port=6544",
+            "h.example",
+            6544,
+        ),
+        ("postgresql://u@h.example:6543/?port=", "h.example", 5432),
+        ("postgresql:///db?host=::1", "::1", 5432),
+        ("postgresql:///db?host=2001:db8::1&port=7", "2001:db8::1", 7),
+        ("postgresql://[2001:DB8::1]:7/db", "2001:db8::1", 7),
+        ("psql \"postgresql://h.example/db\"", "h.example", 5432),
+        ("psql postgresql://h.example/db", "h.example", 5432),
+    ] {
+        let url = parse(url);
+        assert_eq!(
+            (self::host(&url).as_str(), url.hosts()[0].port),
+            (host, port)
+        );
+    }
+    for (url, database) in [
+        ("postgresql://h.example/a/../b", "a/../b"),
+        ("postgresql://h.example/..", ".."),
+        ("postgresql://h.example/%2e%2e/b", "../b"),
+        ("postgresql://h.example//a", "/a"),
+    ] {
+        assert_eq!(parse(url).database(), Some(database));
+    }
+    let url = parse("postgresql://u:a%09%0Ab@h.example/db?password=");
+    assert_eq!(url.password(), None);
+    let url = parse("postgresql://u:a%09%0Ab@h.example/db");
+    assert_eq!(url.password(), Some("a\t\nb"));
 }
 
 #[test]
@@ -350,6 +678,17 @@ fn an_unencoded_password_is_an_error_that_does_not_repeat_it() {
         "postgresql://u:12?s3cret=tail@h.example/db",
         "postgresql://u:12/s3cret@h.example/db",
         "postgresql://u:s3cret@x/y@h.example/db",
+        "postgresql://u:x@s3cret@h.example/db",
+        "postgresql://u:a@b/c?s3cret=d@h.example/db",
+        "postgresql://u:a@b?s3cret=d@h.example/db",
+        "postgresql://u:a?s3cret=b",
+        "postgresql://h.example/db?password=a&s3cret=b",
+        "postgresql://h.example/db?password=a&s3cret",
+        "postgresql://h.example/db?password=a=s3cret",
+        "postgresql://h.example/db?password=a&s3cret=b&user=u",
+        "postgresql://h.example/db?user=u&password=a%26b&\"s3cret=b",
+        "postgresql://u:s3cret",
+        "postgresql://u:s3cret,x@h.example:s3cret/db",
     ] {
         let error = DatabaseUrl::parse(url).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");

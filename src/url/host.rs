@@ -1,13 +1,11 @@
 //! Where to connect.
 
 use std::fmt;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 
 use super::UrlError;
-use super::parameters::number;
-use super::parse::decode;
+use super::tls::is_loopback;
 
 /// One of a URL's hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,22 +21,34 @@ pub struct Host {
 
 impl Host {
     pub(super) fn is_neon(&self) -> bool {
-        matches!(&self.name, HostName::Tcp(name) if name.ends_with(".neon.tech"))
+        matches!(&self.name, HostName::Tcp(name) if is_neon(name))
     }
 
     pub(super) fn is_unix(&self) -> bool {
         matches!(self.name, HostName::Unix(_))
     }
 
+    /// Whether it is on this machine by its name and by its address: with an address alone it may be
+    /// the near end of a tunnel, with a certificate of the far end's to show.
     pub(super) fn is_local(&self) -> bool {
-        match &self.name {
+        let is_local = match &self.name {
             HostName::Unix(_) => true,
-            // By its name alone: a tunnel to a remote host still has that host's certificate to show.
-            HostName::Tcp(name) => {
-                name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-            }
+            HostName::Tcp(name) => name == "localhost" || name.parse().is_ok_and(is_loopback),
+        };
+        is_local && self.known_address().is_none_or(is_loopback)
+    }
+
+    /// Returns the address that is dialled, where the URL has it.
+    pub(super) fn known_address(&self) -> Option<IpAddr> {
+        match &self.name {
+            HostName::Tcp(name) => self.address.or_else(|| name.parse().ok()),
+            HostName::Unix(_) => None,
         }
     }
+}
+
+pub(super) fn is_neon(name: &str) -> bool {
+    name.ends_with(".neon.tech")
 }
 
 /// A host's name.
@@ -60,22 +70,23 @@ impl fmt::Display for HostName {
     }
 }
 
-/// Either every host has an address or none has.
+/// The hosts of a URL: `names`, with `addresses` and `ports` of which there are none or as many, or one
+/// port for all.
 pub(super) fn hosts(
-    list: &str,
+    mut names: Vec<String>,
     addresses: Option<&str>,
-    ports: Option<&str>,
+    ports: &[String],
 ) -> Result<Vec<Host>, UrlError> {
-    let addresses: Vec<IpAddr> = list_of("hostaddr", addresses, "one IP address for each host")?;
-    let ports: Vec<u16> = list_of("port", ports, "one number from 1 to 65535 for each host")?;
-
-    let names: Vec<&str> = match list {
-        "" => vec![""; addresses.len()],
-        list => list.split(',').collect(),
+    let addresses = match addresses {
+        None | Some("") => Vec::new(),
+        Some(list) => list.split(',').map(address).collect::<Result<_, _>>()?,
     };
+    if names.is_empty() {
+        names = vec![String::new(); addresses.len()];
+    }
     for (key, found) in [("hostaddr", addresses.len()), ("port", ports.len())] {
         let fits = found == 0 || found == names.len() || (key == "port" && found == 1);
-        if !fits {
+        if !fits && !names.is_empty() {
             return Err(UrlError::Count {
                 key,
                 found,
@@ -84,20 +95,20 @@ pub(super) fn hosts(
         }
     }
 
-    let hosts = names.iter().enumerate().map(|(i, text)| {
+    let hosts = names.into_iter().enumerate().map(|(i, name)| {
         let address = addresses.get(i).copied();
-        let (name, port) = host_and_port(text)?;
-        let name = match (name.as_str(), address) {
-            ("", None) => return Err(UrlError::NoHost),
-            ("", Some(address)) => HostName::Tcp(address.to_string()),
-            (name, _) if name.starts_with('/') => HostName::Unix(Path::new(name).to_owned()),
-            (name, _) => HostName::Tcp(name.to_ascii_lowercase()),
+        let text = ports.get(i).or(ports.first()).map_or("", String::as_str);
+        let port = match text {
+            "" => 5432,
+            text => text.parse().map_err(|_| UrlError::Port)?,
         };
-        let listed = ports.get(i).or_else(|| ports.first()).copied();
+        if port == 0 {
+            return Err(UrlError::Port);
+        }
         Ok(Host {
-            name,
+            name: host_name(name, address)?,
             address,
-            port: port.or(listed).unwrap_or(5432),
+            port,
         })
     });
     let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
@@ -112,35 +123,41 @@ pub(super) fn hosts(
     }
 }
 
-fn host_and_port(text: &str) -> Result<(String, Option<u16>), UrlError> {
-    let (name, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (name, port) = rest.split_once(']').ok_or(UrlError::Malformed)?;
-            (name, port.strip_prefix(':').unwrap_or(port))
+/// Never quoted in an error: it may be half a password.
+fn host_name(name: String, address: Option<IpAddr>) -> Result<HostName, UrlError> {
+    if name.starts_with('/') {
+        return match address {
+            Some(_) => Err(UrlError::SocketWithAddress),
+            // libpq takes it for the end of the folder's name, percent-encoded or not.
+            None if name.contains(',') => Err(UrlError::Host),
+            None => Ok(HostName::Unix(name.into())),
+        };
+    }
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    match (name.as_str(), address) {
+        ("", None) => Err(UrlError::NoHost),
+        ("", Some(address)) => Ok(HostName::Tcp(address.to_string())),
+        (name, _) if name.parse::<Ipv6Addr>().is_ok() || name.bytes().all(is_name) => {
+            Ok(HostName::Tcp(name.to_ascii_lowercase()))
         }
-        None => text.rsplit_once(':').unwrap_or((text, "")),
-    };
-    let name = decode(name, "host")?;
-    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':');
-    if !name.starts_with('/') && !name.bytes().all(is_name) {
-        return Err(UrlError::Malformed);
+        (name, _) if has_zone(name) => Err(UrlError::ZoneId),
+        (name, _) if !name.is_ascii() => Err(UrlError::HostNotAscii),
+        _ => Err(UrlError::Host),
     }
-    let port = match port {
-        "" => None,
-        // Not `InvalidValue`: what stands here may be half a password.
-        port => Some(port.parse().map_err(|_| UrlError::Malformed)?),
-    };
-    if port == Some(0) {
-        return Err(UrlError::Malformed);
-    }
-    Ok((name, port))
 }
 
-fn list_of<T: FromStr>(
-    key: &'static str,
-    list: Option<&str>,
-    expected: &'static str,
-) -> Result<Vec<T>, UrlError> {
-    let items = list.into_iter().flat_map(|list| list.split(','));
-    items.map(|item| number(key, item, expected)).collect()
+fn address(text: &str) -> Result<IpAddr, UrlError> {
+    text.parse().map_err(|_| match has_zone(text) {
+        true => UrlError::ZoneId,
+        false => UrlError::InvalidValue {
+            key: "hostaddr",
+            expected: "one IP address for each host",
+        },
+    })
+}
+
+/// Whether this is an IPv6 address with a zone, as in `fe80::1%eth0`.
+pub(super) fn has_zone(text: &str) -> bool {
+    text.split_once('%')
+        .is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok())
 }

@@ -15,7 +15,8 @@ pub use self::endpoint::Endpoint;
 pub use self::error::UrlError;
 pub use self::host::{Host, HostName};
 use self::parameters::{RawParameters, Settings};
-use self::parse::{Parts, strip_psql};
+use self::parse::{Parts, not_empty};
+use self::tls::Plaintext;
 pub use self::tls::{ChannelBinding, Encryption, Negotiation, Roots};
 
 /// A Postgres URL that is known to be usable: every parameter is understood, and beyond loopback it
@@ -28,16 +29,24 @@ pub use self::tls::{ChannelBinding, Encryption, Negotiation, Roots};
 ///
 /// `Debug` and `Display` never show the password.
 ///
+/// What it accepts means what it means to libpq, several hosts included; what it does not understand is
+/// an error and never guessed at. Spaces around the URL and a pair of quotation marks are taken off.
+///
 /// | parameter | what becomes of it |
 /// |---|---|
-/// | `sslmode` | `require`, `verify-ca`, `verify-full` and none at all mean `verify-full`; `disable`, `allow`, `prefer` are an error beyond loopback, and mean plain text there |
+/// | `user`, `password`, `dbname`, `host`, `hostaddr`, `port` | take the place of what stands in front of the `?`; a host that is a Unix socket's folder has no `hostaddr` |
+/// | `sslmode` | `require`, `verify-ca`, `verify-full` and none at all mean `verify-full`; `disable`, `allow` and `prefer` mean plain text, and are an error beyond loopback (see [`check_address`](Self::check_address)) |
+/// | `allow_plaintext_to_private_network` | `true`: plain text, where `sslmode` asks for it, may go to private addresses too; default `false`. See [`parse_allowing_plaintext_to_private_network`](Self::parse_allowing_plaintext_to_private_network) |
 /// | `sslrootcert` | a PEM file, or `system` |
 /// | `channel_binding` | `disable`, `prefer` (default), `require` |
 /// | `sslnegotiation` | `postgres`, `direct`; default: `direct` where the host is Neon's (saves a round trip), else `postgres` |
-/// | `options`, `application_name`, `hostaddr`, `target_session_attrs`, `load_balance_hosts`, `keepalives*` | as in libpq; several hosts too |
-/// | `connect_timeout` | seconds; the budget for a whole connection, see [`Policy`](crate::Policy) |
-/// | `tcp_user_timeout` | milliseconds, as in libpq (tokio-postgres reads seconds) |
-/// | `pgbouncer`, `connection_limit`, `pool_timeout`, `schema`, `statement_cache_size`, `socket_timeout` | other ORMs' settings: left out and listed by [`ignored`](Self::ignored) |
+/// | `options`, `application_name`, `target_session_attrs`, `load_balance_hosts` | as in libpq |
+/// | `keepalives`, `keepalives_idle`, `keepalives_interval` (seconds), `keepalives_count` (or `keepalives_retries`, as tokio-postgres calls it) | as in libpq; default: on, 60 s, 10 s, 3 probes |
+/// | `connect_timeout` | seconds, up to 2147483647; the budget for a whole connection, see [`Policy`](crate::Policy) |
+/// | `tcp_user_timeout` | milliseconds, as in libpq (tokio-postgres reads seconds); default: 30 s |
+/// | `sslaccept` | Prisma's: `strict` is left out, as it changes nothing; other values are an error |
+/// | `pgbouncer`, `connection_limit`, `pool_timeout`, `schema`, `statement_cache_size`, `socket_timeout`, `supa`, `uselibpqcompat` and the like | other tools' settings: left out and listed by [`ignored`](Self::ignored) |
+/// | others of libpq's | [`UrlError::UnsupportedParameter`]: leaving one out could weaken or redirect the connection |
 /// | any other | [`UrlError::UnknownParameter`] |
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
@@ -46,6 +55,7 @@ pub struct DatabaseUrl {
     password: Option<String>,
     database: Option<String>,
     encryption: Encryption,
+    plaintext: Plaintext,
     settings: Settings,
     ignored: Vec<String>,
 }
@@ -57,31 +67,66 @@ impl DatabaseUrl {
     ///
     /// [`UrlError`] names what is wrong and how to mend it, and never quotes the URL.
     pub fn parse(url: &str) -> Result<Self, UrlError> {
-        let parts = Parts::split(strip_psql(url))?;
-        let mut raw = RawParameters::default();
-        let mut ignored = Vec::new();
-        for (key, value) in &parts.parameters {
-            raw.set(key, value, &mut ignored)?;
-        }
+        Self::parse_with(url, Plaintext::Loopback)
+    }
 
-        let user = raw.user.or(parts.user);
-        let password = raw.password.or(parts.password);
-        let database = raw.dbname.or(parts.database);
+    /// Parses a URL, and allows plain text to private and link-local addresses where its `sslmode` asks for
+    /// it; to public ones never.
+    ///
+    /// This is for a Postgres without TLS in a network of its own, such as the `postgres:5432` of a compose
+    /// file or a sidecar. **Whoever else is on that network can read the password and all data, and
+    /// change them.** The default is to refuse. The URL can say the same with
+    /// `allow_plaintext_to_private_network=true`; libpq does not know that parameter and refuses the URL.
+    ///
+    /// The hosts' names are held to it on dialling, each address that they lead to; see
+    /// [`check_address`](Self::check_address). Private are 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 and
+    /// fc00::/7, link-local 169.254.0.0/16 and fe80::/10.
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError`], as in [`parse`](Self::parse).
+    ///
+    /// ```
+    /// # use diesel_neon::{DatabaseUrl, UrlError};
+    /// let compose = "postgresql://app:secret@postgres:5432/db?sslmode=disable";
+    /// assert!(matches!(DatabaseUrl::parse(compose), Err(UrlError::Insecure { .. })));
+    ///
+    /// let url = DatabaseUrl::parse_allowing_plaintext_to_private_network(compose)?;
+    /// assert!(url.check_address("172.18.0.2".parse().unwrap()).is_ok());
+    /// assert!(url.check_address("203.0.113.5".parse().unwrap()).is_err());
+    /// # Ok::<(), UrlError>(())
+    /// ```
+    pub fn parse_allowing_plaintext_to_private_network(url: &str) -> Result<Self, UrlError> {
+        Self::parse_with(url, Plaintext::PrivateNetwork)
+    }
+
+    fn parse_with(url: &str, plaintext: Plaintext) -> Result<Self, UrlError> {
+        let parts = Parts::split(url)?;
+        let raw = RawParameters::read(&parts.parameters)?;
+        let list = |text: String| match text.as_str() {
+            "" => Vec::new(),
+            list => list.split(',').map(str::to_owned).collect(),
+        };
         let hosts = host::hosts(
-            raw.host.as_deref().unwrap_or(&parts.hosts),
+            raw.host.map_or(parts.hosts, list),
             raw.hostaddr.as_deref(),
-            raw.port.as_deref(),
+            &raw.port.map_or(parts.ports, list),
         )?;
-        let encryption = tls::encryption(&hosts, raw.ssl)?;
-
+        let allowed = plaintext.max(raw.plaintext);
+        let encryption = tls::encryption(&hosts, raw.ssl, allowed)?;
         Ok(Self {
-            hosts,
-            user,
-            password,
-            database,
+            plaintext: match encryption {
+                Encryption::Plain => allowed,
+                Encryption::Tls { .. } => Plaintext::default(),
+            },
             encryption,
+            hosts,
+            // An empty one takes the place of the other, and is none.
+            user: raw.user.or(parts.user).and_then(not_empty),
+            password: raw.password.or(parts.password).and_then(not_empty),
+            database: raw.dbname.or(parts.database).and_then(not_empty),
             settings: raw.settings,
-            ignored,
+            ignored: raw.ignored,
         })
     }
 
@@ -124,7 +169,7 @@ impl DatabaseUrl {
         self.settings.connect_timeout
     }
 
-    /// Parameters of other ORMs that this URL carried and that mean nothing here.
+    /// The parameters of other tools that this URL carried, and that are left out.
     pub fn ignored(&self) -> &[String] {
         &self.ignored
     }
@@ -134,6 +179,7 @@ impl DatabaseUrl {
         self.hosts.iter().all(Host::is_neon)
     }
 
+    /// The same with a setting that the session starts with.
     #[cfg(feature = "migrations")]
     pub(crate) fn with_option(&self, name: &str, value: &str) -> Self {
         let mut url = self.clone();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio_postgres::config::{LoadBalanceHosts, TargetSessionAttrs};
 
-use super::tls::RawSsl;
+use super::parse::not_empty;
+use super::tls::{Plaintext, RawSsl};
 use super::{ChannelBinding, Negotiation, UrlError};
 
 /// What may be set in the query, still as text where it needs the other parts to be understood.
@@ -18,7 +19,9 @@ pub(super) struct RawParameters {
     pub(super) hostaddr: Option<String>,
     pub(super) port: Option<String>,
     pub(super) ssl: RawSsl,
+    pub(super) plaintext: Plaintext,
     pub(super) settings: Settings,
+    pub(super) ignored: Vec<String>,
 }
 
 /// Parameters that go to the drivers as they are.
@@ -37,15 +40,26 @@ pub(super) struct Settings {
 }
 
 impl RawParameters {
-    pub(super) fn set(
-        &mut self,
-        key: &str,
-        value: &str,
-        ignored: &mut Vec<String>,
-    ) -> Result<(), UrlError> {
+    pub(super) fn read(parameters: &[(String, String)]) -> Result<Self, UrlError> {
+        let mut raw = Self::default();
+        for (key, value) in parameters {
+            raw.set(key, value)?;
+        }
+        Ok(raw)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), UrlError> {
         let text = || Some(value.to_owned());
+        let set_text = || not_empty(value.to_owned());
         let settings = &mut self.settings;
         match key {
+            // libpq would send none at all then, which the server refuses.
+            "user" if value.is_empty() => {
+                return Err(UrlError::InvalidValue {
+                    key: "user",
+                    expected: "a name, or left out",
+                });
+            }
             "user" => self.user = text(),
             "password" => self.password = text(),
             "dbname" => self.dbname = text(),
@@ -104,16 +118,10 @@ impl RawParameters {
                     }
                 });
             }
-            "options" => settings.options = text(),
-            "application_name" => settings.application_name = text(),
-            "connect_timeout" => {
-                let seconds: i64 = number("connect_timeout", value, "a number of seconds")?;
-                // libpq: zero and less wait for ever, which here means the policy's own budget.
-                settings.connect_timeout = u64::try_from(seconds)
-                    .ok()
-                    .filter(|s| *s > 0)
-                    .map(Duration::from_secs);
-            }
+            "options" => settings.options = set_text(),
+            "application_name" => settings.application_name = set_text(),
+            // Zero and less wait for ever in libpq, which here means the policy's own budget.
+            "connect_timeout" => settings.connect_timeout = seconds("connect_timeout", value)?,
             "target_session_attrs" => {
                 settings.target_session_attrs = Some(match value {
                     "any" => TargetSessionAttrs::Any,
@@ -140,28 +148,21 @@ impl RawParameters {
                 });
             }
             "keepalives" => {
-                settings.keepalives = Some(match value {
-                    "0" => false,
-                    "1" => true,
-                    _ => {
-                        return Err(UrlError::InvalidValue {
-                            key: "keepalives",
-                            expected: "0 or 1",
-                        });
-                    }
-                });
+                let on: i32 = number("keepalives", value, "0 or 1")?;
+                settings.keepalives = Some(on != 0);
             }
             "keepalives_idle" => settings.keepalives_idle = seconds("keepalives_idle", value)?,
             "keepalives_interval" => {
                 settings.keepalives_interval = seconds("keepalives_interval", value)?;
             }
-            "keepalives_count" => {
-                let count: u32 = number("keepalives_count", value, "a number of probes")?;
-                settings.keepalives_count = (count > 0).then_some(count);
+            // The second is tokio-postgres's name for it.
+            "keepalives_count" | "keepalives_retries" => {
+                let count = positive("keepalives_count", value, "a number of probes")?;
+                settings.keepalives_count = count;
             }
             "tcp_user_timeout" => {
-                let millis: u64 = number("tcp_user_timeout", value, "a number of milliseconds")?;
-                settings.tcp_user_timeout = (millis > 0).then_some(Duration::from_millis(millis));
+                let millis = positive("tcp_user_timeout", value, "a number of milliseconds")?;
+                settings.tcp_user_timeout = millis.map(|n| Duration::from_millis(n.into()));
             }
             "client_encoding" if is_utf8(value) => {}
             "client_encoding" => {
@@ -171,11 +172,32 @@ impl RawParameters {
                 });
             }
             "gssencmode" if value != "require" => {}
-            key if ORM_PARAMETERS.contains(&key) => ignored.push(key.to_owned()),
+            Plaintext::PARAMETER => {
+                self.plaintext = match value {
+                    "true" => Plaintext::PrivateNetwork,
+                    "false" => Plaintext::Loopback,
+                    _ => {
+                        return Err(UrlError::InvalidValue {
+                            key: Plaintext::PARAMETER,
+                            expected: "true or false",
+                        });
+                    }
+                };
+            }
+            "sslaccept" if value != "strict" => {
+                return Err(UrlError::InvalidValue {
+                    key: "sslaccept",
+                    expected: "strict or left out: certificates are always verified",
+                });
+            }
+            key if IGNORED.contains(&key) => self.ignored.push(key.to_owned()),
             key if UNSUPPORTED.contains(&key) => {
                 return Err(UrlError::UnsupportedParameter {
                     key: key.to_owned(),
                 });
+            }
+            key if self.password.is_some() || !is_name(key) => {
+                return Err(UrlError::HiddenParameter);
             }
             key => {
                 return Err(UrlError::UnknownParameter {
@@ -187,18 +209,34 @@ impl RawParameters {
     }
 }
 
-/// Prisma's, SQLAlchemy's and their like's settings that URLs from a dashboard carry.
-const ORM_PARAMETERS: [&str; 6] = [
+/// Settings of other tools, which say nothing of where and how to connect: Prisma's (`pgbouncer` and its
+/// like), SQLAlchemy's and asyncpg's, pgx's, lib/pq's, JDBC's, node-postgres's, Supabase's.
+const IGNORED: [&str; 20] = [
+    "binary_parameters",
     "connection_limit",
+    "default_query_exec_mode",
+    "description_cache_capacity",
     "pgbouncer",
+    "pool_max_conn_idle_time",
+    "pool_max_conn_lifetime",
+    "pool_max_conns",
+    "pool_min_conns",
     "pool_timeout",
+    "preparedStatementCacheQueries",
+    "prepareThreshold",
+    "prepared_statement_cache_size",
     "schema",
     "socket_timeout",
+    "sslaccept",
+    "statement_cache_capacity",
     "statement_cache_size",
+    "supa",
+    "uselibpqcompat",
 ];
 
-/// libpq knows these; leaving one of them out silently could weaken or redirect a connection.
-const UNSUPPORTED: [&str; 24] = [
+/// libpq knows these, and Prisma `sslidentity`; leaving one of them out silently could weaken or redirect a
+/// connection.
+const UNSUPPORTED: [&str; 34] = [
     "fallback_application_name",
     "gssdelegation",
     "gssencmode",
@@ -206,11 +244,17 @@ const UNSUPPORTED: [&str; 24] = [
     "krbsrvname",
     "max_protocol_version",
     "min_protocol_version",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_issuer",
+    "oauth_scope",
     "passfile",
     "replication",
     "require_auth",
     "requirepeer",
     "requiressl",
+    "scram_client_key",
+    "scram_server_key",
     "service",
     "servicefile",
     "ssl_max_protocol_version",
@@ -220,9 +264,13 @@ const UNSUPPORTED: [&str; 24] = [
     "sslcompression",
     "sslcrl",
     "sslcrldir",
+    "sslidentity",
     "sslkey",
+    "sslkeylogfile",
     "sslpassword",
     "sslsni",
+    "authtype",
+    "tty",
 ];
 
 fn is_utf8(value: &str) -> bool {
@@ -231,7 +279,7 @@ fn is_utf8(value: &str) -> bool {
         .any(|name| value.eq_ignore_ascii_case(name))
 }
 
-pub(super) fn number<T: FromStr>(
+fn number<T: FromStr>(
     key: &'static str,
     value: &str,
     expected: &'static str,
@@ -241,8 +289,23 @@ pub(super) fn number<T: FromStr>(
         .map_err(|_| UrlError::InvalidValue { key, expected })
 }
 
-/// Zero means the system's default, in libpq.
+/// libpq's integers have 32 bits, and zero means the system's default.
+fn positive(
+    key: &'static str,
+    value: &str,
+    expected: &'static str,
+) -> Result<Option<u32>, UrlError> {
+    let number: i32 = number(key, value, expected)?;
+    Ok(u32::try_from(number).ok().filter(|number| *number > 0))
+}
+
 fn seconds(key: &'static str, value: &str) -> Result<Option<Duration>, UrlError> {
-    let seconds: u64 = number(key, value, "a number of seconds")?;
-    Ok((seconds > 0).then_some(Duration::from_secs(seconds)))
+    let seconds = positive(key, value, "a number of seconds, at most 2147483647")?;
+    Ok(seconds.map(|seconds| Duration::from_secs(seconds.into())))
+}
+
+/// Whether it is like a parameter's name, and not a piece of something else.
+fn is_name(key: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    !key.is_empty() && key.bytes().all(is_part)
 }

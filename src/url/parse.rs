@@ -1,88 +1,156 @@
-//! Taking a URL apart.
+//! Taking a URL apart, where libpq's `conninfo_uri_parse_options` does.
+
+use std::net::Ipv6Addr;
 
 use percent_encoding::percent_decode_str;
 
 use super::UrlError;
+use super::host::has_zone;
 
 /// The URL's parts with their percent-encoding undone, not yet looked at.
 pub(super) struct Parts {
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
-    pub(super) hosts: String,
+    /// One of each for every element of the list of hosts; empty where it has none.
+    pub(super) hosts: Vec<String>,
+    pub(super) ports: Vec<String>,
     pub(super) database: Option<String>,
     pub(super) parameters: Vec<(String, String)>,
 }
 
 impl Parts {
     pub(super) fn split(url: &str) -> Result<Self, UrlError> {
-        let (scheme, rest) = url.split_once("://").ok_or(UrlError::Scheme)?;
-        if scheme != "postgres" && scheme != "postgresql" {
-            return Err(UrlError::Scheme);
-        }
-
-        // `url` takes one host only, so the list is cut out first and looked at on its own.
-        let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, tail) = rest.split_at(authority_end);
-        let (userinfo, hosts) = match authority.rsplit_once('@') {
-            Some((userinfo, hosts)) => (Some(userinfo), hosts),
-            None => (None, authority),
+        let url = strip_psql(url)?;
+        let rest = ["postgresql://", "postgres://"]
+            .iter()
+            .find_map(|scheme| url.strip_prefix(scheme))
+            .ok_or(UrlError::Scheme)?;
+        let (userinfo, rest) = match rest.find(['@', '/']) {
+            Some(end) if rest[end..].starts_with('@') => (&rest[..end], &rest[end + 1..]),
+            _ => ("", rest),
         };
-        let one_host = match userinfo {
-            Some(userinfo) => format!("{scheme}://{userinfo}@host{tail}"),
-            None => format!("{scheme}://host{tail}"),
-        };
-        let parsed = url::Url::parse(&one_host).map_err(|_| UrlError::Malformed)?;
-
-        // An unencoded `/`, `?` or `#` in a password ends the authority too early: what follows must
-        // not be taken for a database's or a parameter's name, and must not be shown.
-        let swallowed = userinfo.is_none() && tail.contains('@');
-        if swallowed || parsed.fragment().is_some() || parsed.path().contains('@') {
+        // Other programs end the user name and the password elsewhere then; and what follows must
+        // not be taken for a database's or a parameter's name, as it may be half a password.
+        if userinfo.contains(['?', '#']) || rest.contains('@') {
             return Err(UrlError::Malformed);
         }
-        let path = parsed.path();
-        let database = decode(path.strip_prefix('/').unwrap_or(path), "database name")?;
-        let mut parameters = Vec::new();
-        for pair in parsed.query().unwrap_or("").split('&') {
-            if pair.is_empty() {
-                continue;
-            }
-            let (key, value) = pair.split_once('=').ok_or(UrlError::Malformed)?;
-            if !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-                return Err(UrlError::Malformed);
-            }
-            // Not form-encoding: libpq takes a `+` for a plus sign.
-            parameters.push((key.to_owned(), decode(value, "query")?));
+        if ["&amp;", "&#38;", "&#x26;"]
+            .iter()
+            .any(|html| rest.contains(html))
+        {
+            return Err(UrlError::Html);
+        }
+        if rest.contains('#') {
+            return Err(UrlError::Fragment);
         }
 
-        let not_empty = |text: String| (!text.is_empty()).then_some(text);
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+        let user = decode(user, "user name")?;
+        let password = decode(password, "password")?;
+        let (hosts, ports) = match authority {
+            "" => Ok((Vec::new(), Vec::new())),
+            list => list.split(',').map(host_and_port).collect(),
+        }?;
         Ok(Self {
-            user: not_empty(decode(parsed.username(), "user name")?),
-            password: match parsed.password() {
-                Some(password) => not_empty(decode(password, "password")?),
-                None => None,
-            },
-            hosts: hosts.to_owned(),
-            database: not_empty(database),
-            parameters,
+            user: not_empty(user),
+            password: not_empty(password),
+            hosts,
+            ports,
+            database: not_empty(decode(database, "database name")?),
+            parameters: parameters(query)?,
         })
     }
 }
 
-/// Neon's console offers the URL inside `psql '…'`; people copy the whole line.
-pub(super) fn strip_psql(url: &str) -> &str {
-    let url = url.trim();
-    let url = url.strip_prefix("psql ").map_or(url, str::trim);
-    for quote in ['\'', '"'] {
-        if let Some(inner) = url.strip_prefix(quote).and_then(|u| u.strip_suffix(quote)) {
-            return inner;
-        }
-    }
-    url
+pub(super) fn not_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
 }
 
-pub(super) fn decode(text: &str, part: &'static str) -> Result<String, UrlError> {
+/// Undoes percent-encoding; `part` is what errors call it.
+fn decode(text: &str, part: &'static str) -> Result<String, UrlError> {
+    // libpq before version 17 takes them as they are, since 17 not at all.
+    if text
+        .bytes()
+        .any(|byte| byte == b' ' || byte.is_ascii_control())
+    {
+        return Err(UrlError::Whitespace { part });
+    }
+    for (i, _) in text.match_indices('%') {
+        match text.as_bytes().get(i + 1..i + 3) {
+            Some(b"00") => return Err(UrlError::ZeroByte { part }),
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => {}
+            _ => return Err(UrlError::Percent { part }),
+        }
+    }
     match percent_decode_str(text).decode_utf8() {
         Ok(text) => Ok(text.into_owned()),
         Err(_) => Err(UrlError::NotUtf8 { part }),
+    }
+}
+
+/// One element of the list of hosts. Never quoted in an error: it may be half a password.
+fn host_and_port(text: &str) -> Result<(String, String), UrlError> {
+    let is_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']').ok_or(UrlError::Ipv6)?;
+            if has_zone(address) {
+                return Err(UrlError::ZoneId);
+            }
+            let port = match port {
+                "" => Some(""),
+                port => port.strip_prefix(':'),
+            };
+            match port {
+                Some(port) if is_ipv6(address) => (address, port),
+                _ => return Err(UrlError::Ipv6),
+            }
+        }
+        None if has_zone(text) => return Err(UrlError::ZoneId),
+        None if is_ipv6(text) => return Err(UrlError::Ipv6),
+        None => text.split_once(':').unwrap_or((text, "")),
+    };
+    let (host, port) = (decode(host, "host")?, decode(port, "port")?);
+    // Before the parameters, whose names errors show.
+    if !port.is_empty() && port.parse::<u16>().is_err() {
+        return Err(UrlError::Port);
+    }
+    Ok((host, port))
+}
+
+fn parameters(mut query: &str) -> Result<Vec<(String, String)>, UrlError> {
+    let mut parameters = Vec::new();
+    while !query.is_empty() {
+        let (pair, rest) = query.split_once('&').unwrap_or((query, ""));
+        query = rest;
+        let (key, value) = pair.split_once('=').ok_or(UrlError::NoValue)?;
+        if value.contains('=') {
+            return Err(UrlError::EqualsSign);
+        }
+        // Not form-encoding: libpq takes a `+` for a plus sign.
+        let key = decode(key, "name of a parameter")?;
+        parameters.push((key, decode(value, "value of a parameter")?));
+    }
+    Ok(parameters)
+}
+
+/// Neon's console offers the URL inside `psql '…'`; people copy the whole line.
+fn strip_psql(text: &str) -> Result<&str, UrlError> {
+    let text = text.trim();
+    let command = text
+        .strip_prefix("psql")
+        .filter(|rest| rest.starts_with([' ', '\t']));
+    let word = command.unwrap_or(text).trim_start();
+    let (url, rest) = match word.chars().next() {
+        Some(quote @ ('\'' | '"')) => word[1..].split_once(quote).ok_or(UrlError::Quote)?,
+        _ if command.is_some() => word.split_once(char::is_whitespace).unwrap_or((word, "")),
+        _ => (word, ""),
+    };
+    match rest.trim() {
+        "" => Ok(url.trim()),
+        _ => Err(UrlError::MoreWords),
     }
 }

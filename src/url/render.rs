@@ -7,6 +7,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_postgres::config::{self as pg, TargetSessionAttrs};
 
+use super::tls::Plaintext;
 use super::{ChannelBinding, DatabaseUrl, Encryption, HostName, Negotiation, Roots};
 
 impl DatabaseUrl {
@@ -17,7 +18,8 @@ impl DatabaseUrl {
     /// `tcp_user_timeout` are set where the URL is silent, so that a peer that vanished is noticed
     /// within half a minute; they are the kernel's and keep no compute awake.
     ///
-    /// The result holds the password; its `Debug` does not show it.
+    /// The result holds the password; its `Debug` does not show it. It looks hosts' names up by itself:
+    /// see [`check_address`](Self::check_address) where the URL means plain text.
     pub fn to_tokio_postgres(&self) -> tokio_postgres::Config {
         let settings = &self.settings;
         let mut config = tokio_postgres::Config::new();
@@ -96,12 +98,22 @@ impl DatabaseUrl {
     /// TLS becomes `sslmode=verify-full` with the path of the system's CA bundle (libpq before
     /// version 16 does not know `sslrootcert=system`); `sslnegotiation` is left out, since libpq before
     /// 17 rejects it and it only saves a round trip.
+    ///
+    /// Plain text becomes `sslmode=disable` for Unix sockets, for loopback, and for addresses on an allowed
+    /// private network. Where a *name* may be reached in plain text only on a private network, it becomes
+    /// `verify-full` all the same, since libpq does not look at the address that the name leads to. Put
+    /// that address into `hostaddr` to have libpq send plain text.
     pub fn to_libpq(&self) -> String {
-        self.render(self.password.as_deref().map(encode).as_deref())
+        let is_near = |host| self.plaintext.surely_includes(host);
+        let protection = match &self.encryption {
+            Encryption::Plain if !self.hosts.iter().all(is_near) => verify_full(&Roots::System),
+            encryption => protection(encryption),
+        };
+        self.render(self.password.as_deref().map(encode).as_deref(), protection)
     }
 
     /// `password` is percent-encoded already.
-    fn render(&self, password: Option<&str>) -> String {
+    fn render(&self, password: Option<&str>, protection: Vec<(&'static str, String)>) -> String {
         let mut url = String::from("postgresql://");
         if let Some(user) = &self.user {
             url.push_str(&encode(user));
@@ -123,7 +135,7 @@ impl DatabaseUrl {
         if let Some(database) = &self.database {
             url.push_str(&encode(database));
         }
-        for (i, (key, value)) in self.libpq_parameters().into_iter().enumerate() {
+        for (i, (key, value)) in self.parameters(protection).into_iter().enumerate() {
             url.push(if i == 0 { '?' } else { '&' });
             url.push_str(key);
             url.push('=');
@@ -132,25 +144,8 @@ impl DatabaseUrl {
         url
     }
 
-    fn libpq_parameters(&self) -> Vec<(&'static str, String)> {
+    fn parameters(&self, mut out: Vec<(&'static str, String)>) -> Vec<(&'static str, String)> {
         let settings = &self.settings;
-        let mut out = Vec::new();
-        match &self.encryption {
-            Encryption::Plain => out.push(("sslmode", "disable".to_owned())),
-            Encryption::Tls {
-                roots,
-                channel_binding,
-                ..
-            } => {
-                out.push(("sslmode", "verify-full".to_owned()));
-                out.push(("sslrootcert", roots.to_libpq()));
-                match channel_binding {
-                    ChannelBinding::Disable => out.push(("channel_binding", "disable".to_owned())),
-                    ChannelBinding::Prefer => {}
-                    ChannelBinding::Require => out.push(("channel_binding", "require".to_owned())),
-                }
-            }
-        }
         let addresses: Vec<_> = self.hosts.iter().filter_map(|host| host.address).collect();
         if !addresses.is_empty() {
             out.push((
@@ -197,9 +192,15 @@ impl DatabaseUrl {
     }
 }
 
+/// As for libpq, but for the password; and what libpq does not know of, where plain text is allowed.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(self.password.as_ref().map(|_| "***")))
+        let mut protection = protection(&self.encryption);
+        if self.allows_plaintext_to_private_network() {
+            protection.push((Plaintext::PARAMETER, "true".to_owned()));
+        }
+        let password = self.password.as_ref().map(|_| "***");
+        f.write_str(&self.render(password, protection))
     }
 }
 
@@ -207,6 +208,32 @@ impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DatabaseUrl({self})")
     }
+}
+
+fn protection(encryption: &Encryption) -> Vec<(&'static str, String)> {
+    match encryption {
+        Encryption::Plain => vec![("sslmode", "disable".to_owned())],
+        Encryption::Tls {
+            roots,
+            channel_binding,
+            ..
+        } => {
+            let mut out = verify_full(roots);
+            match channel_binding {
+                ChannelBinding::Disable => out.push(("channel_binding", "disable".to_owned())),
+                ChannelBinding::Prefer => {}
+                ChannelBinding::Require => out.push(("channel_binding", "require".to_owned())),
+            }
+            out
+        }
+    }
+}
+
+fn verify_full(roots: &Roots) -> Vec<(&'static str, String)> {
+    vec![
+        ("sslmode", "verify-full".to_owned()),
+        ("sslrootcert", roots.to_libpq()),
+    ]
 }
 
 impl Roots {

@@ -130,7 +130,7 @@ fn unusable(role: Role, error: &EnvError) -> (String, Finding) {
                 "the password and the data would go over the network unprotected",
                 "use sslmode=verify-full (require means the same here)",
             ),
-            UrlError::UnknownParameter { .. } => (
+            UrlError::UnknownParameter { .. } | UrlError::HiddenParameter => (
                 "parameter-unknown",
                 "neither libpq nor this crate knows the parameter: leaving it out could change what is meant",
                 "remove it, or correct its spelling",
@@ -145,11 +145,16 @@ fn unusable(role: Role, error: &EnvError) -> (String, Finding) {
                 "a parameter has a value that it cannot have",
                 "correct it as the error says",
             ),
-            _ => (
+            UrlError::Malformed => (
                 "url-invalid",
                 "the URL cannot be read",
                 "copy the connection string from Neon's console again; percent-encode special characters in \
                  the password",
+            ),
+            _ => (
+                "url-invalid",
+                "the URL cannot be read",
+                "correct it as the error says, or copy the connection string from Neon's console again",
             ),
         },
         EnvError::Companion { .. } => (
@@ -257,7 +262,11 @@ fn encryption(target: &Target, keys: &[(String, String)]) -> Option<Check> {
     let given = given.map(|(_, value)| value.as_str());
     Some(match url.encryption() {
         Encryption::Plain => {
-            Check::ok("sslmode", "plain text, on this machine only").fact("sslmode", given)
+            let reach = match url.allows_plaintext_to_private_network() {
+                true => "plain text, on this machine and to private addresses",
+                false => "plain text, on this machine only",
+            };
+            Check::ok("sslmode", reach).fact("sslmode", given)
         }
         Encryption::Tls { roots, .. } => {
             let roots = match roots {

@@ -1,0 +1,532 @@
+//! What `DatabaseUrl` accepts means what libpq's own parser makes of it.
+
+use std::cell::Cell;
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use diesel_neon::{DatabaseUrl, Encryption, HostName};
+use libpq_check::{Libpq, Parameters};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::string::string_regex;
+use proptest::test_runner::{Config, TestRunner};
+use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};
+
+/// Says that a machine is known to have no libpq.
+const WITHOUT: &str = "DIESEL_NEON_WITHOUT_LIBPQ";
+
+static LIBPQ: LazyLock<Libpq> = LazyLock::new(|| match Libpq::load() {
+    Ok(libpq) => libpq,
+    Err(error) => {
+        assert!(
+            std::env::var_os(WITHOUT).is_some(),
+            "libpq cannot be loaded ({error}): run `make setup`, or set {WITHOUT}=1 to do without it"
+        );
+        // Past what libtest captures, and before any of these tests can be said to have passed.
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nMISSING: libpq; the URL parser was NOT compared with it"
+        );
+        std::process::exit(0);
+    }
+});
+
+/// What a URL says of a connection, as the drivers act on it.
+#[derive(Debug, PartialEq, Eq)]
+struct Meaning {
+    /// Name or folder, `hostaddr`, port.
+    hosts: Vec<(String, Option<IpAddr>, u16)>,
+    user: Option<String>,
+    password: Option<String>,
+    database: Option<String>,
+    options: Option<String>,
+    application_name: Option<String>,
+    connect_timeout: Option<u64>,
+    target_session_attrs: TargetSessionAttrs,
+    requires_channel_binding: bool,
+    keepalives: bool,
+    keepalives_idle: u64,
+    keepalives_count: Option<u64>,
+    tcp_user_timeout: u64,
+}
+
+fn ours(url: &DatabaseUrl) -> Meaning {
+    let config = url.to_tokio_postgres();
+    let hosts = url.hosts().iter().map(|host| {
+        let name = match &host.name {
+            HostName::Tcp(name) => name.clone(),
+            HostName::Unix(path) => path.display().to_string(),
+        };
+        (name, host.address, host.port)
+    });
+    Meaning {
+        hosts: hosts.collect(),
+        user: url.user().map(str::to_owned),
+        password: url.password().map(str::to_owned),
+        database: url.database().map(str::to_owned),
+        options: config.get_options().map(str::to_owned),
+        application_name: config.get_application_name().map(str::to_owned),
+        connect_timeout: url.connect_timeout().map(|timeout| timeout.as_secs()),
+        target_session_attrs: config.get_target_session_attrs(),
+        requires_channel_binding: config.get_channel_binding() == ChannelBinding::Require,
+        keepalives: config.get_keepalives(),
+        keepalives_idle: config.get_keepalives_idle().as_secs(),
+        keepalives_count: config.get_keepalives_retries().map(u64::from),
+        tcp_user_timeout: config
+            .get_tcp_user_timeout()
+            .map_or(0, |t| t.as_millis() as u64),
+    }
+}
+
+/// `Err` where libpq would complain on connecting.
+fn theirs(set: &Parameters) -> Result<Meaning, String> {
+    let text = |key: &str| -> Result<Option<String>, String> {
+        let value = set.get(key).filter(|value| !value.is_empty()).cloned();
+        value
+            .map(|value| String::from_utf8(value).map_err(|_| format!("{key} is not UTF-8")))
+            .transpose()
+    };
+    let number = |key: &str| -> Result<Option<i32>, String> {
+        let value = text(key)?.map(|value| value.trim_ascii().parse());
+        value
+            .transpose()
+            .map_err(|_| format!("invalid integer for {key}"))
+    };
+    // Where libpq would leave it to the system, the crate has defaults of its own.
+    let silent = ours(&DatabaseUrl::parse("postgresql://h.example").unwrap());
+    let positive = |key: &str, default: u64| -> Result<u64, String> {
+        let set = number(key)?.and_then(|number| u64::try_from(number).ok());
+        Ok(set.filter(|number| *number > 0).unwrap_or(default))
+    };
+    Ok(Meaning {
+        hosts: their_hosts(text("host")?, text("hostaddr")?, text("port")?)?,
+        user: text("user")?,
+        password: text("password")?,
+        database: text("dbname")?,
+        options: text("options")?,
+        application_name: text("application_name")?.or(silent.application_name),
+        connect_timeout: Some(positive("connect_timeout", 0)?).filter(|seconds| *seconds > 0),
+        target_session_attrs: match text("target_session_attrs")?.as_deref() {
+            None | Some("any") => TargetSessionAttrs::Any,
+            Some("read-write" | "primary") => TargetSessionAttrs::ReadWrite,
+            Some("read-only" | "standby") => TargetSessionAttrs::ReadOnly,
+            Some(other) => return Err(format!("target_session_attrs {other}")),
+        },
+        requires_channel_binding: text("channel_binding")?.as_deref() == Some("require"),
+        keepalives: number("keepalives")?.map_or(silent.keepalives, |on| on != 0),
+        keepalives_idle: positive("keepalives_idle", silent.keepalives_idle)?,
+        keepalives_count: Some(positive(
+            "keepalives_count",
+            silent.keepalives_count.unwrap(),
+        )?),
+        tcp_user_timeout: positive("tcp_user_timeout", silent.tcp_user_timeout)?,
+    })
+}
+
+/// As `connectOptions2` and `PQconnectPoll` take the three lists.
+fn their_hosts(
+    names: Option<String>,
+    addresses: Option<String>,
+    ports: Option<String>,
+) -> Result<Vec<(String, Option<IpAddr>, u16)>, String> {
+    let list = |text: Option<String>| -> Vec<String> {
+        text.map_or(Vec::new(), |text| {
+            text.split(',').map(str::to_owned).collect()
+        })
+    };
+    let (names, addresses, ports) = (list(names), list(addresses), list(ports));
+    let count = match addresses.len() {
+        0 => names.len().max(1),
+        count => count,
+    };
+    for (what, found) in [("names", names.len()), ("ports", ports.len())] {
+        let fits = found == 0 || found == count || (what == "ports" && found == 1);
+        if !fits {
+            return Err(format!("{found} {what} for {count} hosts"));
+        }
+    }
+    let host = |i: usize| {
+        let address = addresses.get(i).filter(|text| !text.is_empty());
+        let address = address.map(|text| text.parse().map_err(|_| format!("address {text}")));
+        let address: Option<IpAddr> = address.transpose()?;
+        let name = match (names.get(i).filter(|name| !name.is_empty()), address) {
+            (Some(folder), _) if folder.starts_with('/') => folder.clone(),
+            (Some(name), _) => name.to_ascii_lowercase(),
+            (None, Some(address)) => address.to_string(),
+            (None, None) => return Err("the default host".to_owned()),
+        };
+        let port = ports
+            .get(i)
+            .or(ports.first())
+            .filter(|port| !port.is_empty());
+        let port = port.map_or(Ok(5432), |port| port.trim_ascii().parse::<u16>());
+        match port {
+            Ok(port) if port > 0 => Ok((name, address, port)),
+            _ => Err("invalid port number".to_owned()),
+        }
+    };
+    (0..count).map(host).collect()
+}
+
+/// Whether `url` is accepted; fails where it is, and libpq refuses it or takes it for something else.
+fn is_accepted(url: &str) -> Result<bool, TestCaseError> {
+    let Ok(parsed) = DatabaseUrl::parse(url) else {
+        return Ok(false);
+    };
+    let set = LIBPQ.parse(url.trim()).and_then(|set| theirs(&set));
+    let set =
+        set.map_err(|error| TestCaseError::fail(format!("{url:?}: libpq refuses: {error}")))?;
+    prop_assert_eq!(&ours(&parsed), &set, "{:?}", url);
+
+    // libpq is to make the same of it once it is rendered, but for the file name of a socket.
+    let rendered = parsed.to_libpq();
+    let set = LIBPQ.parse(&rendered);
+    let set = set.map_err(|error| TestCaseError::fail(format!("{rendered}: {error}")))?;
+    let plain = *parsed.encryption() == Encryption::Plain;
+    let mode: &[u8] = if plain { b"disable" } else { b"verify-full" };
+    prop_assert_eq!(set.get("sslmode").map(Vec::as_slice), Some(mode));
+    let set = theirs(&set).map_err(|error| TestCaseError::fail(format!("{rendered}: {error}")))?;
+    prop_assert_eq!(&ours(&parsed), &set, "{:?} as {:?}", url, rendered);
+    Ok(true)
+}
+
+/// Runs `test` on `cases` generated values; it says whether its URL was accepted. Returns how many were.
+fn run<S: Strategy>(
+    cases: u32,
+    strategy: S,
+    test: impl Fn(S::Value) -> Result<bool, TestCaseError>,
+) -> u32 {
+    let accepted = Cell::new(0);
+    let config = Config {
+        failure_persistence: None,
+        ..Config::with_cases(cases)
+    };
+    let result = TestRunner::new(config).run(&strategy, |value| {
+        accepted.set(accepted.get() + u32::from(test(value)?));
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("libpq {}: {error}", LIBPQ.version()));
+    accepted.get()
+}
+
+/// `true` where the URL is to be accepted; the words of each error are in diesel-neon's own tests.
+const NAMED: [(&str, bool); 63] = [
+    ("postgresql://u@h.example:6543/?host=x.example", true),
+    ("postgresql://u@h.example:6543/?port=6544", true),
+    ("postgresql://u@h.example/?port=6544", true),
+    ("postgresql://u@h.example:6543/?port=", true),
+    (
+        "postgresql://u@a.example:1,b.example:2/?host=x.example",
+        false,
+    ),
+    (
+        "postgresql://u@a.example:1,b.example:2/?host=x.example,y.example",
+        true,
+    ),
+    ("postgresql://u@a.example,b.example:2/", true),
+    ("postgresql://u@a.example:1,b.example/", true),
+    ("postgresql://u@a.example,b.example/?port=7", true),
+    ("postgresql://u@a.example,b.example/?port=7,", true),
+    ("postgresql:///db?host=::1", true),
+    ("postgresql:///db?host=2001:db8::1,::1&port=1,2", true),
+    ("postgresql:///db?host=h.example:5433", false),
+    ("postgresql:///db?host=[::1]", false),
+    ("postgresql://[::1]/db", true),
+    ("postgresql://[2001:DB8::1]:7/db", true),
+    ("postgresql://[::1", false),
+    ("postgresql://[::1]x/db", false),
+    ("postgresql://[]/db", false),
+    ("postgresql://::1/db", false),
+    ("postgresql://2001:db8::1/db", false),
+    ("postgresql://[fe80::1%25eth0]/db", false),
+    ("postgresql://h.example:5432:5433/db", false),
+    ("postgresql://h.example:0/db", false),
+    ("postgresql://h.example:65536/db", false),
+    ("postgresql://h.example:/db", true),
+    ("postgresql://h.example/?port=0", false),
+    ("postgresql://h.example", true),
+    ("postgresql://h.example?user=u", true),
+    ("postgresql://h.example/a/../b", true),
+    ("postgresql://h.example/a/./b", true),
+    ("postgresql://h.example/..", true),
+    ("postgresql://h.example/%2e%2e/b", true),
+    ("postgresql://h.example//a", true),
+    ("postgresql://h.example/a\\b", true),
+    ("postgresql://u:a\tb@h.example/db", false),
+    ("postgresql://u:a\nb@h.example/db", false),
+    ("postgresql://u:a%09%0Ab@h.example/db", true),
+    ("postgresql://u:a%00b@h.example/db", false),
+    ("postgresql://u:%zz@h.example/db", false),
+    ("postgresql://u:a%4@h.example/db", false),
+    ("postgresql://u:a%@h.example/db", false),
+    ("postgresql://u:a:b@h.example/db", true),
+    ("postgresql://u:@h.example/db", true),
+    ("postgresql://:p@h.example/db", true),
+    ("postgresql://@h.example/db", true),
+    ("postgresql://u:a@b@h.example/db", false),
+    ("postgresql://u:ä@h.example/ö?application_name=ü", true),
+    ("postgresql://u:a+b@h.example/a+b?options=a+b", true),
+    ("postgresql://u:p@h.example/db?options=a=b", false),
+    ("postgresql://u:p@h.example/db?options", false),
+    ("postgresql://u:p@h.example/db?options=a&", true),
+    ("postgresql://u:p@h.example/db?&options=a", false),
+    ("postgresql://u:p@h.example/db?options=a&&user=v", false),
+    ("postgresql://u:p@h.example/db?", true),
+    ("postgresql://u:p@h.example/db?%6fptions=a", true),
+    (
+        "postgresql://u:p@h.example/db?user=v&password=&dbname=",
+        true,
+    ),
+    (
+        "postgresql://u:p@h.example/db?user=a&user=b&hostaddr=",
+        true,
+    ),
+    ("postgresql://u:p@h.example/db?ssl=true", true),
+    ("postgresql://u:p@H.Example/db", true),
+    ("postgresql://a.example,,b.example/db", false),
+    ("postgresql://h.example/db#fragment", false),
+    ("postgresql://%2Ftmp%2Cx/db", false),
+];
+
+#[test]
+fn named_urls_mean_what_they_mean_to_libpq() {
+    for (url, accepted) in NAMED {
+        let found = is_accepted(url).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(
+            found,
+            accepted,
+            "{url:?}: {:?}",
+            DatabaseUrl::parse(url).err()
+        );
+    }
+}
+
+/// The parts of well-formed URLs, each percent-encoded or not, in every place where it may stand.
+#[test]
+fn well_formed_urls_are_accepted_and_mean_the_same() {
+    let word = || string_regex("[a-zA-Z0-9_.~+!$*();ä€-]{1,8}|\\PC{1,6}").unwrap();
+    let name = select(vec![
+        "h.example",
+        "localhost",
+        "127.0.0.1",
+        "ep-a-1-pooler.b.neon.tech",
+        "H.Example",
+        "10.0.0.1",
+        "a_b",
+    ]);
+    let port = prop_oneof![Just(None), (1..=u16::MAX).prop_map(Some)];
+    let hosts = vec((name, port), 1..4);
+    let setting = select(vec![
+        "application_name=a%20b",
+        "connect_timeout=7",
+        "connect_timeout=0",
+        "connect_timeout=-1",
+        "options=-c%20a%3Db",
+        "target_session_attrs=read-only",
+        "target_session_attrs=primary",
+        "keepalives=0",
+        "keepalives=1",
+        "keepalives_idle=9",
+        "keepalives_idle=0",
+        "keepalives_interval=3",
+        "keepalives_count=4",
+        "tcp_user_timeout=1500",
+        "channel_binding=require",
+        "sslmode=require",
+        "sslmode=verify-full",
+        "ssl=true",
+        "client_encoding=UTF8",
+        "sslrootcert=/ca.pem",
+        "port=",
+        "port=7",
+        "dbname=x",
+        "password=y",
+        "user=z",
+        "host=x.example",
+        "host=/tmp",
+        "host=::1",
+        "hostaddr=192.0.2.1",
+    ]);
+    let userinfo = prop_oneof![
+        Just(None),
+        (word(), prop::option::of(word())).prop_map(Some)
+    ];
+    let url = (
+        userinfo,
+        hosts,
+        prop::option::of(word()),
+        vec(setting, 0..5),
+    );
+    let accepted = run(4096, url, |(userinfo, hosts, database, settings)| {
+        let encode = |text: &str| -> String {
+            text.bytes()
+                .map(|byte| match byte {
+                    b'a'..=b'z'
+                    | b'A'..=b'Z'
+                    | b'0'..=b'9'
+                    | b'_'
+                    | b'.'
+                    | b'~'
+                    | b'+'
+                    | b'!'
+                    | b'-' => char::from(byte).to_string(),
+                    byte => format!("%{byte:02x}"),
+                })
+                .collect()
+        };
+        let mut url = "postgresql://".to_owned();
+        if let Some((user, password)) = userinfo {
+            url.push_str(&encode(&user));
+            if let Some(password) = password {
+                url.push(':');
+                url.push_str(&encode(&password));
+            }
+            url.push('@');
+        }
+        let hosts = hosts.iter().map(|(name, port)| match port {
+            Some(port) => format!("{name}:{port}"),
+            None => (*name).to_owned(),
+        });
+        url.push_str(&hosts.collect::<Vec<_>>().join(","));
+        if let Some(database) = database {
+            url.push('/');
+            url.push_str(&encode(&database));
+        }
+        if !settings.is_empty() {
+            url.push('?');
+            url.push_str(&settings.join("&"));
+        }
+        let accepted = is_accepted(&url)?;
+        // What else there is, such as fewer hosts than ports, is refused by both.
+        let lists = settings.iter().any(|setting| setting.starts_with("host"));
+        let needs_tls = url.contains("channel_binding=require");
+        prop_assert!(
+            accepted || lists || needs_tls,
+            "{:?}: {:?}",
+            url,
+            DatabaseUrl::parse(&url).err()
+        );
+        Ok(accepted)
+    });
+    assert!(accepted > 2500, "only {accepted} were accepted");
+}
+
+/// Pieces in no order, so that whatever can be mistaken for something else is.
+#[test]
+fn what_is_accepted_of_scrambled_urls_means_the_same() {
+    let piece = || {
+        prop_oneof![
+            select(vec![
+                "u",
+                "h",
+                "h.example",
+                ":",
+                "@",
+                "/",
+                "?",
+                "&",
+                "=",
+                ",",
+                "[",
+                "]",
+                "::1",
+                "[::1]",
+                "#",
+                "%",
+                "%2",
+                "%zz",
+                "%00",
+                "%41",
+                "%2C",
+                "%40",
+                "%2F",
+                "%3A",
+                "%25",
+                "%ff",
+                "%C3%A4",
+                " ",
+                "\t",
+                "\n",
+                "ä",
+                "..",
+                "/../",
+                "/./",
+                "\\",
+                "+",
+                ";",
+                "'",
+                "\"",
+                "0",
+                "5432",
+                "65536",
+                "-1",
+                "+1",
+                "host=",
+                "port=",
+                "hostaddr=127.0.0.1",
+                "hostaddr=",
+                "user=",
+                "password=",
+                "dbname=",
+                "&amp;",
+                "?host=x",
+                "&port=7",
+                "sslmode=disable",
+                "ssl=true",
+                "ssl=false",
+                "connect_timeout=1",
+                "options=a",
+                "localhost",
+                "/tmp",
+                "%2Ftmp",
+                "127.0.0.1",
+            ])
+            .prop_map(str::to_owned),
+            string_regex("\\PC{1,3}").unwrap(),
+        ]
+    };
+    let accepted = run(8192, vec(piece(), 0..9), |pieces| {
+        is_accepted(&format!("postgresql://{}", pieces.concat()))
+    });
+    assert!(accepted > 50, "only {accepted} were accepted");
+    let accepted = run(4096, vec(piece(), 0..7), |pieces| {
+        is_accepted(&format!("postgres://u:p@h.example/db?{}", pieces.concat()))
+    });
+    assert!(accepted > 50, "only {accepted} were accepted");
+    let accepted = run(4096, vec(piece(), 0..7), |pieces| {
+        is_accepted(&format!(
+            "postgresql://u:{}@h.example:7/db?options=a",
+            pieces.concat()
+        ))
+    });
+    assert!(accepted > 500, "only {accepted} were accepted");
+}
+
+#[test]
+fn every_parameter_of_libpq_is_known() {
+    let keywords = LIBPQ.keywords();
+    assert!(keywords.contains("channel_binding"), "{keywords:?}");
+    for keyword in keywords {
+        let error = DatabaseUrl::parse(&format!("postgresql://h.example/?{keyword}=1"));
+        let error = error.err().map_or(String::new(), |error| error.to_string());
+        assert!(!error.contains("unknown"), "{keyword}: {error}");
+    }
+}
+
+#[test]
+fn a_sockets_folder_is_one_for_both() {
+    for url in [
+        "postgresql:///db?host=/tmp",
+        "postgresql://%2Ftmp:7/db",
+        "postgresql://u@%2Ftmp%2Fx/db",
+    ] {
+        assert!(is_accepted(url).unwrap(), "{url}");
+        let url = DatabaseUrl::parse(url).unwrap();
+        assert!(
+            matches!(&url.hosts()[0].name, HostName::Unix(path) if path.starts_with(PathBuf::from("/tmp")))
+        );
+    }
+}
