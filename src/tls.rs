@@ -11,7 +11,7 @@ use crate::url::{DatabaseUrl, Encryption, Roots};
 
 impl DatabaseUrl {
     /// Renders for rustls: the client's side of TLS as the pool speaks it, `None` where the URL means
-    /// plain text.
+    /// plain text (to which [`check_address`](Self::check_address) sets bounds).
     ///
     /// For whoever connects on their own, next to [`to_tokio_postgres`](Self::to_tokio_postgres).
     ///

@@ -296,9 +296,11 @@ fn tls_is_enforced_beyond_loopback() {
             }
         );
     }
-    // A tunnel's address does not make a remote name local.
-    let tunnel = "postgresql://u@ep-a-1.b.neon.tech/db?hostaddr=127.0.0.1";
+    // A tunnel's address does not make a remote name local, but plain text ends on this machine.
+    let tunnel = "postgresql://u@db.example.com/db?hostaddr=127.0.0.1";
     assert!(matches!(parse(tunnel).encryption(), Encryption::Tls { .. }));
+    let tunnel = parse(&format!("{tunnel}&sslmode=disable"));
+    assert_eq!(tunnel.encryption(), &Encryption::Plain);
 }
 
 #[test]
@@ -732,6 +734,29 @@ proptest! {
         prop_assert_eq!(url.user(), Some(user.as_str()));
         prop_assert_eq!(&parse(&url.to_libpq()), &url);
         prop_assert_eq!(parse(&url.to_libpq()).to_libpq(), url.to_libpq());
+    }
+
+    /// Whatever stands in a password as it is, and wherever the URL is cut for it.
+    #[test]
+    fn no_error_shows_a_piece_of_an_unencoded_password(
+        pieces in prop::collection::vec(prop::sample::select(vec![
+            "s3cret", "S3CRET", "/", "?", "#", "&", "=", "@", ":", "%", "%00", ",", "[", "]", " ", "\t", "'", "\"",
+            "&amp;", "ä", "\\", "x", "port=", "sslmode=", "password=",
+        ]), 1..9),
+        after in prop::sample::select(vec!["", "&user=u", "&sslmode=disable"]),
+    ) {
+        let password = format!("s3cret{}s3cret", pieces.concat());
+        for url in [
+            format!("postgresql://u:{password}@h.example/db"),
+            format!("postgresql://u:{password}@h.example/db?application_name=a{after}"),
+            format!("postgresql://h.example/db?password={password}{after}"),
+            format!("psql 'postgresql://u:{password}@h.example/db'"),
+        ] {
+            if let Err(error) = DatabaseUrl::parse(&url) {
+                let shown = format!("{error} {error:?}").to_lowercase();
+                prop_assert!(!shown.contains("s3cret"), "{}: {}", url, shown);
+            }
+        }
     }
 
     #[test]

@@ -189,6 +189,14 @@ fn is_accepted(url: &str) -> Result<bool, TestCaseError> {
     let mode: &[u8] = if plain { b"disable" } else { b"verify-full" };
     prop_assert_eq!(set.get("sslmode").map(Vec::as_slice), Some(mode));
     let set = theirs(&set).map_err(|error| TestCaseError::fail(format!("{rendered}: {error}")))?;
+    for (name, address, _) in set.hosts.iter().filter(|_| plain) {
+        let address = address.or(name.parse().ok());
+        let is_near = match address {
+            Some(address) => address.to_canonical().is_loopback(),
+            None => name == "localhost" || name.starts_with('/'),
+        };
+        prop_assert!(is_near, "{:?} is plain text to {}", rendered, name);
+    }
     prop_assert_eq!(&ours(&parsed), &set, "{:?} as {:?}", url, rendered);
     Ok(true)
 }
@@ -337,6 +345,9 @@ fn well_formed_urls_are_accepted_and_mean_the_same() {
         "channel_binding=require",
         "sslmode=require",
         "sslmode=verify-full",
+        "sslmode=disable",
+        "sslmode=prefer",
+        "hostaddr=127.0.0.1",
         "ssl=true",
         "client_encoding=UTF8",
         "sslrootcert=/ca.pem",
@@ -402,9 +413,14 @@ fn well_formed_urls_are_accepted_and_mean_the_same() {
         let accepted = is_accepted(&url)?;
         // What else there is, such as fewer hosts than ports, is refused by both.
         let lists = settings.iter().any(|setting| setting.starts_with("host"));
-        let needs_tls = url.contains("channel_binding=require");
+        let on_tls = [
+            "channel_binding=require",
+            "sslmode=disable",
+            "sslmode=prefer",
+        ];
+        let on_tls = on_tls.iter().any(|setting| url.contains(setting));
         prop_assert!(
-            accepted || lists || needs_tls,
+            accepted || lists || on_tls,
             "{:?}: {:?}",
             url,
             DatabaseUrl::parse(&url).err()
