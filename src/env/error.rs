@@ -58,26 +58,8 @@ pub enum EnvError {
     },
     /// The direct URL comes from a weaker source than the app's, and leads to another database: the
     /// app's was overridden, and the direct one was not.
-    #[error(
-        "{app}, set in {app_source}, leads to {app_database}, but {direct}, set in {direct_source}, to \
-         {direct_database}: set {direct} in {app_source} too, or set it to nothing there, so that it is \
-         derived from {app}"
-    )]
-    #[non_exhaustive]
-    Elsewhere {
-        /// The app's variable.
-        app: &'static str,
-        /// The place where it is set.
-        app_source: Source,
-        /// The database and the host that it leads to.
-        app_database: String,
-        /// The direct URL's variable.
-        direct: &'static str,
-        /// The place where it is set.
-        direct_source: Source,
-        /// The database and the host that it leads to.
-        direct_database: String,
-    },
+    #[error(transparent)]
+    Elsewhere(Box<Elsewhere>),
     /// The `.env` file cannot be used.
     #[error("{}{}: {reason}", .path.display(), .line.map_or(String::new(), |line| format!(", line {line}")))]
     #[non_exhaustive]
@@ -89,4 +71,27 @@ pub enum EnvError {
         /// Why it cannot be used.
         reason: String,
     },
+}
+
+/// A direct URL leads to another database than the app's URL, which comes from a stronger source.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{app}, set in {app_source}, leads to {app_database}, but {direct}, set in {direct_source}, to \
+     {direct_database}: set {direct} in {app_source} too, or set it to nothing there, so that it is derived \
+     from {app}"
+)]
+#[non_exhaustive]
+pub struct Elsewhere {
+    /// The app's variable.
+    pub app: &'static str,
+    /// The place where it is set.
+    pub app_source: Source,
+    /// The database and the host that it leads to.
+    pub app_database: String,
+    /// The direct URL's variable.
+    pub direct: &'static str,
+    /// The place where it is set.
+    pub direct_source: Source,
+    /// The database and the host that it leads to.
+    pub direct_database: String,
 }

@@ -21,14 +21,13 @@ mod tests;
 
 use std::env::VarError;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub use self::dotenv::load_dotenv;
-pub use self::error::EnvError;
-use crate::url::{DatabaseUrl, Endpoint, HostName};
+pub use self::error::{Elsewhere, EnvError};
+use crate::url::{DatabaseUrl, Endpoint, Host, HostName};
 
 /// The URL for the app, as it is given: pooled or direct.
 ///
@@ -178,35 +177,47 @@ fn beside(app: &Found, direct: Found) -> Result<Found, EnvError> {
     if place(&app.url) == place(&direct.url) {
         return Ok(direct);
     }
-    Err(EnvError::Elsewhere {
+    Err(EnvError::Elsewhere(Box::new(Elsewhere {
         app: app.variable,
         app_source: app.source.clone(),
         app_database: in_words(&app.url),
         direct: direct.variable,
         direct_source: direct.source,
         direct_database: in_words(&direct.url),
-    })
+    })))
 }
 
-/// Returns what tells one database from another: hosts without `-pooler`, the endpoint among the
-/// options, and the database's name, but not the role.
-fn place(url: &DatabaseUrl) -> (Vec<(String, Option<IpAddr>, u16)>, Option<String>, String) {
+/// What tells one database from another; not the role, since migrations may have one of their own.
+#[derive(PartialEq, Eq)]
+struct Place {
+    /// Without `-pooler`.
+    hosts: Vec<Host>,
+    /// The one among the options.
+    endpoint: Option<String>,
+    database: String,
+}
+
+fn place(url: &DatabaseUrl) -> Place {
     let url = url.direct();
-    let hosts = url.hosts().iter();
-    let hosts = hosts.map(|host| {
-        let name = host.name.to_string().to_ascii_lowercase();
-        (name, host.address, host.port)
-    });
+    let mut hosts = url.hosts().to_vec();
+    for host in &mut hosts {
+        if let HostName::Tcp(name) = &mut host.name {
+            name.make_ascii_lowercase();
+        }
+    }
     let config = url.to_tokio_postgres();
     let mut options = config.get_options().unwrap_or_default().split_whitespace();
     let endpoint = options.find_map(|option| {
         let (key, endpoint) = option.split_once('=')?;
-        ["endpoint", "project"]
-            .contains(&key)
-            .then(|| endpoint.to_owned())
+        let is_endpoint = ["endpoint", "project"].contains(&key);
+        is_endpoint.then(|| endpoint.to_owned())
     });
     let database = url.database().or(url.user()).unwrap_or_default().to_owned();
-    (hosts.collect(), endpoint, database)
+    Place {
+        hosts,
+        endpoint,
+        database,
+    }
 }
 
 fn in_words(url: &DatabaseUrl) -> String {

@@ -162,7 +162,7 @@ fn unusable(role: Role, error: &EnvError) -> (String, Finding) {
             "the PG… variables are used together",
             "set it too, or set DATABASE_URL_UNPOOLED",
         ),
-        EnvError::Elsewhere { .. } => (
+        EnvError::Elsewhere(_) => (
             "different-databases",
             "the app's URL was overridden and the direct one was not: migrations would change another \
              database than the app uses",
