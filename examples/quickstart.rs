@@ -14,13 +14,12 @@ use std::error::Error;
 
 use diesel_async::SimpleAsyncConnection;
 use diesel_neon::books::{self, Book, BookChanges, BookList, NewBook, Order};
-use diesel_neon::{Pool, PooledConnection, env};
+use diesel_neon::{Pool, PooledConnection};
 
 const CREATE_TABLE: &str = include_str!("../migrations/2026-01-05-090000_create_books/up.sql");
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    env::load_dotenv()?;
     let pool = Pool::from_env()?;
     let mut conn = pool.get().await?;
     println!("Connection established");

@@ -11,6 +11,7 @@ mod clock;
 mod connect;
 mod connection;
 pub mod env;
+mod error_debug;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -518,7 +518,7 @@ impl<C> fmt::Debug for ConnectionManager<C> {
 }
 
 /// What a [`ConnectionManager`] reports to bb8.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagerError {
     /// No connection came about.

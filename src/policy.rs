@@ -481,7 +481,7 @@ impl PolicyBuilder {
 }
 
 /// Settings contradict.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
     /// A setting is zero that must not be.

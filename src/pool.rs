@@ -38,13 +38,16 @@ type FromBb8<'a, C> =
     Result<bb8::PooledConnection<'a, ConnectionManager<C>>, bb8::RunError<ManagerError>>;
 
 impl Pool {
-    /// A pool for the URL in the environment ([`env::app_url`]), with the default [`Policy`].
+    /// A pool for the URL in the environment ([`env::app_url`]), or in the nearest `.env` file where the
+    /// environment has none, with the default [`Policy`].
+    ///
+    /// The file is read for this URL alone; [`env::load_dotenv`] puts all of it into the environment.
     ///
     /// # Errors
     ///
     /// See [`BuildError`].
     pub fn from_env() -> Result<Self, BuildError> {
-        Self::builder(env::app_url()?.url).build()
+        Self::builder(env::app_url_or_dotenv()?.url).build()
     }
 
     /// A pool for `url`.
@@ -455,7 +458,7 @@ impl fmt::Display for Status {
 }
 
 /// A pool cannot be built.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The environment does not say where the database is.
@@ -487,7 +490,7 @@ pub enum BuildError {
 }
 
 /// There is no connection.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoolError {
     /// The pool is closed.

@@ -168,7 +168,7 @@ impl DatabaseFailure for RunError {
 ///
 /// Your own has to implement [`DatabaseFailure`] and `From<PoolError>`, for transactions also
 /// `From<diesel::result::Error>`.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
     /// There is no connection.

@@ -44,7 +44,7 @@ pub(crate) fn client_config(roots: &Roots) -> Result<ClientConfig, TlsError> {
 }
 
 /// The certificates to trust cannot be loaded.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// The file of `sslrootcert` cannot be read, or is not PEM.
@@ -64,7 +64,7 @@ pub enum TlsError {
         reason: String,
     },
     /// rustls refuses its own defaults.
-    #[error("rustls cannot be configured")]
+    #[error("rustls cannot be configured: {0}")]
     Rustls(#[source] rustls::Error),
 }
 

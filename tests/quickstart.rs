@@ -93,15 +93,39 @@ async fn wakes_a_compute_that_sleeps() {
     assert_eq!(text(&output.stdout), EXPECTED, "{}", text(&output.stderr));
 }
 
+/// A `main` that returns an error prints its Debug.
 #[tokio::test]
-async fn says_what_is_missing_where_there_is_no_url() {
-    let output = quickstart(&std::env::temp_dir(), None).await;
-    assert!(!output.status.success());
-    assert!(
-        text(&output.stderr).contains("DATABASE_URL"),
-        "{}",
-        text(&output.stderr)
-    );
+async fn says_what_is_wrong_in_the_words_of_the_error() {
+    let neon = NeonSim::builder().start().await.unwrap();
+    let nowhere = folder(&neon);
+    let wrong_password = neon.url().replacen(neon.password(), "s3cret", 1);
+    assert_ne!(wrong_password, neon.url());
+    for (url, message) in [
+        (
+            None,
+            "no database URL in the environment: looked at DATABASE_URL, POSTGRES_URL; set DATABASE_URL",
+        ),
+        (
+            Some("neondb_owner:s3cret@localhost/neondb"),
+            "DATABASE_URL: the database URL does not start with postgresql:// or postgres://",
+        ),
+        (
+            Some(
+                "postgresql://app:s3cret@localhost/neondb?sslmode=verify-full&sslrootcert=/nowhere/root.pem",
+            ),
+            "sslrootcert /nowhere/root.pem: ",
+        ),
+        (
+            Some(&wrong_password),
+            "cannot connect: password authentication failed for user",
+        ),
+    ] {
+        let output = quickstart(nowhere, url).await;
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = text(&output.stderr);
+        assert!(stderr.starts_with(&format!("Error: {message}")), "{stderr}");
+        assert!(!stderr.contains("s3cr"), "{stderr}");
+    }
 }
 
 async fn quickstart(folder: &Path, url: Option<&str>) -> Output {

@@ -23,7 +23,7 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Pool, PooledConnection, env};
+use diesel_neon::{Pool, PooledConnection};
 use tokio::task::JoinSet;
 
 use schema::{accounts, transactions};
@@ -54,7 +54,6 @@ struct Session {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    env::load_dotenv()?;
     let pool = Pool::from_env()?;
     let mut conn = pool.get().await?;
 

@@ -38,7 +38,7 @@ pub struct Violation {
 }
 
 /// The rules that a book breaks: at least one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Invalid(Vec<Violation>);
 
 impl Invalid {

@@ -109,13 +109,6 @@ impl fmt::Display for ConnectError {
     }
 }
 
-/// For people too: it is what a `main` that returns the error prints.
-impl fmt::Debug for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}(\"{self}\")", self.kind())
-    }
-}
-
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         let failure = self.failure.as_ref()?;

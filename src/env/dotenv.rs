@@ -10,9 +10,9 @@ use super::{EnvError, Source};
 /// Sets what a `.env` file in this folder, or the nearest one above it, has and the environment has
 /// not; does nothing where there is none.
 ///
-/// Call it first thing in `main`, as the examples and the `diesel` CLI do; [`Pool::from_env`] leaves it
-/// to you, since a library should not read files that nobody named. Nothing is set from a file with a
-/// line that cannot be understood.
+/// Call it first thing in `main`, as the `diesel` CLI does, where more than the URL of
+/// [`Pool::from_env`] is to come from there. Nothing is set from a file with a line that cannot be
+/// understood.
 ///
 /// [`Pool::from_env`]: crate::Pool::from_env
 ///
@@ -20,6 +20,46 @@ use super::{EnvError, Source};
 ///
 /// [`EnvError::DotEnv`] where the file cannot be read or understood.
 pub fn load_dotenv() -> Result<Option<PathBuf>, EnvError> {
+    let Some(file) = read()? else {
+        return Ok(None);
+    };
+    let mut from_file = FROM_FILE.lock().unwrap_or_else(PoisonError::into_inner);
+    let from_file = from_file.get_or_insert_default();
+    for (name, value) in file.given {
+        // The first of a name counts, and the environment before it.
+        if env::var(&name).is_err() {
+            let path = file.path.clone();
+            from_file.entry(name).or_insert(Loaded { value, path });
+        }
+    }
+    match dotenvy::from_read(file.text.as_bytes()) {
+        Ok(()) => Ok(Some(file.path)),
+        Err(error) => Err(EnvError::DotEnv {
+            path: file.path,
+            line: None,
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// A `.env` file and what it has.
+pub(super) struct File {
+    path: PathBuf,
+    text: String,
+    given: Vec<(String, String)>,
+}
+
+impl File {
+    /// Returns the first value of a variable, unless that is empty.
+    pub(super) fn variable(&self, variable: &str) -> Option<(String, Source)> {
+        let (_, value) = self.given.iter().find(|(name, _)| name == variable)?;
+        let value = Some(value).filter(|value| !value.trim().is_empty())?;
+        Some((value.clone(), Source::File(self.path.clone())))
+    }
+}
+
+/// Reads the nearest `.env` file, if there is one, and sets nothing.
+pub(super) fn read() -> Result<Option<File>, EnvError> {
     let Some(path) = nearest() else {
         return Ok(None);
     };
@@ -39,17 +79,8 @@ pub fn load_dotenv() -> Result<Option<PathBuf>, EnvError> {
         ),
         error => unusable(None, error.to_string()),
     })?;
-    let mut from_file = FROM_FILE.lock().unwrap_or_else(PoisonError::into_inner);
-    let from_file = from_file.get_or_insert_default();
-    for (name, value) in given {
-        // The first of a name counts, and the environment before it.
-        if env::var(&name).is_err() {
-            let path = path.clone();
-            from_file.entry(name).or_insert(Loaded { value, path });
-        }
-    }
-    dotenvy::from_read(text.as_bytes()).map_err(|error| unusable(None, error.to_string()))?;
-    Ok(Some(path))
+    let text = text.to_owned();
+    Ok(Some(File { path, text, given }))
 }
 
 /// Returns where a variable of the process was set, as far as [`load_dotenv`] knows.

@@ -6,7 +6,7 @@ use super::Source;
 use crate::url::UrlError;
 
 /// The environment does not say, or not usably, where the database is.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvError {
     /// None of the variables is set.

@@ -38,6 +38,20 @@ pub fn app_url() -> Result<Found, EnvError> {
     app_url_from(&process)
 }
 
+/// Returns the URL for the app as [`load_dotenv`] and [`app_url`] would, but leaves the environment as it is.
+pub(crate) fn app_url_or_dotenv() -> Result<Found, EnvError> {
+    match app_url() {
+        Err(EnvError::Missing { .. }) => {
+            let file = dotenv::read()?;
+            app_url_from(&|variable| match std::env::var_os(variable) {
+                Some(_) => process(variable),
+                None => Ok(file.as_ref().and_then(|file| file.variable(variable))),
+            })
+        }
+        found => found,
+    }
+}
+
 /// The URL that leads to Postgres itself, never to the pooler.
 ///
 /// # Errors

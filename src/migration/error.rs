@@ -18,7 +18,7 @@ type Source = Box<dyn Error + Send + Sync>;
 
 /// Migrations were not, or not all, run; nothing is ever left half done, but see
 /// [`Migrator`](super::Migrator) for those that run outside of a transaction.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrateError {
     /// The environment does not say where the database is.

@@ -9,7 +9,7 @@ use super::tls::is_private;
 ///
 /// The message says what is wrong and how to mend it. It never quotes the URL, and of its parameters
 /// only names that cannot be a part of the password.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {
     /// The text has no `postgresql://` in front.
