@@ -130,3 +130,25 @@ fn wrong_environments_are_told_in_one_line_without_secrets() {
         );
     }
 }
+
+#[test]
+fn libpq_is_never_told_to_send_plain_text_wherever_a_name_leads() {
+    let folder = Folder::new("private");
+    let run = |url: &str| {
+        let mut command = folder.command();
+        command.args(["url", "--show-password"]);
+        Text::of(command.env("DATABASE_URL", url).output().unwrap())
+    };
+    let compose =
+        "postgresql://u:p@postgres/db?sslmode=disable&allow_plaintext_to_private_network=true";
+    let out = run(compose);
+    assert!(out.stdout.contains("sslmode=verify-full"), "{out:?}");
+    assert!(out.stderr.contains("hostaddr"), "{out:?}");
+
+    let out = run(&format!("{compose}&hostaddr=172.18.0.2"));
+    assert!(
+        out.stdout.contains("sslmode=disable&hostaddr=172.18.0.2"),
+        "{out:?}"
+    );
+    assert!(!out.stderr.contains("hostaddr"), "{out:?}");
+}

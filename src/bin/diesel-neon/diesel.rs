@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use diesel_neon::env::{EnvError, direct_url};
 
 use crate::Failure;
+use crate::url::for_libpq;
 
 pub(crate) const ABOUT: &str = "\
 Run the `diesel` CLI on the direct endpoint, never through the pooler
@@ -30,7 +31,7 @@ pub(crate) fn run(arguments: &[OsString], has_dotenv: bool) -> Result<ExitCode, 
     match direct_url() {
         Ok(found) => {
             // diesel quotes its URL when it cannot connect, and CI systems keep what it prints.
-            diesel.env("DATABASE_URL", found.url.without_password().to_libpq());
+            diesel.env("DATABASE_URL", for_libpq(&found.url.without_password()));
             if let Some(password) = found.url.password() {
                 diesel.env("PGPASSWORD", password);
             }

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
-use diesel_neon::Endpoint;
 use diesel_neon::env::{app_url, direct_url, load_dotenv};
+use diesel_neon::{DatabaseUrl, Encryption, Endpoint};
 
 use crate::Failure;
 
@@ -52,9 +52,21 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
         eprintln!("diesel-neon: ignored in it, for other tools only: {ignored}");
     }
     let text = match options.show_password {
-        true => url.to_libpq(),
+        true => for_libpq(&url),
         false => url.to_string(),
     };
     writeln!(io::stdout(), "{text}").map_err(Failure::Output)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Renders for libpq, and says so where it gets another protection than the URL asks for.
+pub(crate) fn for_libpq(url: &DatabaseUrl) -> String {
+    let text = url.to_libpq();
+    if *url.encryption() == Encryption::Plain && !text.contains("sslmode=disable") {
+        eprintln!(
+            "diesel-neon: note: libpq does not look at the address that a name leads to, so it gets \
+             sslmode=verify-full; for plain text put the private address into hostaddr"
+        );
+    }
+    text
 }
