@@ -11,8 +11,9 @@ use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
 use diesel::serialize::{self, IsNull, Output, ToSql, WriteTuple};
+use diesel::sql_query;
 use diesel::sql_types::{Array, Integer, Nullable, Record, Text};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection, RunQueryDsl};
 use tokio::time::timeout;
 
 #[derive(diesel::sql_types::SqlType, diesel::query_builder::QueryId)]
@@ -221,5 +222,119 @@ async fn a_type_that_is_not_there_is_an_error_and_no_more() {
         assert_eq!(none.get_result::<Option<i32>>(connection).await, Ok(None));
         let array = diesel::select(vec![1].into_sql::<Array<Integer>>());
         assert_eq!(array.get_result::<Vec<i32>>(connection).await, Ok(vec![1]));
+    }
+}
+
+/// A mood through each of the ways in which its OID gets to the server.
+async fn moods_of(connection: &mut diesel_neon::Connection) -> QueryResult<()> {
+    let one = diesel::select(Mood::Sad.into_sql::<MoodType>());
+    assert_eq!(one.get_result::<Mood>(connection).await?, Mood::Sad);
+    let many = diesel::select(vec![Mood::Sad, Mood::Happy].into_sql::<Array<MoodType>>());
+    let many: Vec<Mood> = many.get_result(connection).await?;
+    assert_eq!(many, [Mood::Sad, Mood::Happy]);
+    let person = diesel::select(Person(1, Mood::Happy).into_sql::<PersonType>());
+    let person: Person = person.get_result(connection).await?;
+    assert_eq!(person, Person(1, Mood::Happy));
+    let insert = diesel::insert_into(moods::table).values((
+        moods::mood.eq(Mood::Happy),
+        moods::history.eq(vec![Mood::Sad]),
+        moods::tags.eq(vec![None::<String>]),
+    ));
+    insert.execute(connection).await.map(drop)
+}
+
+/// What migrations do to a type: its OID is another afterwards.
+const ANEW: [&str; 2] = [
+    "ALTER TABLE moods DROP person, DROP mood, DROP history; DROP TYPE person; DROP TYPE mood; \
+     CREATE TYPE mood AS ENUM ('sad', 'happy', 'calm'); \
+     CREATE TYPE person AS (id INTEGER, mood mood); \
+     ALTER TABLE moods ADD mood mood, ADD history mood[], ADD person person",
+    "ALTER TYPE mood RENAME TO mood_before; CREATE TYPE mood AS ENUM ('happy', 'sad'); \
+     ALTER TABLE moods DROP person, ALTER mood TYPE mood USING mood::text::mood, \
+         ALTER history TYPE mood[] USING history::text::mood[]; \
+     ALTER TYPE person ALTER ATTRIBUTE mood TYPE mood; ALTER TABLE moods ADD person person",
+];
+
+#[tokio::test]
+async fn one_that_was_made_anew_is_looked_up_again() {
+    let neon = start().await;
+    for anew in ANEW {
+        for (route, url) in routes(&neon) {
+            let fresh = "DROP TABLE IF EXISTS moods; DROP TYPE IF EXISTS person, mood, mood_before, positive; \
+                 DROP SCHEMA IF EXISTS elsewhere CASCADE";
+            neon.sql(fresh).await.unwrap();
+            neon.sql(SCHEMA).await.unwrap();
+            let connection = &mut connect(&url).await;
+            for _ in 0..3 {
+                moods_of(connection).await.unwrap();
+            }
+            neon.sql(anew).await.unwrap();
+            for round in 0..3 {
+                let done = moods_of(connection).await;
+                assert_eq!(done, Ok(()), "{route}, {round}, {anew}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_that_was_made_anew_is_looked_up_again_in_a_transaction() {
+    let neon = start().await;
+    let anew = "DROP TYPE mood; CREATE TYPE mood AS ENUM ('happy', 'sad')";
+    neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad')")
+        .await
+        .unwrap();
+    let one = || diesel::select(Mood::Sad.into_sql::<MoodType>());
+    for (route, url) in routes(&neon) {
+        let connection = &mut connect(&url).await;
+        for _ in 0..3 {
+            one().get_result::<Mood>(connection).await.unwrap();
+        }
+        // Nothing has run in it yet.
+        neon.sql(anew).await.unwrap();
+        let insert = diesel::insert_into(common::users::table);
+        let first = connection
+            .transaction(async |connection| {
+                one().get_result::<Mood>(connection).await?;
+                let insert = insert.values(common::users::name.eq(route));
+                insert.execute(connection).await
+            })
+            .await;
+        assert_eq!(first, Ok(1), "{route}");
+        // What has run in it is lost, and it is for the caller to begin again.
+        neon.sql(anew).await.unwrap();
+        let mut later = async || {
+            connection
+                .transaction(async |connection| {
+                    sql_query("SELECT 1").execute(connection).await?;
+                    one().get_result::<Mood>(connection).await
+                })
+                .await
+        };
+        let failed = later().await.unwrap_err();
+        assert!(
+            failed.to_string().contains("cache lookup failed"),
+            "{route}: {failed}"
+        );
+        assert_eq!(later().await, Ok(Mood::Sad), "{route}");
+        // One that is gone for good is an error, and the transaction has failed.
+        neon.sql("DROP TYPE mood").await.unwrap();
+        let gone = connection
+            .transaction(async |connection| {
+                one().get_result::<Mood>(connection).await.unwrap_err();
+                let next = sql_query("SELECT 1").execute(connection).await;
+                assert_eq!(
+                    diesel_neon::sqlstate(&next.unwrap_err()),
+                    Some("25P02"),
+                    "{route}"
+                );
+                Err::<(), _>(diesel::result::Error::RollbackTransaction)
+            })
+            .await;
+        assert!(gone.is_err());
+        neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad')")
+            .await
+            .unwrap();
+        assert_eq!(one().get_result(connection).await, Ok(Mood::Sad), "{route}");
     }
 }

@@ -1,10 +1,9 @@
 //! Asks the other side whether statements may have names.
 
-use diesel::result::QueryResult;
-
-use super::begun::{Begun, begun, only_row};
+use super::begun::{Begun, only_row};
 use super::bind::Binds;
 use super::naming::{Names, Question};
+use super::run::{Refused, read};
 use super::statements::Plan;
 use super::types::TEXT;
 use super::{Connection, Row};
@@ -33,11 +32,11 @@ impl Connection {
         sql: &str,
         oids: &[u32],
         binds: &Binds,
-    ) -> QueryResult<Begun<'_>> {
+    ) -> Result<Begun<'_>, Refused> {
         let asked = self.send_question(question).await?;
         let answer = self.send(&Plan::Unnamed, sql, oids, binds).await?;
         self.learn(asked).await?;
-        Ok(begun(answer, &mut Plan::Unnamed).await?)
+        read(answer, &mut Plan::Unnamed).await
     }
 
     /// Sends the question, which the next request is to follow at once.

@@ -12,14 +12,26 @@ use diesel::result::{Error, QueryResult};
 pub(super) struct Binds {
     pub(super) values: Vec<Option<Vec<u8>>>,
     types: Vec<PgTypeMetadata>,
-    /// The types to look up, under the OIDs that stand for them until then.
-    unresolved: HashMap<TypeName, (u32, u32)>,
-    /// Where such OIDs are in `values`: the bind, and the byte in it.
-    places: Vec<(usize, usize)>,
+    /// The types to look up, with the placeholders of their OIDs (of a type and of its array).
+    named: Types,
+    /// The OIDs that placeholders stand for.
+    found: HashMap<u32, u32>,
+    /// Where OIDs are in `values`.
+    places: Vec<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    bind: usize,
+    byte: usize,
+    placeholder: u32,
 }
 
 /// A schema, where one was given, and a name.
 pub(super) type TypeName = (Option<String>, String);
+
+/// The OIDs of types and of their arrays.
+pub(super) type Types = HashMap<TypeName, (u32, u32)>;
 
 impl Binds {
     /// Serializes the binds of `query`.
@@ -51,56 +63,57 @@ impl Binds {
         let given: HashSet<u32> = lookup.given.values().flat_map(|(a, b)| [*a, *b]).collect();
         let mut places = Vec::new();
         let binds = first.binds.iter().zip(&first.metadata).zip(&second.binds);
-        for (index, ((zeros, metadata), numbers)) in binds.enumerate() {
+        for (bind, ((zeros, metadata), numbers)) in binds.enumerate() {
             // Only values of such a type have such an OID inside.
             let (true, Some(zeros), Some(numbers)) = (is_zero(metadata), zeros, numbers) else {
                 continue;
             };
             let windows = zeros.windows(OID).zip(numbers.windows(OID));
             places.extend(windows.enumerate().filter_map(|(byte, (zero, number))| {
-                let number = u32::from_be_bytes(number.try_into().ok()?);
-                (zero == [0; OID] && given.contains(&number)).then_some((index, byte))
+                let placeholder = u32::from_be_bytes(number.try_into().ok()?);
+                let place = Place {
+                    bind,
+                    byte,
+                    placeholder,
+                };
+                (zero == [0; OID] && given.contains(&placeholder)).then_some(place)
             }));
         }
         Ok(Self {
             values: second.binds,
             types: second.metadata,
-            unresolved: lookup.given,
+            named: lookup.given,
+            found: HashMap::new(),
             places,
         })
     }
 
     /// The types to look up.
-    pub(super) fn unresolved(&self) -> impl Iterator<Item = &TypeName> {
-        self.unresolved.keys()
+    pub(super) fn named(&self) -> impl Iterator<Item = &TypeName> {
+        self.named.keys()
     }
 
-    /// Puts the OIDs in (of a type and of its array) for the placeholders.
-    pub(super) fn resolve(&mut self, found: &HashMap<TypeName, (u32, u32)>) -> QueryResult<()> {
-        let mut real = HashMap::new();
-        for (name, (oid, array_oid)) in &self.unresolved {
-            if let Some((real_oid, real_array_oid)) = found.get(name) {
-                real.extend([(*oid, *real_oid), (*array_oid, *real_array_oid)]);
+    /// Puts the OIDs in (of a type and of its array) for the placeholders, or for those that were there
+    /// before. Returns whether they are others than before.
+    pub(super) fn resolve(&mut self, types: &Types) -> QueryResult<bool> {
+        let mut found = HashMap::new();
+        for (name, (oid, array_oid)) in &self.named {
+            if let Some((real_oid, real_array_oid)) = types.get(name) {
+                found.extend([(*oid, *real_oid), (*array_oid, *real_array_oid)]);
             }
         }
-        let or_real = |oid: u32| real.get(&oid).copied().unwrap_or(oid);
-        for metadata in &mut self.types {
-            let oid = metadata.oid().map(or_real);
-            let array_oid = metadata.array_oid().map(or_real);
-            if let (Ok(oid), Ok(array_oid)) = (oid, array_oid) {
-                *metadata = PgTypeMetadata::new(oid, array_oid);
-            }
-        }
-        for (bind, byte) in self.places.drain(..) {
-            let value = self.values[bind].as_mut();
-            let place = value.and_then(|value| value.get_mut(byte..)?.first_chunk_mut::<OID>());
-            let place = place.ok_or_else(|| {
+        for place in &self.places {
+            let value = self.values[place.bind].as_mut();
+            let bytes = value.and_then(|value| value.get_mut(place.byte..)?.first_chunk_mut());
+            let bytes: &mut [u8; OID] = bytes.ok_or_else(|| {
                 Error::SerializationError("an OID inside a bind parameter has moved".into())
             })?;
-            *place = or_real(u32::from_be_bytes(*place)).to_be_bytes();
+            if let Some(oid) = found.get(&place.placeholder) {
+                *bytes = oid.to_be_bytes();
+            }
         }
-        self.unresolved.clear();
-        Ok(())
+        let before = std::mem::replace(&mut self.found, found);
+        Ok(before != self.found)
     }
 
     /// How many bytes a request has of them.
@@ -112,7 +125,8 @@ impl Binds {
 
     /// The OIDs of the parameters' types.
     pub(super) fn oids(&self) -> QueryResult<Vec<u32>> {
-        let oids = self.types.iter().map(PgTypeMetadata::oid);
+        let found = |oid| self.found.get(&oid).copied().unwrap_or(oid);
+        let oids = self.types.iter().map(|metadata| metadata.oid().map(found));
         let oids: Result<_, _> = oids.collect();
         oids.map_err(|error| Error::SerializationError(Box::new(error)))
     }
@@ -129,7 +143,7 @@ struct Placeholders {
     used: bool,
     /// The last number given; None gives zeros.
     last: Option<u32>,
-    given: HashMap<TypeName, (u32, u32)>,
+    given: Types,
 }
 
 impl Placeholders {
@@ -137,7 +151,7 @@ impl Placeholders {
         Self {
             used: false,
             last: None,
-            given: HashMap::new(),
+            given: Types::new(),
         }
     }
 

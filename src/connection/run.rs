@@ -14,7 +14,7 @@ use super::rows::RowStream;
 use super::statement::Statement;
 use super::statements::{Key, Plan, Prepared};
 use crate::url::Endpoint;
-use crate::wire::{Answer, Failure, Messages, Request, tag};
+use crate::wire::{Answer, Command, Failure, Messages, Request, tag};
 
 impl Connection {
     pub(super) async fn load_statement(&self, statement: Statement) -> QueryResult<RowStream<'_>> {
@@ -70,15 +70,38 @@ impl Connection {
     ) -> QueryResult<Begun<'_>> {
         self.refuse_listen(sql)?;
         let mut binds = binds?;
-        if binds.unresolved().next().is_some() {
-            Box::pin(self.resolve(&mut binds)).await?;
+        let cacheable = cacheable?;
+        if binds.named().next().is_none() {
+            let oids = binds.oids()?;
+            let begun = self.begin_with(sql, &oids, &binds, cacheable, id).await;
+            return Ok(begun?);
+        }
+        let remembered = Box::pin(self.resolve(&mut binds)).await?;
+        let oids = binds.oids()?;
+        let mut refused = match self.begin_with(sql, &oids, &binds, cacheable, id).await {
+            Err(refused) if remembered => refused,
+            begun => return Ok(begun?),
+        };
+        if !Box::pin(self.resolve_again(&mut refused, &mut binds)).await? {
+            return Err(refused.into());
         }
         let oids = binds.oids()?;
+        Ok(self.begin_with(sql, &oids, &binds, cacheable, id).await?)
+    }
+
+    async fn begin_with(
+        &self,
+        sql: &Arc<str>,
+        oids: &[u32],
+        binds: &Binds,
+        cacheable: bool,
+        id: Option<TypeId>,
+    ) -> Result<Begun<'_>, Refused> {
         if let Some(question) = self.question() {
-            return Box::pin(self.begin_asking(question, sql, &oids, &binds)).await;
+            return Box::pin(self.begin_asking(question, sql, oids, binds)).await;
         }
-        if !cacheable? && !self.comes_again(sql, &oids) {
-            let begun = self.begin_unnamed(sql, &oids, &binds).await?;
+        if !cacheable && !self.comes_again(sql, oids) {
+            let begun = self.begin_unnamed(sql, oids, binds).await?;
             if begun.next.tag == b'C' {
                 self.completed(tag(&begun.next.body));
             }
@@ -86,11 +109,11 @@ impl Connection {
         }
         match self.naming.names() {
             Names::Direct | Names::Tracked => {
-                let by_sql = || Key::Sql(Arc::clone(sql), oids.as_slice().into());
+                let by_sql = || Key::Sql(Arc::clone(sql), oids.into());
                 let key = id.map_or_else(by_sql, Key::Type);
-                self.begin_named(&key, sql, &oids, &binds).await
+                self.begin_named(&key, sql, oids, binds).await
             }
-            _ => self.begin_unnamed(sql, &oids, &binds).await,
+            _ => self.begin_unnamed(sql, oids, binds).await,
         }
     }
 
@@ -117,9 +140,9 @@ impl Connection {
         sql: &str,
         oids: &[u32],
         binds: &Binds,
-    ) -> QueryResult<Begun<'_>> {
+    ) -> Result<Begun<'_>, Refused> {
         let answer = self.send(&Plan::Unnamed, sql, oids, binds).await?;
-        Ok(begun(answer, &mut Plan::Unnamed).await?)
+        read(answer, &mut Plan::Unnamed).await
     }
 
     /// Under a name: the first time that is given in the same flight.
@@ -129,16 +152,15 @@ impl Connection {
         sql: &Arc<str>,
         oids: &[u32],
         binds: &Binds,
-    ) -> QueryResult<Begun<'_>> {
+    ) -> Result<Begun<'_>, Refused> {
         let capacity = self.naming.capacity();
         let name = |number| self.naming.name(number);
         let mut plan = self.statements.plan(key, sql, capacity, name);
         if let Plan::Prepare(_) = &plan {
             self.record(InstrumentationEvent::cache_query(sql));
         }
-        let mut answer = self.send(&plan, sql, oids, binds).await?;
-        let commands = answer.begun();
-        match begun(answer, &mut plan).await {
+        let answer = self.send(&plan, sql, oids, binds).await?;
+        match read(answer, &mut plan).await {
             Ok(begun) => {
                 let known = matches!(&plan, Plan::Named(Prepared { columns: Some(known), .. })
                     if Arc::ptr_eq(known, &begun.columns));
@@ -147,7 +169,8 @@ impl Connection {
                 }
                 Ok(begun)
             }
-            Err(failure) if is_stale(&failure, &plan) => {
+            Err(refused) if is_stale(&refused.failure, &plan) => {
+                let Refused { failure, commands } = refused;
                 tracing::debug!(reason = ?failure, "named statements are forgotten");
                 self.statements.clear();
                 match (is_replan(&failure), plan.name()) {
@@ -160,7 +183,7 @@ impl Connection {
                     false => Err(failure.into()),
                 }
             }
-            Err(failure) => Err(failure.into()),
+            Err(refused) => Err(refused),
         }
     }
 
@@ -245,6 +268,38 @@ impl Connection {
             }
         }
     }
+}
+
+/// Why a statement has not begun.
+pub(super) struct Refused {
+    pub(super) failure: Failure,
+    /// What rode in front of it, where that may be done again.
+    pub(super) commands: Vec<Command>,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            commands: Vec::new(),
+        }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        refused.failure.into()
+    }
+}
+
+/// Reads an answer's beginning.
+pub(super) async fn read<'a>(
+    mut answer: Answer<'a>,
+    plan: &mut Plan<'_>,
+) -> Result<Begun<'a>, Refused> {
+    let commands = answer.begun();
+    let begun = begun(answer, plan).await;
+    begun.map_err(|failure| Refused { failure, commands })
 }
 
 /// A batch of many rows is not worth the memory.

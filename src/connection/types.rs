@@ -1,30 +1,71 @@
 //! Looks up the types that only the database knows.
 
-use std::collections::HashMap;
 use std::sync::PoisonError;
 
-use diesel::pg::PgMetadataCacheKey;
+use diesel::pg::{PgMetadataCache, PgMetadataCacheKey};
 use diesel::result::{Error, QueryResult};
 
 use super::begun::only_row;
-use super::bind::{Binds, TypeName};
+use super::bind::{Binds, TypeName, Types};
+use super::run::Refused;
 use super::{Connection, Row};
 use crate::wire::{Answer, Failure, Fields, Malformed, Messages, Request};
 
 impl Connection {
-    /// Looks the types up that only the database knows: once a connection, and all at once.
-    pub(super) async fn resolve(&self, binds: &mut Binds) -> QueryResult<()> {
-        if binds.unresolved().next().is_none() {
-            return Ok(());
-        }
-        let mut found = HashMap::new();
+    /// Looks the types up that only the database knows: once a connection, and all at once. Returns
+    /// whether one of them was known from before.
+    pub(super) async fn resolve(&self, binds: &mut Binds) -> QueryResult<bool> {
+        let mut found = Types::new();
         let mut asked = Vec::new();
-        for name in binds.unresolved() {
+        for name in binds.named() {
             match self.known_type(name) {
                 Some(oids) => drop(found.insert(name.clone(), oids)),
-                None => asked.push((name, self.ask_for_type(name).await?)),
+                None => asked.push((name, self.ask_for_type(name, true).await?)),
             }
         }
+        let remembered = !found.is_empty();
+        found.extend(self.take_in(asked).await?);
+        binds.resolve(&found)?;
+        Ok(remembered)
+    }
+
+    /// Looks the types up once more, where a statement has failed with what was known of them: a
+    /// migration may have made them anew. Returns whether the statement is to run again.
+    pub(super) async fn resolve_again(
+        &self,
+        refused: &mut Refused,
+        binds: &mut Binds,
+    ) -> QueryResult<bool> {
+        let Some(doubt) = Doubt::of(&refused.failure) else {
+            return Ok(false);
+        };
+        tracing::debug!(reason = ?refused.failure, "the types of bind parameters are looked up again");
+        *self.types.lock().unwrap_or_else(PoisonError::into_inner) = PgMetadataCache::new();
+        let begins = self.link.observed().in_failed_transaction();
+        if begins || doubt == Doubt::Certain {
+            self.statements.clear();
+        }
+        if begins {
+            // There is no way to find out without beginning anew, and so only for a good reason.
+            let commands = std::mem::take(&mut refused.commands);
+            if doubt == Doubt::MayBe || !self.link.reopen(commands) {
+                return Ok(false);
+            }
+        }
+        let mut asked = Vec::new();
+        for name in binds.named() {
+            asked.push((name, self.ask_for_type(name, !begins).await?));
+        }
+        let found = self.take_in(asked).await?;
+        let changed = binds.resolve(&found)?;
+        if changed {
+            self.statements.clear();
+        }
+        Ok(changed || begins)
+    }
+
+    async fn take_in(&self, asked: Vec<(&TypeName, Answer<'_>)>) -> QueryResult<Types> {
+        let mut found = Types::new();
         for (name, answer) in asked {
             let missing = || Error::SerializationError(format!("there is no type {name:?}").into());
             let row = only_row(answer).await?.ok_or_else(missing)?;
@@ -33,7 +74,7 @@ impl Connection {
             types.store_type(cache_key(name), oids);
             found.insert(name.clone(), oids);
         }
-        binds.resolve(&found)
+        Ok(found)
     }
 
     fn known_type(&self, name: &TypeName) -> Option<(u32, u32)> {
@@ -42,7 +83,11 @@ impl Connection {
         Some((known.oid().ok()?, known.array_oid().ok()?))
     }
 
-    async fn ask_for_type(&self, (schema, name): &TypeName) -> Result<Answer<'_>, Failure> {
+    async fn ask_for_type(
+        &self,
+        (schema, name): &TypeName,
+        ahead: bool,
+    ) -> Result<Answer<'_>, Failure> {
         let mut values = vec![Some(name.clone().into_bytes())];
         let sql = match schema {
             Some(schema) => {
@@ -59,7 +104,36 @@ impl Connection {
         messages.describe();
         messages.execute();
         messages.sync();
-        self.link.send_ahead(Request::Extended(messages)).await
+        let request = Request::Extended(messages);
+        match ahead {
+            true => self.link.send_ahead(request).await,
+            false => self.link.send(request).await,
+        }
+    }
+}
+
+/// How sure it is that a statement has failed for what was known of its types.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    Certain,
+    /// A type of that name is not the one that it was, or the statement is wrong.
+    MayBe,
+}
+
+impl Doubt {
+    fn of(failure: &Failure) -> Option<Self> {
+        let Failure::Server(error) = failure else {
+            return None;
+        };
+        match error.code.as_str() {
+            // Never translated, and without a code of its own.
+            "XX000" if error.message.starts_with("cache lookup failed for type") => {
+                Some(Self::Certain)
+            }
+            // Datatype mismatch, undefined function (an operator is one), cannot coerce.
+            "42804" | "42846" | "42883" => Some(Self::MayBe),
+            _ => None,
+        }
     }
 }
 
