@@ -219,6 +219,21 @@ async fn a_missing_sslmode_is_told() {
         .await;
 }
 
+/// The name `0` is looked up as 0.0.0.0, which is no private address, though it leads here.
+#[tokio::test]
+async fn no_password_goes_in_plain_text_wherever_a_name_leads() {
+    let neon = start().await;
+    let url = neon.postgres_url().replace("@127.0.0.1:", "@0:");
+    let url = format!("{url}&allow_plaintext_to_private_network=true");
+    let doctor = Doctor::new("plain_elsewhere")
+        .set("DATABASE_URL", &url)
+        .secret(neon.password());
+    doctor.fails(Some("tls"), "sslmode-weak").await;
+    let report = doctor.json().await;
+    let refused = &report.check("parameters")["facts"]["libpq_refuses"];
+    assert_eq!(refused[0], "allow_plaintext_to_private_network");
+}
+
 #[tokio::test]
 async fn what_the_server_refuses_with_is_diagnosed() {
     let neon = start().await;

@@ -14,8 +14,9 @@ fn diesel_gets_the_direct_url_in_its_environment_only() {
     let run = folder
         .with_shell_as_diesel()
         .args(["diesel", "-c"])
-        .arg(r#"echo "$DATABASE_URL $PGPASSWORD"; cat /proc/$$/cmdline || ps -wwo args= -p $$"#)
+        .arg(r#"echo "$DATABASE_URL $PGPASSWORD$PGHOSTADDR"; cat /proc/$$/cmdline || ps -wwo args= -p $$"#)
         .env("DATABASE_URL", POOLED)
+        .env("PGHOSTADDR", "203.0.113.5")
         .output();
     let out = Text::of(run.unwrap());
     let (environment, arguments) = out.stdout.split_once('\n').unwrap();

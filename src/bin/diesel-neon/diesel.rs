@@ -35,6 +35,8 @@ pub(crate) fn run(arguments: &[OsString], has_dotenv: bool) -> Result<ExitCode, 
             if let Some(password) = found.url.password() {
                 diesel.env("PGPASSWORD", password);
             }
+            // It would lead the URL's host, and its password, elsewhere.
+            diesel.env_remove("PGHOSTADDR");
             become_process(diesel)
         }
         // Not every subcommand needs a database, and only diesel knows which one does.

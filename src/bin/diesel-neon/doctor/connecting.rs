@@ -98,7 +98,26 @@ impl Doctor<'_> {
                     return None;
                 }
             }
-            _ => self.put(of(role, Check::ok("tls", "none, as sslmode says"))),
+            _ => {
+                let allowed = match &address {
+                    Address::Tcp(address) => url.check_address(address.ip()),
+                    Address::Unix(_) => Ok(()),
+                };
+                if let Err(error) = allowed {
+                    let finding = Finding::new(
+                        "sslmode-weak",
+                        "the host's name leads to where the password and the data would go unprotected",
+                        "use sslmode=verify-full (require means the same here), or correct the host",
+                    );
+                    let finding = finding.with_error(error.to_string());
+                    let check = Check::failure("tls", "none, and it is needed there", finding);
+                    self.put(of(role, check));
+                    let why = "no password is sent in plain text there";
+                    self.skip_behind(target, "tls", why);
+                    return None;
+                }
+                self.put(of(role, Check::ok("tls", "none, as sslmode says")));
+            }
         }
         Some(Login::new(url, address, host, config))
     }

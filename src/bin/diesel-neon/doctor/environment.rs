@@ -211,6 +211,21 @@ pub(crate) fn parameters(target: &Target) -> Vec<Check> {
             shown(&chokes)
         ));
     }
+    let not_libpqs = |key: &str| {
+        ["allow_plaintext_to_private_network", "keepalives_retries"].contains(&key)
+            || url.ignored().iter().any(|ignored| ignored == key)
+    };
+    let refused: Vec<_> = keys
+        .iter()
+        .filter(|(key, _)| not_libpqs(key))
+        .cloned()
+        .collect();
+    if refused.len() > alien.len() {
+        details.push(format!(
+            "libpq (psql, the diesel CLI) by itself would refuse: {}; diesel-neon translates",
+            shown(&refused)
+        ));
+    }
     let recent: Vec<_> = keys
         .iter()
         .filter_map(|(key, value)| libpq_since(key, value))
@@ -247,7 +262,7 @@ pub(crate) fn parameters(target: &Target) -> Vec<Check> {
         .fact("given", names(&keys))
         .fact("ignored", url.ignored().to_vec())
         .fact("tokio_postgres_refuses", names(&chokes))
-        .fact("libpq_refuses", names(&alien));
+        .fact("libpq_refuses", names(&refused));
     [Some(check), encryption(target, &keys)]
         .into_iter()
         .flatten()
