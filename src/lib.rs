@@ -37,9 +37,9 @@ pub mod migration;
 
 pub use self::connect::{CancelToken, ConnectError, ConnectErrorKind, Diagnosis, Handshake};
 pub use self::connection::{
-    Connection, CopyIn, CopyOut, Field, PooledEndpoint, Row, RowStream, TransactionBuilder,
-    TransactionManager, TransactionState, internal_query, is_connection_lost, is_transient,
-    sqlstate,
+    AbandonedTransaction, Connection, CopyIn, CopyOut, Field, PooledEndpoint, Row, RowStream,
+    TransactionBuilder, TransactionManager, TransactionState, internal_query, is_connection_lost,
+    is_transient, sqlstate,
 };
 pub use self::lease::Lease;
 pub use self::manager::{ConnectionManager, Establish, ManagerError, Retired};

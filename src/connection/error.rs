@@ -92,6 +92,7 @@ impl From<Failure> for Error {
             Failure::Lost(words) => {
                 Self::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(Told(words)))
             }
+            Failure::Abandoned => Self::QueryBuilderError(Box::new(AbandonedTransaction(()))),
             Failure::Unsendable(reason) => {
                 let error = ServerError::local("08P01", &reason.text());
                 Self::DatabaseError(
@@ -102,6 +103,17 @@ impl From<Failure> for Error {
         }
     }
 }
+
+/// A transaction's future was dropped before its end, and what follows on the connection would run inside of
+/// the transaction that it has left open, or of none.
+///
+/// Diesel carries it as [`QueryBuilderError`](Error::QueryBuilderError).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the transaction was abandoned: its future was dropped before its end, so nothing more runs on this \
+     connection; drop it, or roll back with Connection::roll_back_abandoned"
+)]
+pub struct AbandonedTransaction(());
 
 fn kind_of(code: &str) -> DatabaseErrorKind {
     KINDS

@@ -29,7 +29,9 @@ use futures_util::Stream;
 use futures_util::future::BoxFuture;
 
 pub use self::copy::{CopyIn, CopyOut};
-pub use self::error::{internal_query, is_connection_lost, is_transient, sqlstate};
+pub use self::error::{
+    AbandonedTransaction, internal_query, is_connection_lost, is_transient, sqlstate,
+};
 pub(crate) use self::naming::Naming;
 pub use self::row::{Field, Row};
 pub use self::rows::RowStream;

@@ -1,5 +1,6 @@
 //! Transactions whose BEGIN costs no flight of its own.
 
+use std::future::Future;
 use std::num::NonZeroU32;
 
 use diesel::connection::{
@@ -13,15 +14,15 @@ use super::{Connection, is_connection_lost, sqlstate};
 use crate::wire::{Command, Failure, ServerError};
 
 mod builder;
+mod watched;
 
 pub use self::builder::TransactionBuilder;
+use self::watched::{Callback, watched};
 
 /// How deep in transactions a [`Connection`] is.
 #[derive(Debug, Default)]
 pub struct TransactionState {
     status: TransactionManagerStatus,
-    /// Set while COMMIT or ROLLBACK is under way; still set when that was given up.
-    critical: bool,
 }
 
 /// Begins, commits and rolls back: BEGIN and SAVEPOINT wait for the first statement behind them and
@@ -62,6 +63,7 @@ impl TransactionManager {
     }
 
     pub(super) fn begin_with(connection: &mut Connection, begin: String) -> QueryResult<()> {
+        refuse_abandoned(connection)?;
         if Self::depth(connection)?.is_some() {
             return Err(Error::AlreadyInTransaction);
         }
@@ -70,9 +72,9 @@ impl TransactionManager {
 
     /// Runs what ends a transaction or a savepoint and returns the last command's tag.
     async fn run(connection: &mut Connection, end: &End) -> QueryResult<String> {
-        connection.transactions.critical = true;
+        let unfinished = connection.link.watch().begin();
         let done = connection.run_end(end).await;
-        connection.transactions.critical = false;
+        unfinished.end();
         if let Err(error) = &done {
             if is_connection_lost(error) {
                 connection.transactions.status.set_in_error();
@@ -85,7 +87,27 @@ impl TransactionManager {
 impl diesel_async::TransactionManager<Connection> for TransactionManager {
     type TransactionStateData = TransactionState;
 
+    fn transaction<'a, 'conn, F, R, E>(
+        connection: &'conn mut Connection,
+        callback: F,
+    ) -> impl Future<Output = Result<R, E>> + Send + 'conn
+    where
+        for<'r> F: AsyncFnOnce(&'r mut Connection) -> Result<R, E>
+            + Callback<&'r mut Connection, Result<R, E>, Future: Send>
+            + Send
+            + 'a,
+        E: From<Error> + Send,
+        R: Send,
+        'a: 'conn,
+    {
+        async move {
+            let watch = connection.link.watch();
+            watched(connection, watch, callback).await
+        }
+    }
+
     async fn begin_transaction(connection: &mut Connection) -> QueryResult<()> {
+        refuse_abandoned(connection)?;
         let depth = Self::depth(connection)?;
         let Some(outer) = depth else {
             return Self::enter(connection, None, "BEGIN".into());
@@ -100,6 +122,9 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
     }
 
     async fn rollback_transaction(connection: &mut Connection) -> QueryResult<()> {
+        if connection.link.observed().has_abandoned_transaction() {
+            return Err(Error::BrokenTransactionManager);
+        }
         let depth = Self::open_depth(connection)?;
         let event = InstrumentationEvent::rollback_transaction(depth);
         connection.instrumentation().on_connection_event(event);
@@ -134,6 +159,7 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
     }
 
     async fn commit_transaction(connection: &mut Connection) -> QueryResult<()> {
+        refuse_abandoned(connection)?;
         let depth = Self::open_depth(connection)?;
         let event = InstrumentationEvent::commit_transaction(depth);
         connection.instrumentation().on_connection_event(event);
@@ -189,21 +215,19 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
     }
 
     fn is_broken_transaction_manager(connection: &mut Connection) -> bool {
-        if connection.transactions.critical {
-            return true;
-        }
+        let abandoned = connection.link.observed().has_abandoned_transaction();
         let Ok(ValidTransactionManagerStatus { in_transaction, .. }) =
             connection.transactions.status.transaction_state()
         else {
             return true;
         };
         match in_transaction {
-            None => false,
-            Some(open) if open.test_transaction => false,
+            None => abandoned,
+            Some(open) if open.test_transaction => abandoned,
             // The server has not heard of it.
             Some(open) if connection.link.unopened() == open.transaction_depth.get() as usize => {
                 *in_transaction = None;
-                while connection.link.unopen() {}
+                connection.link.forget_transaction();
                 false
             }
             Some(_) => true,
@@ -211,7 +235,40 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
     }
 }
 
+fn refuse_abandoned(connection: &Connection) -> QueryResult<()> {
+    match connection.link.observed().has_abandoned_transaction() {
+        true => Err(Failure::Abandoned.into()),
+        false => Ok(()),
+    }
+}
+
 impl Connection {
+    /// Rolls back what a transaction has left behind whose future was dropped, so that the connection can be
+    /// used again. Does nothing where there is no such transaction.
+    ///
+    /// For connections outside of a pool: a [`Pool`](crate::Pool) replaces them.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is lost, as it is where a statement was dropped with the transaction that did not
+    /// come to its end at once.
+    pub async fn roll_back_abandoned(&mut self) -> QueryResult<()> {
+        if !self.link.observed().has_abandoned_transaction() {
+            return Ok(());
+        }
+        let unfinished = self.link.watch().begin();
+        self.link.forget_transaction();
+        let rolled_back = self.run_end(&End::rollback(NonZeroU32::MIN)).await;
+        match &rolled_back {
+            // Dropped, it abandons the transaction again.
+            Err(error) if !is_connection_lost(error) => drop(unfinished),
+            _ => unfinished.end(),
+        }
+        rolled_back?;
+        self.transactions = TransactionState::default();
+        Ok(())
+    }
+
     async fn run_end(&mut self, end: &End) -> QueryResult<String> {
         self.start(&end.sql);
         let done = self

@@ -1,6 +1,7 @@
 //! [`Engine`]: what a link's lock protects. Reads, writes, and hands on; waits for nothing itself.
 
 use std::collections::VecDeque;
+use std::io;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::io::AsyncWrite;
 
 use super::Channel;
 use super::error::ServerError;
-use super::exchange::{Exchange, Exchanges, Owner};
+use super::exchange::{Exchange, Exchanges, Outcome, Owner};
 use super::input::{CHUNK, Input};
 use super::message::{Message, Next};
 use super::observed::Observed;
@@ -74,7 +75,7 @@ impl Engine {
             false => &[],
         };
         let mut messages = Messages::default();
-        let simple = match request {
+        let (simple, single) = match request {
             Request::Extended(body) => {
                 for command in commands {
                     messages.command(command)?;
@@ -84,7 +85,7 @@ impl Engine {
                 self.output.extend_from_slice(messages.as_bytes());
                 self.output.extend_from_slice(body.as_bytes());
                 self.observed.sent(b'S');
-                false
+                (false, true)
             }
             Request::Simple(sql) | Request::Copy(sql) => {
                 match commands {
@@ -93,7 +94,7 @@ impl Engine {
                 }
                 self.output.extend_from_slice(messages.as_bytes());
                 self.observed.sent(b'Q');
-                true
+                (true, !sql.trim_end().trim_end_matches(';').contains(';'))
             }
         };
         let begun = match opens {
@@ -108,6 +109,8 @@ impl Engine {
             opening: begun.len(),
             begins: begun.iter().rposition(is_begin).map_or(0, |at| at + 1),
             simple,
+            single,
+            outcome: Outcome::Unknown,
             copies: matches!(request, Request::Copy(_)),
             answered: false,
             end: self.written + self.output.len() as u64,
@@ -174,7 +177,7 @@ impl Engine {
     /// Reads one message. None where it was for nobody, or where the session has ended.
     fn read(&mut self) -> Poll<Option<(usize, Message)>> {
         let routed = match ready!(self.poll_next()) {
-            Ok(Some(message)) => self.route(message).map_err(ServerError::from),
+            Ok(Some(message)) => self.route(message).map_err(|words| *words),
             Ok(None) => Ok(None),
             Err(words) => Err(words),
         };
@@ -186,7 +189,9 @@ impl Engine {
 
     /// The next message, after what is to be written. None where there is no stream any more.
     fn poll_next(&mut self) -> Poll<Result<Option<Message>, ServerError>> {
-        self.write().map_err(|error| lost_words(&error))?;
+        if let Err(words) = self.write() {
+            return Poll::Ready(Err(*words));
+        }
         let Some(channel) = &mut self.channel else {
             return Poll::Ready(Ok(None));
         };
@@ -204,10 +209,7 @@ impl Engine {
                 self.waiters.set_quiet(false);
             }
             match filled {
-                Poll::Ready(Ok(0)) => {
-                    let words = "the connection was closed by the other side";
-                    return Poll::Ready(Err(ServerError::local("08006", words)));
-                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(closed())),
                 Poll::Ready(Ok(_)) => self.observed.hear(),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(lost_words(&error))),
                 Poll::Pending => {
@@ -218,7 +220,23 @@ impl Engine {
         }
     }
 
-    pub(super) fn write(&mut self) -> std::io::Result<()> {
+    /// Writes what there is room for. A server that has closed its end may have said why: reading tells, and
+    /// comes to an end for certain.
+    pub(super) fn write(&mut self) -> Result<(), Box<ServerError>> {
+        let Err(error) = self.try_write() else {
+            return Ok(());
+        };
+        self.output = BytesMut::new();
+        self.unflushed = false;
+        match error.kind() {
+            io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted => Ok(()),
+            _ => Err(Box::new(lost_words(&error))),
+        }
+    }
+
+    fn try_write(&mut self) -> io::Result<()> {
         let Some(channel) = &mut self.channel else {
             return Ok(());
         };
@@ -229,7 +247,7 @@ impl Engine {
         let mut transport = Pin::new(&mut channel.transport);
         while !self.output.is_empty() {
             match transport.as_mut().poll_write(&mut cx, &self.output)? {
-                Poll::Ready(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(written) => {
                     self.output.advance(written);
                     self.written += written as u64;
@@ -276,6 +294,14 @@ impl Engine {
 /// How many messages are read at most where nobody waits for them.
 const DRAIN: usize = 4096;
 
-fn lost_words(error: &std::io::Error) -> ServerError {
-    ServerError::local("08006", &format!("the connection was lost: {error}"))
+fn lost_words(error: &io::Error) -> ServerError {
+    match error.kind() {
+        // Without TLS's own goodbye, which proxies do not always say.
+        io::ErrorKind::UnexpectedEof => closed(),
+        _ => ServerError::local("08006", &format!("the connection was lost: {error}")),
+    }
+}
+
+fn closed() -> ServerError {
+    ServerError::local("08006", "the server closed the connection")
 }

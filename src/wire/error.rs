@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     Lost(Box<ServerError>),
     /// The request cannot be sent.
     Unsendable(Unsendable),
+    /// A transaction was abandoned, and the request would run inside of it.
+    Abandoned,
 }
 
 /// An ErrorResponse.

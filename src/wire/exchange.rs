@@ -19,6 +19,9 @@ pub(super) struct Exchange {
     /// How many of them are due until the transaction has begun.
     pub(super) begins: usize,
     pub(super) simple: bool,
+    /// Whether it is one command, so that nothing follows the first CommandComplete but ReadyForQuery.
+    pub(super) single: bool,
+    pub(super) outcome: Outcome,
     /// Whether its caller copies data.
     pub(super) copies: bool,
     pub(super) answered: bool,
@@ -26,6 +29,15 @@ pub(super) struct Exchange {
     pub(super) end: u64,
     /// Read while somebody waited for what is behind it.
     pub(super) kept: VecDeque<Message>,
+}
+
+/// What the server has said of how a request went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Unknown,
+    Told,
+    /// A COMMIT is complete: what happens to the session afterwards does not undo it.
+    Committed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +100,12 @@ impl Exchanges {
         let served = |exchange: &Exchange| exchange.id == id && exchange.owner == Owner::Served;
         let waits = |exchange: &Exchange| exchange.id > id && exchange.owner == Owner::Waits;
         self.0.iter().any(served) && self.0.iter().any(waits)
+    }
+
+    /// Whether this request was a COMMIT that the server has acknowledged.
+    pub(super) fn is_committed(&self, id: u64) -> bool {
+        let mut all = self.0.iter();
+        all.any(|exchange| exchange.id == id && exchange.outcome == Outcome::Committed)
     }
 
     fn outstanding(&self) -> impl Iterator<Item = &Exchange> {

@@ -55,6 +55,10 @@ impl Link {
         &self.observed
     }
 
+    pub(super) fn shared_observed(&self) -> Arc<Observed> {
+        Arc::clone(&self.observed)
+    }
+
     pub(crate) fn canceller(&self) -> &Canceller {
         &self.canceller
     }
@@ -101,15 +105,20 @@ impl Link {
             engine.drain();
         }
         loop {
+            if self.observed.has_abandoned_transaction() {
+                return Poll::Ready(Err(Failure::Abandoned));
+            }
             if let Some(lost) = &engine.lost {
                 return Poll::Ready(Err(Failure::Lost(lost.clone())));
             }
             if opens && matches!(engine.opening, Opening::Refused) {
                 return Poll::Ready(Err(Failure::Server(Box::new(refusal()))));
             }
-            // Behind a BEGIN that fails, this would run without a transaction. And PgBouncer loses
-            // count of the answers where anything follows a COPY before its end.
-            if !engine.exchanges.is_opening() && !engine.exchanges.is_copying() {
+            // Behind a BEGIN that fails, this would run without a transaction; behind a statement that was given
+            // up, perhaps in one. And PgBouncer loses count of the answers where anything follows a COPY
+            // before its end.
+            let exchanges = &engine.exchanges;
+            if !exchanges.is_opening() && !exchanges.is_copying() && !exchanges.is_abandoned() {
                 break;
             }
             waiting.register(cx);
@@ -177,6 +186,7 @@ impl Link {
     pub(crate) fn push(&self, messages: &Messages) {
         let mut engine = self.lock();
         engine.output.extend_from_slice(messages.as_bytes());
+        // Who waits for the answer is told of a failure.
         let _ = engine.write();
     }
 
@@ -232,6 +242,9 @@ impl Link {
         loop {
             if let Some(message) = engine.exchanges.take_kept(id) {
                 return Poll::Ready(Ok(message));
+            }
+            if engine.lost.is_some() && engine.exchanges.is_committed(id) {
+                return Poll::Ready(Ok(Message::ready()));
             }
             if let Some(lost) = &engine.lost {
                 return Poll::Ready(Err(Failure::Lost(lost.clone())));

@@ -24,6 +24,14 @@ pub(crate) enum Next {
 pub(crate) struct Malformed;
 
 impl Message {
+    /// ReadyForQuery, outside of a transaction.
+    pub(super) fn ready() -> Self {
+        Self {
+            tag: b'Z',
+            body: Bytes::from_static(b"I"),
+        }
+    }
+
     /// Takes the next message off the front of `input`, once all of it is there.
     pub(crate) fn take(input: &mut BytesMut) -> Result<Next, Malformed> {
         let Some(head) = input.first_chunk::<HEADER>() else {

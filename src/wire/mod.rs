@@ -24,6 +24,7 @@ mod remains;
 mod request;
 mod route;
 mod settle;
+mod unfinished;
 mod waiters;
 
 use std::io;
@@ -47,6 +48,7 @@ pub(crate) use self::message::{Column, Fields, Malformed, Message, affected, col
 pub(crate) use self::observed::Observed;
 pub(crate) use self::opening::Command;
 pub(crate) use self::request::{Messages, Request};
+pub(crate) use self::unfinished::Watch;
 use crate::connect::Transport;
 
 /// Watches the Postgres messages that pass through, and changes none.

@@ -1,6 +1,6 @@
 //! [`Observed`]: what is known of a session without asking it.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ pub(crate) struct Observed {
     process: AtomicI32,
     ended: AtomicBool,
     cold: AtomicBool,
+    /// Transactions, one within the other, whose futures would tell if they were dropped.
+    guarded: AtomicU32,
+    abandoned: AtomicBool,
     last_words: Mutex<Option<ServerError>>,
     parameters: Mutex<Vec<(Box<str>, Box<str>)>>,
 }
@@ -35,6 +38,8 @@ impl Observed {
             process: AtomicI32::new(0),
             ended: AtomicBool::new(false),
             cold: AtomicBool::new(false),
+            guarded: AtomicU32::new(0),
+            abandoned: AtomicBool::new(false),
             last_words: Mutex::new(None),
             parameters: Mutex::new(Vec::new()),
         }
@@ -69,6 +74,36 @@ impl Observed {
     /// Whether a transaction has failed and waits for its rollback, as of the last answer.
     pub(crate) fn in_failed_transaction(&self) -> bool {
         self.status.load(Ordering::Acquire) == b'E'
+    }
+
+    /// Whether a transaction's future was dropped before its end.
+    pub(crate) fn has_abandoned_transaction(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    pub(super) fn abandon_transaction(&self) {
+        self.abandoned.store(true, Ordering::Release);
+    }
+
+    pub(super) fn forget_abandoned_transaction(&self) {
+        self.abandoned.store(false, Ordering::Release);
+    }
+
+    pub(super) fn guard(&self) {
+        self.guarded.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn unguard(&self) {
+        self.guarded.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// A statement was given up, and has had its answer: nobody but the transaction's own future can have gone
+    /// on behind it, and that would be known where it is guarded.
+    pub(super) fn gave_up_statement(&self) {
+        let open = self.in_transaction() && !self.in_failed_transaction();
+        if open && self.guarded.load(Ordering::Acquire) == 0 {
+            self.abandon_transaction();
+        }
     }
 
     /// Whether the server's side has come to an end.
@@ -150,9 +185,11 @@ impl Observed {
         self.ended.store(true, Ordering::Release);
     }
 
+    /// Of several, the first names the cause: a pooler adds its own.
     pub(crate) fn end_with(&self, words: ServerError) {
         let last = self.last_words.lock();
-        *last.unwrap_or_else(PoisonError::into_inner) = Some(words);
+        last.unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(words);
         self.end();
     }
 

@@ -85,6 +85,12 @@ impl Link {
         true
     }
 
+    /// Forgets a transaction that was abandoned, and whatever of it has not been sent.
+    pub(crate) fn forget_transaction(&self) {
+        self.lock().opening = Opening::Nothing;
+        self.observed().forget_abandoned_transaction();
+    }
+
     /// Whether the transaction that was to be opened could not be.
     pub(crate) fn is_refused(&self) -> bool {
         matches!(self.lock().opening, Opening::Refused)

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::engine::Engine;
 use super::error::ServerError;
-use super::exchange::Owner;
-use super::message::{Fields, Malformed, Message};
+use super::exchange::{Outcome, Owner};
+use super::message::{Fields, Malformed, Message, tag};
 use super::opening::Opening;
 use super::request::Messages;
 
@@ -14,7 +14,7 @@ impl Engine {
     pub(super) fn route(
         &mut self,
         mut message: Message,
-    ) -> Result<Option<(usize, Message)>, Malformed> {
+    ) -> Result<Option<(usize, Message)>, Box<ServerError>> {
         match message.tag {
             b'N' => {
                 let notice = ServerError::parse(&message.body);
@@ -26,7 +26,7 @@ impl Engine {
                 return Ok(None);
             }
             b'A' => {
-                self.notify(&message.body)?;
+                self.notify(&message.body).map_err(malformed)?;
                 return Ok(None);
             }
             b'E' | b'Z' => self.observed.received(message.tag, &message.body),
@@ -37,7 +37,7 @@ impl Engine {
             return match message.tag {
                 // The server says goodbye; the end of the stream follows.
                 b'E' => Ok(None),
-                _ => Err(Malformed),
+                _ => Err(malformed(Malformed)),
             };
         };
         let exchange = &mut self.exchanges[index];
@@ -53,14 +53,23 @@ impl Engine {
                     self.waiters.set_due();
                 }
             }
+            // The session's end, not the transaction's.
+            b'E' if exchange.outcome == Outcome::Committed && self.observed.has_ended() => {
+                wanted = false;
+            }
             b'E' if exchange.opening > 0 => {
                 // Else the transaction is there, and has failed: the server sees to the rest.
                 if exchange.begins > 0 {
                     self.opening = Opening::Refused;
                 }
                 exchange.opening = 0;
+                exchange.outcome = Outcome::Told;
                 self.waiters.set_due();
             }
+            b'C' if exchange.single && tag(&message.body) == "COMMIT" => {
+                exchange.outcome = Outcome::Committed;
+            }
+            b'C' | b'I' | b'E' => exchange.outcome = Outcome::Told,
             // Nobody has data to copy here, and the server would wait for it for ever. In the extended
             // protocol it has ignored the Sync that was sent with the statement.
             b'G' | b'W' if !exchange.copies => {
@@ -75,10 +84,12 @@ impl Engine {
             // Nobody reads the data here, and without it success would be a lie.
             b'H' if !exchange.copies => message = misplaced_copy(),
             b'd' | b'c' if !exchange.copies => wanted = false,
-            // What rode in front has no answer: whoever waits for one would wait for ever.
-            b'Z' if exchange.opening > 0 => return Err(Malformed),
+            b'Z' if exchange.outcome == Outcome::Unknown => return Err(unsaid()),
             b'Z' => {
                 exchange.answered = true;
+                if exchange.owner == Owner::Gone {
+                    self.observed.gave_up_statement();
+                }
                 if exchange.owner != Owner::Waits {
                     self.exchanges.remove(index);
                     self.waiters.set_due();
@@ -113,6 +124,15 @@ fn misplaced_copy() -> Message {
         tag: b'E',
         body: Bytes::from_static(body),
     }
+}
+
+fn malformed(malformed: Malformed) -> Box<ServerError> {
+    Box::new(malformed.into())
+}
+
+fn unsaid() -> Box<ServerError> {
+    let words = "the server ended its answer without saying how the statement went";
+    Box::new(ServerError::local("08P01", words))
 }
 
 /// How many notifications are kept for who may ask for them.

@@ -1,6 +1,8 @@
 //! What tests share.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod scripted;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -5,10 +5,10 @@ use std::fmt;
 use diesel::pg::{Pg, PgQueryBuilder};
 use diesel::query_builder::{AstPass, QueryBuilder as _, QueryFragment};
 use diesel::result::{Error, QueryResult};
-use diesel_async::TransactionManager as _;
 
 use super::super::Connection;
 use super::TransactionManager;
+use super::watched::end;
 
 /// Begins a transaction with more to say than BEGIN; see [`Connection::build_transaction`].
 #[must_use = "a transaction runs when run() is called"]
@@ -86,20 +86,11 @@ impl<'a> TransactionBuilder<'a> {
         let mut begin = PgQueryBuilder::default();
         self.to_sql(&mut begin, &Pg)?;
         TransactionManager::begin_with(self.connection, begin.finish())?;
-        match f(&mut *self.connection).await {
-            Ok(value) => {
-                TransactionManager::commit_transaction(&mut *self.connection).await?;
-                Ok(value)
-            }
-            Err(error) => match self.roll_back().await {
-                Ok(()) | Err(Error::BrokenTransactionManager) => Err(error),
-                Err(rollback_error) => Err(rollback_error.into()),
-            },
-        }
-    }
-
-    async fn roll_back(&mut self) -> QueryResult<()> {
-        TransactionManager::rollback_transaction(&mut *self.connection).await
+        let unfinished = self.connection.link.watch().begin();
+        let done = f(&mut *self.connection).await;
+        let ended = end(self.connection, done).await;
+        unfinished.end();
+        ended
     }
 }
 

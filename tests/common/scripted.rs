@@ -1,0 +1,99 @@
+//! A server that says what a test tells it to, for faults that no real one can be made to have.
+
+use std::future::Future;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    pub stream: TcpStream,
+}
+
+impl Session {
+    /// Reads the client's next message: its tag and its body.
+    pub async fn read(&mut self) -> Option<(u8, Vec<u8>)> {
+        let tag = self.stream.read_u8().await.ok()?;
+        let length = self.stream.read_u32().await.ok()?;
+        let mut body = vec![0; length as usize - 4];
+        self.stream.read_exact(&mut body).await.ok()?;
+        Some((tag, body))
+    }
+
+    /// Reads on up to a message that is to be answered, and returns the SQL on the way there.
+    pub async fn asked(&mut self) -> Option<String> {
+        let mut sql = String::new();
+        loop {
+            let (tag, body) = self.read().await?;
+            match tag {
+                b'Q' => return Some(text(&body)),
+                b'P' => sql = text(&body[body.iter().position(|byte| *byte == 0)? + 1..]),
+                b'S' => return Some(sql),
+                _ => {}
+            }
+        }
+    }
+
+    pub async fn say(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+}
+
+fn text(body: &[u8]) -> String {
+    let text = body.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// A message from the server.
+pub fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut message = vec![tag];
+    message.extend((body.len() as u32 + 4).to_be_bytes());
+    message.extend(body);
+    message
+}
+
+pub fn complete(command: &str) -> Vec<u8> {
+    message(b'C', format!("{command}\0").as_bytes())
+}
+
+pub fn ready(status: u8) -> Vec<u8> {
+    message(b'Z', &[status])
+}
+
+pub fn error(severity: &str, code: &str, text: &str) -> Vec<u8> {
+    let fields = format!("S{severity}\0V{severity}\0C{code}\0M{text}\0\0");
+    message(b'E', fields.as_bytes())
+}
+
+/// Serves each client as `serve` says, from behind its login on. Returns its URL.
+pub async fn start<F>(
+    serve: impl Fn(Session, usize) -> F + Send + 'static,
+) -> (String, JoinHandle<()>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        for nth in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let length = stream.read_u32().await.unwrap();
+            let mut startup = vec![0; length as usize - 4];
+            stream.read_exact(&mut startup).await.unwrap();
+            let mut session = Session { stream };
+            let mut hello = message(b'R', &[0; 4]);
+            for setting in ["TimeZone\0UTC\0", "client_encoding\0UTF8\0"] {
+                hello.extend(message(b'S', setting.as_bytes()));
+            }
+            hello.extend(message(b'K', &[0, 0, 0, 1, 0, 0, 0, 2]));
+            hello.extend(ready(b'I'));
+            session.say(&hello).await;
+            tokio::spawn(serve(session, nth));
+        }
+    });
+    let url = format!("postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable");
+    (url, server)
+}

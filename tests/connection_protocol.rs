@@ -1,0 +1,206 @@
+//! Servers and proxies that break off, or that leave out what they have to say.
+#![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
+
+mod common;
+
+use common::scripted::{self, complete, error, message, ready};
+use common::{HANG, connect, pool};
+use diesel::result::Error;
+use diesel::sql_query;
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::{Connection, RunError, is_connection_lost, sqlstate};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+async fn in_transaction(connection: &mut Connection) -> Result<usize, Error> {
+    let insert = connection.transaction(async |connection| {
+        sql_query("INSERT INTO books VALUES (1)")
+            .execute(connection)
+            .await
+    });
+    timeout(HANG, insert).await.expect("no hang")
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_say_how_a_statement_went_is_no_success() {
+    let (url, _server) = scripted::start(async |mut session, _| {
+        while session.asked().await.is_some() {
+            let mut bare = message(b'1', &[]);
+            bare.extend(message(b'2', &[]));
+            bare.extend(message(b'n', &[]));
+            bare.extend(ready(b'I'));
+            session.say(&bare).await;
+        }
+    })
+    .await;
+    for batch in [false, true] {
+        let mut connection = connect(&url).await;
+        let insert = "INSERT INTO books VALUES (1)";
+        let inserted = match batch {
+            true => connection.batch_execute(insert).await,
+            false => sql_query(insert).execute(&mut connection).await.map(drop),
+        };
+        let broken = inserted.unwrap_err();
+        assert_eq!(sqlstate(&broken), Some("08P01"), "{broken}");
+        assert!(is_connection_lost(&broken), "{broken:?}");
+        let next = connection.batch_execute("SELECT 1").await.unwrap_err();
+        assert!(is_connection_lost(&next), "{next:?}");
+    }
+}
+
+/// Answers a transaction of one INSERT; `at_commit` instead of what belongs behind it.
+async fn with_commit(at_commit: Vec<u8>) -> (String, impl Sized) {
+    scripted::start(move |mut session, _| {
+        let at_commit = at_commit.clone();
+        async move {
+            while let Some(sql) = session.asked().await {
+                match &*sql {
+                    "COMMIT" => {
+                        session.say(&at_commit).await;
+                        return;
+                    }
+                    "" => {
+                        session
+                            .say(&[message(b'I', &[]), ready(b'I')].concat())
+                            .await
+                    }
+                    _ => {
+                        let mut inserted = Vec::new();
+                        for tag in [b'1', b'2'] {
+                            inserted.extend(message(tag, &[]));
+                        }
+                        inserted.extend(complete("BEGIN"));
+                        for tag in [b'1', b'2', b'n'] {
+                            inserted.extend(message(tag, &[]));
+                        }
+                        inserted.extend(complete("INSERT 0 1"));
+                        inserted.extend(ready(b'T'));
+                        session.say(&inserted).await;
+                    }
+                }
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_commit_without_its_command_complete_is_none() {
+    let (url, _server) = with_commit(ready(b'I')).await;
+    let mut connection = connect(&url).await;
+    let broken = in_transaction(&mut connection).await.unwrap_err();
+    assert_eq!(sqlstate(&broken), Some("08P01"), "{broken}");
+    assert!(is_connection_lost(&broken), "{broken:?}");
+}
+
+#[tokio::test]
+async fn a_commit_that_was_acknowledged_has_happened_whatever_follows() {
+    let goodbye = error("FATAL", "57P01", "terminating connection");
+    for behind in [Vec::new(), goodbye] {
+        let (url, _server) = with_commit([complete("COMMIT"), behind].concat()).await;
+        let mut connection = connect(&url).await;
+        assert_eq!(in_transaction(&mut connection).await, Ok(1));
+        let next = connection.batch_execute("SELECT 1").await.unwrap_err();
+        assert!(is_connection_lost(&next), "{next:?}");
+
+        // Nor is it done again, and the pool does not keep what is dead.
+        let pool = pool(&url, |policy| policy.max_size(1).never_suspends());
+        let times = std::sync::atomic::AtomicU32::new(0);
+        let done = pool
+            .idempotent()
+            .transaction(async |connection: &mut Connection| {
+                times.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let insert = sql_query("INSERT INTO books VALUES (1)");
+                Ok::<_, RunError>(insert.execute(connection).await?)
+            });
+        let done = timeout(HANG, done).await.expect("no hang");
+        assert_eq!(done.unwrap(), 1);
+        assert_eq!(times.into_inner(), 1);
+        timeout(HANG, pool.get()).await.expect("no hang").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_acknowledged_insert_is_not_one_that_is_committed() {
+    // In the extended protocol that comes with the Sync, behind CommandComplete.
+    let (url, _server) = scripted::start(async |mut session, _| {
+        while session.asked().await.is_some() {
+            let mut inserted = message(b'1', &[]);
+            inserted.extend(message(b'2', &[]));
+            inserted.extend(complete("INSERT 0 1"));
+            session.say(&inserted).await;
+            session.stream.shutdown().await.unwrap();
+        }
+    })
+    .await;
+    let mut connection = connect(&url).await;
+    let insert = sql_query("INSERT INTO books VALUES (1)").execute(&mut connection);
+    let lost = timeout(HANG, insert).await.expect("no hang").unwrap_err();
+    assert!(is_connection_lost(&lost), "{lost:?}");
+    assert_eq!(lost.to_string(), "the server closed the connection");
+
+    let mut connection = connect(&url).await;
+    let both = connection.batch_execute("COMMIT; INSERT INTO books VALUES (1)");
+    let lost = timeout(HANG, both).await.expect("no hang").unwrap_err();
+    assert!(is_connection_lost(&lost), "{lost:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_ends_in_the_middle_of_a_copy_is_heard() {
+    let (url, _server) = scripted::start(async |mut session, _| {
+        session.asked().await.unwrap();
+        session.say(&message(b'G', &[0, 0, 0])).await;
+        session.read().await.unwrap();
+        let words = "terminating connection due to administrator command";
+        session.say(&error("FATAL", "57P01", words)).await;
+        // What is left unread makes a reset of the end.
+        let _ = session.stream.read_u8().await;
+    })
+    .await;
+    let mut connection = connect(&url).await;
+    let mut copy = connection.copy_in("COPY books FROM STDIN").await.unwrap();
+    let copied = timeout(HANG, async {
+        loop {
+            copy.send(&[b'x'; 4 * 1024 * 1024]).await?;
+        }
+    });
+    let lost: Result<(), Error> = copied.await.expect("no hang");
+    let lost = lost.unwrap_err();
+    assert_eq!(sqlstate(&lost), Some("57P01"), "{lost}");
+}
+
+#[tokio::test]
+async fn a_copy_whose_server_is_terminated_says_so() {
+    let neon = common::start().await;
+    for (route, url) in common::routes(&neon) {
+        let mut connection = connect(&url).await;
+        let mut copy = connection
+            .copy_in("COPY users (name) FROM STDIN")
+            .await
+            .unwrap();
+        copy.send(b"Ada\n").await.unwrap();
+        common::until(&neon, COPYING, "1").await;
+        let terminated = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE query LIKE 'COPY%' AND pid <> pg_backend_pid()";
+        neon.sql(terminated).await.unwrap();
+        common::until(&neon, COPYING, "0").await;
+        let mut failed = None;
+        while failed.is_none() {
+            failed = copy.send(&[b'x'; 64 * 1024]).await.err();
+        }
+        let failed = failed.unwrap();
+        let code = sqlstate(&failed).unwrap();
+        // PgBouncer has words of its own.
+        assert!(
+            code == "57P01" || url.contains("pooler") && code.starts_with("08"),
+            "{route}: {code} {failed}"
+        );
+        assert!(
+            !failed.to_string().contains("roken pipe"),
+            "{route}: {failed}"
+        );
+    }
+}
+
+const COPYING: &str = "SELECT count(*) FROM pg_stat_activity \
+     WHERE query LIKE 'COPY%' AND state = 'active' AND pid <> pg_backend_pid()";

@@ -1,0 +1,377 @@
+//! Transactions whose future is dropped: nothing that follows on their connection is swallowed by them.
+#![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
+
+mod common;
+
+use std::future::{Future, pending};
+use std::time::Duration;
+
+use common::{HANG, IN_TRANSACTION, RUNNING, connect, pool, routes, start, until, users};
+use diesel::prelude::*;
+use diesel::result::Error;
+use diesel::sql_query;
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager as _};
+use diesel_neon::{
+    AbandonedTransaction, Connection, Pool, PooledConnection, TransactionManager,
+    is_connection_lost, is_transient,
+};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, poll_immediate};
+use neon_sim::NeonSim;
+use tokio::time::{sleep, timeout};
+
+async fn insert(connection: &mut Connection, name: &str) -> QueryResult<usize> {
+    let insert = diesel::insert_into(users::table).values(users::name.eq(name));
+    insert.execute(connection).await
+}
+
+/// Runs up to where nothing more happens, and is dropped there.
+async fn give_up<T>(run: impl Future<Output = T>) {
+    let given_up = timeout(Duration::from_millis(200), run).await;
+    assert!(given_up.is_err(), "it was to be given up");
+}
+
+fn is_abandoned<T: std::fmt::Debug>(result: QueryResult<T>) -> bool {
+    match result {
+        Err(Error::QueryBuilderError(error)) => error.is::<AbandonedTransaction>(),
+        _ => false,
+    }
+}
+
+/// Whatever is tried on the connection fails, and says why.
+async fn refuses(connection: &mut Connection, what: &str) {
+    // Where only the statement that was dropped tells, it may not have come to its end in time.
+    let lost = |error: &Error| is_connection_lost(error) && what.ends_with("a statement");
+    let refused = |result: QueryResult<()>| match result.unwrap_err() {
+        Error::QueryBuilderError(error) => {
+            assert!(error.is::<AbandonedTransaction>(), "{what}: {error}");
+            let error = Error::QueryBuilderError(error);
+            assert!(!is_transient(&error) && !is_connection_lost(&error));
+        }
+        error => assert!(lost(&error), "{what}: {error:?}"),
+    };
+    for _ in 0..2 {
+        refused(insert(connection, "swallowed").await.map(drop));
+        refused(connection.batch_execute("SELECT 1").await);
+        if !what.ends_with("a statement") {
+            let nested =
+                connection.transaction(async |connection| insert(connection, "nested").await);
+            refused(nested.await.map(drop));
+            let built = connection.build_transaction();
+            let built = { built }
+                .run(async |connection| insert(connection, "built").await)
+                .await;
+            refused(built.map(drop));
+            refused(
+                connection
+                    .copy_in("COPY users (name) FROM STDIN")
+                    .await
+                    .map(drop),
+            );
+            refused(TransactionManager::begin_transaction(connection).await);
+            refused(TransactionManager::commit_transaction(connection).await);
+            // So that a caller of `transaction` is told of his own error.
+            let rolled_back = TransactionManager::rollback_transaction(connection).await;
+            assert!(matches!(rolled_back, Err(Error::BrokenTransactionManager)));
+        }
+    }
+}
+
+/// Ways to have a transaction under way, each of which does something and then never ends.
+type Way = for<'c> fn(&'c mut Connection) -> BoxFuture<'c, QueryResult<()>>;
+
+const WAYS: &[(&str, Way)] = &[
+    ("transaction", |connection| {
+        connection
+            .transaction(async |connection| {
+                insert(connection, "given up").await?;
+                pending().await
+            })
+            .boxed()
+    }),
+    ("while a statement runs", |connection| {
+        connection
+            .transaction(async |connection| {
+                insert(connection, "given up").await?;
+                connection.batch_execute("SELECT pg_sleep(60)").await
+            })
+            .boxed()
+    }),
+    ("nested, and caught by the outer one", |connection| {
+        connection
+            .transaction(async |connection| {
+                insert(connection, "given up").await?;
+                let inner = connection.transaction(async |connection| {
+                    insert(connection, "given up, too").await?;
+                    pending().await
+                });
+                let inner: Result<QueryResult<()>, _> =
+                    timeout(Duration::from_millis(20), inner).await;
+                assert!(inner.is_err());
+                assert!(is_abandoned(insert(connection, "swallowed").await));
+                Ok::<_, Error>(())
+            })
+            .map(|outer| {
+                assert!(is_abandoned(outer), "success would be a lie");
+            })
+            .then(|()| pending())
+            .boxed()
+    }),
+    ("builder", |connection| {
+        async {
+            connection
+                .build_transaction()
+                .serializable()
+                .run(async |connection| {
+                    insert(connection, "given up").await?;
+                    pending().await
+                })
+                .await
+        }
+        .boxed()
+    }),
+    ("test transaction", |connection| {
+        async {
+            connection
+                .test_transaction(async |connection| {
+                    insert(connection, "given up").await?;
+                    pending::<QueryResult<()>>().await
+                })
+                .await;
+            Ok(())
+        }
+        .boxed()
+    }),
+    (
+        "in a transaction that outlives its checkout",
+        |connection| {
+            async {
+                connection.begin_test_transaction().await?;
+                connection
+                    .transaction(async |connection| {
+                        insert(connection, "given up").await?;
+                        pending().await
+                    })
+                    .await
+            }
+            .boxed()
+        },
+    ),
+    ("begun by hand, in a statement", |connection| {
+        async {
+            TransactionManager::begin_transaction(connection).await?;
+            insert(connection, "given up").await?;
+            connection.batch_execute("SELECT pg_sleep(0.22)").await
+        }
+        .boxed()
+    }),
+    ("BEGIN as SQL, in a statement", |connection| {
+        async {
+            connection.batch_execute("BEGIN").await?;
+            insert(connection, "given up").await?;
+            connection.batch_execute("SELECT pg_sleep(0.25)").await
+        }
+        .boxed()
+    }),
+    ("in COMMIT", |connection| {
+        connection
+            .transaction(async |connection| {
+                let late = "INSERT INTO users (name) VALUES ('slow to commit')";
+                connection.batch_execute(late).await
+            })
+            .boxed()
+    }),
+];
+
+async fn slow_to_commit(neon: &NeonSim) {
+    neon.sql(
+        "CREATE FUNCTION linger() RETURNS TRIGGER LANGUAGE plpgsql AS \
+             'BEGIN PERFORM pg_sleep(0.25); RETURN NULL; END'; \
+         CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW WHEN (NEW.name = 'slow to commit') EXECUTE FUNCTION linger()",
+    )
+    .await
+    .unwrap();
+}
+
+async fn get(pool: &Pool) -> PooledConnection<'_> {
+    timeout(HANG, pool.get()).await.expect("no hang").unwrap()
+}
+
+#[tokio::test]
+async fn a_dropped_transaction_swallows_nothing_and_its_connection_goes() {
+    let neon = start().await;
+    slow_to_commit(&neon).await;
+    for (route, url) in routes(&neon) {
+        for (way, run) in WAYS {
+            let what = format!("{route}, {way}");
+            let pool = pool(&url, |policy| policy.max_size(1));
+            let mut connection = get(&pool).await;
+            let before = connection.parameter("TimeZone");
+            assert!(before.is_some());
+            give_up(run(&mut connection)).await;
+            refuses(&mut connection, &what).await;
+            drop(connection);
+            let mut connection = get(&pool).await;
+            assert_eq!(insert(&mut connection, "kept").await, Ok(1), "{what}");
+            drop(connection);
+            let names = "SELECT string_agg(name, ',') FROM users";
+            let names = neon.sql(names).await.unwrap()[0][0].clone().unwrap();
+            let committed = names.replace("slow to commit,", "");
+            assert_eq!(committed, "kept", "{what}");
+            neon.sql("TRUNCATE users").await.unwrap();
+            pool.close(HANG).await;
+        }
+        until(&neon, IN_TRANSACTION, "0").await;
+        until(&neon, RUNNING, "0").await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_has_not_heard_of_is_refused_as_well_and_costs_no_connection() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
+    let before = neon.counters();
+    let mut connection = get(&pool).await;
+    insert(&mut connection, "a").await.unwrap();
+    let waiting = connection.transaction(async |connection| {
+        connection
+            .transaction(async |_| pending::<QueryResult<()>>().await)
+            .await
+    });
+    assert!(poll_immediate(waiting).await.is_none());
+    refuses(&mut connection, "unsent").await;
+    drop(connection);
+    let mut connection = get(&pool).await;
+    assert_eq!(insert(&mut connection, "b").await, Ok(1));
+    assert_eq!((neon.counters() - before).direct.connections, 1);
+}
+
+#[tokio::test]
+async fn transactions_of_the_pooled_connection_itself_are_watched_too() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        let pool = pool(&url, |policy| policy.max_size(1));
+        for test in [false, true] {
+            let mut connection = get(&pool).await;
+            let work = async |connection: &mut PooledConnection<'_>| {
+                insert(connection, "given up").await?;
+                pending::<QueryResult<()>>().await
+            };
+            match test {
+                false => give_up(connection.transaction(work)).await,
+                true => {
+                    let work = async |connection: &mut Connection| {
+                        insert(connection, "given up").await?;
+                        pending::<QueryResult<()>>().await
+                    };
+                    give_up(connection.test_transaction(work)).await;
+                }
+            }
+            refuses(&mut connection, &format!("{route}, {test}")).await;
+            drop(connection);
+            let mut connection = get(&pool).await;
+            let name = format!("{route}, {test}");
+            let kept = connection
+                .transaction(async |connection| insert(connection, &name).await)
+                .await;
+            assert_eq!(kept, Ok(1));
+        }
+    }
+    let all = neon.sql("SELECT count(*) FROM users").await.unwrap();
+    assert_eq!(all[0][0].as_deref(), Some("8"));
+}
+
+#[tokio::test]
+async fn without_a_pool_it_can_be_rolled_back() {
+    let neon = start().await;
+    slow_to_commit(&neon).await;
+    for (route, url) in [("direct", neon.url()), ("pooled", neon.pooled_url())] {
+        for (way, run) in WAYS {
+            let what = format!("{route}, {way}");
+            let mut connection = connect(&url).await;
+            give_up(run(&mut connection)).await;
+            insert(&mut connection, "swallowed").await.unwrap_err();
+            let again = timeout(HANG, connection.roll_back_abandoned()).await;
+            match again.expect("no hang") {
+                Ok(()) => {
+                    let kept = connection
+                        .transaction(async |connection| insert(connection, "kept").await)
+                        .await;
+                    assert_eq!(kept, Ok(1), "{what}");
+                    assert_eq!(insert(&mut connection, "kept, too").await, Ok(1), "{what}");
+                    let kept = neon.sql("SELECT count(*) FROM users WHERE name LIKE 'kept%'");
+                    assert_eq!(kept.await.unwrap()[0][0].as_deref(), Some("2"), "{what}");
+                }
+                // A statement was given up, and did not come to its end at once.
+                Err(error) => assert!(
+                    is_connection_lost(&error)
+                        && (way.contains("statement") || *way == "in COMMIT"),
+                    "{what}: {error}"
+                ),
+            }
+            neon.sql("TRUNCATE users").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_that_is_given_up_leaves_a_connection_that_can_be_used_again() {
+    let neon = start().await;
+    let mut connection = connect(&neon.url()).await;
+    for round in 0..20 {
+        neon.set_delay(Duration::from_millis(5));
+        let mut rolled_back = Box::pin(connection.transaction(async |connection| {
+            insert(connection, "rolled back").await?;
+            Err::<(), _>(Error::RollbackTransaction)
+        }));
+        for _ in 0..round {
+            if poll_immediate(&mut rolled_back).await.is_some() {
+                break;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        drop(rolled_back);
+        neon.set_delay(Duration::ZERO);
+        let again = timeout(HANG, connection.roll_back_abandoned()).await;
+        again.expect("no hang").unwrap();
+        let name = round.to_string();
+        assert_eq!(insert(&mut connection, &name).await, Ok(1));
+    }
+    let all = neon.sql("SELECT count(*) FROM users").await.unwrap();
+    assert_eq!(all[0][0].as_deref(), Some("20"));
+}
+
+#[tokio::test]
+async fn one_that_is_begun_by_hand_goes_on() {
+    let neon = start().await;
+    let mut connection = connect(&neon.url()).await;
+    TransactionManager::begin_transaction(&mut connection)
+        .await
+        .unwrap();
+    insert(&mut connection, "a").await.unwrap();
+    // Its row was there; what is left of the answer is no statement that was given up.
+    let row: i32 = users::table
+        .select(users::id)
+        .get_result(&mut connection)
+        .await
+        .unwrap();
+    assert!(row > 0);
+    let nested = connection.transaction(async |connection| {
+        // A caller that goes on himself knows of it.
+        let slow = timeout(
+            Duration::from_millis(1),
+            sql_query("SELECT pg_sleep(0.05)").execute(connection),
+        );
+        slow.await.unwrap_err();
+        insert(connection, "b").await
+    });
+    assert_eq!(nested.await, Ok(1));
+    TransactionManager::commit_transaction(&mut connection)
+        .await
+        .unwrap();
+    let all = neon.sql("SELECT count(*) FROM users").await.unwrap();
+    assert_eq!(all[0][0].as_deref(), Some("2"));
+    connection.roll_back_abandoned().await.unwrap();
+    assert_eq!(insert(&mut connection, "c").await, Ok(1));
+}
