@@ -12,7 +12,7 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{Connection, DatabaseUrl, Establish, Pool, PooledConnection, StatementNames};
 use futures_util::future::{Either, join_all, poll_immediate, select};
 use futures_util::{FutureExt, StreamExt};
@@ -21,7 +21,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
-use url::Url;
 
 #[derive(QueryableByName)]
 struct Number {
@@ -126,7 +125,7 @@ async fn ways(neon: &NeonSim) -> Vec<String> {
 async fn socket(neon: &NeonSim, url: &str) -> String {
     let rows = neon.sql("SHOW unix_socket_directories").await.unwrap();
     let folder = rows[0][0].as_deref().unwrap().replace('/', "%2F");
-    let port = Url::parse(url).unwrap().port().unwrap();
+    let port = DatabaseUrl::parse(url).unwrap().hosts()[0].port;
     let password = neon.password();
     format!("postgresql://neondb_owner:{password}@{folder}:{port}/neondb")
 }
@@ -212,13 +211,14 @@ async fn pipelined_statements_are_all_cancelled() {
 #[tokio::test]
 async fn a_statement_that_its_cancel_request_overtakes_is_stopped_too() {
     let neon = start().await;
-    let url = Url::parse(&neon.postgres_url()).unwrap();
-    let server = ("127.0.0.1", url.port().unwrap());
+    let url = neon.postgres_url();
+    let server = (
+        "127.0.0.1",
+        DatabaseUrl::parse(&url).unwrap().hosts()[0].port,
+    );
     let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut fronted = url.clone();
-    fronted
-        .set_port(Some(front.local_addr().unwrap().port()))
-        .unwrap();
+    let port = front.local_addr().unwrap().port();
+    let fronted = url.replace(&format!(":{}/", server.1), &format!(":{port}/"));
     let held_back = Arc::new(watch::Sender::new(false));
     let (overtaking, mut overtakes) = mpsc::unbounded_channel();
     let holds = Arc::clone(&held_back);
