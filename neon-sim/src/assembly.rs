@@ -146,6 +146,7 @@ async fn assemble(builder: &Builder) -> Result<(Parts, Arc<Cluster>), Error> {
         endpoint: parts.endpoint.clone(),
         tls,
         channel_binding: builder.channel_binding,
+        cancel_delay: builder.cancel_delay,
         compute: Arc::clone(&compute),
         faults: Arc::clone(&parts.faults),
         delay: parts.delay.clone(),

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
 use tokio_rustls::server::TlsStream;
 
 use crate::attempt::Attempt;
@@ -28,6 +30,7 @@ pub(crate) struct Proxy {
     pub(crate) endpoint: String,
     pub(crate) tls: Tls,
     pub(crate) channel_binding: bool,
+    pub(crate) cancel_delay: Duration,
     pub(crate) compute: Arc<Compute>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) delay: Delay,
@@ -44,7 +47,7 @@ impl Proxy {
         loop {
             // Too many open files, for one, is over when others are closed.
             let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                sleep(Duration::from_millis(10)).await;
                 continue;
             };
             tokio::spawn(Arc::clone(&self).connection(stream));
@@ -60,14 +63,14 @@ impl Proxy {
         stream.set_nodelay(true)?;
         let mut first = [0];
         let direct = stream.peek(&mut first).await? == 1 && first[0] == TLS_HANDSHAKE;
-        let mut link = Link::new(stream, self.delay.clone());
-        let mut flights = 0;
-        if !direct {
-            flights += match self.negotiate(&mut link).await? {
-                Some(flights) => flights,
+        let link = Link::new(stream, self.delay.clone());
+        let (link, mut flights) = match direct {
+            true => (link, 0),
+            false => match self.negotiate(link).await? {
+                Some(negotiated) => negotiated,
                 None => return Ok(()),
-            };
-        }
+            },
+        };
         let mut client = self.tls.acceptor.accept(link).await?;
         flights += match (client.get_ref().1.protocol_version(), resumed(&client)) {
             (Some(rustls::ProtocolVersion::TLSv1_2), false) => 2,
@@ -77,8 +80,8 @@ impl Proxy {
             match wire::opening(&mut client).await? {
                 Opening::Startup(startup) => break startup,
                 Opening::Cancel(key) => {
-                    self.cancel(key).await;
-                    return client.shutdown().await;
+                    self.cancel(key, client.into_inner().0).await;
+                    return Ok(());
                 }
                 Opening::Gss | Opening::Ssl => client.write_all(b"N").await?,
             }
@@ -95,36 +98,42 @@ impl Proxy {
         }
     }
 
-    /// Talks in plain text until TLS can start, and returns the round trips; `None` if it cannot.
-    async fn negotiate(&self, link: &mut Link) -> io::Result<Option<u64>> {
+    /// Talks in plain text until TLS can start, and counts the round trips; `None` if it cannot.
+    async fn negotiate(&self, mut link: Link) -> io::Result<Option<(Link, u64)>> {
         let mut flights = 0;
         loop {
             flights += 1;
-            match wire::opening(link).await? {
+            match wire::opening(&mut link).await? {
                 Opening::Ssl => {
                     link.write_all(b"S").await?;
-                    return Ok(Some(flights));
+                    return Ok(Some((link, flights)));
                 }
                 Opening::Gss => link.write_all(b"N").await?,
                 Opening::Cancel(key) => {
-                    self.cancel(key).await;
-                    break;
+                    self.cancel(key, link).await;
+                    return Ok(None);
                 }
                 Opening::Startup(_) => {
                     let refusal = wire::error("ERROR", "XX000", INSECURE);
                     link.write_all(&refusal).await?;
-                    break;
+                    link.shutdown().await?;
+                    return Ok(None);
                 }
             }
         }
-        link.shutdown().await?;
-        Ok(None)
     }
 
-    async fn cancel(&self, key: Key) {
+    /// Closes the request's socket at once, and cancels afterwards.
+    async fn cancel(&self, key: Key, mut request: Link) {
         let target = locked(&self.sessions).get(&key).cloned();
-        if let Some((canceller, tally)) = target {
+        if let Some((_, tally)) = &target {
             tally.cancels.add(1);
+        }
+        // The client may have gone already.
+        let _ = request.shutdown().await;
+        drop(request);
+        if let Some((canceller, _)) = target {
+            sleep(self.cancel_delay).await;
             canceller.cancel().await;
         }
     }

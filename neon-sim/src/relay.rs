@@ -29,7 +29,9 @@ pub(crate) async fn relay(
     let (mut backend_read, mut backend_write) = backend.into_split();
     let end = tokio::select! {
         () = upstream(&mut client_read, &mut backend_write, session) => {
-            if session.is_running() && let Some(canceller) = &session.canceller {
+            // PgBouncer has forgotten the key of a client that is gone: there the statement goes on.
+            let reachable = session.canceller.as_ref().filter(|_| !session.pooled);
+            if session.is_running() && let Some(canceller) = reachable {
                 canceller.cancel().await;
             }
             return;

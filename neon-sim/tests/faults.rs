@@ -1,12 +1,11 @@
-//! Faults on request, and the clients' own ways to stop something.
+//! Faults on request.
 
 mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{bounded, config, connect, eventually, refusal, tls, try_connect};
+use common::{bounded, config, connect, refusal, tls, try_connect};
 use neon_sim::{Certificate, NeonSim};
-use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 async fn start() -> NeonSim {
@@ -114,71 +113,6 @@ async fn certificates_can_be_wrong() {
 }
 
 #[tokio::test]
-async fn a_cancel_request_ends_the_statement() {
-    let neon = start().await;
-    for url in [neon.url(), neon.pooled_url()] {
-        let (client, _) = connect(&url, neon.ca_path()).await;
-        let token = client.cancel_token();
-        let (sleep, cancel) = tokio::join!(
-            bounded(client.batch_execute("SELECT pg_sleep(600)")),
-            async {
-                running(&neon, "1").await;
-                token
-                    .cancel_query(MakeRustlsConnect::new(tls(neon.ca_path())))
-                    .await
-            }
-        );
-        cancel.unwrap();
-        let code = sleep.unwrap_err().code().cloned();
-        assert_eq!(code, Some(SqlState::QUERY_CANCELED));
-        client.simple_query("SELECT 1").await.unwrap();
-    }
-    let counters = neon.counters();
-    assert_eq!((counters.direct.cancels, counters.pooled.cancels), (1, 1));
-}
-
-#[tokio::test]
-async fn a_cancel_request_in_plain_text_does_too() {
-    let neon = start().await;
-    for url in [neon.url(), neon.pooled_url()] {
-        let psql = tokio::process::Command::new("psql")
-            .args(["--no-psqlrc", "-d", &url, "-c", "SELECT pg_sleep(600)"])
-            .stderr(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        running(&neon, "1").await;
-        let interrupt = tokio::process::Command::new("kill")
-            .args(["-INT", &psql.id().unwrap().to_string()])
-            .status();
-        assert!(bounded(interrupt).await.unwrap().success());
-        let output = bounded(psql.wait_with_output()).await.unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(
-            said.contains("canceling statement due to user request"),
-            "{said}"
-        );
-    }
-    let counters = neon.counters();
-    assert_eq!((counters.direct.cancels, counters.pooled.cancels), (1, 1));
-}
-
-#[tokio::test]
-async fn a_client_that_leaves_cancels_its_statement() {
-    let neon = start().await;
-    for url in [neon.url(), neon.pooled_url()] {
-        let (client, driver) = connect(&url, neon.ca_path()).await;
-        let sleep = tokio::spawn(async move {
-            let _ = client.batch_execute("SELECT pg_sleep(600)").await;
-        });
-        running(&neon, "1").await;
-        driver.abort();
-        bounded(sleep).await.unwrap();
-        running(&neon, "0").await;
-    }
-}
-
-#[tokio::test]
 async fn the_domain_and_the_endpoint_can_be_chosen() {
     let neon = bounded(
         NeonSim::builder()
@@ -202,13 +136,4 @@ async fn the_domain_and_the_endpoint_can_be_chosen() {
     assert_eq!(shown[0].get::<_, &str>(0), "20");
     let refused = NeonSim::builder().endpoint("a b").start().await;
     assert!(refused.unwrap_err().to_string().contains("ep-<name>"));
-}
-
-async fn running(neon: &NeonSim, expected: &str) {
-    let sql = "SELECT count(*) FROM pg_stat_activity \
-        WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'";
-    eventually("the statement's state", async || {
-        neon.sql(sql).await.unwrap()[0][0].as_deref() == Some(expected)
-    })
-    .await;
 }

@@ -1,6 +1,8 @@
 //! What the tests share: clients, and a bound on how long anything may take.
 #![allow(dead_code, reason = "no test needs all of it")]
 
+pub(crate) mod raw;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
