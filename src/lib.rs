@@ -27,6 +27,7 @@ mod pool;
 mod retry;
 mod stats;
 mod tls;
+mod transport;
 mod url;
 mod wire;
 

@@ -231,7 +231,7 @@ fn parameters_reach_both_drivers_in_their_units() {
 fn a_peer_that_vanishes_is_noticed_by_default() {
     let config = parse("postgresql://u@h.example/db").to_tokio_postgres();
     assert!(config.get_keepalives());
-    assert_eq!(config.get_keepalives_idle(), Duration::from_secs(60));
+    assert_eq!(config.get_keepalives_idle(), Duration::from_secs(15));
     assert_eq!(
         config.get_tcp_user_timeout(),
         Some(&Duration::from_secs(30))

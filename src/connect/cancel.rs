@@ -12,13 +12,10 @@ use futures_util::future::{Either, select};
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
-use tokio::time::timeout;
-use tokio_postgres::NoTls;
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::{ConnectError, Failure};
-use super::transport::{Transport, Wrapping};
+use crate::transport::{Dialler, Negotiated, Peer, Transport};
 
 /// Knows where, how and with what key to ask for the end of one session's current statement.
 #[derive(Clone)]
@@ -26,11 +23,10 @@ pub(crate) struct Canceller(Arc<Parts>);
 
 pub(super) struct Parts {
     pub(super) token: tokio_postgres::CancelToken,
-    pub(super) tls: Option<MakeRustlsConnect>,
-    pub(super) socket: Option<std::path::PathBuf>,
+    pub(super) dialler: Arc<Dialler>,
+    /// Where the session is: no other address need know its key.
+    pub(super) peer: Peer,
     pub(super) runtime: Handle,
-    /// Whether the runtime has timers: those that block on one connection have none.
-    pub(super) timed: bool,
 }
 
 impl Canceller {
@@ -39,20 +35,16 @@ impl Canceller {
     }
 
     /// Asks the server to end what the session does, and waits until it has taken note.
-    pub(crate) async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
-        #[cfg(unix)]
-        if let Some(path) = &self.0.socket {
-            return match tokio::net::UnixStream::connect(path).await {
-                Ok(stream) => {
-                    let stream = Lingering(Transport::Unix(stream));
-                    self.0.token.cancel_query_raw(stream, NoTls).await
-                }
-                // The server is gone, and the statement with it.
-                Err(_) => Ok(()),
-            };
-        }
-        let tls = Wrapping::new(self.0.tls.clone(), Lingering);
-        self.0.token.cancel_query(tls).await
+    pub(crate) async fn cancel(&self) -> Result<(), Failure> {
+        let Parts {
+            dialler,
+            peer,
+            token,
+            ..
+        } = &*self.0;
+        let stream = Lingering(dialler.redial(peer).await?);
+        let cancelled = token.cancel_query_raw(stream, Negotiated).await;
+        cancelled.map_err(Failure::postgres)
     }
 
     /// Cancels until the server is through: a request that overtakes its statement stops nothing, and of
@@ -63,11 +55,8 @@ impl Canceller {
     pub(crate) async fn cancel_until(&self, mut answers: impl Stream<Item = ()> + Unpin) {
         let mut pauses = PAUSES.iter();
         while let Some(pause) = pauses.next() {
-            let cancelled = match self.0.timed {
-                true => timeout(PATIENCE, self.cancel()).await.unwrap_or(Ok(())),
-                false => self.cancel().await,
-            };
-            if let Err(error) = cancelled {
+            let timer = self.0.dialler.timer();
+            if let Some(Err(error)) = timer.timeout(PATIENCE, self.cancel()).await {
                 tracing::debug!(error = %error, "a statement could not be cancelled");
             }
             let pause = pin!(self.sleep(Duration::from_millis(*pause)));
@@ -85,15 +74,7 @@ impl Canceller {
 
     /// Sleeps for a moment, on any runtime.
     pub(crate) async fn sleep(&self, moment: Duration) {
-        if self.0.timed {
-            tokio::time::sleep(moment).await;
-        } else {
-            let slept = self
-                .0
-                .runtime
-                .spawn_blocking(move || std::thread::sleep(moment));
-            let _ = slept.await;
-        }
+        self.0.dialler.timer().sleep(moment).await;
     }
 }
 
@@ -118,7 +99,7 @@ impl CancelToken {
     pub async fn cancel(&self) -> Result<(), ConnectError> {
         let began = tokio::time::Instant::now();
         let cancelled = self.0.cancel().await;
-        cancelled.map_err(|e| ConnectError::new(Failure::postgres(e), 1, began.elapsed()))
+        cancelled.map_err(|failure| ConnectError::new(failure, 1, began.elapsed()))
     }
 }
 

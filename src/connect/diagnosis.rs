@@ -7,6 +7,7 @@ use std::io;
 
 use self::table::TABLE;
 use super::error::ConnectErrorKind;
+use crate::transport::DialError;
 
 /// What a connection that did not come about means, and what to do.
 ///
@@ -68,6 +69,16 @@ impl Diagnosis {
         known.unwrap_or(&REFUSED)
     }
 
+    pub(super) fn of_dialling(error: &DialError) -> &'static Self {
+        match error {
+            DialError::Resolve { .. } => Self::by_text("could not resolve").unwrap_or(&UNREACHABLE),
+            DialError::Connect { .. } => &UNREACHABLE,
+            DialError::Forbidden { .. } => &PLAIN_TEXT,
+            DialError::Closed { .. } => &BROKEN,
+            DialError::NoTls(_) | DialError::Tls { .. } => &TLS,
+        }
+    }
+
     fn by_text(message: &str) -> Option<&'static Self> {
         let message = without_names(message);
         TABLE.iter().find(|known| {
@@ -104,6 +115,10 @@ impl Diagnosis {
         &BROKEN
     }
 
+    pub(super) fn other_target() -> &'static Self {
+        &OTHER_TARGET
+    }
+
     pub(super) fn timed_out() -> &'static Self {
         &TIMED_OUT
     }
@@ -134,6 +149,24 @@ static UNREACHABLE: Diagnosis = Diagnosis {
     kind: ConnectErrorKind::Unreachable,
     meaning: "nothing listens there, or the network does not lead there",
     hint: "check the host and the port in the database URL, and the firewall",
+    texts: &[],
+    sqlstates: &[],
+};
+
+static PLAIN_TEXT: Diagnosis = Diagnosis {
+    code: "plain-text",
+    kind: ConnectErrorKind::Configuration,
+    meaning: "the URL means plain text, and the host's address is not on this machine",
+    hint: "use sslmode=verify-full in the database URL",
+    texts: &[],
+    sqlstates: &[],
+};
+
+static OTHER_TARGET: Diagnosis = Diagnosis {
+    code: "target-session-attrs",
+    kind: ConnectErrorKind::TargetSessionAttrs,
+    meaning: "none of the URL's hosts is a server of the kind that target_session_attrs asks for",
+    hint: "add the other server to the database URL, or change target_session_attrs",
     texts: &[],
     sqlstates: &[],
 };
@@ -318,7 +351,15 @@ mod tests {
 
     #[test]
     fn nobody_is_sent_to_a_status_page_for_what_may_be_a_mistake_of_his_own() {
-        let local = [&BROKEN, &TLS, &UNREACHABLE, &TIMED_OUT, &REFUSED];
+        let local = [
+            &BROKEN,
+            &TLS,
+            &UNREACHABLE,
+            &PLAIN_TEXT,
+            &OTHER_TARGET,
+            &TIMED_OUT,
+            &REFUSED,
+        ];
         for known in TABLE.iter().chain(local) {
             let says = [known.meaning, known.hint].concat();
             let is_neons = known.code == "control-plane";

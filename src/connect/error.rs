@@ -2,13 +2,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
 use super::diagnosis::{Diagnosis, chain};
+use crate::transport::{Contender, DialError, Verdict};
 
 /// No connection came about.
 ///
@@ -140,6 +140,8 @@ pub enum ConnectErrorKind {
     Unreachable,
     /// No more connections are allowed at the moment.
     TooManyConnections,
+    /// The server takes writes, or takes none, where `target_session_attrs` asks for the other kind.
+    TargetSessionAttrs,
     /// The compute or the server is starting, stopping, or out of reach for now.
     Unavailable,
     /// The budget ran out, most often in a cold start.
@@ -158,7 +160,9 @@ impl ConnectErrorKind {
             | Self::Forbidden
             | Self::Quota
             | Self::Tls => Persistence::Final,
-            Self::Resolve | Self::Unreachable | Self::Other => Persistence::Brief,
+            Self::Resolve | Self::Unreachable | Self::TargetSessionAttrs | Self::Other => {
+                Persistence::Brief
+            }
             Self::TooManyConnections | Self::Unavailable | Self::TimedOut => Persistence::Patient,
         }
     }
@@ -192,21 +196,13 @@ impl Failure {
     pub(super) fn postgres(error: tokio_postgres::Error) -> Self {
         let (code, message) = match error.as_db_error() {
             Some(db) => (Some(db.code().clone()), db.message().to_owned()),
+            None if error.is_closed() => (None, "the server closed the connection".to_owned()),
             None => (None, chain(&error)),
         };
         Self {
             diagnosis: Diagnosis::of(&error),
             code,
             message,
-            source: Arc::new(error),
-        }
-    }
-
-    pub(super) fn io(error: io::Error) -> Self {
-        Self {
-            diagnosis: Diagnosis::of(&error),
-            code: None,
-            message: error.to_string(),
             source: Arc::new(error),
         }
     }
@@ -218,6 +214,65 @@ impl Failure {
             code: None,
             message: format!("setting the session up failed: {error}"),
             source: Arc::new(error),
+        }
+    }
+}
+
+impl From<DialError> for Failure {
+    fn from(error: DialError) -> Self {
+        Self {
+            diagnosis: Diagnosis::of_dialling(&error),
+            code: None,
+            message: match &error {
+                // Its cause says no more: the end of the stream.
+                DialError::Closed { .. } => error.to_string(),
+                _ => chain(&error),
+            },
+            source: Arc::new(error),
+        }
+    }
+}
+
+impl From<TargetMismatch> for Failure {
+    fn from(mismatch: TargetMismatch) -> Self {
+        Self {
+            diagnosis: Diagnosis::other_target(),
+            code: None,
+            message: mismatch.to_string(),
+            source: Arc::new(mismatch),
+        }
+    }
+}
+
+/// The server is not of the kind that `target_session_attrs` asks for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TargetMismatch {
+    #[error(
+        "the server is read-only, and target_session_attrs=read-write asks for one that takes writes"
+    )]
+    ReadOnly,
+    #[error(
+        "the server takes writes, and target_session_attrs=read-only asks for one that is read-only"
+    )]
+    ReadWrite,
+}
+
+impl Contender for Failure {
+    fn verdict(&self) -> Verdict {
+        match (&self.code, self.diagnosis.kind()) {
+            // One address may be led elsewhere, or have a stale certificate.
+            (None, ConnectErrorKind::Tls) => Verdict::Next,
+            _ if self.persistence() == Persistence::Final => Verdict::Final,
+            (Some(_), _) => Verdict::Refused,
+            (None, _) => Verdict::Next,
+        }
+    }
+
+    fn weight(&self) -> u8 {
+        match (&self.code, self.diagnosis.kind()) {
+            (Some(_), _) | (None, ConnectErrorKind::TargetSessionAttrs) => 2,
+            (None, ConnectErrorKind::Tls) => 1,
+            (None, _) => 0,
         }
     }
 }

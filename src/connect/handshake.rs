@@ -6,13 +6,11 @@ use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream;
 use tokio::task::AbortHandle;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{AsyncMessage, Client, Socket};
+use tokio_postgres::{AsyncMessage, Client};
 
 use super::cancel::Canceller;
 use crate::connection::Naming;
@@ -155,22 +153,5 @@ impl fmt::Debug for Handshake {
     }
 }
 
-/// tokio-postgres's half of a session, over what the wire is in.
-pub(super) enum Driver {
-    Tcp(Box<tokio_postgres::Connection<Socket, Wire>>),
-    #[cfg(unix)]
-    Unix(Box<tokio_postgres::Connection<Wire, NoTlsStream>>),
-}
-
-impl Driver {
-    fn poll_message(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<AsyncMessage, tokio_postgres::Error>>> {
-        match self {
-            Self::Tcp(connection) => connection.poll_message(cx),
-            #[cfg(unix)]
-            Self::Unix(connection) => connection.poll_message(cx),
-        }
-    }
-}
+/// tokio-postgres's half of a session.
+pub(super) type Driver = tokio_postgres::Connection<Wire, Wire>;

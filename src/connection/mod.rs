@@ -301,8 +301,8 @@ impl<'a> AsyncConnectionCore for &'a Connection {
 impl AsyncConnection for Connection {
     type TransactionManager = TransactionManager;
 
-    /// One attempt to connect, however long it takes; a [`Pool`](crate::Pool) knows deadlines, and
-    /// which failures are worth another try.
+    /// Makes one attempt to connect, within the URL's `connect_timeout`, else within 15 s. A
+    /// [`Pool`](crate::Pool) also knows which failures are worth another try.
     ///
     /// Instrumentation sees the URL without its password.
     async fn establish(url: &str) -> ConnectionResult<Self> {
@@ -313,7 +313,11 @@ impl AsyncConnection for Connection {
         instrumentation
             .on_connection_event(InstrumentationEvent::start_establish_connection(&redacted));
         let connected = async {
-            let connector = Connector::untimed(&url, &Policy::default())
+            let policy = Policy::builder().or_connect_timeout(url.connect_timeout());
+            let policy = policy.build();
+            let policy =
+                policy.map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
+            let connector = Connector::untimed(&url, &policy)
                 .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
             let handshake = connector.connect_once().await;
             let handshake =

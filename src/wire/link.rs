@@ -7,12 +7,8 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
-
-use bytes::BytesMut;
-use tokio::io::AsyncWrite;
+use std::task::{Context, Poll, ready};
 
 use super::Channel;
 use super::answer::Answer;
@@ -25,6 +21,7 @@ use super::remains::Remains;
 use super::request::{Messages, Request};
 use super::waiters::{Waiters, Waiting};
 use crate::connect::Canceller;
+use bytes::BytesMut;
 
 /// One end of a session.
 pub(crate) struct Link {
@@ -203,11 +200,7 @@ impl Link {
             engine.lose(words);
             let mut goodbye = Messages::default();
             goodbye.terminate();
-            // There is room for five bytes on a connection that is idle, and nothing to do otherwise.
-            let mut cx = Context::from_waker(Waker::noop());
-            let transport = Pin::new(&mut channel.transport);
-            let _ = transport.poll_write(&mut cx, goodbye.as_bytes());
-            let _ = Pin::new(&mut channel.transport).poll_shutdown(&mut cx);
+            channel.transport.close_with(goodbye.as_bytes());
         }
     }
 

@@ -49,7 +49,7 @@ pub(crate) use self::observed::Observed;
 pub(crate) use self::opening::Command;
 pub(crate) use self::request::{Messages, Request};
 pub(crate) use self::unfinished::Watch;
-use crate::connect::Transport;
+use crate::transport::{Progress, Stage, Transport};
 
 /// Watches the Postgres messages that pass through, and changes none.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ pub(crate) struct Wire {
     backend: Frames,
     observed: Arc<Observed>,
     login: Login,
+    progress: Arc<Progress>,
     handover: Arc<Handover>,
     /// Read, but not passed on.
     held: BytesMut,
@@ -76,16 +77,21 @@ pub(crate) struct Channel {
 /// Where a [`Wire`] leaves its stream for whoever takes it over once the session is there.
 #[derive(Debug)]
 pub(crate) struct Handover {
-    /// While set, nothing behind the first ReadyForQuery is passed on, and a dropped wire leaves its
-    /// stream here.
+    /// While set, nothing behind the last ReadyForQuery that tokio-postgres is to see is passed on, and a
+    /// dropped wire leaves its stream here.
     holding: AtomicBool,
+    /// How many ReadyForQuery tokio-postgres is to see.
+    answers: u64,
     left: Mutex<Option<(Channel, BytesMut)>>,
 }
 
 impl Handover {
-    pub(crate) fn new() -> Self {
+    /// Holds the stream once tokio-postgres has seen so many ReadyForQuery: one ends the login, and each
+    /// question of its own takes one more.
+    pub(crate) fn after(answers: u64) -> Self {
         Self {
             holding: AtomicBool::new(true),
+            answers,
             left: Mutex::new(None),
         }
     }
@@ -106,14 +112,31 @@ impl Handover {
     }
 }
 
+impl Drop for Handover {
+    /// Says goodbye on a stream that nobody has taken: that of a login that lost a race or was given up.
+    fn drop(&mut self) {
+        if let Some((mut channel, _)) = self.take() {
+            let mut goodbye = Messages::default();
+            goodbye.terminate();
+            channel.transport.close_with(goodbye.as_bytes());
+        }
+    }
+}
+
 impl Wire {
-    pub(crate) fn new(channel: Channel, observed: Arc<Observed>, handover: Arc<Handover>) -> Self {
+    pub(crate) fn new(
+        channel: Channel,
+        observed: Arc<Observed>,
+        progress: Arc<Progress>,
+        handover: Arc<Handover>,
+    ) -> Self {
         Self {
             channel: Some(channel),
             frontend: Frames::frontend(),
-            backend: Frames::backend(|tag| matches!(tag, b'E' | b'K' | b'S' | b'Z')),
+            backend: Frames::backend(|tag| matches!(tag, b'E' | b'K' | b'R' | b'S' | b'Z')),
             observed,
             login: Login::default(),
+            progress,
             handover,
             held: BytesMut::new(),
         }
@@ -161,9 +184,13 @@ impl AsyncRead for Wire {
             }
             observed.received(tag, body);
             match tag {
-                b'Z' if holding => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
+                b'R' if is_last_question(body) => this.progress.reach(Stage::Waking),
+                b'Z' if holding && observed.answers() >= this.handover.answers => {
+                    return ControlFlow::Break(());
+                }
+                _ => {}
             }
+            ControlFlow::Continue(())
         });
         let passed = buf.filled().len() - left;
         this.held.extend_from_slice(&buf.filled()[passed..]);
@@ -218,9 +245,23 @@ impl Drop for Wire {
             let left = self.handover.left.lock();
             let mut left = left.unwrap_or_else(PoisonError::into_inner);
             let held = std::mem::take(&mut self.held);
-            *left = self.channel.take().map(|channel| (channel, held));
+            // Before the password the protocol knows no goodbye.
+            if self.progress.stage() == Stage::Waking && !self.observed.has_ended() {
+                *left = self.channel.take().map(|channel| (channel, held));
+            }
         } else {
             self.observed.end();
         }
     }
+}
+
+/// Whether the server wants no more than the answer to this AuthenticationRequest, if that much: a password,
+/// the proof of SCRAM, or nothing.
+fn is_last_question(body: &[u8]) -> bool {
+    const OK: i32 = 0;
+    const CLEARTEXT: i32 = 3;
+    const MD5: i32 = 5;
+    const SASL_CONTINUE: i32 = 11;
+    let kind = body.first_chunk().copied().map(i32::from_be_bytes);
+    matches!(kind, Some(OK | CLEARTEXT | MD5 | SASL_CONTINUE))
 }

@@ -152,7 +152,7 @@ mod tests {
     use super::super::request::Request;
     use super::super::waiters::Waiters;
     use super::*;
-    use crate::connect::Transport;
+    use crate::transport::Transport;
 
     /// An engine that has read `bytes`, and the server's end.
     fn engine(bytes: &[u8]) -> (Engine, UnixStream) {

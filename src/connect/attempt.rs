@@ -1,0 +1,107 @@
+//! One attempt: from the hosts of a URL to a session of the kind that the URL asks for.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::runtime::Handle;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::Connector;
+use super::cancel::{self, Canceller};
+use super::error::{Failure, TargetMismatch};
+use super::handshake::{Driver, Handshake, Session};
+use crate::transport::{Negotiated, Peer, Progress, Transport};
+use crate::wire::{Channel, Handover, Observed, Wire};
+
+impl Connector {
+    pub(super) async fn attempt(&self) -> Result<Handshake, Failure> {
+        let log_in = |transport, peer, progress| self.log_in(transport, peer, progress);
+        self.dialler.dial(log_in).await
+    }
+
+    /// Logs in on one stream. Whatever is known of the session is known of this stream alone.
+    async fn log_in(
+        &self,
+        transport: Transport,
+        peer: Peer,
+        progress: Arc<Progress>,
+    ) -> Result<Handshake, Failure> {
+        let target = self.config.get_target_session_attrs();
+        let answers = if target == TargetSessionAttrs::Any {
+            1
+        } else {
+            2
+        };
+        let (observed, handover) = (
+            Arc::new(Observed::new()),
+            Arc::new(Handover::after(answers)),
+        );
+        let channel = Channel {
+            transport,
+            _open: self.open.token(),
+        };
+        let wire = Wire::new(
+            channel,
+            Arc::clone(&observed),
+            progress,
+            Arc::clone(&handover),
+        );
+        let login = self.config.connect_raw(wire, Negotiated).await;
+        let (client, mut driver) = login.map_err(Failure::postgres)?;
+        if target != TargetSessionAttrs::Any {
+            check(&client, &mut driver, target).await?;
+        }
+        let canceller = Canceller::new(cancel::Parts {
+            token: client.cancel_token(),
+            dialler: Arc::clone(&self.dialler),
+            peer,
+            runtime: Handle::current(),
+        });
+        Ok(Handshake {
+            client,
+            driver,
+            handover,
+            session: Session::new(observed, canceller),
+            naming: Arc::clone(&self.naming),
+        })
+    }
+}
+
+/// Asks the server whether it takes writes.
+///
+/// What the server reports by itself (`in_hot_standby`) is not enough: poolers keep it from one session to
+/// the next.
+async fn check(
+    client: &Client,
+    driver: &mut Driver,
+    target: TargetSessionAttrs,
+) -> Result<(), Failure> {
+    let mut question = pin!(client.simple_query("SHOW transaction_read_only"));
+    let answer = poll_fn(|cx| {
+        // The driver moves the question and the answer; what else it reads is of no use here.
+        let ended = loop {
+            match driver.poll_message(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => break Some(Err(error)),
+                Poll::Ready(None) | Poll::Pending => break None,
+            }
+        };
+        match (question.as_mut().poll(cx), ended) {
+            (Poll::Pending, Some(error)) => Poll::Ready(error),
+            (answer, _) => answer,
+        }
+    });
+    let answer = answer.await.map_err(Failure::postgres)?;
+    let setting = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    match (setting, target) {
+        (Some("on"), TargetSessionAttrs::ReadWrite) => Err(TargetMismatch::ReadOnly.into()),
+        (Some("off"), TargetSessionAttrs::ReadOnly) => Err(TargetMismatch::ReadWrite.into()),
+        _ => Ok(()),
+    }
+}

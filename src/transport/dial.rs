@@ -1,0 +1,182 @@
+//! [`Dialler`]: from a URL's hosts to the first server that is ready.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio_postgres::config::LoadBalanceHosts;
+
+use super::Transport;
+use super::address::{self, Address, Peer};
+use super::error::DialError;
+use super::race::{Contender, Pace, Progress, Stage, race};
+use super::socket::SocketOptions;
+use super::timer::Timer;
+use super::tls::Tls;
+use crate::tls::TlsError;
+use crate::url::{DatabaseUrl, Encryption, Host};
+
+/// Knows the hosts of a URL and how each is reached.
+#[derive(Debug)]
+pub(crate) struct Dialler {
+    url: DatabaseUrl,
+    servers: Vec<Vec<Host>>,
+    shuffled: bool,
+    tls: Option<Tls>,
+    options: SocketOptions,
+    /// How long TCP may take for one address.
+    patience: Duration,
+    timer: Timer,
+}
+
+impl Dialler {
+    /// Prepares for the hosts of `url`; all addresses of a server share `budget`.
+    pub(crate) fn new(url: &DatabaseUrl, budget: Duration, timer: Timer) -> Result<Self, TlsError> {
+        let config = url.to_tokio_postgres();
+        let tls = match url.encryption() {
+            Encryption::Tls {
+                roots, negotiation, ..
+            } => Some(Tls::new(crate::tls::client_config(roots)?, *negotiation)),
+            Encryption::Plain => None,
+        };
+        Ok(Self {
+            url: url.clone(),
+            servers: address::servers(url.hosts()),
+            shuffled: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
+            tls,
+            options: SocketOptions::new(&config),
+            patience: (budget / 3).min(PATIENCE),
+            timer,
+        })
+    }
+
+    /// What measures time for those who wait.
+    pub(crate) fn timer(&self) -> Timer {
+        self.timer
+    }
+
+    /// Races the addresses of the first server, then those of the next, through `log_in`. The first that
+    /// is ready wins, and the others are dropped.
+    pub(crate) async fn dial<T, E, F>(
+        &self,
+        log_in: impl Fn(Transport, Peer, Arc<Progress>) -> F + Sync,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>> + Send,
+        T: Send,
+        E: Contender + From<DialError>,
+    {
+        let mut servers: Vec<&[Host]> = self.servers.iter().map(Vec::as_slice).collect();
+        if self.shuffled {
+            fastrand::shuffle(&mut servers);
+        }
+        let log_in = &log_in;
+        let to_server = |server, progress: Arc<Progress>| async move {
+            let peers = address::resolve(server, self.shuffled).await?;
+            let to_peer = |peer: Peer, progress: Arc<Progress>| async move {
+                let transport = self.connect(&peer, &progress).await?;
+                log_in(transport, peer, progress).await
+            };
+            race(peers, Pace::Addresses, self.timer, &progress, to_peer).await
+        };
+        let pace = Pace::Servers(self.patience);
+        race(servers, pace, self.timer, &Progress::default(), to_server).await
+    }
+
+    /// Connects to a server again that has been reached before.
+    pub(crate) async fn redial(&self, peer: &Peer) -> Result<Transport, DialError> {
+        self.connect(peer, &Progress::default()).await
+    }
+
+    async fn connect(&self, peer: &Peer, progress: &Progress) -> Result<Transport, DialError> {
+        let failed = |source| DialError::Connect {
+            address: peer.address.clone(),
+            source,
+        };
+        let transport = match &peer.address {
+            Address::Tcp(address) => {
+                // The address decides and not the name: `localhost` may lead anywhere.
+                if let Err(source) = self.url.check_address(address.ip()) {
+                    let name = peer.name.clone();
+                    return Err(DialError::Forbidden { name, source });
+                }
+                let stream = self
+                    .bounded(TcpStream::connect(address))
+                    .await
+                    .map_err(failed)?;
+                self.options.set(&stream).map_err(failed)?;
+                progress.reach(Stage::Securing);
+                match &self.tls {
+                    Some(tls) => Transport::Tls(Box::new(tls.negotiate(stream, peer).await?)),
+                    None => Transport::Plain(stream),
+                }
+            }
+            #[cfg(unix)]
+            Address::Unix(path) => {
+                let stream = self.bounded(tokio::net::UnixStream::connect(path)).await;
+                Transport::Unix(stream.map_err(failed)?)
+            }
+            #[cfg(not(unix))]
+            Address::Unix(_) => return Err(failed(io::ErrorKind::Unsupported.into())),
+        };
+        progress.reach(Stage::LoggingIn);
+        Ok(transport)
+    }
+
+    async fn bounded<T>(&self, connect: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let connected = self.timer.timeout(self.patience, connect).await;
+        connected.unwrap_or_else(|| {
+            let text = format!("no answer within {:?}", self.patience);
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })
+    }
+}
+
+/// TCP to an address that answers takes a round trip, and a few seconds if packets are lost.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::url::HostName;
+
+    #[tokio::test]
+    async fn plain_text_goes_to_loopback_addresses_alone() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url = format!("postgresql://u:p@localhost:{port}/db");
+        let url = DatabaseUrl::parse(&url).unwrap();
+        let budget = Duration::from_secs(10);
+        let mut dialler = Dialler::new(&url, budget, Timer::Runtime).unwrap();
+        let reach = async |dialler: &Dialler| {
+            let peers = address::resolve(&dialler.servers[0], false).await?;
+            dialler.redial(peers.last().unwrap()).await
+        };
+        let mut host = url.hosts()[0].clone();
+        for (address, is_local) in [
+            ("127.0.0.1", true),
+            ("203.0.113.5", false),
+            ("10.0.0.1", false),
+            ("0.0.0.0", false),
+            ("::ffff:203.0.113.5", false),
+        ] {
+            host.name = HostName::Tcp("localhost".to_owned());
+            host.address = Some(address.parse().unwrap());
+            dialler.servers = vec![vec![host.clone()]];
+            match reach(&dialler).await {
+                Ok(_) => assert!(is_local, "{address}"),
+                Err(DialError::Forbidden { source, .. }) => {
+                    assert!(!is_local, "{address}");
+                    let expected: std::net::IpAddr = address.parse().unwrap();
+                    assert!(
+                        source.to_string().contains(&expected.to_string()),
+                        "{source}"
+                    );
+                }
+                Err(error) => panic!("{address}: {error}"),
+            }
+        }
+    }
+}

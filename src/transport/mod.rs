@@ -1,0 +1,121 @@
+//! Bytes to a server: addresses are raced, sockets set up, and TLS negotiated.
+//!
+//! Everything that reaches a server goes through [`Dialler`]: logins by [`dial`](Dialler::dial), cancel
+//! requests by [`redial`](Dialler::redial).
+
+mod address;
+mod dial;
+mod error;
+mod race;
+mod socket;
+mod timer;
+mod tls;
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_postgres::tls::{ChannelBinding, TlsStream};
+
+pub(crate) use self::address::Peer;
+pub(crate) use self::dial::Dialler;
+pub(crate) use self::error::DialError;
+pub(crate) use self::race::{Contender, Progress, Stage, Verdict};
+pub(crate) use self::timer::Timer;
+pub(crate) use self::tls::Negotiated;
+
+/// A stream of bytes to one server.
+pub(crate) enum Transport {
+    Plain(TcpStream),
+    Tls(Box<tls::Stream>),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixStream),
+}
+
+impl Transport {
+    /// Sends `last`, as far as there is room for it, and closes the stream in an orderly way.
+    pub(crate) fn close_with(&mut self, last: &[u8]) {
+        // There is room for a few bytes on a stream that is idle, and nothing to do otherwise.
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = Pin::new(&mut *self).poll_write(&mut cx, last);
+        let _ = Pin::new(&mut *self).poll_shutdown(&mut cx);
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain",
+            Self::Tls(_) => "Tls",
+            #[cfg(unix)]
+            Self::Unix(_) => "Unix",
+        })
+    }
+}
+
+impl TlsStream for Transport {
+    fn channel_binding(&self) -> ChannelBinding {
+        match self {
+            Self::Tls(stream) => stream.channel_binding(),
+            _ => ChannelBinding::none(),
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => match Pin::new(stream).poll_read(cx, buf) {
+                // A FIN without close_notify. The protocol's messages have lengths and their ends are
+                // said, so that what a man in the middle cuts off is missed there.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Ok(()))
+                }
+                read => read,
+            },
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! [`Timer`]: bounds on waiting, also on a runtime that has no timers.
+
+use std::future::{Future, pending};
+use std::pin::pin;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tokio::sync::oneshot;
+
+/// What measures time for those who wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// The runtime's own timers.
+    Runtime,
+    /// A thread for each wait. Diesel's wrappers that block on one connection run a runtime without
+    /// timers, and tokio panics if one is asked for there.
+    Thread,
+}
+
+impl Timer {
+    /// Waits for so long; `Duration::MAX` is for ever.
+    pub(crate) async fn sleep(self, duration: Duration) {
+        match self {
+            Self::Runtime => tokio::time::sleep(duration).await,
+            Self::Thread => sleep_on_thread(duration).await,
+        }
+    }
+
+    /// Waits for `future`, but not longer than so. Returns `None` if the time is up first.
+    pub(crate) async fn timeout<F: Future>(
+        self,
+        duration: Duration,
+        future: F,
+    ) -> Option<F::Output> {
+        match select(pin!(future), pin!(self.sleep(duration))).await {
+            Either::Left((output, _)) => Some(output),
+            Either::Right(_) => None,
+        }
+    }
+}
+
+async fn sleep_on_thread(duration: Duration) {
+    let (over, elapsed) = oneshot::channel::<()>();
+    let (_asleep, left) = mpsc::channel::<()>();
+    let waits = move || {
+        // Returns early once the sleeper has gone.
+        let _ = left.recv_timeout(duration);
+        let _ = over.send(());
+    };
+    match thread::Builder::new()
+        .name("diesel-neon-timer".to_owned())
+        .spawn(waits)
+    {
+        Ok(_) => {
+            let _ = elapsed.await;
+        }
+        // Without a thread nothing is bounded, which is better than a bound of zero.
+        Err(_) => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_bounds_a_wait_where_the_runtime_has_no_timers() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let moment = Duration::from_millis(20);
+            let began = Instant::now();
+            assert!(
+                Timer::Thread
+                    .timeout(moment, pending::<()>())
+                    .await
+                    .is_none()
+            );
+            assert!(began.elapsed() >= moment);
+            assert_eq!(
+                Timer::Thread.timeout(Duration::MAX, async { 1 }).await,
+                Some(1)
+            );
+        });
+    }
+}

@@ -1,0 +1,105 @@
+//! From a TCP stream to TLS, and from there to tokio-postgres.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Ready, ready};
+use std::io;
+
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect, TlsStream};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::address::{Address, Peer};
+use super::error::DialError;
+use crate::url::Negotiation;
+
+pub(super) type Stream = <MakeRustlsConnect as MakeTlsConnect<TcpStream>>::Stream;
+
+/// Makes TLS out of TCP.
+#[derive(Clone)]
+pub(super) struct Tls {
+    connect: MakeRustlsConnect,
+    negotiation: Negotiation,
+}
+
+impl Tls {
+    pub(super) fn new(config: ClientConfig, negotiation: Negotiation) -> Self {
+        Self {
+            connect: MakeRustlsConnect::new(config),
+            negotiation,
+        }
+    }
+
+    pub(super) async fn negotiate(
+        &self,
+        mut stream: TcpStream,
+        peer: &Peer,
+    ) -> Result<Stream, DialError> {
+        if self.negotiation == Negotiation::Postgres {
+            let accepts = request(&mut stream).await;
+            if !accepts.map_err(|error| failed(&peer.address, error))? {
+                return Err(DialError::NoTls(peer.address.clone()));
+            }
+        }
+        let mut connect = self.connect.clone();
+        let Ok(connect) = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut connect, &peer.name);
+        let stream = TlsConnect::connect(connect, stream).await;
+        stream.map_err(|error| failed(&peer.address, error))
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("negotiation", &self.negotiation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sends SSLRequest. Returns whether the server agrees.
+async fn request(stream: &mut TcpStream) -> io::Result<bool> {
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+    stream.write_all(&SSL_REQUEST).await?;
+    Ok(stream.read_u8().await? == b'S')
+}
+
+fn failed(address: &Address, source: io::Error) -> DialError {
+    let address = address.clone();
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => DialError::Closed { address, source },
+        _ => DialError::Tls { address, source },
+    }
+}
+
+/// Tells tokio-postgres that its stream has no TLS to negotiate any more.
+#[derive(Debug)]
+pub(crate) struct Negotiated;
+
+impl Negotiated {
+    /// Returns `config` as it is for a stream that is ready for the startup message.
+    pub(crate) fn config(config: &tokio_postgres::Config) -> tokio_postgres::Config {
+        use tokio_postgres::config::{SslMode, SslNegotiation};
+
+        let mut config = config.clone();
+        // Only a stream that counts as TLS is asked for its channel binding.
+        config
+            .ssl_mode(SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
+        config
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + TlsStream + Unpin> TlsConnect<S> for Negotiated {
+    type Stream = S;
+    type Error = Infallible;
+    type Future = Ready<Result<S, Infallible>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        ready(Ok(stream))
+    }
+}

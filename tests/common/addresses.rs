@@ -1,0 +1,199 @@
+//! Loopback addresses that behave as those of a server do, on a good day and on a bad one.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// What an address does with those who connect to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// It answers no SYN.
+    Drops,
+    /// It accepts, and says nothing.
+    Silent,
+    /// Nothing listens there.
+    Refuses,
+    /// It leads to a port on 127.0.0.1.
+    LeadsTo(u16),
+    /// So does this one, and what the server says arrives byte by byte.
+    Trickles(u16),
+    /// It leads there too, but ends the stream behind so many bytes of the server's.
+    Ends(u16, usize),
+    /// It refuses the login as a server does that starts, with this severity.
+    Starting(&'static str),
+}
+
+use Behaviour::*;
+
+/// Addresses 127.0.0.1, 127.0.0.2 and so on, with one port.
+pub struct Addresses {
+    pub port: u16,
+    count: usize,
+    accepted: Arc<Vec<AtomicUsize>>,
+    tasks: JoinSet<()>,
+    /// What is open so that it is refused, or not answered.
+    _sockets: Vec<TcpSocket>,
+    _listeners: Vec<TcpListener>,
+    _queued: Vec<TcpStream>,
+}
+
+impl Addresses {
+    pub async fn new(behaviours: &[Behaviour]) -> Self {
+        let (port, sockets) = loop {
+            if let Some(bound) = bind(behaviours.len()) {
+                break bound;
+            }
+        };
+        let accepted = behaviours.iter().map(|_| AtomicUsize::new(0)).collect();
+        let mut addresses = Self {
+            port,
+            count: behaviours.len(),
+            accepted: Arc::new(accepted),
+            tasks: JoinSet::new(),
+            _sockets: Vec::new(),
+            _listeners: Vec::new(),
+            _queued: Vec::new(),
+        };
+        for (at, (behaviour, socket)) in behaviours.iter().zip(sockets).enumerate() {
+            match behaviour {
+                Refuses => addresses._sockets.push(socket),
+                Silent => addresses._listeners.push(socket.listen(64).unwrap()),
+                Drops => addresses.drop_syns(socket).await,
+                behaviour => {
+                    let listener = socket.listen(64).unwrap();
+                    let (behaviour, accepted) = (*behaviour, Arc::clone(&addresses.accepted));
+                    addresses.tasks.spawn(async move {
+                        let mut streams = JoinSet::new();
+                        while let Ok((stream, _)) = listener.accept().await {
+                            accepted[at].fetch_add(1, Ordering::SeqCst);
+                            streams.spawn(serve(stream, behaviour));
+                        }
+                    });
+                }
+            }
+        }
+        addresses
+    }
+
+    /// A queue that is full: Linux answers no SYN then.
+    async fn drop_syns(&mut self, socket: TcpSocket) {
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        self._listeners.push(listener);
+        let moment = Duration::from_millis(100);
+        for _ in 0..16 {
+            match timeout(moment, TcpStream::connect(address)).await {
+                Ok(stream) => self._queued.push(stream.unwrap()),
+                Err(_) => return,
+            }
+        }
+        panic!("{address} still answers");
+    }
+
+    /// The value of `host=` where all are addresses of one `name`.
+    pub fn hosts(&self, name: &str) -> String {
+        vec![name; self.count].join(",")
+    }
+
+    /// The value of `hostaddr=`.
+    pub fn addresses(&self) -> String {
+        let address = |at| ip(at).to_string();
+        (0..self.count).map(address).collect::<Vec<_>>().join(",")
+    }
+
+    /// How many each has accepted of those that lead somewhere.
+    pub fn accepted(&self) -> Vec<usize> {
+        let count = |accepted: &AtomicUsize| accepted.load(Ordering::SeqCst);
+        self.accepted.iter().map(count).collect()
+    }
+
+    /// `url` of a server on 127.0.0.1, by these addresses of the host `name`.
+    pub fn url(&self, url: &str, name: &str) -> String {
+        let (front, rest) = url.split_once('@').unwrap();
+        let (_, rest) = rest.split_once('/').unwrap();
+        let rest = rest.replace("hostaddr=127.0.0.1&", "");
+        format!(
+            "{front}@/{rest}&host={}&hostaddr={}&port={}",
+            self.hosts(name),
+            self.addresses(),
+            self.port
+        )
+    }
+}
+
+fn ip(at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 0, u8::try_from(at + 1).unwrap())
+}
+
+/// One port that is free on all of them.
+fn bind(count: usize) -> Option<(u16, Vec<TcpSocket>)> {
+    let mut port = 0;
+    let mut sockets = Vec::new();
+    for at in 0..count {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((ip(at), port))).ok()?;
+        port = socket.local_addr().unwrap().port();
+        sockets.push(socket);
+    }
+    Some((port, sockets))
+}
+
+async fn serve(mut client: TcpStream, behaviour: Behaviour) {
+    let to = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+    // However one side ends, the other does then.
+    match behaviour {
+        LeadsTo(port) => {
+            let mut server = to(port).await.unwrap();
+            let _ = copy_bidirectional(&mut client, &mut server).await;
+        }
+        Trickles(port) => {
+            client.set_nodelay(true).unwrap();
+            let mut server = to(port).await.unwrap();
+            let (mut from_client, mut to_client) = client.split();
+            let (mut from_server, mut to_server) = server.split();
+            let trickle = async {
+                while let Ok(byte) = from_server.read_u8().await {
+                    to_client.write_u8(byte).await.ok()?;
+                    tokio::task::yield_now().await;
+                }
+                Some(())
+            };
+            tokio::select! {
+                _ = copy(&mut from_client, &mut to_server) => {}
+                _ = trickle => {}
+            }
+        }
+        Ends(port, bytes) => {
+            let mut server = to(port).await.unwrap();
+            let (mut from_client, mut to_client) = client.split();
+            let (from_server, mut to_server) = server.split();
+            let mut first = from_server.take(bytes as u64);
+            tokio::select! {
+                _ = copy(&mut from_client, &mut to_server) => {}
+                _ = copy(&mut first, &mut to_client) => {}
+            }
+            // Nothing unread, or the end would be a reset.
+            let _ = to_client.shutdown().await;
+            let _ = copy(&mut from_client, &mut tokio::io::sink()).await;
+        }
+        Starting(severity) => {
+            let mut startup = [0; 1024];
+            let _ = client.read(&mut startup).await;
+            let fields = format!(
+                "S{severity}\0V{severity}\0C57P03\0Mthe database system is starting up\0\0"
+            );
+            let mut message = vec![b'E'];
+            message.extend((fields.len() as u32 + 4).to_be_bytes());
+            message.extend(fields.into_bytes());
+            let _ = client.write_all(&message).await;
+        }
+        Drops | Silent | Refuses => unreachable!("nobody is accepted"),
+    }
+}
