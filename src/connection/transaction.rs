@@ -87,6 +87,10 @@ impl TransactionManager {
 impl diesel_async::TransactionManager<Connection> for TransactionManager {
     type TransactionStateData = TransactionState;
 
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "it promises to be Send, whatever the callback"
+    )]
     fn transaction<'a, 'conn, F, R, E>(
         connection: &'conn mut Connection,
         callback: F,

@@ -26,6 +26,10 @@ where
 }
 
 /// Runs `callback` in a transaction.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "it promises to be Send, whatever the callback"
+)]
 pub(super) fn watched<C, F, R, E>(
     connection: &mut C,
     watch: Watch,
