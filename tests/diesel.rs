@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::{Arc, Mutex};
 
-use common::{HANG, connect, routes, start, users};
+use common::{HANG, connect, outline, routes, start, users};
 use diesel::connection::InstrumentationEvent;
 use diesel::pg::{Pg, PgQueryBuilder};
 use diesel::prelude::*;
@@ -19,23 +19,6 @@ use diesel_async::{
 };
 use diesel_neon::{Connection, sqlstate};
 use tokio::time::timeout;
-
-/// What instrumentation is told, without what differs from run to run.
-fn outline(event: &InstrumentationEvent<'_>) -> String {
-    use InstrumentationEvent as Event;
-    match event {
-        Event::StartQuery { query, .. } => format!("start {query}"),
-        Event::CacheQuery { sql, .. } => format!("cache {sql}"),
-        Event::FinishQuery { query, error, .. } => match error {
-            Some(error) => format!("fail {query}: {error}"),
-            None => format!("finish {query}"),
-        },
-        Event::BeginTransaction { depth, .. } => format!("begin {depth}"),
-        Event::CommitTransaction { depth, .. } => format!("commit {depth}"),
-        Event::RollbackTransaction { depth, .. } => format!("rollback {depth}"),
-        other => format!("{other:?}"),
-    }
-}
 
 type Events = Arc<Mutex<Vec<String>>>;
 
@@ -257,5 +240,53 @@ fn position(error: &Error) -> Option<i32> {
     match error {
         Error::DatabaseError(_, information) => information.statement_position(),
         _ => None,
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_parsed_fails_inside_of_the_transaction_that_rode_with_it() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        for copies in [false, true] {
+            for first in [true, false] {
+                neon.sql("TRUNCATE users").await.unwrap();
+                let connection = &mut connect(&url).await;
+                let wrong = async |connection: &mut Connection| {
+                    let wrong = match copies {
+                        true => connection.copy_out("COPYY users TO STDOUT").await.map(drop),
+                        false => connection.batch_execute("SELECTT 1").await,
+                    };
+                    let error = wrong.unwrap_err();
+                    assert_eq!(sqlstate(&error), Some("42601"), "{route}: {error}");
+                    assert_eq!(position(&error), Some(1), "{route}: {error}");
+                    let next = sql_query("SELECT 1").execute(connection).await.unwrap_err();
+                    assert!(next.to_string().contains("is aborted"), "{route}: {next}");
+                    Err::<(), _>(error)
+                };
+                let outer = connection.transaction(async |connection| {
+                    if !first {
+                        sql_query("SELECT 1").execute(connection).await?;
+                    }
+                    let inner = connection.transaction(async |connection| {
+                        connection.transaction(wrong).await.unwrap_err();
+                        let insert = diesel::insert_into(users::table);
+                        insert
+                            .values(users::name.eq("inner"))
+                            .execute(connection)
+                            .await
+                    });
+                    assert_eq!(inner.await, Ok(1), "{route}, {copies}, {first}");
+                    connection.transaction(wrong).await.unwrap_err();
+                    let insert = diesel::insert_into(users::table);
+                    insert
+                        .values(users::name.eq("outer"))
+                        .execute(connection)
+                        .await
+                });
+                assert_eq!(outer.await, Ok(1), "{route}, {copies}, {first}");
+                let count = users::table.count().get_result(connection).await;
+                assert_eq!(count, Ok(2_i64), "{route}");
+            }
+        }
     }
 }

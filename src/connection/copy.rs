@@ -37,14 +37,20 @@ impl Connection {
     }
 
     async fn copy(&self, copy: &str, direction: u8) -> Result<Answer<'_>, Failure> {
-        let mut answer = self.link.send(Request::Copy(copy.to_owned())).await?;
+        let request = Request::Copy(copy.to_owned());
+        let mut answer = self.send_behind_savepoints(request).await?;
+        let begun = answer.begun();
         loop {
             let message = answer.message().await?;
             match message.tag {
                 tag if tag == direction => return Ok(answer),
                 b'E' => {
                     let error = answer.error(&message.body);
-                    return Err(answer.fail(error).await);
+                    let failure = answer.fail(error).await;
+                    return match self.begin_alone(&failure, begun).await? {
+                        true => Box::pin(self.copy(copy, direction)).await,
+                        false => Err(failure),
+                    };
                 }
                 b'G' => stop(&answer, "the data goes the other way"),
                 b'Z' => {

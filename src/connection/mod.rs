@@ -11,6 +11,7 @@ mod row;
 mod rows;
 mod run;
 mod save;
+mod simple;
 mod statement;
 mod statements;
 mod transaction;

@@ -129,7 +129,7 @@ impl Connection {
 
     /// A command may have taken the names away; behind a pooler that tracks them, using one that is
     /// gone ends the session.
-    fn completed(&self, tag: &str) {
+    pub(super) fn completed(&self, tag: &str) {
         if matches!(tag, "DEALLOCATE ALL" | "DISCARD ALL") {
             self.statements.clear();
         }
@@ -231,42 +231,6 @@ impl Connection {
         let answer = self.link.send(request).await?;
         retired.closed();
         Ok(answer)
-    }
-
-    /// Runs SQL through the simple protocol and returns the last command's tag.
-    pub(super) async fn simple(&self, sql: String, ahead: bool) -> QueryResult<String> {
-        // A check is to find out one thing only.
-        let question = match ahead || sql.is_empty() {
-            true => None,
-            false => self.question(),
-        };
-        let request = Request::Simple(sql);
-        let mut answer = match question {
-            Some(question) => {
-                let asked = Box::pin(self.send_question(question)).await?;
-                let answer = self.link.send(request).await?;
-                Box::pin(self.learn(asked)).await?;
-                answer
-            }
-            None if ahead => self.link.send_ahead(request).await?,
-            None => self.link.send(request).await?,
-        };
-        let mut last = String::new();
-        loop {
-            let message = answer.message().await?;
-            match message.tag {
-                b'C' => {
-                    last = tag(&message.body).to_owned();
-                    self.completed(&last);
-                }
-                b'E' => {
-                    let error = answer.error(&message.body);
-                    return Err(answer.fail(error).await.into());
-                }
-                b'Z' => return Ok(last),
-                _ => {}
-            }
-        }
     }
 }
 

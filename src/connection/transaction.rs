@@ -116,12 +116,14 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
         let Some(outer) = depth else {
             return Self::enter(connection, None, "BEGIN".into());
         };
-        if connection.link.observed().in_failed_transaction() || connection.link.is_refused() {
-            return Err(rolled_back(
-                "it has failed, and nothing runs in it until it is rolled back",
-            ));
-        }
         let savepoint = format!("SAVEPOINT {}", savepoint(outer));
+        if connection.link.observed().in_failed_transaction() || connection.link.is_refused() {
+            let event = InstrumentationEvent::begin_transaction(outer.saturating_add(1));
+            connection.instrumentation().on_connection_event(event);
+            let error = failed();
+            connection.tell(&savepoint, Some(&error));
+            return Err(error);
+        }
         Self::enter(connection, depth, savepoint.into())
     }
 
@@ -334,6 +336,14 @@ fn savepoint(depth: NonZeroU32) -> String {
 }
 
 fn rolled_back(why: &str) -> Error {
-    let message = format!("the transaction is rolled back: {why}");
-    Failure::Server(Box::new(ServerError::local("25P02", &message))).into()
+    local(&format!("the transaction is rolled back: {why}"))
+}
+
+/// What the server says to a statement in a transaction that has failed.
+fn failed() -> Error {
+    local("current transaction is aborted, commands ignored until end of transaction block")
+}
+
+fn local(message: &str) -> Error {
+    Failure::Server(Box::new(ServerError::local("25P02", message))).into()
 }

@@ -85,6 +85,17 @@ impl Link {
         true
     }
 
+    /// Takes out what [`open`](Self::open) has put in front of the next request, as SQL, where none of it begins
+    /// a transaction.
+    pub(crate) fn take_savepoints(&self) -> Option<String> {
+        let mut engine = self.lock();
+        let pending = engine.opening.pending();
+        if pending.is_empty() || pending.iter().any(is_begin) {
+            return None;
+        }
+        Some(in_front(&engine.opening.fly()))
+    }
+
     /// Forgets a transaction that was abandoned, and whatever of it has not been sent.
     pub(crate) fn forget_transaction(&self) {
         self.lock().opening = Opening::Nothing;

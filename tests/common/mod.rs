@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use diesel::connection::InstrumentationEvent;
 use diesel::sql_types::Text;
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncConnection, RunQueryDsl};
@@ -137,6 +138,23 @@ pub async fn until(neon: &NeonSim, sql: &str, value: &str) {
     timeout(HANG, waiting)
         .await
         .unwrap_or_else(|_| panic!("{sql} is not {value}"));
+}
+
+/// What instrumentation is told, without what differs from run to run.
+pub fn outline(event: &InstrumentationEvent<'_>) -> String {
+    use InstrumentationEvent as Event;
+    match event {
+        Event::StartQuery { query, .. } => format!("start {query}"),
+        Event::CacheQuery { sql, .. } => format!("cache {sql}"),
+        Event::FinishQuery { query, error, .. } => match error {
+            Some(error) => format!("fail {query}: {error}"),
+            None => format!("finish {query}"),
+        },
+        Event::BeginTransaction { depth, .. } => format!("begin {depth}"),
+        Event::CommitTransaction { depth, .. } => format!("commit {depth}"),
+        Event::RollbackTransaction { depth, .. } => format!("rollback {depth}"),
+        other => format!("{other:?}"),
+    }
 }
 
 /// How many statements of clients run at this moment, and how many sessions are in a transaction.

@@ -1,0 +1,103 @@
+//! SQL through the simple protocol.
+//!
+//! The server parses the whole text before it runs any of it. So what is to run in front must not be in one
+//! text with SQL that cannot be parsed: a savepoint travels on its own, and a BEGIN is sent again.
+
+use diesel::result::QueryResult;
+use futures_util::future::BoxFuture;
+
+use super::Connection;
+use crate::wire::{Answer, Command, Failure, Messages, Request, tag};
+
+impl Connection {
+    /// Runs SQL and returns the last command's tag.
+    pub(super) async fn simple(&self, sql: String, ahead: bool) -> QueryResult<String> {
+        // A check is to find out one thing only.
+        let question = match ahead || sql.is_empty() {
+            true => None,
+            false => self.question(),
+        };
+        let asked = match question {
+            Some(question) => Some(Box::pin(self.send_question(question)).await?),
+            None => None,
+        };
+        let again = (!ahead && self.link.unopened() > 0).then(|| sql.clone());
+        let request = Request::Simple(sql);
+        let mut answer = match ahead {
+            true => self.link.send_ahead(request).await?,
+            false => self.send_behind_savepoints(request).await?,
+        };
+        if let Some(asked) = asked {
+            Box::pin(self.learn(asked)).await?;
+        }
+        let begun = answer.begun();
+        match self.last_tag(answer).await {
+            Ok(tag) => Ok(tag),
+            Err(failure) => match again {
+                Some(sql) if self.begin_alone(&failure, begun).await? => {
+                    Box::pin(self.simple(sql, false)).await
+                }
+                _ => Err(failure.into()),
+            },
+        }
+    }
+
+    /// Sends a request whose text is parsed as a whole. Savepoints that are due precede it in the same
+    /// flight: if they fail, the transaction has failed, and the request with it.
+    pub(super) async fn send_behind_savepoints(
+        &self,
+        request: Request,
+    ) -> Result<Answer<'_>, Failure> {
+        let Some(savepoints) = self.link.take_savepoints() else {
+            return self.link.send(request).await;
+        };
+        let savepoints = self.link.send_ahead(Request::Simple(savepoints)).await?;
+        let answer = self.link.send(request).await?;
+        match Box::pin(self.last_tag(savepoints)).await {
+            Err(lost @ Failure::Lost(_)) => Err(lost),
+            _ => Ok(answer),
+        }
+    }
+
+    /// Begins the transaction that could not begin in one text with SQL that has failed; returns whether it
+    /// has, so that the SQL is to be sent again: it fails inside of the transaction then.
+    pub(super) fn begin_alone<'a>(
+        &'a self,
+        failure: &Failure,
+        begun: Vec<Command>,
+    ) -> BoxFuture<'a, Result<bool, Failure>> {
+        let refused = matches!(failure, Failure::Server(_)) && self.link.is_refused();
+        Box::pin(async move {
+            if begun.is_empty() || !refused {
+                return Ok(false);
+            }
+            begun
+                .into_iter()
+                .for_each(|command| self.link.open(command));
+            let mut nothing = Messages::default();
+            nothing.command("").map_err(Failure::Unsendable)?;
+            nothing.sync();
+            let answer = self.link.send(Request::Extended(nothing)).await?;
+            self.last_tag(answer).await.map(|_| true)
+        })
+    }
+
+    async fn last_tag(&self, mut answer: Answer<'_>) -> Result<String, Failure> {
+        let mut last = String::new();
+        loop {
+            let message = answer.message().await?;
+            match message.tag {
+                b'C' => {
+                    last = tag(&message.body).to_owned();
+                    self.completed(&last);
+                }
+                b'E' => {
+                    let error = answer.error(&message.body);
+                    return Err(answer.fail(error).await);
+                }
+                b'Z' => return Ok(last),
+                _ => {}
+            }
+        }
+    }
+}
