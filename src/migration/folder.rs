@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::{env, fs, io};
 
 use diesel_migrations::{FileBasedMigrations, MigrationError};
 
@@ -15,7 +15,8 @@ use super::error::MigrateError;
 /// # Errors
 ///
 /// [`MigrateError::NoFolder`] where it does not exist, [`MigrateError::NoMigration`] where something
-/// in it is not a migration.
+/// in it is not a migration, [`MigrateError::Config`] where a `metadata.toml` does not say
+/// `run_in_transaction` and nothing else.
 pub fn folder(given: Option<&Path>) -> Result<FileBasedMigrations, MigrateError> {
     let here = env::current_dir().map_err(|error| MigrateError::Source(error.into()))?;
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
@@ -23,9 +24,68 @@ pub fn folder(given: Option<&Path>) -> Result<FileBasedMigrations, MigrateError>
     if !path.is_dir() {
         return Err(MigrateError::NoFolder { path });
     }
-    FileBasedMigrations::from_path(path).map_err(|error| match error {
+    let source = FileBasedMigrations::from_path(&path).map_err(|error| match error {
         MigrationError::UnknownMigrationFormat(path) => MigrateError::NoMigration { path },
         error => MigrateError::Source(error.into()),
+    })?;
+    let unreadable = |error: io::Error| MigrateError::Source(error.into());
+    for migration in fs::read_dir(&path).map_err(unreadable)? {
+        let migration = migration.map_err(unreadable)?;
+        // As Diesel does.
+        if !migration.file_name().as_encoded_bytes().starts_with(b".") {
+            check_metadata(&migration.path().join("metadata.toml"))?;
+        }
+    }
+    Ok(source)
+}
+
+/// Refuses what Diesel passes over: it takes a file that it cannot understand for none at all, one without
+/// the key for `run_in_transaction = false`, and a key that is misspelt for nothing.
+fn check_metadata(path: &Path) -> Result<(), MigrateError> {
+    if matches!(path.metadata(), Err(error) if is_absent(&error)) {
+        return Ok(());
+    }
+    let unusable = |reason: String| MigrateError::Config {
+        path: path.to_owned(),
+        reason,
+    };
+    let table = read(path)?;
+    if let Some(key) = table.keys().find(|key| *key != IN_TRANSACTION) {
+        return Err(unusable(format!(
+            "unknown key {key}; the only one is {IN_TRANSACTION}"
+        )));
+    }
+    match table.get(IN_TRANSACTION) {
+        Some(toml::Value::Boolean(_)) => Ok(()),
+        Some(_) => Err(unusable(format!("{IN_TRANSACTION} must be true or false"))),
+        None => Err(unusable(format!(
+            "it lacks {IN_TRANSACTION}, which the diesel CLI then takes for false; write \
+             `{IN_TRANSACTION} = true` or `{IN_TRANSACTION} = false`, or remove the file, which means true"
+        ))),
+    }
+}
+
+const IN_TRANSACTION: &str = "run_in_transaction";
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn read(path: &Path) -> Result<toml::Table, MigrateError> {
+    let unusable = |reason: String| MigrateError::Config {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    text.parse().map_err(|error: toml::de::Error| {
+        let line = match error.span() {
+            Some(span) => format!("line {}: ", text[..span.start].matches('\n').count() + 1),
+            None => String::new(),
+        };
+        unusable(format!("{line}{}", error.message()))
     })
 }
 
@@ -57,14 +117,7 @@ fn find(
 }
 
 fn configured(config: &Path) -> Result<Option<PathBuf>, MigrateError> {
-    let unusable = |reason: String| MigrateError::Config {
-        path: config.to_owned(),
-        reason,
-    };
-    let text = fs::read_to_string(config).map_err(|error| unusable(error.to_string()))?;
-    let table: toml::Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| unusable(error.message().to_owned()))?;
+    let table = read(config)?;
     let dir = table
         .get("migrations_directory")
         .and_then(|section| section.get("dir"))

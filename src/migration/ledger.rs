@@ -13,13 +13,33 @@ use super::session::Session;
 pub(super) struct Ledger {
     /// With its schema, so that a migration may change the search path.
     table: String,
+    /// The table of the checksums, which is our own: the `diesel` CLI does not know it.
+    checksums: String,
+    has_checksums: bool,
+    notes_checksums: bool,
+}
+
+/// What is noted of an applied migration.
+pub(super) struct Entry {
+    pub(super) run_on: String,
+    /// Absent where the `diesel` CLI has applied it.
+    pub(super) checksum: Option<String>,
 }
 
 impl Ledger {
     /// The table, where there is one.
     pub(super) async fn find(session: &Session) -> Result<Option<Self>, MigrateError> {
-        let table = session.value(FIND).await?;
-        Ok(table.map(|table| Self { table }))
+        let rows = session.rows(FIND).await?;
+        Ok(rows.first().map(|row| {
+            let text = |i| row.get(i).unwrap_or_default().to_owned();
+            let is = |i| row.get(i) == Some("t");
+            Self {
+                table: text(0),
+                checksums: text(1),
+                has_checksums: is(2),
+                notes_checksums: is(3),
+            }
+        }))
     }
 
     /// The table, created where there is none.
@@ -28,40 +48,99 @@ impl Ledger {
             return Ok(ledger);
         }
         session.rows(CREATE_MIGRATIONS_TABLE).await?;
-        let table = session.value(FIND).await?;
-        Ok(Self {
-            table: table.unwrap_or_else(|| "__diesel_schema_migrations".to_owned()),
-        })
+        Self::find(session)
+            .await?
+            .ok_or_else(|| MigrateError::Books {
+                message: "the table __diesel_schema_migrations is not on the search path"
+                    .to_owned(),
+                sqlstate: None,
+            })
     }
 
-    /// The applied versions, and when that was.
+    /// Creates the checksums' table too, where this role may.
+    pub(super) async fn with_checksums(self, session: &Session) -> Result<Self, MigrateError> {
+        if self.notes_checksums {
+            return Ok(self);
+        }
+        let create = format!(
+            "CREATE TABLE IF NOT EXISTS {} \
+             (version VARCHAR(50) PRIMARY KEY, run_on TIMESTAMP, checksum TEXT NOT NULL)",
+            self.checksums
+        );
+        match session.rows(&create).await {
+            Ok(_) => Ok(Self::find(session).await?.unwrap_or(self)),
+            // It is worth no failure.
+            Err(error) if error.sqlstate() == Some("42501") => Ok(self),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The applied versions, and what is noted of them.
     pub(super) async fn applied(
         &self,
         session: &Session,
-    ) -> Result<BTreeMap<String, String>, MigrateError> {
-        let sql = format!("SELECT version, run_on FROM {}", self.table);
+    ) -> Result<BTreeMap<String, Entry>, MigrateError> {
+        let Self {
+            table, checksums, ..
+        } = self;
+        // The diesel CLI leaves a checksum standing, but not its time: one that it has applied anew.
+        let sql = match self.has_checksums {
+            true => format!(
+                "SELECT l.version, l.run_on, c.checksum FROM {table} l \
+                 LEFT JOIN {checksums} c ON c.version = l.version AND c.run_on = l.run_on"
+            ),
+            false => format!("SELECT version, run_on, NULL FROM {table}"),
+        };
         let rows = session.rows(&sql).await?;
         let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-        let applied = rows
-            .iter()
-            .map(|row| (text(row.get(0)), text(row.get(1))))
-            .collect();
-        Ok(applied)
+        let applied = rows.iter().map(|row| {
+            let entry = Entry {
+                run_on: text(row.get(1)),
+                checksum: row.get(2).map(str::to_owned),
+            };
+            (text(row.get(0)), entry)
+        });
+        Ok(applied.collect())
     }
 
-    /// The statement that notes a migration.
+    /// The statements that note a migration.
     pub(super) fn entry(&self, script: &Script) -> String {
-        let (table, version) = (&self.table, literal(&script.version));
+        let Self {
+            table, checksums, ..
+        } = self;
+        let version = literal(&script.version);
+        let (insert, delete) = (
+            format!("INSERT INTO {table} (version) VALUES ({version})"),
+            format!("DELETE FROM {table} WHERE version = {version}"),
+        );
         match script.direction {
-            Direction::Up => format!("INSERT INTO {table} (version) VALUES ({version})"),
-            Direction::Down => format!("DELETE FROM {table} WHERE version = {version}"),
+            Direction::Up if self.notes_checksums => format!(
+                "WITH noted AS ({insert} RETURNING version, run_on) \
+                 INSERT INTO {checksums} (version, run_on, checksum) \
+                 SELECT version, run_on, '{}' FROM noted ON CONFLICT (version) \
+                 DO UPDATE SET run_on = excluded.run_on, checksum = excluded.checksum",
+                script.checksum()
+            ),
+            Direction::Up => insert,
+            Direction::Down if self.notes_checksums => {
+                format!("{delete}; DELETE FROM {checksums} WHERE version = {version}")
+            }
+            Direction::Down => delete,
         }
     }
 }
 
-const FIND: &str = "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
-                    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-                    WHERE c.oid = to_regclass('__diesel_schema_migrations')";
+/// The ledger and the checksums beside it, and whether these can be read, and written.
+const FIND: &str = "\
+    SELECT l.table, l.checksums, coalesce(has_table_privilege(c.oid, 'SELECT'), false), \
+      coalesce(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
+        AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'), false) \
+    FROM (SELECT n.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS table, \
+        quote_ident(n.nspname) || '.__diesel_neon_checksums' AS checksums \
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+      WHERE c.oid = to_regclass('__diesel_schema_migrations')) l \
+    LEFT JOIN pg_catalog.pg_class c \
+      ON c.relnamespace = l.oid AND c.relname = '__diesel_neon_checksums'";
 
 /// Independent of `standard_conforming_strings`.
 fn literal(text: &str) -> String {

@@ -20,28 +20,25 @@ mod folder;
 mod ledger;
 mod lock;
 mod report;
+mod run;
 mod script;
 mod session;
 mod statements;
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::migration::MigrationSource;
 use diesel::pg::Pg;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-pub use self::error::{FailedMigration, MigrateError};
+pub use self::error::{FailedMigration, Fault, MigrateError};
 pub use self::folder::folder;
-use self::ledger::Ledger;
 pub use self::lock::LOCK_KEY;
 pub use self::report::{Direction, Done, Holder, Listed, Progress, Report, State};
+use self::run::{Order, detached};
 use self::script::Known;
 pub use self::script::Script;
-use self::session::Session;
 use crate::env;
 use crate::url::{DatabaseUrl, Endpoint};
 
@@ -58,6 +55,17 @@ use crate::url::{DatabaseUrl, Endpoint};
 /// | [`lock_wait`](Self::lock_wait) | 5 min | another instance may be at a long migration |
 /// | [`lock_timeout`](Self::lock_timeout) | 10 s | whoever waits for a table's lock makes everybody behind wait; strong_migrations' number |
 /// | [`statement_timeout`](Self::statement_timeout) | 1 h | ends what runs away; strong_migrations' number |
+///
+/// # What is not run
+///
+/// A migration whose file is still empty, whose SQL ends the transaction that it is run in, or that has a
+/// byte order mark or a zero byte, is refused before anything is run ([`MigrateError::Faulty`]); so is, by
+/// [`folder`], a `metadata.toml` that does not say `run_in_transaction` and nothing else.
+/// (`embed_migrations!` takes one that it cannot understand for none.)
+///
+/// A checksum of what was applied stands in a table of its own, `__diesel_neon_checksums`, beside the
+/// `diesel` CLI's, which is left as it is. By it [`list`](Self::list) and [`Progress::Edited`] tell what
+/// was edited after it was applied; of what the CLI has applied, they say nothing.
 ///
 /// # When it is dropped or cut off
 ///
@@ -237,158 +245,6 @@ impl Migrator {
             .map(|listed| known.script(&listed.version, Direction::Up));
         scripts.collect()
     }
-
-    async fn look(&self, stop: CancellationToken) -> Result<Vec<Listed>, MigrateError> {
-        let session = Session::open(&self.url, stop).await?;
-        let applied = match Ledger::find(&session).await? {
-            Some(ledger) => ledger.applied(&session).await?,
-            None => Default::default(),
-        };
-        let known = Known::load(&*self.source)?;
-        let here = known.names().map(|(version, name)| Listed {
-            name,
-            version: version.to_owned(),
-            state: match applied.get(version) {
-                Some(run_on) => State::Applied {
-                    run_on: run_on.clone(),
-                },
-                None => State::Pending,
-            },
-        });
-        let elsewhere = applied.iter().filter(|(version, _)| !known.has(version));
-        let elsewhere = elsewhere.map(|(version, run_on)| Listed {
-            name: version.clone(),
-            version: version.clone(),
-            state: State::Unknown {
-                run_on: run_on.clone(),
-            },
-        });
-        let mut listed: Vec<_> = here.chain(elsewhere).collect();
-        listed.sort_by(|a, b| a.version.cmp(&b.version));
-        Ok(listed)
-    }
-
-    async fn change(&self, order: Order) -> Result<Report, MigrateError> {
-        let migrator = self.clone();
-        detached(async move |stop| {
-            let session = Session::open(&migrator.url, stop).await?;
-            let changed = migrator.change_in(&session, order).await;
-            session.close(&lock::farewell()).await;
-            changed
-        })
-        .await
-    }
-
-    async fn change_in(&self, session: &Session, order: Order) -> Result<Report, MigrateError> {
-        let settings = self.settings(session.can_be_missed().await);
-        let waited = lock::take(session, self.lock_wait, |waiting| self.tell(&waiting)).await?;
-        let ledger = Ledger::find_or_create(session).await?;
-        let applied = ledger.applied(session).await?;
-        let scripts = order.scripts(&*self.source, &applied.into_keys().collect::<Vec<_>>())?;
-        // As the diesel CLI does: what is reverted comes back.
-        let together = matches!(order, Order::Redo(_)) && scripts.iter().all(|s| s.in_transaction);
-
-        let mut done = Vec::new();
-        for (i, script) in scripts.iter().enumerate() {
-            let framing = match (script.in_transaction, together) {
-                (false, _) => Framing::NONE,
-                (true, false) => Framing::WHOLE,
-                (true, true) => Framing {
-                    begins: i == 0,
-                    commits: i + 1 == scripts.len(),
-                    ..Framing::WHOLE
-                },
-            };
-            match self
-                .run_script(session, &ledger, script, framing, &settings)
-                .await
-            {
-                Ok(one) => done.push(one),
-                Err(error) if together => return Err(error),
-                Err(error) => return Err(error.after(done)),
-            }
-        }
-        Ok(Report { done, waited })
-    }
-
-    async fn run_script(
-        &self,
-        session: &Session,
-        ledger: &Ledger,
-        script: &Script,
-        framing: Framing,
-        settings: &str,
-    ) -> Result<Done, MigrateError> {
-        self.tell(&Progress::Started {
-            name: script.name.clone(),
-            direction: script.direction,
-        });
-        let began = Instant::now();
-        let lock_timeout = milliseconds(self.lock_timeout.filter(|_| framing.inside));
-        let begin = if framing.begins { "; BEGIN" } else { "" };
-        let prelude = format!("{settings}; SET lock_timeout = {lock_timeout}{begin}");
-        let prelude = session.batch(&prelude).await;
-        prelude.map_err(|why| why.explain(|_, error| MigrateError::books(error)))?;
-        for batch in &script.batches {
-            let failed = |completed, error| MigrateError::failed(script, batch, completed, error);
-            let run = session.batch(batch).await;
-            run.map_err(|why| why.explain(failed))?;
-        }
-        if framing.inside && !session.in_transaction() {
-            tracing::warn!(
-                migration = script.name,
-                "it ends its transaction itself, so that it may be applied without being noted"
-            );
-        }
-        let mut entry = ledger.entry(script);
-        if framing.commits {
-            entry.push_str("; COMMIT");
-        }
-        let noted = session.through(&entry).await;
-        noted.map_err(|why| why.explain(|_, error| MigrateError::failed_behind(script, error)))?;
-        let done = Done {
-            name: script.name.clone(),
-            version: script.version.clone(),
-            direction: script.direction,
-            took: began.elapsed(),
-        };
-        self.tell(&Progress::Finished(done.clone()));
-        Ok(done)
-    }
-
-    /// What each migration begins with.
-    fn settings(&self, can_be_missed: bool) -> String {
-        let timeout = milliseconds(self.statement_timeout);
-        let mut settings = format!("RESET ROLE; RESET ALL; SET statement_timeout = {timeout}");
-        if can_be_missed {
-            settings.push_str("; ");
-            settings.push_str(session::MISS_ME);
-        }
-        settings
-    }
-
-    fn tell(&self, progress: &Progress) {
-        match progress {
-            Progress::Waiting { holder } => {
-                tracing::info!(%holder, "waiting for the migrations' lock");
-            }
-            Progress::Started { name, direction } => {
-                tracing::debug!(migration = name, ?direction, "a migration begins");
-            }
-            Progress::Finished(done) => {
-                let Done {
-                    name,
-                    direction,
-                    took,
-                    ..
-                } = done;
-                tracing::info!(migration = name, ?direction, ?took, "a migration is done");
-            }
-        }
-        if let Some(hear) = &self.on_progress {
-            hear(progress);
-        }
-    }
 }
 
 impl fmt::Debug for Migrator {
@@ -399,83 +255,5 @@ impl fmt::Debug for Migrator {
             .field("lock_timeout", &self.lock_timeout)
             .field("statement_timeout", &self.statement_timeout)
             .finish_non_exhaustive()
-    }
-}
-
-/// What is to be done.
-#[derive(Clone, Copy)]
-enum Order {
-    Run,
-    Revert(usize),
-    Redo(usize),
-}
-
-impl Order {
-    /// All that is to be run, read before any of it is run; `applied` in the order of the versions.
-    fn scripts(
-        self,
-        source: &dyn MigrationSource<Pg>,
-        applied: &[String],
-    ) -> Result<Vec<Script>, MigrateError> {
-        let known = Known::load(source)?;
-        let last = |n: usize| &applied[applied.len().saturating_sub(n)..];
-        let up = |version: &str| known.script(version, Direction::Up);
-        let down = |version: &String| known.script(version, Direction::Down);
-        match self {
-            Self::Run => {
-                let all = known.names().map(|(version, _)| version);
-                let pending = all.filter(|version| !applied.iter().any(|other| other == version));
-                pending.map(up).collect()
-            }
-            Self::Revert(n) => last(n).iter().rev().map(down).collect(),
-            Self::Redo(n) => {
-                let again = last(n).iter().map(|version| up(version));
-                last(n).iter().rev().map(down).chain(again).collect()
-            }
-        }
-    }
-}
-
-/// What of a transaction is around a migration.
-#[derive(Clone, Copy)]
-struct Framing {
-    inside: bool,
-    begins: bool,
-    commits: bool,
-}
-
-impl Framing {
-    const NONE: Self = Self {
-        inside: false,
-        begins: false,
-        commits: false,
-    };
-    const WHOLE: Self = Self {
-        inside: true,
-        begins: true,
-        commits: true,
-    };
-}
-
-/// As the server takes them: zero is none at all.
-fn milliseconds(timeout: Option<Duration>) -> u128 {
-    timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128))
-}
-
-/// Runs `work` as a task of its own, that ends by itself where its caller does not wait for it any
-/// more: so can what has been sent be brought to an end, one way or the other.
-async fn detached<T, F>(work: impl FnOnce(CancellationToken) -> F) -> Result<T, MigrateError>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T, MigrateError>> + Send + 'static,
-{
-    let stop = CancellationToken::new();
-    let _stops_when_dropped = stop.clone().drop_guard();
-    match tokio::spawn(work(stop)).await {
-        Ok(outcome) => outcome,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(MigrateError::Stopped),
-        },
     }
 }

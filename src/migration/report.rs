@@ -58,6 +58,12 @@ pub enum Progress {
         /// Which one.
         holder: Holder,
     },
+    /// A migration was edited after it was applied: what it does now was not done here.
+    #[non_exhaustive]
+    Edited {
+        /// Its name.
+        name: String,
+    },
     /// A migration begins.
     #[non_exhaustive]
     Started {
@@ -131,6 +137,9 @@ pub enum State {
     Applied {
         /// When that was, in the time zone of the session that did it.
         run_on: String,
+        /// Whether its `up.sql` is another one now than the one that was applied. Not known, and so
+        /// not said, of what the `diesel` CLI has applied.
+        edited: bool,
     },
     /// It is, but it is not among those here: a newer release has applied it, or its folder is gone.
     #[non_exhaustive]

@@ -6,14 +6,16 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::error::Error;
 
 use diesel::QueryResult;
 use diesel::connection::{BoxableConnection, SimpleConnection};
 use diesel::migration::{Migration, MigrationSource};
 use diesel::pg::Pg;
 use diesel_migrations::MigrationError;
+use sha2::{Digest, Sha256};
 
-use super::error::MigrateError;
+use super::error::{Fault, MigrateError};
 use super::report::Direction;
 
 /// One migration's SQL in one direction, as [`Migrator::dry_run`](super::Migrator::dry_run) shows it.
@@ -31,6 +33,26 @@ pub struct Script {
     /// Its SQL: the whole of `up.sql` or `down.sql`; a migration that is written in Rust may have
     /// several.
     pub batches: Vec<String>,
+}
+
+impl Script {
+    /// Returns what stays the same as long as its SQL does; line endings are the checkout's affair.
+    pub(super) fn checksum(&self) -> String {
+        let mut hash = Sha256::new();
+        for batch in &self.batches {
+            hash.update(batch.trim_end().replace("\r\n", "\n"));
+            hash.update([0]);
+        }
+        let bytes = hash.finalize();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Diesel's type of it has no public name.
+fn is_empty(error: &(dyn Error + Send + Sync)) -> bool {
+    error
+        .to_string()
+        .ends_with("Attempted to run an empty migration.")
 }
 
 /// What a source has, by version.
@@ -80,18 +102,40 @@ impl Known {
             Direction::Down => migration.revert(&mut notes),
         };
         match noted {
-            Ok(()) => Ok(Script {
-                name,
-                version: version.to_owned(),
+            Ok(()) => {}
+            // It looks for no bytes at all, before it asks for any statement.
+            Err(error) if is_empty(&*error) => notes.0.push(String::new()),
+            Err(source) => {
+                return Err(match source.downcast_ref() {
+                    Some(MigrationError::NoMigrationRevertFile) => {
+                        MigrateError::Irreversible { name }
+                    }
+                    _ => MigrateError::Script { name, source },
+                });
+            }
+        }
+        let script = Script {
+            name,
+            version: version.to_owned(),
+            direction,
+            in_transaction: migration.metadata().run_in_transaction(),
+            batches: notes.0,
+        };
+        match Fault::of(&script) {
+            None => Ok(script),
+            Some(fault) => Err(MigrateError::Faulty {
+                name: script.name,
                 direction,
-                in_transaction: migration.metadata().run_in_transaction(),
-                batches: notes.0,
-            }),
-            Err(source) => Err(match source.downcast_ref() {
-                Some(MigrationError::NoMigrationRevertFile) => MigrateError::Irreversible { name },
-                _ => MigrateError::Script { name, source },
+                fault,
             }),
         }
+    }
+
+    /// Returns whether a migration is another one now than what was applied under this checksum.
+    pub(super) fn is_edited(&self, version: &str, applied: &str) -> bool {
+        // What cannot be run now is not what was run then.
+        let script = self.script(version, Direction::Up);
+        script.map_or(true, |script| script.checksum() != applied)
     }
 }
 

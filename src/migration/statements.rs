@@ -66,6 +66,14 @@ pub(super) fn statements(sql: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// The words of a statement outside of quotes and comments, in capitals.
+pub(super) fn words(sql: &str) -> impl Iterator<Item = String> {
+    let mut lexer = Lexer { sql, at: 0 };
+    let tokens = std::iter::from_fn(move || lexer.next());
+    let words = tokens.filter(|(token, _)| *token == Token::Word);
+    words.map(|(_, range)| sql[range].to_ascii_uppercase())
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Token {
     Word,

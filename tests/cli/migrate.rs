@@ -123,3 +123,102 @@ async fn a_direct_url_left_in_a_file_never_takes_the_migrations_elsewhere() {
     );
     assert!(first.ends_with("/.env"), "{first}");
 }
+
+#[tokio::test]
+async fn migrations_that_would_do_something_else_than_they_seem_to_are_refused() {
+    let neon = NeonSim::builder().never_suspend().start().await.unwrap();
+    for (at, (file, text, said)) in [
+        (
+            "up.sql",
+            "-- Your SQL goes here\n",
+            "its up.sql has no statement in it",
+        ),
+        (
+            "up.sql",
+            "CREATE TABLE a (); ROLLBACK;",
+            "with ROLLBACK in line 1",
+        ),
+        (
+            "up.sql",
+            "\u{feff}CREATE TABLE a ();",
+            "begins with a byte order mark",
+        ),
+        ("up.sql", "CREATE TABLE a ();\0", "a zero byte in line 1"),
+        (
+            "metadata.toml",
+            "run_in_transaction = flase",
+            "metadata.toml: line 1: ",
+        ),
+        (
+            "metadata.toml",
+            "",
+            "metadata.toml: it lacks run_in_transaction",
+        ),
+        (
+            "metadata.toml",
+            "run_in_transactoin = false",
+            "metadata.toml: unknown key",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let folder = Folder::new(&format!("refused_{at}"));
+        folder.write("migrations/1_a/up.sql", "CREATE TABLE a ();");
+        folder.write(&format!("migrations/1_a/{file}"), text);
+        let mut command = folder.command();
+        command.env("DATABASE_URL", neon.url());
+        let out = Text::of(command.args(["migrate", "run"]).output().unwrap());
+        assert_eq!((out.code, &*out.stdout), (Some(1), ""), "{out:?}");
+        assert!(out.stderr.contains(said), "{out:?}");
+        let tables = "SELECT count(*) FROM pg_tables WHERE tablename = 'a'";
+        assert_eq!(neon.sql(tables).await.unwrap()[0][0].as_deref(), Some("0"));
+    }
+}
+
+#[tokio::test]
+async fn a_migration_that_was_edited_is_marked() {
+    let neon = NeonSim::builder().never_suspend().start().await.unwrap();
+    let folder = Folder::new("edited");
+    folder.write("migrations/1_a/up.sql", "CREATE TABLE a ();");
+    let run = |task: &str| {
+        let mut command = folder.command();
+        command.env("DATABASE_URL", neon.url());
+        let out = Text::of(command.args(["migrate", task]).output().unwrap());
+        assert_eq!(out.code, Some(0), "{out:?}");
+        out
+    };
+    run("run");
+    assert!(run("list").stdout.starts_with("[X] 1_a  2"));
+    folder.write("migrations/1_a/up.sql", "CREATE TABLE a (id INT);");
+    let listed = run("list").stdout;
+    assert!(listed.starts_with("[!] 1_a  2"), "{listed}");
+    assert!(listed.ends_with(", edited since then\n"), "{listed}");
+    let out = run("run");
+    assert_eq!(out.stdout, "nothing to do\n");
+    assert!(
+        out.stderr.contains("1_a was edited after it was applied"),
+        "{out:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_the_server_says_is_printed_once() {
+    let neon = NeonSim::builder().never_suspend().start().await.unwrap();
+    let folder = Folder::new("once");
+    folder.write("migrations/1_a/up.sql", "SELECT 1/0;");
+    let run = || {
+        let mut command = folder.command();
+        command.env("DATABASE_URL", neon.url());
+        let out = Text::of(command.args(["migrate", "run"]).output().unwrap());
+        assert_eq!(out.code, Some(1), "{out:?}");
+        out.stderr
+    };
+    let said = run();
+    assert_eq!(said.matches("division by zero").count(), 1, "{said}");
+    neon.sql("ALTER TABLE __diesel_schema_migrations OWNER TO CURRENT_USER")
+        .await
+        .unwrap();
+    let said = run();
+    assert_eq!(said.matches("permission denied").count(), 1, "{said}");
+}

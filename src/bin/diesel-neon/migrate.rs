@@ -155,6 +155,12 @@ fn tell(progress: &Progress) {
                 "diesel-neon: waiting for the lock, held by {holder}"
             )
         }
+        Progress::Edited { name, .. } => {
+            writeln!(
+                io::stderr(),
+                "diesel-neon: {name} was edited after it was applied; what it does now was not done here"
+            )
+        }
         Progress::Finished(done) => {
             let verb = match done.direction {
                 Direction::Up => "applied",
@@ -204,13 +210,18 @@ impl fmt::Display for Place<'_> {
 /// The port that goes without saying.
 const POSTGRES: u16 = 5432;
 
-/// As the diesel CLI marks them.
+/// As the diesel CLI marks them; it knows nothing of what was edited.
 struct Line<'a>(&'a Listed);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.0.name;
         match &self.0.state {
+            State::Applied {
+                run_on,
+                edited: true,
+                ..
+            } => write!(f, "[!] {name}  {run_on}, edited since then"),
             State::Applied { run_on, .. } => write!(f, "[X] {name}  {run_on}"),
             State::Unknown { run_on, .. } => write!(f, "[?] {name}  {run_on}, not in the folder"),
             _ => write!(f, "[ ] {name}"),

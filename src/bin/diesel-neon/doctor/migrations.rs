@@ -23,17 +23,25 @@ pub(crate) fn check(listed: &[Listed]) -> Check {
     let applied = names(|state| matches!(state, State::Applied { .. }));
     let pending = names(|state| matches!(state, State::Pending));
     let strange = names(|state| matches!(state, State::Unknown { .. }));
+    let edited = names(|state| matches!(state, State::Applied { edited: true, .. }));
 
     let summary = format!("{} applied, {} pending", applied.len(), pending.len());
     let mut check = Check::ok("migrations", summary)
         .fact("applied", applied.len())
         .fact("pending", pending.clone())
-        .fact("not_in_folder", strange.clone());
+        .fact("not_in_folder", strange.clone())
+        .fact("edited", edited.clone());
     let pending_lines = pending.iter().map(|name| format!("pending: {name}"));
     let strange_lines = strange
         .iter()
         .map(|version| format!("applied, not in the folder: {version}"));
-    check.details = pending_lines.chain(strange_lines).collect();
+    let edited_lines = edited
+        .iter()
+        .map(|name| format!("edited after it was applied: {name}"));
+    check.details = pending_lines
+        .chain(strange_lines)
+        .chain(edited_lines)
+        .collect();
     if !pending.is_empty() {
         return check.found(
             Status::Warning,
@@ -51,6 +59,16 @@ pub(crate) fn check(listed: &[Listed]) -> Check {
                 "migrations-unknown",
                 "the database is ahead of this folder: another branch's migrations, or a newer release's",
                 "update the checkout, or make sure that this is the database you mean",
+            ),
+        );
+    }
+    if !edited.is_empty() {
+        return check.found(
+            Status::Warning,
+            Finding::new(
+                "migrations-edited",
+                "what these migrations do now was not done here: other databases would get another schema",
+                "undo the edit, and put the change into a migration of its own",
             ),
         );
     }

@@ -1,0 +1,207 @@
+//! [`Fault`]: what is the matter with a migration's SQL.
+
+use std::fmt;
+
+use crate::migration::script::Script;
+use crate::migration::statements::{Place, statements, words};
+
+/// The reason why a migration's SQL cannot be run as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It has no statement, as the `diesel` CLI generates it.
+    Empty,
+    /// It begins with a byte order mark.
+    ByteOrderMark,
+    /// It has a zero byte, which Postgres takes in no text.
+    #[non_exhaustive]
+    ZeroByte {
+        /// The line, counted from one.
+        line: usize,
+    },
+    /// It runs in a transaction together with its entry in `__diesel_schema_migrations`, and has a
+    /// statement that ends that transaction.
+    #[non_exhaustive]
+    EndsTransaction {
+        /// The statement.
+        statement: String,
+        /// The line, counted from one.
+        line: usize,
+    },
+    /// It runs outside of a transaction, and rolls back one of its own: it would be noted as applied,
+    /// and be undone.
+    #[non_exhaustive]
+    RollsBack {
+        /// The statement.
+        statement: String,
+        /// The line, counted from one.
+        line: usize,
+    },
+    /// It has ended the transaction that it was run in, and no statement told so beforehand.
+    EndedTransaction,
+    /// It runs outside of a transaction, and begins one that it does not end.
+    LeavesTransactionOpen,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str(
+                "has no statement in it; write its SQL, or remove the migration as long as it is nowhere \
+                 applied",
+            ),
+            Self::ByteOrderMark => f.write_str(
+                "begins with a byte order mark, which Postgres takes for a part of the first word; save it \
+                 as UTF-8 without one",
+            ),
+            Self::ZeroByte { line } => write!(
+                f,
+                "has a zero byte in line {line}, which Postgres takes in no text; remove it"
+            ),
+            Self::EndsTransaction { statement, line } => write!(
+                f,
+                "ends the transaction that it runs in, with {statement} in line {line}; remove that, and the \
+                 BEGIN before it, or put `run_in_transaction = false` into its metadata.toml"
+            ),
+            Self::RollsBack { statement, line } => write!(
+                f,
+                "takes back what it does, with {statement} in line {line}; remove that"
+            ),
+            Self::EndedTransaction => f.write_str(
+                "has ended the transaction that it was run in; what it did before may have stayed, and it \
+                 is not noted down",
+            ),
+            Self::LeavesTransactionOpen => f.write_str(
+                "begins a transaction and does not end it, so that nothing of that was kept; end it with \
+                 COMMIT",
+            ),
+        }
+    }
+}
+
+impl Fault {
+    /// Returns what can be found without running it.
+    pub(in crate::migration) fn of(script: &Script) -> Option<Self> {
+        let batches = &script.batches;
+        // One that is written in Rust may have nothing to say.
+        if !batches.is_empty() && batches.iter().all(|sql| statements(sql).is_empty()) {
+            return Some(Self::Empty);
+        }
+        batches.iter().find_map(|sql| {
+            if sql.starts_with('\u{feff}') {
+                return Some(Self::ByteOrderMark);
+            }
+            if let Some(at) = sql.find('\0') {
+                let line = Place::of(sql, at).line;
+                return Some(Self::ZeroByte { line });
+            }
+            statements(sql).into_iter().find_map(|range| {
+                let line = Place::of(sql, range.start).line;
+                Self::ends_transaction(&sql[range], line, script.in_transaction)
+            })
+        })
+    }
+
+    fn ends_transaction(statement: &str, line: usize, in_transaction: bool) -> Option<Self> {
+        let first = words(statement).take(3).collect::<Vec<_>>();
+        let first: Vec<_> = first.iter().map(String::as_str).collect();
+        let rolls_back = match first.as_slice() {
+            // To a savepoint; and of one that was prepared, which has its own name.
+            ["ROLLBACK", "TO" | "PREPARED", ..]
+            | ["ROLLBACK", "WORK" | "TRANSACTION", "TO"]
+            | ["COMMIT", "PREPARED", ..] => return None,
+            ["ROLLBACK" | "ABORT", ..] => true,
+            ["COMMIT" | "END", ..] | ["PREPARE", "TRANSACTION", ..] => false,
+            _ => return None,
+        };
+        let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+        match (in_transaction, rolls_back) {
+            (true, _) => Some(Self::EndsTransaction { statement, line }),
+            (false, true) => Some(Self::RollsBack { statement, line }),
+            (false, false) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migration::report::Direction;
+
+    fn script(sql: &str, in_transaction: bool) -> Script {
+        Script {
+            name: "1_a".to_owned(),
+            version: "1".to_owned(),
+            direction: Direction::Up,
+            in_transaction,
+            batches: vec![sql.to_owned()],
+        }
+    }
+
+    #[test]
+    fn what_ends_a_transaction_is_found_and_nothing_else() {
+        for statement in [
+            "commit",
+            "COMMIT WORK",
+            "Commit And Chain",
+            "end",
+            "END TRANSACTION",
+            "rollback",
+            "ROLLBACK AND CHAIN",
+            "abort",
+            "PREPARE TRANSACTION 'x'",
+            "rollback /* to */ work",
+        ] {
+            let sql = format!("select 1;\n-- then\n{statement}; select 2");
+            let fault = Fault::of(&script(&sql, true));
+            let line = 3;
+            let statement = statement.to_owned();
+            assert_eq!(fault, Some(Fault::EndsTransaction { statement, line }));
+        }
+        for sql in [
+            "savepoint a; rollback to a",
+            "savepoint a; rollback work to savepoint a; release a",
+            "rollback /* not all */ to savepoint a",
+            "commit prepared 'x'; rollback prepared 'x'",
+            "prepare p as select 1",
+            "create function f() returns int begin atomic select 1; end",
+            "do $$ begin perform 1; end $$",
+            "select 'x; commit; '",
+            "-- commit;\nselect 1",
+            "create table t (x int) on commit drop",
+            "begin; select 1",
+        ] {
+            assert_eq!(Fault::of(&script(sql, true)), None, "{sql}");
+        }
+        let own = "begin; select 1; commit";
+        assert_eq!(Fault::of(&script(own, false)), None);
+        let undone = "begin;\nselect 1;\nrollback";
+        assert_eq!(
+            Fault::of(&script(undone, false)),
+            Some(Fault::RollsBack {
+                statement: "rollback".to_owned(),
+                line: 3
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_no_sql_is_found() {
+        for empty in ["", " \n", "-- Your SQL goes here\n", "/* a /* b */ */;;"] {
+            assert_eq!(Fault::of(&script(empty, true)), Some(Fault::Empty));
+        }
+        assert_eq!(
+            Fault::of(&script("\u{feff}select 1", true)),
+            Some(Fault::ByteOrderMark)
+        );
+        assert_eq!(
+            Fault::of(&script("select 1;\nselect '\0'", true)),
+            Some(Fault::ZeroByte { line: 2 })
+        );
+        let nothing = Script {
+            batches: Vec::new(),
+            ..script("", true)
+        };
+        assert_eq!(Fault::of(&nothing), None);
+    }
+}
