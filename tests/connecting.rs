@@ -192,6 +192,28 @@ async fn a_refused_connection_is_told_at_once() {
     }
 }
 
+/// Numbers are looked up like names: 2130706433 leads to 127.0.0.1, and 0 to 0.0.0.0, which is neither a
+/// loopback nor a private address, though a server on this machine answers there.
+#[tokio::test]
+async fn plain_text_is_held_to_the_addresses_that_names_lead_to() {
+    let neon = start().await;
+    let url = |host: &str| {
+        let url = neon.postgres_url().replace("@127.0.0.1:", host);
+        format!("{url}&allow_plaintext_to_private_network=true")
+    };
+    for host in ["@127.0.0.1:", "@2130706433:", "@localhost:"] {
+        let pool = pool(&url(host));
+        let connection = timeout(HANG, pool.get()).await.unwrap();
+        assert!(connection.is_ok(), "{host}: {:?}", connection.err());
+    }
+
+    let error = refusal(&url("@0:")).await;
+    assert_eq!(error.kind(), ConnectErrorKind::Configuration, "{error}");
+    assert!(!error.is_transient());
+    assert!(error.to_string().contains("0.0.0.0"), "{error}");
+    assert!(error.to_string().contains("sslmode=verify-full"), "{error}");
+}
+
 /// What Neon's proxy says where another try changes nothing, and what must not be advised.
 const FINAL: &[(&str, ConnectErrorKind, &str)] = {
     use ConnectErrorKind::*;
