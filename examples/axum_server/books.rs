@@ -7,7 +7,8 @@ use diesel_neon::books::{
     self, Book, BookChanges, BookList, BookPage, Cursor, NewBook, Order, PageSize,
 };
 use diesel_neon::{Connection, RunError};
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 use crate::App;
 use crate::extract::{IdempotencyKey, Json, Path, Query};
@@ -26,14 +27,28 @@ struct ListParams {
     /// The `next` of the page before.
     after: Option<Cursor>,
     sort: Option<Order>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "page_size")]
     limit: PageSize,
     author: Option<String>,
     /// Text anywhere in the title, in upper or lower case.
     title: Option<String>,
     in_stock: Option<bool>,
+    #[serde(default, deserialize_with = "year")]
     published_from: Option<i32>,
+    #[serde(default, deserialize_with = "year")]
     published_to: Option<i32>,
+}
+
+fn page_size<'de, D: Deserializer<'de>>(text: D) -> Result<PageSize, D::Error> {
+    let size = String::deserialize(text)?.parse().unwrap_or(0);
+    PageSize::try_from(size).map_err(D::Error::custom)
+}
+
+/// In words for whoever has sent it; what the standard library says of a number is for programmers.
+fn year<'de, D: Deserializer<'de>>(text: D) -> Result<Option<i32>, D::Error> {
+    let year = String::deserialize(text)?.parse();
+    year.map(Some)
+        .map_err(|_| D::Error::custom("a year is a whole number, such as 1965"))
 }
 
 async fn list(

@@ -1,24 +1,62 @@
 //! Extractors, whose refusals are problem documents.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
+use crate::App;
 use crate::problem::Problem;
 
+/// A JSON object that has arrived in time.
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<T, S> FromRequest<S> for Json<T>
+impl<T> FromRequest<App> for Json<T>
 where
-    axum::Json<T>: FromRequest<S, Rejection = JsonRejection>,
-    S: Send + Sync,
+    axum::Json<Object<T>>: FromRequest<App, Rejection = JsonRejection>,
 {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let axum::Json(value) = axum::Json::from_request(request, state).await?;
-        Ok(Self(value))
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let body = axum::Json::from_request(request, app);
+        match tokio::time::timeout(app.body_timeout, body).await {
+            Ok(body) => {
+                let axum::Json(Object(value)) = body?;
+                Ok(Self(value))
+            }
+            Err(_) => {
+                let detail = "The body did not arrive in time.";
+                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
+            }
+        }
+    }
+}
+
+/// A value that is an object in JSON. What serde derives for a struct takes an array of its fields as well.
+pub(crate) struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
     }
 }
 
@@ -61,15 +99,17 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(key) = parts.headers.get("idempotency-key") else {
-            return Ok(Self(None));
+        let mut keys = parts.headers.get_all("idempotency-key").iter();
+        let detail = match (keys.next(), keys.next()) {
+            (None, _) => return Ok(Self(None)),
+            (Some(key), None) => match key.to_str() {
+                Ok(key) if (1..=255).contains(&key.len()) => {
+                    return Ok(Self(Some(key.to_owned())));
+                }
+                _ => "The Idempotency-Key has 1 to 255 characters of ASCII.",
+            },
+            (Some(_), Some(_)) => "A request has one Idempotency-Key.",
         };
-        match key.to_str() {
-            Ok(key) if (1..=255).contains(&key.len()) => Ok(Self(Some(key.to_owned()))),
-            _ => {
-                let detail = "The Idempotency-Key has 1 to 255 characters of ASCII.";
-                Err(Problem::new(StatusCode::BAD_REQUEST, detail))
-            }
-        }
+        Err(Problem::new(StatusCode::BAD_REQUEST, detail))
     }
 }

@@ -23,23 +23,25 @@
 //! | `HOST`, `PORT` | `127.0.0.1`, `3000` | where to listen; port 0 takes a free one |
 //! | `REQUEST_TIMEOUT` | `15` | seconds for one request, a cold start of the compute included |
 //! | `POOL_SIZE` | `10` | connections to the database |
+//! | `MAX_CONNECTIONS` | `200` | connections of clients; each takes a file descriptor, and the pool needs some too |
 //! | `RUST_LOG` | `info` | such as `info,diesel_neon=debug` |
 
 mod books;
 mod extract;
 mod health;
 mod problem;
-mod shutdown;
+mod serve;
 
 use std::env::{self, VarError};
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -54,6 +56,7 @@ use tracing_subscriber::prelude::*;
 
 use health::Health;
 use problem::Problem;
+use serve::{Limits, serve};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -72,7 +75,7 @@ async fn main() -> Result<(), BoxError> {
         .with(filter)
         .init();
 
-    let request_timeout = Duration::from_secs(variable("REQUEST_TIMEOUT", 15)?);
+    let request_timeout = Duration::from_secs(variable("REQUEST_TIMEOUT", 15_u16)?.into());
     let pool = Pool::builder(diesel_neon::env::app_url()?.url)
         .max_size(variable("POOL_SIZE", 10)?)
         // Shorter than the request, so that whoever waits in vain is told why.
@@ -81,15 +84,21 @@ async fn main() -> Result<(), BoxError> {
     let app = App {
         pool: pool.clone(),
         health: Health::default(),
+        // With the checkout of a connection it makes a request.
+        body_timeout: request_timeout / 3,
+    };
+    let limits = Limits {
+        connections: variable("MAX_CONNECTIONS", NonZeroU16::new(200).expect("it is more"))?.get(),
+        request: request_timeout,
     };
 
     let host = variable("HOST", IpAddr::from(Ipv4Addr::LOCALHOST))?;
     let listener = TcpListener::bind((host, variable("PORT", 3000)?)).await?;
     println!("listening on http://{}", listener.local_addr()?);
 
-    let served = shutdown::serve(listener, router(app, request_timeout), request_timeout).await;
+    serve(listener, router(app, request_timeout), limits).await;
     pool.close(request_timeout).await;
-    Ok(served?)
+    Ok(())
 }
 
 /// What the handlers share.
@@ -97,6 +106,7 @@ async fn main() -> Result<(), BoxError> {
 struct App {
     pool: Pool,
     health: Health,
+    body_timeout: Duration,
 }
 
 impl App {
@@ -110,24 +120,45 @@ impl App {
 }
 
 fn router(app: App, request_timeout: Duration) -> Router {
-    Router::new()
+    let router = Router::new()
         .merge(books::routes())
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "There is nothing here."))
-        .method_not_allowed_fallback(async || {
-            Problem::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "The header Allow lists what is possible.",
-            )
-        })
+        .method_not_allowed_fallback(other_method)
         .with_state(app)
         // The last layer is the outermost.
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(request_timeout, timeout))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(TraceLayer::new_for_http().make_span_with(span))
-        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid));
+    // A router adds the header Allow outside of its own layers.
+    Router::new()
+        .fallback_service(router)
+        .layer(middleware::map_response(allow_options))
+}
+
+/// Answers OPTIONS, and refuses what a route has no handler for; axum adds the header `Allow`.
+async fn other_method(method: Method) -> Response {
+    match method {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => {
+            let detail = "The header Allow lists what is possible.";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response()
+        }
+    }
+}
+
+/// Adds what [`other_method`] answers to the methods that axum knows of.
+async fn allow_options(mut response: Response) -> Response {
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        let allow = [allow.as_bytes(), b",OPTIONS"].concat();
+        if let Ok(allow) = HeaderValue::from_bytes(&allow) {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+    }
+    response
 }
 
 /// Ends what takes too long. The pool closes a connection that is dropped in the middle of a query,

@@ -1,6 +1,8 @@
 use std::borrow::Cow;
+use std::error::Error;
 
 use axum::Json;
+use axum::extract::path::ErrorKind;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -72,8 +74,15 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         let problem = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, problem);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+            }
+            // The rest of the request may never come.
+            StatusCode::REQUEST_TIMEOUT => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
         }
         response
     }
@@ -135,18 +144,44 @@ impl From<Invalid> for Problem {
 
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
+        let detail = match &rejection {
+            JsonRejection::JsonDataError(error) => {
+                format!("The body does not fit: {}.", reason(error))
+            }
+            JsonRejection::JsonSyntaxError(error) => {
+                format!("The body is not JSON: {}.", reason(error))
+            }
+            _ => rejection.body_text(),
+        };
+        Self::new(rejection.status(), detail)
     }
 }
 
 impl From<PathRejection> for Problem {
     fn from(rejection: PathRejection) -> Self {
+        if let PathRejection::FailedToDeserializePathParams(error) = &rejection {
+            // The only thing that a path here has to name.
+            if let ErrorKind::ParseError { value, .. } = error.kind() {
+                return Self::new(rejection.status(), format!("`{value}` is no id."));
+            }
+        }
         Self::new(rejection.status(), rejection.body_text())
     }
 }
 
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
+        let detail = match &rejection {
+            QueryRejection::FailedToDeserializeQueryString(error) => {
+                format!("The query does not fit: {}.", reason(error))
+            }
+            _ => rejection.body_text(),
+        };
+        Self::new(rejection.status(), detail)
     }
+}
+
+/// What is wrong, without axum's words about the types of the program.
+fn reason(error: &dyn Error) -> String {
+    error.source().unwrap_or(error).to_string()
 }

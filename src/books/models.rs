@@ -45,7 +45,7 @@ pub struct NewBook {
     #[cfg_attr(feature = "serde", serde(default))]
     pub author: Option<String>,
     /// The year of publication, if it is known; negative before the common era.
-    #[cfg_attr(feature = "serde", serde(default))]
+    #[cfg_attr(feature = "serde", serde(default, deserialize_with = "year"))]
     pub publication_year: Option<i32>,
     /// Whether a copy is there. A new book is, unless told otherwise.
     #[cfg_attr(feature = "serde", serde(default = "in_stock"))]
@@ -128,7 +128,7 @@ pub struct BookChanges {
     #[cfg_attr(feature = "serde", serde(deserialize_with = "present"))]
     pub author: Option<Option<String>>,
     /// Another year, or none.
-    #[cfg_attr(feature = "serde", serde(deserialize_with = "present"))]
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "present_year"))]
     pub publication_year: Option<Option<i32>>,
     /// Whether a copy is there.
     #[cfg_attr(feature = "serde", serde(deserialize_with = "present"))]
@@ -221,4 +221,53 @@ where
     T: serde::Deserialize<'de>,
 {
     T::deserialize(deserializer).map(Some)
+}
+
+#[cfg(feature = "serde")]
+fn present_year<'de, D>(deserializer: D) -> Result<Option<Option<i32>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    year(deserializer).map(Some)
+}
+
+/// Reads a year, if there is one. Serde's own reading of an `i32` names that type to whoever has sent
+/// something else.
+#[cfg(feature = "serde")]
+fn year<'de, D>(deserializer: D) -> Result<Option<i32>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    use serde::Deserialize;
+    use serde::de::{Deserializer, Error, Unexpected, Visitor};
+
+    struct Year(i32);
+
+    impl<'de> Deserialize<'de> for Year {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_i32(Number).map(Self)
+        }
+    }
+
+    struct Number;
+
+    impl Visitor<'_> for Number {
+        type Value = i32;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a year as a whole number")
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<i32, E> {
+            let wrong = |_| E::invalid_value(Unexpected::Signed(number), &self);
+            number.try_into().map_err(wrong)
+        }
+
+        fn visit_u64<E: Error>(self, number: u64) -> Result<i32, E> {
+            let wrong = |_| E::invalid_value(Unexpected::Unsigned(number), &self);
+            number.try_into().map_err(wrong)
+        }
+    }
+
+    Ok(Option::<Year>::deserialize(deserializer)?.map(|year| year.0))
 }

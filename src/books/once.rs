@@ -60,10 +60,12 @@ where
 }
 
 /// One statement, hence all or nothing: whoever comes second waits for the first one's end at the key.
+/// Whoever comes later finds the key, and draws no id; only those who come at the same time do.
 const MAKE: &str = "\
     WITH request AS (
         INSERT INTO book_requests (key, book_id, title, author, publication_year, in_stock)
-        VALUES ($1, nextval(pg_get_serial_sequence('books', 'id')), $2, $3, $4, $5)
+        SELECT $1, nextval(pg_get_serial_sequence('books', 'id')), $2, $3, $4, $5
+        WHERE NOT EXISTS (SELECT FROM book_requests WHERE key = $1)
         ON CONFLICT (key) DO NOTHING
         RETURNING *
     )

@@ -1,24 +1,20 @@
 //! The example `axum_server`, driven over HTTP in front of a stand-in for Neon.
 
+mod clients;
+#[path = "../common/mod.rs"]
 mod common;
+mod server;
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{HANG, example};
+use common::HANG;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use neon_sim::{Event, NeonSim, Suspension};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use server::{Response, Server, command, create_tables, neon, until};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::{sleep, timeout};
-
-const CREATE_TABLES: &str = concat!(
-    include_str!("../migrations/2026-01-05-090000_create_books/up.sql"),
-    include_str!("../migrations/2026-01-12-090000_create_book_requests/up.sql")
-);
 
 #[tokio::test]
 async fn a_book_lives_through_every_method() {
@@ -483,7 +479,9 @@ async fn a_setting_that_makes_no_sense_is_an_error() {
         ("PORT", "http"),
         ("REQUEST_TIMEOUT", "-1"),
         ("REQUEST_TIMEOUT", "0"),
+        ("REQUEST_TIMEOUT", "18446744073709551615"),
         ("POOL_SIZE", "0"),
+        ("MAX_CONNECTIONS", "0"),
     ] {
         let mut command = command(&neon.url(), &[setting]);
         let output = timeout(HANG, command.output())
@@ -495,31 +493,9 @@ async fn a_setting_that_makes_no_sense_is_an_error() {
     }
 }
 
-async fn neon() -> NeonSim {
-    let neon = NeonSim::builder().never_suspend().start().await.unwrap();
-    create_tables(&neon).await;
-    neon
-}
-
-async fn create_tables(neon: &NeonSim) {
-    neon.sql(&format!("SET ROLE neondb_owner; {CREATE_TABLES}"))
-        .await
-        .unwrap();
-}
-
 fn titles(page: &Value) -> Vec<&str> {
     let books = page["books"].as_array().unwrap().iter();
     books.map(|book| book["title"].as_str().unwrap()).collect()
-}
-
-/// Waits for what nobody announces.
-async fn until(condition: impl AsyncFn() -> bool) {
-    let wait = async {
-        while !condition().await {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(HANG, wait).await.expect("it comes to pass");
 }
 
 /// The table of books, locked; dropping it unlocks.
@@ -545,163 +521,4 @@ impl Lock {
         let waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'books'::regclass";
         !neon.sql(waiting).await.unwrap().is_empty()
     }
-}
-
-struct Server {
-    process: Child,
-    address: String,
-    log: Lines<BufReader<ChildStderr>>,
-}
-
-impl Server {
-    async fn start(url: &str, settings: &[(&str, &str)]) -> Self {
-        let mut process = command(url, settings).spawn().unwrap();
-        let mut stdout = BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = timeout(HANG, stdout.next_line())
-            .await
-            .expect("it says where it listens");
-        let line = line.unwrap().expect("it starts");
-        let address = line
-            .strip_prefix("listening on http://")
-            .unwrap()
-            .to_owned();
-        let log = BufReader::new(process.stderr.take().unwrap()).lines();
-        Self {
-            process,
-            address,
-            log,
-        }
-    }
-
-    async fn get(&self, path: &str) -> Response {
-        self.send("GET", path, None).await
-    }
-
-    async fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Response {
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let json = [("content-type", "application/json")];
-        self.request(method, path, &json, &body).await
-    }
-
-    async fn request(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &str,
-    ) -> Response {
-        let mut request =
-            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
-        for (name, value) in headers {
-            if !value.is_empty() {
-                request += &format!("{name}: {value}\r\n");
-            }
-        }
-        request += &format!("content-length: {}\r\n\r\n{body}", body.len());
-
-        let exchange = async {
-            let mut stream = TcpStream::connect(&self.address).await.unwrap();
-            // A server that refuses what is too large need not read it to the end.
-            let _ = stream.write_all(request.as_bytes()).await;
-            let mut response = Vec::new();
-            match stream.read_to_end(&mut response).await {
-                Ok(_) => {}
-                Err(error) => assert!(!response.is_empty(), "{error}"),
-            }
-            String::from_utf8(response).unwrap()
-        };
-        Response::parse(&timeout(HANG, exchange).await.expect("the server answers"))
-    }
-
-    async fn signal(&self, signal: &str) {
-        let pid = self.process.id().unwrap().to_string();
-        let kill = Command::new("kill")
-            .args(["-s", signal, &pid])
-            .status()
-            .await;
-        assert!(kill.unwrap().success());
-    }
-
-    /// The next line of the log that has this in it.
-    async fn logged(&mut self, text: &str) -> String {
-        let line = async {
-            loop {
-                let line = self
-                    .log
-                    .next_line()
-                    .await
-                    .unwrap()
-                    .expect("the log goes on");
-                if line.contains(text) {
-                    return line;
-                }
-            }
-        };
-        timeout(HANG, line).await.expect("it is logged")
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Response {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Response {
-    fn parse(text: &str) -> Self {
-        let (head, body) = text
-            .split_once("\r\n\r\n")
-            .unwrap_or_else(|| panic!("no answer: {text:?}"));
-        let mut lines = head.lines();
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
-        let headers = lines.map(|line| {
-            let (name, value) = line.split_once(": ").unwrap();
-            (name.to_ascii_lowercase(), value.to_owned())
-        });
-        Self {
-            status: status.parse().unwrap(),
-            headers: headers.collect(),
-            body: body.to_owned(),
-        }
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        let header = self.headers.iter().find(|header| header.0 == name);
-        header.map(|header| header.1.as_str())
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    /// The problem document, after a look at what all of them have in common.
-    fn problem(&self, status: u16) -> Value {
-        assert_eq!(self.status, status, "{self:?}");
-        assert_eq!(
-            self.header("content-type"),
-            Some("application/problem+json"),
-            "{self:?}"
-        );
-        assert!(self.header("x-request-id").is_some(), "{self:?}");
-        let problem = self.json();
-        assert_eq!(problem["status"], status);
-        assert!(
-            problem["title"].is_string() && problem["detail"].is_string(),
-            "{problem}"
-        );
-        problem
-    }
-}
-
-fn command(url: &str, settings: &[(&str, &str)]) -> Command {
-    let mut command = example("axum_server");
-    command
-        .env("DATABASE_URL", url)
-        .env("PORT", "0")
-        .envs(settings.iter().copied())
-        .current_dir(std::env::temp_dir())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
 }
