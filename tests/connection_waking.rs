@@ -93,7 +93,7 @@ async fn what_was_given_up_is_cancelled_once_the_answer_in_front_of_it_is_there(
         until(&neon, RUNNING, "1").await;
         {
             let mut connection = &*connection;
-            let given_up = sql_query("SELECT pg_sleep(60), $1")
+            let given_up = sql_query("SELECT pg_sleep(600), $1")
                 .bind::<Text, _>("")
                 .execute(&mut connection);
             let mut given_up = Box::pin(given_up);
@@ -101,9 +101,7 @@ async fn what_was_given_up_is_cancelled_once_the_answer_in_front_of_it_is_there(
         }
         assert_eq!(front.await.unwrap(), Ok(1), "{route}");
         // Nobody asks anything of the connection any more.
-        timeout(Duration::from_secs(10), until(&neon, RUNNING, "0"))
-            .await
-            .unwrap_or_else(|_| panic!("{route}: it still runs"));
+        until(&neon, RUNNING, "0").await;
         let next = (&*connection).batch_execute("SELECT 1").await;
         assert!(next.is_err(), "{route}");
     }

@@ -985,12 +985,11 @@ impl Doctor {
         let text = self.text().await;
         assert_eq!(text.code, 1);
         assert!(text.stdout.contains("FAIL"), "{}", text.stdout);
+        // The two were written at different times, which some of them name.
+        let said = without_digits(&text.stdout);
         for part in ["meaning", "mend"] {
-            assert!(
-                text.stdout.contains(failure[part].as_str().unwrap()),
-                "{}",
-                text.stdout
-            );
+            let part = without_digits(failure[part].as_str().unwrap());
+            assert!(said.contains(&part), "{}", text.stdout);
         }
         assert!(
             text.stdout.contains(&format!("({code})")),
@@ -1081,4 +1080,8 @@ impl Report {
         }
         found
     }
+}
+
+fn without_digits(text: &str) -> String {
+    text.replace(|c: char| c.is_ascii_digit(), "#")
 }

@@ -134,7 +134,7 @@ async fn assemble(builder: &Builder) -> Result<(Parts, Arc<Cluster>), Error> {
         pgbouncer_port: cluster.pgbouncer_port,
         pgbouncer_version: cluster.pgbouncer_version,
         compute: Arc::clone(&compute),
-        faults: Arc::default(),
+        faults: Arc::new(Faults::new(builder.times.wake_error_cache)),
         delay: Delay::default(),
         direct: Arc::default(),
         pooled: Arc::default(),
@@ -146,7 +146,7 @@ async fn assemble(builder: &Builder) -> Result<(Parts, Arc<Cluster>), Error> {
         endpoint: parts.endpoint.clone(),
         tls,
         channel_binding: builder.channel_binding,
-        cancel_delay: builder.cancel_delay,
+        times: builder.times,
         compute: Arc::clone(&compute),
         faults: Arc::clone(&parts.faults),
         delay: parts.delay.clone(),
@@ -154,7 +154,11 @@ async fn assemble(builder: &Builder) -> Result<(Parts, Arc<Cluster>), Error> {
         pooled: Arc::clone(&parts.pooled),
         postgres: cluster.socket(cluster.postgres_port),
         pgbouncer: cluster.socket(cluster.pgbouncer_port),
-        catalog: Catalog::new(Arc::clone(&cluster), catalog),
+        catalog: Catalog::new(
+            Arc::clone(&cluster),
+            catalog,
+            builder.times.access_control_cache,
+        ),
         sessions: Mutex::new(HashMap::new()),
     });
     tokio::spawn(proxy.serve(listener));

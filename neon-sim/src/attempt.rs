@@ -1,5 +1,7 @@
 //! From a startup packet to an established session.
 
+mod authentication;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,12 +17,11 @@ use crate::link::Link;
 use crate::proxy::Proxy;
 use crate::relay::relay;
 use crate::route::{self, Endpoint};
-use crate::scram::{self, Exchange, Outcome, Verifier};
+use crate::scram;
 use crate::session::Session;
 use crate::wire::{self, Key, Startup};
 
-const NO_OPTIONS: &str = "unsupported startup parameter: options. Please use unpooled connection \
-    or remove this parameter from the startup package.";
+const NO_USER: &str = "Parameter 'user' is missing in startup packet.";
 
 /// A connection on its way to a session.
 pub(crate) struct Attempt<'a> {
@@ -60,10 +61,10 @@ impl<'a> Attempt<'a> {
             Ok(established) => return Some((self.client, established)),
             Err(Failure::Io) => {}
             Err(Failure::Told(text)) => {
-                self.answer.extend(wire::error("ERROR", "XX000", &text));
                 // The client may have lost patience.
-                if self.send(&[]).await.is_ok() {
-                    let _ = self.client.shutdown().await;
+                if self.send(&wire::error(&text)).await.is_ok() {
+                    // Without a word of TLS's own.
+                    let _ = self.client.get_mut().0.shutdown().await;
                 }
             }
         }
@@ -72,26 +73,11 @@ impl<'a> Attempt<'a> {
 
     async fn establish(&mut self) -> Result<Established<'a>, Failure> {
         let proxy = self.proxy;
-        let user = self
-            .startup
-            .parameter("user")
-            .unwrap_or_default()
-            .to_owned();
+        let user = self.startup.parameter("user").ok_or(NO_USER)?.to_owned();
         let server_name = self.client.get_ref().1.server_name();
         let endpoint = route::endpoint(server_name, &proxy.domain, &self.startup)?;
         self.flights += 1;
-        let (endpoint, accepted) = match endpoint {
-            Some(endpoint) => {
-                self.attempted(&endpoint);
-                let accepted = self.scram(&endpoint, &user).await?;
-                (endpoint, accepted)
-            }
-            None => self.cleartext(&user).await?,
-        };
-        if !accepted {
-            return Err(format!("password authentication failed for user '{user}'").into());
-        }
-        self.answer.extend(wire::authentication(0, &[]));
+        let endpoint = self.authenticate(endpoint, &user).await?;
 
         if let Some(message) = proxy.faults.refusal() {
             return Err(message.into());
@@ -148,55 +134,6 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    async fn scram(&mut self, endpoint: &Endpoint, user: &str) -> Result<bool, Failure> {
-        let binds = self.proxy.channel_binding;
-        let mechanisms = match binds {
-            true => format!("{}\0{}\0\0", scram::PLUS, scram::PLAIN),
-            false => format!("{}\0\0", scram::PLAIN),
-        };
-        let offer = wire::authentication(10, mechanisms.as_bytes());
-        self.send(&offer).await?;
-
-        let first = self.password_message().await?;
-        let (mechanism, data) = initial_response(&first).ok_or(Failure::Io)?;
-        let verifier = self.known_verifier(endpoint, user).await;
-        let verifier = verifier.unwrap_or_else(Verifier::unsatisfiable);
-        let end_point = binds.then_some(&*self.proxy.tls.end_point);
-        let exchange = Exchange::start(mechanism, data, verifier, end_point)?;
-        let challenge = wire::authentication(11, exchange.server_first().as_bytes());
-        self.send(&challenge).await?;
-
-        let last = self.password_message().await?;
-        match exchange.finish(&last)? {
-            Outcome::Accepted(proof) => {
-                let proof = wire::authentication(12, proof.as_bytes());
-                self.answer.extend(proof);
-                Ok(true)
-            }
-            Outcome::Refused => Ok(false),
-        }
-    }
-
-    async fn cleartext(&mut self, user: &str) -> Result<(Endpoint, bool), Failure> {
-        let request = wire::authentication(3, &[]);
-        self.send(&request).await?;
-        let body = self.password_message().await?;
-        let text = body.strip_suffix(&[0]).unwrap_or(&body);
-        let text = str::from_utf8(text).map_err(|_| Failure::Io)?;
-        let (endpoint, password) = route::from_password(text)?;
-        self.attempted(&endpoint);
-        let verifier = self.known_verifier(&endpoint, user).await;
-        let accepted = verifier.is_some_and(|verifier| verifier.accepts(password.as_bytes()));
-        Ok((endpoint, accepted))
-    }
-
-    async fn known_verifier(&self, endpoint: &Endpoint, user: &str) -> Option<Verifier> {
-        if endpoint.name != self.proxy.endpoint {
-            return None;
-        }
-        self.proxy.catalog.verifier(user).await
-    }
-
     /// Sends what has been put aside, and this.
     async fn send(&mut self, message: &[u8]) -> io::Result<()> {
         self.answer.extend(message);
@@ -205,29 +142,27 @@ impl<'a> Attempt<'a> {
         self.client.flush().await
     }
 
-    async fn password_message(&mut self) -> Result<Vec<u8>, Failure> {
-        self.flights += 1;
-        match wire::read(&mut self.client).await? {
-            (b'p', body) => Ok(body),
-            _ => Err(Failure::Io),
-        }
-    }
-
     async fn backend(&self, endpoint: &Endpoint, user: &str) -> Result<Backend, String> {
         let options = route::server_options(&self.startup);
         if endpoint.pooled && !options.is_empty() {
-            return Err(NO_OPTIONS.into());
+            return Err(route::pooled_refusal(&options));
         }
-        let mut parameters = vec![("user", user), ("client_encoding", "UTF8")];
         let database = self.startup.parameter("database").unwrap_or(user);
-        parameters.push(("database", database));
-        for name in ["application_name", "replication"] {
-            parameters.extend(self.startup.parameter(name).map(|value| (name, value)));
+        let mut parameters = vec![("user", user), ("database", database)];
+        let all = route::passes_parameters(&self.startup);
+        if !all {
+            parameters.push(("client_encoding", "UTF8"));
         }
+        parameters.extend(
+            self.startup
+                .others()
+                .filter(|(name, _)| all || matches!(*name, "application_name" | "replication")),
+        );
         if !options.is_empty() {
             parameters.push(("options", &options));
         }
-        Backend::open(self.socket(endpoint), &parameters).await
+        let patience = self.proxy.times.unreachable;
+        Backend::open(self.socket(endpoint), &parameters, patience).await
     }
 
     fn socket(&self, endpoint: &Endpoint) -> &PathBuf {
@@ -261,14 +196,6 @@ impl<'a> Attempt<'a> {
             self.tally = Some(tally);
         }
     }
-}
-
-/// The mechanism and the data of a SASLInitialResponse.
-fn initial_response(body: &[u8]) -> Option<(&str, &[u8])> {
-    let end = body.iter().position(|byte| *byte == 0)?;
-    let mechanism = str::from_utf8(&body[..end]).ok()?;
-    let (length, data) = body[end + 1..].split_first_chunk::<4>()?;
-    (u32::from_be_bytes(*length) as usize == data.len()).then_some((mechanism, data))
 }
 
 /// A session, complete.

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::wire::{self, Key};
 
 const UNREACHABLE: &str = "Couldn't connect to compute node";
 const CLOSED: &str = "connection closed";
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A session with a server that waits for its first query.
 #[derive(Debug)]
@@ -23,14 +24,20 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// Opens a session; errors are texts for the client.
-    pub(crate) async fn open(socket: &Path, parameters: &[(&str, &str)]) -> Result<Self, String> {
-        let mut stream = UnixStream::connect(socket).await.map_err(|_| UNREACHABLE)?;
+    /// Opens a session, with so much patience where nobody listens; errors are texts for the client.
+    pub(crate) async fn open(
+        socket: &Path,
+        parameters: &[(&str, &str)],
+        patience: Duration,
+    ) -> Result<Self, String> {
+        let mut stream = reach(socket, patience).await.ok_or(UNREACHABLE)?;
         let startup = wire::startup(parameters);
         stream.write_all(&startup).await.map_err(|_| CLOSED)?;
         let (mut greeting, mut key) = (Vec::new(), None);
         loop {
-            let (tag, body) = wire::read(&mut stream).await.map_err(|_| CLOSED)?;
+            let (tag, body) = wire::read(&mut stream, wire::LIMIT)
+                .await
+                .map_err(|_| CLOSED)?;
             match (tag, &body[..]) {
                 (b'N' | b'S', _) => greeting.extend(wire::message(tag, &body)),
                 (b'K', &[a, b, c, d, e, f, g, h]) => {
@@ -52,6 +59,24 @@ impl Backend {
             key,
         })
     }
+}
+
+/// Tries at least once.
+async fn reach(socket: &Path, patience: Duration) -> Option<UnixStream> {
+    if let Ok(stream) = UnixStream::connect(socket).await {
+        return Some(stream);
+    }
+    let trying = async {
+        let mut pause = PAUSE;
+        loop {
+            sleep(pause).await;
+            if let Ok(stream) = UnixStream::connect(socket).await {
+                return stream;
+            }
+            pause = pause.mul_f64(1.6);
+        }
+    };
+    timeout(patience, trying).await.ok()
 }
 
 /// Cancels what one session is doing.

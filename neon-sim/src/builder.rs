@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::cluster::Settings;
 use crate::error::Error;
 use crate::sim::NeonSim;
+use crate::times::Times;
 use crate::tls::Certificate;
 
 /// The settings of a [`NeonSim`].
@@ -19,7 +20,7 @@ pub struct Builder {
     pub(crate) port: u16,
     pub(crate) certificate: Certificate,
     pub(crate) channel_binding: bool,
-    pub(crate) cancel_delay: Duration,
+    pub(crate) times: Times,
     pub(crate) postgres_settings: Settings,
     pub(crate) pgbouncer: Option<PathBuf>,
     pub(crate) pgbouncer_settings: Settings,
@@ -35,7 +36,7 @@ impl Default for Builder {
             port: 0,
             certificate: Certificate::Valid,
             channel_binding: true,
-            cancel_delay: Duration::from_millis(10),
+            times: Times::default(),
             postgres_settings: Settings::new(),
             pgbouncer: None,
             pgbouncer_settings: Settings::new(),
@@ -91,14 +92,6 @@ impl Builder {
     /// Whether a login can be bound to its TLS session: it can, unless something in between ends TLS.
     pub fn channel_binding(mut self, channel_binding: bool) -> Self {
         self.channel_binding = channel_binding;
-        self
-    }
-
-    /// How long the proxy takes from closing a cancel request's socket to cancelling: 10 ms.
-    ///
-    /// Neon's proxy closes the socket at once, so a statement that is sent upon that is what gets cancelled.
-    pub fn cancel_delay(mut self, cancel_delay: Duration) -> Self {
-        self.cancel_delay = cancel_delay;
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -12,29 +13,37 @@ use crate::scram::Verifier;
 
 /// Reads verifiers; not through the proxy, so that it does not count as activity.
 ///
-/// Neon's proxy has them from the control plane, so that it can authenticate while PostgreSQL is down;
-/// this one has those that it has seen.
+/// Neon's proxy has them from the control plane and keeps them for a while. So does this one, and longer
+/// where PostgreSQL is down, while a control plane would still answer.
 pub(crate) struct Catalog {
     cluster: Arc<Cluster>,
     client: tokio::sync::Mutex<Arc<Client>>,
-    seen: Mutex<HashMap<String, Verifier>>,
+    memory: Duration,
+    seen: Mutex<HashMap<String, (Instant, Verifier)>>,
 }
 
 impl Catalog {
-    pub(crate) fn new(cluster: Arc<Cluster>, client: Client) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>, client: Client, memory: Duration) -> Self {
         Self {
             cluster,
+            memory,
             client: tokio::sync::Mutex::new(Arc::new(client)),
             seen: Mutex::default(),
         }
     }
 
     pub(crate) async fn verifier(&self, user: &str) -> Option<Verifier> {
+        let seen = locked(&self.seen).get(user).cloned();
+        let fresh = |(since, _): &&(Instant, _)| since.elapsed() < self.memory;
+        if let Some((_, verifier)) = seen.as_ref().filter(fresh) {
+            return Some(verifier.clone());
+        }
         let Ok(verifier) = self.read(user).await else {
-            return locked(&self.seen).get(user).cloned();
+            return seen.map(|(_, verifier)| verifier);
         };
         if let Some(verifier) = &verifier {
-            locked(&self.seen).insert(user.to_owned(), verifier.clone());
+            let now = (Instant::now(), verifier.clone());
+            locked(&self.seen).insert(user.to_owned(), now);
         }
         verifier
     }
@@ -45,7 +54,7 @@ impl Catalog {
             .await?
             .query_typed(
                 "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1 \
-                 AND rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > now())",
+                 AND (rolvaliduntil IS NULL OR rolvaliduntil > now())",
                 &[(&user, Type::TEXT)],
             )
             .await?;

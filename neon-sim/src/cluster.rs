@@ -151,7 +151,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes a server away, without a goodbye, for so long; returns when it is back.
+    /// Takes a server away for so long; returns when it is back.
     pub(crate) async fn restart(&self, server: Server, down: Duration) -> Result<(), Error> {
         self.guard.stop(server)?;
         while self.answers(server).await {

@@ -172,6 +172,9 @@ impl Compute {
 
     /// Wakes the compute if it sleeps; errors are texts for the client.
     pub(crate) async fn wake(self: &Arc<Self>, faults: Option<&Faults>) -> Result<Busy, String> {
+        if let Some(message) = faults.and_then(Faults::remembered) {
+            return Err(message);
+        }
         if let Some(busy) = self.busy_if_awake() {
             return Ok(busy);
         }

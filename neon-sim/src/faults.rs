@@ -2,16 +2,46 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What is to go wrong with the next connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Faults {
+    /// How long a final error of a wake-up is told again.
+    memory: Duration,
+    remembered: Mutex<Option<(Instant, String)>>,
     wakes: Mutex<VecDeque<(u64, String)>>,
     refusals: Mutex<VecDeque<(u64, String)>>,
     hangs: Mutex<VecDeque<(u64, String)>>,
 }
 
+/// What errors of a wake-up begin with that pass; all others are final.
+const PASSING: [&str; 7] = [
+    "Control plane request failed: endpoint is temporarily unavailable",
+    "Couldn't connect to compute node",
+    "Failed to acquire permit",
+    "Too many connections",
+    "connection closed",
+    "error communicating with the server",
+    "the database system is starting up",
+];
+
+fn is_final(message: &str) -> bool {
+    let passes = |beginning: &&str| message.starts_with(*beginning);
+    message != "Control plane request failed" && !PASSING.iter().any(passes)
+}
+
 impl Faults {
+    pub(crate) fn new(memory: Duration) -> Self {
+        Self {
+            memory,
+            remembered: Mutex::default(),
+            wakes: Mutex::default(),
+            refusals: Mutex::default(),
+            hangs: Mutex::default(),
+        }
+    }
+
     pub(crate) fn fail_wakes(&self, times: u64, message: String) {
         plan(&self.wakes, times, message);
     }
@@ -28,11 +58,23 @@ impl Faults {
         for plan in [&self.wakes, &self.refusals, &self.hangs] {
             locked(plan).clear();
         }
+        *locked(&self.remembered) = None;
     }
 
     /// The message that this wake-up is to fail with.
     pub(crate) fn wake(&self) -> Option<String> {
-        next(&self.wakes)
+        let message = next(&self.wakes)?;
+        if is_final(&message) {
+            *locked(&self.remembered) = Some((Instant::now(), message.clone()));
+        }
+        Some(message)
+    }
+
+    /// The final error of a wake-up not long ago.
+    pub(crate) fn remembered(&self) -> Option<String> {
+        let remembered = locked(&self.remembered);
+        let (since, message) = remembered.as_ref()?;
+        (since.elapsed() < self.memory).then(|| message.clone())
     }
 
     /// The message that this connection is to be refused with.

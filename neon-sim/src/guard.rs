@@ -26,8 +26,8 @@ while read -r order; do
     'start pgbouncer')
         "$2" "$3/run/pgbouncer.ini" >"$3/pgbouncer.log" 2>&1 &
         pgbouncer=$! ;;
-    # Its immediate shutdown.
-    'stop postgres') kill -QUIT "$postgres"; wait "$postgres"; postgres= ;;
+    # Its fast shutdown.
+    'stop postgres') kill -INT "$postgres"; wait "$postgres"; postgres= ;;
     'stop pgbouncer') kill -KILL "$pgbouncer"; wait "$pgbouncer"; pgbouncer= ;;
     esac
 done
@@ -65,7 +65,7 @@ impl Guard {
         self.order("start", server)
     }
 
-    /// Stops a server without letting it say goodbye, and before anything else is done with it.
+    /// Stops a server without waiting for its clients, and before anything else is done with it.
     pub(crate) fn stop(&self, server: Server) -> Result<(), Error> {
         self.order("stop", server)
     }

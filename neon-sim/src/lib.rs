@@ -49,6 +49,7 @@ mod servers;
 mod session;
 mod sim;
 mod template;
+mod times;
 mod tls;
 mod wire;
 

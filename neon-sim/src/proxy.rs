@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
 use crate::attempt::Attempt;
@@ -18,8 +18,9 @@ use crate::compute::Compute;
 use crate::counters::Tally;
 use crate::faults::{Faults, locked};
 use crate::link::{Delay, Link};
+use crate::times::Times;
 use crate::tls::Tls;
-use crate::wire::{self, Key, Opening};
+use crate::wire::{self, Key, Opening, Startup};
 
 const INSECURE: &str = "connection is insecure (try using `sslmode=require`)";
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -30,7 +31,7 @@ pub(crate) struct Proxy {
     pub(crate) endpoint: String,
     pub(crate) tls: Tls,
     pub(crate) channel_binding: bool,
-    pub(crate) cancel_delay: Duration,
+    pub(crate) times: Times,
     pub(crate) compute: Arc<Compute>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) delay: Delay,
@@ -61,64 +62,61 @@ impl Proxy {
 
     async fn attend(&self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut first = [0];
-        let direct = stream.peek(&mut first).await? == 1 && first[0] == TLS_HANDSHAKE;
-        let link = Link::new(stream, self.delay.clone());
-        let (link, mut flights) = match direct {
-            true => (link, 0),
-            false => match self.negotiate(link).await? {
-                Some(negotiated) => negotiated,
-                None => return Ok(()),
-            },
-        };
-        let mut client = self.tls.acceptor.accept(link).await?;
-        flights += match (client.get_ref().1.protocol_version(), resumed(&client)) {
-            (Some(rustls::ProtocolVersion::TLSv1_2), false) => 2,
-            _ => 1,
-        };
-        let startup = loop {
-            match wire::opening(&mut client).await? {
-                Opening::Startup(startup) => break startup,
-                Opening::Cancel(key) => {
-                    self.cancel(key, client.into_inner().0).await;
-                    return Ok(());
-                }
-                Opening::Gss | Opening::Ssl => client.write_all(b"N").await?,
+        // Whoever takes longer is just closed.
+        let opened = timeout(self.times.handshake, self.open(stream)).await??;
+        let (mut client, startup, flights) = match opened {
+            Opened::Startup(client, startup, flights) => (*client, startup, flights),
+            Opened::Cancel(key, link) => {
+                self.cancel(key, link).await;
+                return Ok(());
             }
+            Opened::Refused => return Ok(()),
         };
         if let Some(negotiation) = startup.negotiation() {
             client.write_all(&negotiation).await?;
         }
-        match Attempt::new(self, client, startup, flights).run().await {
-            Some((client, established)) => {
-                established.run(client).await;
-                Ok(())
-            }
-            None => Ok(()),
+        if let Some((client, established)) =
+            Attempt::new(self, client, startup, flights).run().await
+        {
+            established.run(client).await;
         }
+        Ok(())
     }
 
-    /// Talks in plain text until TLS can start, and counts the round trips; `None` if it cannot.
-    async fn negotiate(&self, mut link: Link) -> io::Result<Option<(Link, u64)>> {
+    /// Goes as far as the startup packet.
+    async fn open(&self, stream: TcpStream) -> io::Result<Opened> {
+        let mut first = [0];
+        let direct = stream.peek(&mut first).await? == 1 && first[0] == TLS_HANDSHAKE;
+        let mut link = Link::new(stream, self.delay.clone());
         let mut flights = 0;
-        loop {
+        while !direct {
             flights += 1;
             match wire::opening(&mut link).await? {
                 Opening::Ssl => {
                     link.write_all(b"S").await?;
-                    return Ok(Some((link, flights)));
+                    break;
                 }
                 Opening::Gss => link.write_all(b"N").await?,
-                Opening::Cancel(key) => {
-                    self.cancel(key, link).await;
-                    return Ok(None);
-                }
+                Opening::Cancel(key) => return Ok(Opened::Cancel(key, link)),
                 Opening::Startup(_) => {
-                    let refusal = wire::error("ERROR", "XX000", INSECURE);
-                    link.write_all(&refusal).await?;
+                    link.write_all(&wire::error(INSECURE)).await?;
                     link.shutdown().await?;
-                    return Ok(None);
+                    return Ok(Opened::Refused);
                 }
+            }
+        }
+        let mut client = self.tls.accept(link).await?;
+        flights += match (client.get_ref().1.protocol_version(), resumed(&client)) {
+            (Some(rustls::ProtocolVersion::TLSv1_2), false) => 2,
+            _ => 1,
+        };
+        loop {
+            match wire::opening(&mut client).await? {
+                Opening::Startup(startup) => {
+                    return Ok(Opened::Startup(Box::new(client), startup, flights));
+                }
+                Opening::Cancel(key) => return Ok(Opened::Cancel(key, client.into_inner().0)),
+                Opening::Gss | Opening::Ssl => client.write_all(b"N").await?,
             }
         }
     }
@@ -133,10 +131,19 @@ impl Proxy {
         let _ = request.shutdown().await;
         drop(request);
         if let Some((canceller, _)) = target {
-            sleep(self.cancel_delay).await;
+            sleep(self.times.cancel_delay).await;
             canceller.cancel().await;
         }
     }
+}
+
+/// What a client has opened its connection for.
+enum Opened {
+    /// A session, after so many round trips.
+    Startup(Box<TlsStream<Link>>, Startup, u64),
+    Cancel(Key, Link),
+    /// The client has been told.
+    Refused,
 }
 
 fn resumed(client: &TlsStream<Link>) -> bool {

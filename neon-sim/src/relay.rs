@@ -91,10 +91,7 @@ async fn suspended(
         Suspension::Normal => {
             let farewell = async {
                 if !session.pooled && session.between_messages() {
-                    let text = "terminating connection due to administrator command";
-                    write
-                        .write_all(&wire::error("FATAL", "57P01", text))
-                        .await?;
+                    write.write_all(&wire::shutdown()).await?;
                 }
                 write.shutdown().await
             };

@@ -29,21 +29,16 @@ const MISSING: &str = "Endpoint ID is not specified. Either please upgrade the p
     parameter: '?options=endpoint%3D<endpoint-id>'. See more at https://neon.tech/sni";
 
 /// The endpoint named by the host or the options, if one of them does; errors are texts for the
-/// client.
+/// client. A host in another domain names none.
 pub(crate) fn endpoint(
     server_name: Option<&str>,
     domain: &str,
     startup: &Startup,
 ) -> Result<Option<Endpoint>, String> {
-    let from_name = match server_name.and_then(|name| name.split_once('.')) {
-        Some((label, rest)) if rest == domain => Some(label),
-        Some((_, rest)) => {
-            return Err(format!(
-                "Common name inferred from SNI ('{rest}') is not known"
-            ));
-        }
-        None => None,
-    };
+    let from_name = server_name
+        .and_then(|name| name.split_once('.'))
+        .filter(|(_, rest)| *rest == domain)
+        .map(|(label, _)| label);
     let mut named = options(startup).filter_map(named_endpoint);
     let from_option = match (named.next(), named.next()) {
         (Some(one), None) => Some(one),
@@ -75,6 +70,33 @@ pub(crate) fn server_options(startup: &Startup) -> String {
         .filter(|option| named_endpoint(option).is_none() && !option.starts_with("neon_"))
         .collect();
     rest.join(" ")
+}
+
+/// Whether startup parameters that Neon would drop are passed on.
+pub(crate) fn passes_parameters(startup: &Startup) -> bool {
+    options(startup).any(|option| option == "neon_proxy_params_compat:true")
+}
+
+/// Why these options, of which there are some, are refused on a pooled endpoint.
+pub(crate) fn pooled_refusal(options: &str) -> String {
+    let mut words = options.split_ascii_whitespace();
+    let setting = match words.next() {
+        Some("-c") => words.next(),
+        Some(word) => word.strip_prefix("-c").or_else(|| word.strip_prefix("--")),
+        None => None,
+    };
+    match setting.and_then(|setting| setting.split_once('=')) {
+        Some((name, _)) => format!(
+            "unsupported startup parameter in options: {name}. Please use unpooled connection or remove this \
+             parameter from the startup package. More details: \
+             https://neon.tech/docs/connect/connection-errors#unsupported-startup-parameter"
+        ),
+        None => {
+            "unsupported options startup parameter: only '-c config=val' and '--config=val' are \
+                 allowed"
+                .into()
+        }
+    }
 }
 
 fn checked(label: &str) -> Result<Endpoint, String> {
@@ -126,7 +148,11 @@ mod tests {
             "Inconsistent project name inferred from SNI ('ep-a-1-pooler') and project option \
              ('ep-a-1')."
         );
-        assert!(route(Some("a.ep-a-1.neon.test"), "").is_err());
+        for unknown in ["a.ep-a-1.neon.test", "ep-a-1.elsewhere.test", "localhost"] {
+            assert_eq!(route(Some(unknown), ""), Ok(None));
+            let named = route(Some(unknown), "endpoint=ep-a-1");
+            assert_eq!(named, Ok(Some(Endpoint::new("ep-a-1"))));
+        }
     }
 
     #[test]
@@ -146,5 +172,20 @@ mod tests {
     fn only_neons_own_options_are_removed() {
         let startup = with_options("endpoint=ep-a-1 -c x=1 neon_endpoint_type:read_write");
         assert_eq!(server_options(&startup), "-c x=1");
+    }
+
+    #[test]
+    fn a_pooled_endpoint_names_the_parameter_that_it_refuses() {
+        for options in ["-c work_mem=1MB -c x=1", "-cwork_mem=1MB", "--work_mem=1MB"] {
+            let refusal = pooled_refusal(options);
+            assert!(
+                refusal.starts_with(
+                    "unsupported startup parameter in options: work_mem. Please use unpooled \
+                     connection or remove this parameter from the startup package. More details: "
+                ),
+                "{options}: {refusal}"
+            );
+        }
+        assert!(pooled_refusal("-B 1").contains("only '-c config=val'"));
     }
 }

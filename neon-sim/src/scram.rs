@@ -10,7 +10,8 @@ use ring::{digest, hmac, pbkdf2};
 pub(crate) const PLAIN: &str = "SCRAM-SHA-256";
 pub(crate) const PLUS: &str = "SCRAM-SHA-256-PLUS";
 
-const VIOLATION: &str = "authentication protocol violation";
+/// What a client is told that does not keep to the protocol.
+pub(crate) const VIOLATION: &str = "authentication protocol violation";
 
 /// What the server keeps instead of a password.
 #[derive(Clone)]

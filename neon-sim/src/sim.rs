@@ -218,7 +218,8 @@ impl NeonSim {
 
     /// The next `times` connections that would wake the compute fail with this message instead.
     ///
-    /// They fail at once, where Neon's proxy would first try for some seconds.
+    /// They fail at once, where Neon's proxy would first try for some seconds. A message that is final is
+    /// told for [`Builder::wake_error_cache`] to all who come, as by Neon's proxy.
     pub fn fail_wakes(&self, times: u64, message: impl Into<String>) {
         self.parts.faults.fail_wakes(times, message.into());
     }
@@ -233,10 +234,11 @@ impl NeonSim {
         self.parts.faults.hang(times);
     }
 
-    /// Ends PostgreSQL by its immediate shutdown and starts it again after so long; returns when it answers.
+    /// Ends PostgreSQL by its fast shutdown and starts it again after so long; returns when it answers.
     ///
     /// Unlike a suspension it ends everything that is connected, the pooler's connections included, and
-    /// until it is back the compute cannot be connected to. What has been committed stays.
+    /// until it is back the compute cannot be connected to. What has been committed stays. A statement under
+    /// way is told `57P01`, and behind the pooler `08P01` as well.
     ///
     /// # Errors
     ///

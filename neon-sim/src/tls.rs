@@ -1,5 +1,6 @@
 //! A certificate authority of the stand-in's own, and the proxy's side of TLS.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,9 +12,12 @@ use rcgen::{
 use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
-use tokio_rustls::TlsAcceptor;
+use rustls::server::Acceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::error::{Attempt, Error};
+use crate::link::Link;
 
 /// The certificate that the proxy shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub enum Certificate {
     Expiring,
     /// It will be valid in five days, or by a clock that is right.
     NotYetValid,
+    /// It is in order but not the proxy's: something in between ends TLS and goes on with TLS of its own.
+    Intercepted,
     /// It is in order but signed by an authority other than the one in the CA file.
     UnknownAuthority,
     /// It is in order.
@@ -36,7 +42,7 @@ pub enum Certificate {
 
 /// What the proxy needs to speak TLS.
 pub(crate) struct Tls {
-    pub(crate) acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     /// The data of the `tls-server-end-point` channel binding.
     pub(crate) end_point: Vec<u8>,
 }
@@ -76,7 +82,11 @@ impl Tls {
         // ECDSA with P-256 and SHA-256: clients derive the channel binding's hash from that.
         let key = KeyPair::generate()?;
         let certificate = leaf.signed_by(&key, &authority)?;
-        let end_point = digest(&SHA256, certificate.der()).as_ref().to_vec();
+        let bound_to = match kind {
+            Certificate::Intercepted => &leaf.signed_by(&KeyPair::generate()?, &authority)?,
+            _ => &certificate,
+        };
+        let end_point = digest(&SHA256, bound_to.der()).as_ref().to_vec();
 
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -89,9 +99,16 @@ impl Tls {
         // A client that offers something else is refused, one that offers nothing is not.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(Self {
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            config: Arc::new(config),
             end_point,
         })
+    }
+
+    /// Goes through the handshake; a client that cannot be served is sent an alert.
+    pub(crate) async fn accept(&self, link: Link) -> io::Result<TlsStream<Link>> {
+        // `TlsAcceptor` would close without one.
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), link).await?;
+        hello.into_stream(Arc::clone(&self.config)).await
     }
 }
 

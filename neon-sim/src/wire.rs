@@ -4,8 +4,11 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// More than any client needs before it is authenticated.
-const LIMIT: u32 = 64 * 1024;
+/// More than any startup packet needs, and any message of a server before it is ready.
+pub(crate) const LIMIT: u32 = 64 * 1024;
+
+/// What the names of protocol extensions begin with.
+pub(crate) const EXTENSION: &str = "_pq_.";
 
 const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;
@@ -40,16 +43,25 @@ impl Startup {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The parameters beside those that every server has an eye on.
+    pub(crate) fn others(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.parameters.iter();
+        let all = all.map(|(name, value)| (name.as_str(), value.as_str()));
+        all.filter(|(name, _)| {
+            !matches!(*name, "user" | "database" | "options") && !name.starts_with(EXTENSION)
+        })
+    }
+
     /// The answer to a client that hopes for more than protocol 3.0.
     pub(crate) fn negotiation(&self) -> Option<Vec<u8>> {
+        if self.minor == 0 {
+            return None;
+        }
         let unknown: Vec<_> = self
             .parameters
             .iter()
-            .filter(|(name, _)| name.starts_with("_pq_."))
+            .filter(|(name, _)| name.starts_with(EXTENSION))
             .collect();
-        if self.minor == 0 && unknown.is_empty() {
-            return None;
-        }
         let mut body = 0x0003_0000_u32.to_be_bytes().to_vec();
         body.extend((unknown.len() as u32).to_be_bytes());
         for (name, _) in unknown {
@@ -95,14 +107,16 @@ fn parameters(body: &[u8]) -> Option<Vec<(String, String)>> {
     }
 }
 
-/// Reads one message with a type byte.
-pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, Vec<u8>)> {
+/// Reads one message with a type byte and a body of at most `limit` bytes.
+pub(crate) async fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    limit: u32,
+) -> io::Result<(u8, Vec<u8>)> {
     let tag = stream.read_u8().await?;
-    let length = stream.read_u32().await?;
-    if !(4..=LIMIT).contains(&length) {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut body = vec![0; length as usize - 4];
+    let length = stream.read_u32().await?.checked_sub(4);
+    let length = length.filter(|length| *length <= limit);
+    let length = length.ok_or(io::ErrorKind::InvalidData)?;
+    let mut body = vec![0; length as usize];
     stream.read_exact(&mut body).await?;
     Ok((tag, body))
 }
@@ -119,15 +133,28 @@ pub(crate) fn authentication(kind: u32, body: &[u8]) -> Vec<u8> {
     message(b'R', &[&kind.to_be_bytes(), body].concat())
 }
 
-pub(crate) fn error(severity: &str, code: &str, text: &str) -> Vec<u8> {
+/// An error of the proxy's own, of the connection phase.
+pub(crate) fn error(text: &str) -> Vec<u8> {
+    error_response(&[(b'S', "ERROR"), (b'C', "XX000"), (b'M', text)])
+}
+
+/// What PostgreSQL says to a session that an administrator ends.
+pub(crate) fn shutdown() -> Vec<u8> {
+    error_response(&[
+        (b'S', "FATAL"),
+        (b'V', "FATAL"),
+        (b'C', "57P01"),
+        (b'M', "terminating connection due to administrator command"),
+        (b'F', "postgres.c"),
+        (b'L', "3193"),
+        (b'R', "ProcessInterrupts"),
+    ])
+}
+
+fn error_response(fields: &[(u8, &str)]) -> Vec<u8> {
     let mut body = Vec::new();
-    for (field, value) in [
-        (b'S', severity),
-        (b'V', severity),
-        (b'C', code),
-        (b'M', text),
-    ] {
-        body.push(field);
+    for (field, value) in fields {
+        body.push(*field);
         string(&mut body, value);
     }
     body.push(0);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use common::{bounded, config, direct_negotiation, psql, refusal, tls, try_connect};
 use neon_sim::NeonSim;
-use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, HandshakeKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
@@ -16,6 +16,10 @@ use tokio_rustls::TlsConnector;
 
 const ENDPOINT: &str = "ep-quiet-lake-123456";
 
+const UNSUPPORTED: &str = "unsupported startup parameter in options: work_mem. Please use unpooled \
+    connection or remove this parameter from the startup package. More details: \
+    https://neon.tech/docs/connect/connection-errors#unsupported-startup-parameter";
+
 /// One for all tests here: they do not disturb each other.
 async fn neon() -> &'static NeonSim {
     static NEON: OnceCell<NeonSim> = OnceCell::const_new();
@@ -23,6 +27,7 @@ async fn neon() -> &'static NeonSim {
     NEON.get_or_try_init(start).await.unwrap()
 }
 
+/// "SCRAM-SHA-256-PLUS and SCRAM-SHA-256." "TLS 1.2 and 1.3."
 #[tokio::test]
 async fn psql_accepts_both_urls() {
     let neon = neon().await;
@@ -50,6 +55,7 @@ async fn the_servers_behind_want_a_password() {
     }
 }
 
+/// "Without SNI: `options=endpoint=<id>` (or `project=<id>`) works and keeps SCRAM."
 #[tokio::test]
 async fn without_sni_the_options_name_the_endpoint() {
     let neon = neon().await;
@@ -64,9 +70,11 @@ async fn without_sni_the_options_name_the_endpoint() {
     }
     let pooled = format!("{unnamed}&options=endpoint%3D{ENDPOINT}-pooler%20-c%20work_mem%3D1MB");
     let refused = psql(&pooled, "SELECT 1", &[]).await.unwrap_err();
-    assert!(refused.contains("unsupported startup parameter: options. Please use unpooled"));
+    assert!(refused.contains(UNSUPPORTED), "{refused}");
 }
 
+/// "Otherwise the proxy asks for a cleartext password and expects `endpoint=<id>;<password>` or
+/// `endpoint=<id>$<password>`."
 #[tokio::test]
 async fn without_sni_and_options_the_password_names_the_endpoint() {
     let neon = neon().await;
@@ -95,6 +103,7 @@ async fn without_sni_and_options_the_password_names_the_endpoint() {
     assert!(refused.contains("https://neon.tech/sni"), "{refused}");
 }
 
+/// "When both SNI and the option are given they must be equal, `-pooler` included."
 #[tokio::test]
 async fn sni_and_options_must_agree() {
     let neon = neon().await;
@@ -115,6 +124,7 @@ async fn sni_and_options_must_agree() {
     );
 }
 
+/// "SSLRequest, or direct TLS (`sslnegotiation=direct`)."
 #[tokio::test]
 async fn tokio_postgres_connects_by_request_and_directly() {
     let neon = neon().await;
@@ -128,8 +138,9 @@ async fn tokio_postgres_connects_by_request_and_directly() {
     }
 }
 
+/// "Direct TLS with ALPN `postgresql` or none; another ALPN: a TLS alert."
 #[tokio::test]
-async fn another_alpn_is_refused() {
+async fn another_alpn_is_refused_with_an_alert() {
     let neon = neon().await;
     let handshake = async |alpn: &[&[u8]]| {
         let mut config = tls(neon.ca_path());
@@ -142,9 +153,12 @@ async fn another_alpn_is_refused() {
     };
     assert!(handshake(&[]).await.is_ok());
     assert!(handshake(&[b"postgresql"]).await.is_ok());
-    assert!(handshake(&[b"h2"]).await.is_err());
+    let refused = handshake(&[b"h2"]).await.expect_err("it is refused");
+    let alert = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);
+    assert_eq!(refused.to_string(), alert.to_string(), "{refused:?}");
 }
 
+/// "Session resumption, no 0-RTT."
 #[tokio::test]
 async fn tls_sessions_are_resumed() {
     let neon = neon().await;
@@ -169,6 +183,7 @@ async fn tls_sessions_are_resumed() {
     );
 }
 
+/// "Plain text is refused."
 #[tokio::test]
 async fn plain_text_is_refused_whatever_precedes_it() {
     let neon = neon().await;
@@ -195,6 +210,7 @@ async fn plain_text_is_refused_whatever_precedes_it() {
     assert_eq!(bounded(stream.read_u8()).await.unwrap(), b'S');
 }
 
+/// "`password authentication failed for user '…'` (unknown role or endpoint too)."
 #[tokio::test]
 async fn wrong_credentials_all_look_the_same() {
     let neon = neon().await;
@@ -217,6 +233,7 @@ async fn wrong_credentials_all_look_the_same() {
     }
 }
 
+/// "Every error of the connection phase arrives as ERROR, XX000, and only a message: even 3D000."
 #[tokio::test]
 async fn an_unknown_database_is_named_and_does_no_harm() {
     let neon = neon().await;
@@ -231,6 +248,7 @@ async fn an_unknown_database_is_named_and_does_no_harm() {
     }
 }
 
+/// "Every error of the connection phase arrives as ERROR, XX000, and only a message: even 53300."
 #[tokio::test]
 async fn the_database_s_own_refusals_lose_their_sqlstate() {
     let neon = neon().await;
@@ -245,6 +263,9 @@ async fn the_database_s_own_refusals_lose_their_sqlstate() {
     );
 }
 
+/// "Startup parameters other than user, database, application_name, replication and options are silently dropped;
+/// client_encoding is forced to UTF8. `options=-c name=value` works on direct endpoints; on a pooled one it is
+/// an error."
 #[tokio::test]
 async fn startup_parameters_are_dropped_and_options_honoured() {
     let neon = neon().await;
@@ -267,10 +288,22 @@ async fn startup_parameters_are_dropped_and_options_honoured() {
     );
     let pooled = format!("{}&options=-c%20work_mem%3D1MB", neon.pooled_url());
     let refused = psql(&pooled, "SELECT 1", &[]).await.unwrap_err();
-    assert!(
-        refused.contains("unsupported startup parameter: options."),
-        "{refused}"
-    );
+    assert!(refused.contains(UNSUPPORTED), "{refused}");
+}
+
+/// "`neon_proxy_params_compat:true` among the options makes the proxy forward other startup parameters too."
+#[tokio::test]
+async fn a_client_may_ask_for_its_startup_parameters() {
+    let neon = neon().await;
+    let url = format!("{}&options=neon_proxy_params_compat%3Atrue", neon.url());
+    for (variable, value, setting, shown) in [
+        ("PGDATESTYLE", "German", "datestyle", "German, DMY"),
+        ("PGCLIENTENCODING", "LATIN1", "client_encoding", "LATIN1"),
+    ] {
+        let show = format!("SHOW {setting}");
+        let answer = psql(&url, &show, &[(variable, value)]).await;
+        assert_eq!(answer.unwrap(), shown);
+    }
 }
 
 #[tokio::test]

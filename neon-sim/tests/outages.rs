@@ -1,0 +1,101 @@
+//! What the proxy waits for and remembers. Each test quotes the fact about Neon's proxy that it holds.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{bounded, config, connect, refusal, try_connect};
+use neon_sim::{Builder, NeonSim, Suspension};
+
+async fn start(builder: Builder) -> NeonSim {
+    let builder = builder.never_suspend().cold_start(Duration::ZERO);
+    bounded(builder.start()).await.unwrap()
+}
+
+const DISABLED: &str = "Control plane request failed: endpoint is disabled";
+
+/// "The proxy caches a *final* wake-up error for 30 s, so quick tries on it cannot succeed."
+#[tokio::test]
+async fn a_final_error_of_a_wake_up_is_remembered() {
+    let neon = start(NeonSim::builder()).await;
+    neon.suspend(Suspension::Normal).await;
+    neon.fail_wakes(1, DISABLED);
+    for url in [neon.url(), neon.pooled_url(), neon.url()] {
+        let failed = try_connect(&config(&url), neon.ca_path()).await;
+        assert_eq!(refusal(failed), DISABLED);
+    }
+    // Even if it is awake by now.
+    neon.wake().await;
+    let failed = try_connect(&config(&neon.url()), neon.ca_path()).await;
+    assert_eq!(refusal(failed), DISABLED);
+    neon.clear_faults();
+    connect(&neon.url(), neon.ca_path()).await;
+}
+
+#[tokio::test]
+async fn a_final_error_of_a_wake_up_is_forgotten_in_the_end() {
+    let neon = start(NeonSim::builder().wake_error_cache(Duration::from_millis(300))).await;
+    neon.suspend(Suspension::Normal).await;
+    neon.fail_wakes(1, DISABLED);
+    let attempt = async || try_connect(&config(&neon.url()), neon.ca_path()).await;
+    assert_eq!(refusal(attempt().await), DISABLED);
+    common::eventually("it is forgotten", async || attempt().await.is_ok()).await;
+}
+
+/// "Access control is cached for 240 s."
+#[tokio::test]
+async fn a_password_that_was_changed_is_accepted_for_a_while() {
+    let neon = start(NeonSim::builder()).await;
+    let forgetful = start(NeonSim::builder().access_control_cache(Duration::ZERO)).await;
+    for (neon, accepted) in [(&neon, true), (&forgetful, false)] {
+        connect(&neon.url(), neon.ca_path()).await;
+        let other = "ALTER ROLE neondb_owner PASSWORD 'another'";
+        neon.sql(other).await.unwrap();
+        let attempt = try_connect(&config(&neon.url()), neon.ca_path()).await;
+        assert_eq!(attempt.is_ok(), accepted);
+    }
+}
+
+/// "`role \"…\" is not permitted to log in`" comes from PostgreSQL, once the password has been accepted.
+#[tokio::test]
+async fn a_role_that_may_not_log_in_is_told_by_postgres() {
+    let neon = start(NeonSim::builder()).await;
+    neon.sql("ALTER ROLE neondb_owner NOLOGIN").await.unwrap();
+    let refused = try_connect(&config(&neon.url()), neon.ca_path()).await;
+    assert_eq!(
+        refusal(refused),
+        "role \"neondb_owner\" is not permitted to log in"
+    );
+}
+
+/// "Compute unreachable (the proxy tried for about 3 s itself): `Couldn't connect to compute node`."
+#[tokio::test]
+async fn a_compute_that_cannot_be_reached_is_waited_for() {
+    let patient = start(NeonSim::builder()).await;
+    let hasty = start(NeonSim::builder().unreachable_after(Duration::from_millis(50))).await;
+    let down = Duration::from_secs(1);
+    for (neon, served) in [(&patient, true), (&hasty, false)] {
+        // The session's end says that the pooler is down.
+        let (_client, driver) = connect(&neon.pooled_url(), neon.ca_path()).await;
+        let attempt = async {
+            bounded(driver).await.unwrap().unwrap_err();
+            try_connect(&config(&neon.pooled_url()), neon.ca_path()).await
+        };
+        let (restarted, attempt) = tokio::join!(bounded(neon.restart_pgbouncer(down)), attempt);
+        restarted.unwrap();
+        match served {
+            true => drop(attempt.unwrap()),
+            false => assert_eq!(refusal(attempt), "Couldn't connect to compute node"),
+        }
+    }
+}
+
+/// "For up to 15 s (`server_login_retry`)."
+#[tokio::test]
+async fn the_pooler_can_be_as_slow_to_forgive_as_neons() {
+    let neon = start(NeonSim::builder().server_login_retry(Duration::from_secs(15))).await;
+    let configured = neon.pgbouncer_command("SHOW CONFIG").await.unwrap();
+    let retry = |row: &&Vec<Option<String>>| row[0].as_deref() == Some("server_login_retry");
+    let retry = configured.iter().find(retry).unwrap();
+    assert_eq!(retry[1].as_deref(), Some("15"));
+}
