@@ -109,6 +109,18 @@ async fn a_server_that_refuses_is_not_asked_at_every_address() {
     );
     assert_eq!(addresses.accepted(), [1, 0, 0, 0, 0, 0]);
 
+    for (message, logins) in [
+        ("Couldn't connect to compute node", [1, 1, 0, 0, 0, 0]),
+        ("Too many connections attempts", [1, 0, 0, 0, 0, 0]),
+    ] {
+        let addresses = Addresses::new(&[LeadsTo(neon.port()); 6]).await;
+        neon.refuse_connections(6, message);
+        let error = Connection::establish(&addresses.url(&neon.url(), &neon.host())).await;
+        assert!(error.err().unwrap().to_string().starts_with(message));
+        assert_eq!(addresses.accepted(), logins, "{message}");
+        neon.clear_faults();
+    }
+
     let addresses = Addresses::new(&[Starting("FATAL"); 6]).await;
     let error = Connection::establish(&addresses.url(&neon.postgres_url(), "localhost")).await;
     assert!(error.err().unwrap().to_string().contains("is starting up"));

@@ -263,6 +263,8 @@ impl Contender for Failure {
             // One address may be led elsewhere, or have a stale certificate.
             (None, ConnectErrorKind::Tls) => Verdict::Next,
             _ if self.persistence() == Persistence::Final => Verdict::Final,
+            // One login more would make it worse.
+            (_, ConnectErrorKind::TooManyConnections) => Verdict::Final,
             (Some(_), _) => Verdict::Refused,
             (None, _) => Verdict::Next,
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// What an address does with those who connect to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Behaviour {
     Refuses,
     /// It leads to a port on 127.0.0.1.
     LeadsTo(u16),
-    /// So does this one, and what the server says arrives byte by byte.
+    /// So does this one, and what the server says arrives in pieces of a few bytes.
     Trickles(u16),
     /// It leads there too, but ends the stream behind so many bytes of the server's.
     Ends(u16, usize),
@@ -159,11 +159,15 @@ async fn serve(mut client: TcpStream, behaviour: Behaviour) {
             let (mut from_client, mut to_client) = client.split();
             let (mut from_server, mut to_server) = server.split();
             let trickle = async {
-                while let Ok(byte) = from_server.read_u8().await {
-                    to_client.write_u8(byte).await.ok()?;
-                    tokio::task::yield_now().await;
+                let mut bytes = [0; 4096];
+                while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
+                    for piece in bytes[..read].chunks(8) {
+                        to_client.write_all(piece).await?;
+                        // Long enough for the piece to be read on its own.
+                        sleep(Duration::from_millis(1)).await;
+                    }
                 }
-                Some(())
+                std::io::Result::Ok(())
             };
             tokio::select! {
                 _ = copy(&mut from_client, &mut to_server) => {}
