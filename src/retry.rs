@@ -38,7 +38,8 @@ impl<C: Establish> Pool<C> {
     /// COMMIT was sent.
     ///
     /// It is not done again when the connection is lost while COMMIT is under way, since the
-    /// transaction may have been committed, unless it is declared [`idempotent`](Self::idempotent).
+    /// transaction may have been committed, unless it is declared [`idempotent`](Self::idempotent). Nor is
+    /// it after `NOWAIT` or `lock_timeout`: who would not wait for a lock is told so at once.
     ///
     /// ```no_run
     /// # use diesel::prelude::*;
@@ -196,7 +197,7 @@ where
         };
         let untouched = connection.lease().session().observed.requests() == sent;
         let again = match error.database_error() {
-            Some(error) => is_transient(error) && (idempotent || untouched),
+            Some(error) => may_be_repeated(error) && (idempotent || untouched),
             None => false,
         };
         drop(connection);
@@ -219,11 +220,11 @@ where
         let (error, again) = match attempt(&mut *connection, &work).await {
             Ok(done) => return Ok(done),
             Err(Undone::BeforeCommit(error)) => {
-                let again = error.database_error().is_some_and(is_transient);
+                let again = error.database_error().is_some_and(may_be_repeated);
                 (error, again)
             }
             Err(Undone::ByCommit(error)) => {
-                let again = is_rolled_back(&error) || (idempotent && is_transient(&error));
+                let again = is_rolled_back(&error) || (idempotent && may_be_repeated(&error));
                 (error.into(), again)
             }
         };
@@ -261,6 +262,14 @@ where
         }
     }
 }
+
+/// Whether the pool repeats work by itself after `error`. A lock that was not there (`NOWAIT`,
+/// `lock_timeout`) is the caller's: to be told at once is what it has asked for.
+fn may_be_repeated(error: &DieselError) -> bool {
+    is_transient(error) && sqlstate(error) != Some(LOCK_NOT_AVAILABLE)
+}
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// Whether the server says that a COMMIT did not take place: class 40, but for
 /// `statement_completion_unknown`.

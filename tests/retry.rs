@@ -6,7 +6,9 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::BigInt;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, DatabaseUrl, Pool, RunError, is_connection_lost};
+use diesel_neon::{
+    Connection, DatabaseUrl, Pool, RunError, is_connection_lost, is_transient, sqlstate,
+};
 use neon_sim::{NeonSim, Suspension};
 
 async fn start() -> (NeonSim, Vec<Pool>) {
@@ -212,4 +214,70 @@ async fn work_can_be_spawned() {
             .await
     });
     task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_statement_itself_is_not_tried_again() {
+    let (_neon, pools) = start().await;
+    let many = "($1),".repeat(70_000);
+    let many = format!(
+        "INSERT INTO notes (text) VALUES {}",
+        many.trim_end_matches(',')
+    );
+    for pool in &pools {
+        for (sql, binds) in [("SELECT $1::text", 0), ("SELECT '\0'", 0), (&many, 70_000)] {
+            let attempts = AtomicU32::new(0);
+            let work = async |connection: &mut Connection| {
+                attempts.fetch_add(1, Ordering::Relaxed);
+                let mut statement = diesel::sql_query(sql).into_boxed();
+                for _ in 0..binds {
+                    statement = statement.bind::<diesel::sql_types::Text, _>("x");
+                }
+                statement.execute(connection).await?;
+                Ok::<_, RunError>(())
+            };
+            let error = match pool.idempotent().run(work).await.unwrap_err() {
+                RunError::Query(error) => error,
+                error => panic!("{error}"),
+            };
+            let sql = &sql[..sql.len().min(20)];
+            assert!(
+                !is_transient(&error) && !is_connection_lost(&error),
+                "{sql}: {error}"
+            );
+            assert!(
+                matches!(
+                    error,
+                    Error::DatabaseError(DatabaseErrorKind::UnableToSendCommand, _)
+                ),
+                "{sql}: {error:?}"
+            );
+            assert_eq!(attempts.into_inner(), 1, "{sql}: {error}");
+        }
+        // Nor has it cost the connection.
+        assert_eq!(pool.status().connects.opened, 1);
+    }
+}
+
+#[tokio::test]
+async fn who_would_not_wait_for_a_lock_is_told_at_once() {
+    let (_neon, pools) = start().await;
+    for pool in &pools {
+        let mut holder = pool.get().await.unwrap();
+        holder.batch_execute("BEGIN; LOCK notes").await.unwrap();
+        let attempts = AtomicU32::new(0);
+        let work = async |connection: &mut Connection| {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            connection.batch_execute("LOCK notes NOWAIT").await?;
+            Ok::<_, RunError>(())
+        };
+        let error = pool.idempotent().transaction(work).await.unwrap_err();
+        assert!(
+            matches!(&error, RunError::Query(error) if sqlstate(error) == Some("55P03") && is_transient(error)),
+            "{error}"
+        );
+        pool.transaction(work).await.unwrap_err();
+        assert_eq!(attempts.into_inner(), 2);
+        holder.batch_execute("ROLLBACK").await.unwrap();
+    }
 }

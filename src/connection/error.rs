@@ -15,7 +15,8 @@ use crate::wire::{Failure, ServerError};
 pub fn sqlstate(error: &Error) -> Option<&str> {
     match error {
         Error::DatabaseError(kind, information) => {
-            asked(&**information, Asking::Code).or(code_of(*kind))
+            let told = asked(&**information, Asking::Code);
+            told.or(code_of(*kind)).filter(|code| !code.is_empty())
         }
         Error::RollbackErrorOnCommit { commit_error, .. } => sqlstate(commit_error),
         _ => None,
@@ -56,10 +57,18 @@ pub fn is_connection_lost(error: &Error) -> bool {
 /// anything: the connection was lost, the server had no room, another transaction was in the way, or a
 /// statement had been prepared for tables that have changed since.
 ///
-/// After a lost connection, the first attempt may have been committed.
+/// After a lost connection, the first attempt may have been committed. What is wrong with a statement
+/// itself is not transient: a bind parameter too few or too many, a zero byte, more than the protocol can
+/// carry; its kind is [`UnableToSendCommand`](DatabaseErrorKind::UnableToSendCommand).
 pub fn is_transient(error: &Error) -> bool {
     if is_connection_lost(error) {
         return true;
+    }
+    if matches!(
+        error,
+        Error::DatabaseError(DatabaseErrorKind::UnableToSendCommand, _)
+    ) {
+        return false;
     }
     let Some(code) = sqlstate(error) else {
         return false;
@@ -94,7 +103,8 @@ impl From<Failure> for Error {
             }
             Failure::Abandoned => Self::QueryBuilderError(Box::new(AbandonedTransaction(()))),
             Failure::Unsendable(reason) => {
-                let error = ServerError::local("08P01", &reason.text());
+                // No server has said it, so it has no code.
+                let error = ServerError::local("", &reason.text());
                 Self::DatabaseError(
                     DatabaseErrorKind::UnableToSendCommand,
                     Box::new(Told(Box::new(error))),
@@ -116,6 +126,10 @@ impl From<Failure> for Error {
 pub struct AbandonedTransaction(());
 
 fn kind_of(code: &str) -> DatabaseErrorKind {
+    // The server has seen what this side should not have sent: too few bind parameters, for example.
+    if code == "08P01" {
+        return DatabaseErrorKind::UnableToSendCommand;
+    }
     KINDS
         .iter()
         .find(|(known, _)| *known == code)
@@ -252,7 +266,9 @@ mod tests {
         for code in ["26000", "40001", "40P01", "53300", "08006", "57P01"] {
             assert!(is_transient(&server(code, "ERROR")), "{code}");
         }
-        for code in ["23505", "42601", "57014", "22012", "", "0", "0é", "é8"] {
+        for code in [
+            "23505", "42601", "57014", "22012", "08P01", "", "0", "0é", "é8",
+        ] {
             assert!(!is_transient(&server(code, "ERROR")), "{code}");
         }
         assert!(is_transient(&server("57P01", "FATAL")));
