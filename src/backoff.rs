@@ -2,12 +2,28 @@
 
 use std::time::Duration;
 
-/// Exponential, with full jitter, so that those who failed together do not come back together.
-pub(crate) fn pause(failures: u32) -> Duration {
-    let ceiling = BASE * 2_u32.pow(failures.min(16));
-    ceiling.min(CAP).mul_f64(fastrand::f64())
+/// Returns an exponential pause with full jitter, so that those who failed together do not come back
+/// together; never more than half of the time that is `left`, so that something can come of the next try.
+pub(crate) fn pause(failures: u32, left: Duration) -> Duration {
+    let ceiling = BASE.saturating_mul(2_u32.pow(failures.min(16)));
+    ceiling.min(CAP).min(left / 2).mul_f64(fastrand::f64())
 }
 
 /// Neon's proxy tries a compute for about 3 s by itself; a short base suits everything else.
 const BASE: Duration = Duration::from_millis(50);
 const CAP: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_pause_takes_all_the_time_that_is_left() {
+        for failures in [0, 1, 5, 100, u32::MAX] {
+            for left in [Duration::ZERO, BASE, CAP, Duration::MAX] {
+                let pause = pause(failures, left);
+                assert!(pause <= left / 2 && pause <= CAP, "{failures}, {left:?}");
+            }
+        }
+    }
+}

@@ -5,6 +5,18 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+/// Returns the moment `wait` behind `start`, or one that nobody lives to see where no clock reaches so far.
+///
+/// The one place that adds to an `Instant`: the sum panics where it overflows, and users choose durations.
+pub(crate) fn after(start: Instant, wait: Duration) -> Instant {
+    #[expect(clippy::arithmetic_side_effects, reason = "bounded")]
+    let moment = start + wait.min(FAREST);
+    moment
+}
+
+/// Thirty years, which tokio takes for eternity too.
+const FAREST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// A moment on two clocks.
 ///
 /// The monotonic one stands still while a laptop's lid is closed or a function's instance is frozen, and a

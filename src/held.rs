@@ -57,7 +57,7 @@ impl Held {
     /// `self`. Looks at clocks only.
     pub(crate) fn watch(self: &Arc<Self>, limit: Duration) {
         let held = Arc::downgrade(self);
-        let mut ticks = interval((limit / 4).max(Duration::from_millis(1)));
+        let mut ticks = interval((limit / 4).clamp(SHORTEST_TICK, LONGEST_TICK));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::spawn(async move {
             loop {
@@ -77,6 +77,9 @@ impl Held {
         holds.iter().filter_map(Weak::upgrade).collect()
     }
 }
+
+const SHORTEST_TICK: Duration = Duration::from_millis(1);
+const LONGEST_TICK: Duration = Duration::from_secs(60 * 60);
 
 impl Hold {
     /// The connection is handed out.

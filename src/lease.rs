@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::Moment;
+use crate::clock::{self, Moment};
 use crate::connect::Session;
 use crate::held::Hold;
 use crate::stats::{ClosedFor, Stats};
@@ -53,7 +53,7 @@ impl<C> Lease<C> {
             session,
             born,
             // Never more than the cap: past it lies the suspension (HikariCP's variance of a quarter).
-            lifetime: max_lifetime.mul_f64(1.0 - VARIANCE * fastrand::f64()),
+            lifetime: max_lifetime.saturating_sub((max_lifetime / 4).mul_f64(fastrand::f64())),
             max_lifetime,
             generation,
             inspected: born.monotonic(),
@@ -72,7 +72,7 @@ impl<C> Lease<C> {
 
     /// When it stops being handed out.
     pub fn deadline(&self) -> Instant {
-        self.of.born.monotonic() + self.of.lifetime
+        clock::after(self.of.born.monotonic(), self.of.lifetime)
     }
 
     pub(crate) fn is_past_deadline(&self, now: &Moment) -> bool {
@@ -158,5 +158,3 @@ impl<C> fmt::Debug for Lease<C> {
             .finish_non_exhaustive()
     }
 }
-
-const VARIANCE: f64 = 0.25;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::backoff;
 use crate::clock::Moment;
 use crate::connect::{ConnectError, Connector, Handshake, Turns};
-use crate::connection::Connection;
+use crate::connection::{Connection, sqlstate};
 use crate::held::Held;
 use crate::lease::Lease;
 use crate::meter::Meter;
@@ -98,6 +98,8 @@ struct Shared {
     times_given_up: AtomicU64,
     /// The last attempt that failed, whether or not another one follows, and when; gone after a success.
     last_failure: watch::Sender<Option<(ConnectError, Instant)>>,
+    /// Why the last check failed, and when; gone once one is passed.
+    check_failure: watch::Sender<Option<(Retired, Instant)>>,
     /// Connections that were lost before they had answered anything, since a check was passed.
     stillborn: AtomicU32,
 }
@@ -142,6 +144,7 @@ impl<C: Establish> ConnectionManager<C> {
                 given_up: watch::Sender::default(),
                 times_given_up: AtomicU64::new(0),
                 last_failure: watch::Sender::new(None),
+                check_failure: watch::Sender::new(None),
                 stillborn: AtomicU32::new(0),
             }),
             connection: PhantomData,
@@ -175,7 +178,8 @@ impl<C: Establish> ConnectionManager<C> {
         self.shared.closed.load(Ordering::Acquire)
     }
 
-    fn give_up(&self, error: Option<&ConnectError>) {
+    /// Tells those who wait that a connect has been given up.
+    pub(crate) fn give_up(&self, error: Option<&ConnectError>) {
         self.shared.given_up.send_modify(|given_up| {
             given_up.times += 1;
             if let Some(error) = error {
@@ -205,6 +209,10 @@ impl<C: Establish> ConnectionManager<C> {
         self.shared.last_failure.borrow().clone()
     }
 
+    pub(crate) fn check_failure(&self) -> Option<(Retired, Instant)> {
+        self.shared.check_failure.borrow().clone()
+    }
+
     pub(crate) fn held(&self) -> &Arc<Held> {
         &self.shared.held
     }
@@ -223,7 +231,8 @@ impl<C: Establish> ConnectionManager<C> {
         // A pooler logs clients in also where the server behind it is gone, so that connecting alone would
         // never be seen to fail.
         if let Some(failures) = self.shared.stillborn.load(Ordering::Relaxed).checked_sub(1) {
-            sleep(backoff::pause(failures)).await;
+            let left = self.shared.policy.connect_timeout();
+            sleep(backoff::pause(failures, left)).await;
         }
         let connected = self
             .shared
@@ -240,6 +249,9 @@ impl<C: Establish> ConnectionManager<C> {
                 self.shared.stats.opened(took, cold);
                 tracing::debug!(took = ?took, cold, "a new connection");
                 self.shared.last_failure.send_replace(None);
+                if !self.is_suspicious() {
+                    self.shared.check_failure.send_replace(None);
+                }
                 let lifetime = self.shared.policy.max_lifetime();
                 let stats = Arc::clone(&self.shared.stats);
                 let hold = self.shared.held.hold();
@@ -249,7 +261,6 @@ impl<C: Establish> ConnectionManager<C> {
             }
             Err(error) => {
                 tracing::warn!(error = %error, "no connection");
-                self.give_up(Some(&error));
                 Err(error)
             }
         }
@@ -321,11 +332,14 @@ impl<C: Establish> ConnectionManager<C> {
         let verdict = {
             let replacement = async {
                 sleep(LATE).await;
-                if let Ok(mut replacement) = self.make_in(born_in, Turns::Spare).await {
-                    // A pooler logs clients in when its servers are all taken.
-                    if self.ping(&mut replacement).await.is_ok() {
-                        return replacement;
+                match self.make_in(born_in, Turns::Spare).await {
+                    Ok(mut replacement) => {
+                        // A pooler logs clients in when its servers are all taken.
+                        if self.ping(&mut replacement).await.is_ok() {
+                            return replacement;
+                        }
                     }
+                    Err(error) => self.give_up(Some(&error)),
                 }
                 std::future::pending().await
             };
@@ -338,7 +352,7 @@ impl<C: Establish> ConnectionManager<C> {
         };
         let retired = match verdict {
             Verdict::Answered(Ok(())) => {
-                self.shared.stillborn.store(0, Ordering::Relaxed);
+                self.trust();
                 lease.set_validating(false);
                 return self.inspect_at(lease, &Moment::now());
             }
@@ -348,6 +362,7 @@ impl<C: Establish> ConnectionManager<C> {
                 replacement.adopt(self.generation());
                 lease.close_for(ClosedFor::FailedCheck);
                 *lease = replacement;
+                self.trust();
                 return Ok(());
             }
         };
@@ -360,10 +375,45 @@ impl<C: Establish> ConnectionManager<C> {
         Err(retired)
     }
 
+    /// A connection has answered: what failed before is over.
+    fn trust(&self) {
+        self.shared.stillborn.store(0, Ordering::Relaxed);
+        if self.shared.check_failure.borrow().is_some() {
+            self.shared.check_failure.send_replace(None);
+        }
+    }
+
+    /// Whether connections were lost right behind their login, so that the login of others proves nothing.
+    fn is_suspicious(&self) -> bool {
+        self.shared.stillborn.load(Ordering::Relaxed) > 0
+    }
+
     fn note_stillborn(&self, lease: &Lease<C>) {
-        // The startup has had the first answer.
-        if lease.session().observed.answers() <= 1 {
+        if is_unproven(lease) {
             self.shared.stillborn.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps what the server said instead of an answer, for those who wait. Behind a pooler that is all that is
+    /// ever heard of a server that is gone, or of a database that it has no more.
+    fn note_failed_check(&self, lease: &Lease<C>, retired: &Retired) {
+        let Some((message, sqlstate)) = retired.words() else {
+            return;
+        };
+        self.shared.check_failure.send_if_modified(|last| {
+            // Silence says less than words do.
+            let is_news = last.is_none() || !matches!(retired, Retired::NoAnswer { .. });
+            if is_news {
+                *last = Some((retired.clone(), Instant::now()));
+            }
+            is_news
+        });
+        if !is_unproven(lease) {
+            return;
+        }
+        let error = ConnectError::told(message, sqlstate, retired.clone());
+        if !error.is_transient() {
+            self.give_up(Some(&error));
         }
     }
 
@@ -378,6 +428,7 @@ impl<C: Establish> ConnectionManager<C> {
         {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Retired::CheckFailed {
+                sqlstate: sqlstate(&error).map(str::to_owned),
                 message: error.to_string(),
             }),
             Err(_) => Err(Retired::NoAnswer { bound }),
@@ -403,6 +454,11 @@ thread_local! {
     /// Set by a check whenever it is polled. A caller's check is polled by the caller, bb8 in between: that is how
     /// the caller learns what there is to wait for.
     pub(crate) static CHECKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether nothing but the startup has been answered on it.
+fn is_unproven<C>(lease: &Lease<C>) -> bool {
+    lease.session().observed.answers() <= 1
 }
 
 fn note<C>(lease: &mut Lease<C>, retired: &Retired) {
@@ -445,9 +501,7 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
         if inspected.is_ok() {
             let observed = &lease.session().observed;
             let bypass = self.shared.policy.validation_bypass();
-            // Where some were lost right behind their login, that of others proves nothing.
-            let suspicious = self.shared.stillborn.load(Ordering::Relaxed) > 0;
-            if suspicious || observed.is_busy() || observed.quiet_at(&now) >= bypass {
+            if self.is_suspicious() || observed.is_busy() || observed.quiet_at(&now) >= bypass {
                 // In a box, since it is rare, and large: the future of every checkout would hold it.
                 let mut check = Box::pin(self.check(lease));
                 inspected = poll_fn(|cx| {
@@ -462,6 +516,7 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
             }
         }
         inspected.map_err(|retired| {
+            self.note_failed_check(lease, &retired);
             note(lease, &retired);
             ManagerError::Retired(retired)
         })
@@ -548,6 +603,8 @@ pub enum Retired {
     /// It answered the check with an error.
     #[error("its check failed: {message}")]
     CheckFailed {
+        /// The SQLSTATE, where there is one.
+        sqlstate: Option<String>,
         /// The error.
         message: String,
     },
@@ -571,4 +628,17 @@ pub enum Retired {
     /// The pool is closed.
     #[error("the pool is closed")]
     PoolClosed,
+}
+
+impl Retired {
+    /// Returns what the other side said instead of an answer, or did not say, with its SQLSTATE.
+    fn words(&self) -> Option<(String, Option<&str>)> {
+        match self {
+            Self::CheckFailed { sqlstate, message } | Self::Ended { sqlstate, message } => {
+                Some((message.clone(), sqlstate.as_deref()))
+            }
+            Self::NoAnswer { .. } => Some((self.to_string(), None)),
+            _ => None,
+        }
+    }
 }

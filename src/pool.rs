@@ -13,12 +13,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use crate::clock;
 use crate::connect::ConnectError;
 use crate::connection::Connection;
 use crate::env::{self, EnvError};
 use crate::gate::{Gate, Refused, Turn};
 use crate::lease::Lease;
-use crate::manager::{CHECKING, ConnectionManager, Establish, GivenUp, ManagerError};
+use crate::manager::{CHECKING, ConnectionManager, Establish, GivenUp, ManagerError, Retired};
 use crate::policy::{Policy, PolicyBuilder, PolicyError};
 use crate::stats::{Checks, Closed, Connects};
 use crate::tls::TlsError;
@@ -94,6 +95,7 @@ impl<C: Establish> Pool<C> {
     pub fn status(&self) -> Status {
         let state = self.connections.state();
         let (last_failure, last_failed) = self.manager.last_failure().unzip();
+        let (check_failure, check_failed) = self.manager.check_failure().unzip();
         Status {
             max_size: self.policy().max_size(),
             size: state.connections,
@@ -107,6 +109,8 @@ impl<C: Establish> Pool<C> {
             connects: self.manager.stats().connects(),
             last_failure,
             last_failed: last_failed.map(|at| at.elapsed()),
+            check_failure,
+            check_failed: check_failed.map(|at| at.elapsed()),
         }
     }
 
@@ -126,14 +130,14 @@ impl<C: Establish> Pool<C> {
     ///
     /// Returns whether everything was closed in time. Connections that come back later are closed then.
     pub async fn close(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+        let deadline = clock::after(Instant::now(), patience);
         self.manager.close();
         self.gate.close();
         loop {
             // A closed manager finds every idle connection invalid, so one look drops them all.
             let _ = tokio::time::timeout(Duration::ZERO, self.connections.get()).await;
             // One that has just been made may reach the pool behind that look.
-            let next_look = deadline.min(Instant::now() + CLOSING);
+            let next_look = deadline.min(clock::after(Instant::now(), CLOSING));
             if timeout_at(next_look, self.manager.drained()).await.is_ok() {
                 return true;
             }
@@ -170,9 +174,9 @@ impl<C: Establish> Pool<C> {
             Poll::Ready(Err(_)) => return Err(self.out_of_time(false)),
             Poll::Pending => {
                 let given_up = self.manager.given_up_since(times_given_up);
-                let deadline = self.deadline(&mut began);
+                let began = *began.get_or_insert_with(Instant::now);
                 // In a box, to keep the future of every other checkout small.
-                Box::pin(self.connection(deadline, given_up, getting, get)).await?
+                Box::pin(self.connection(began, given_up, getting, get)).await?
             }
         };
         let waited = began.map_or(Duration::ZERO, |began| began.elapsed());
@@ -193,7 +197,8 @@ impl<C: Establish> Pool<C> {
 
     /// Until when this caller may wait, who begins to if he has not yet.
     fn deadline(&self, began: &mut Option<Instant>) -> Instant {
-        *began.get_or_insert_with(Instant::now) + self.policy().checkout_timeout()
+        let began = *began.get_or_insert_with(Instant::now);
+        clock::after(began, self.policy().checkout_timeout())
     }
 
     async fn wait_for_turn<'a>(
@@ -219,7 +224,7 @@ impl<C: Establish> Pool<C> {
     /// says that time is up.
     async fn connection<'a, F>(
         &self,
-        deadline: Instant,
+        began: Instant,
         mut given_up: watch::Receiver<GivenUp>,
         mut getting: Pin<&mut F>,
         get: impl Fn() -> F,
@@ -227,6 +232,7 @@ impl<C: Establish> Pool<C> {
     where
         F: Future<Output = FromBb8<'a, C>>,
     {
+        let deadline = clock::after(began, self.policy().checkout_timeout());
         let mut validating = false;
         loop {
             if self.is_closed() {
@@ -252,7 +258,7 @@ impl<C: Establish> Pool<C> {
                     if self.is_closed() {
                         return Err(PoolError::Closed);
                     }
-                    if let Some(error) = error.filter(|error| !error.is_worth_waiting_for()) {
+                    if let Some(error) = error.filter(|error| !error.is_worth_waiting_for(began.elapsed())) {
                         return Err(PoolError::Connect(error));
                     }
                     // bb8 makes another connection only where somebody asks anew.
@@ -288,6 +294,27 @@ impl<C: Establish> fmt::Debug for Pool<C> {
             .field("status", &self.status())
             .field("policy", self.policy())
             .finish_non_exhaustive()
+    }
+}
+
+/// Hears from bb8 that a connect has failed; its slot is free by then, so that who asks again is served.
+struct GivenUpSink<C: Establish>(ConnectionManager<C>);
+
+impl<C: Establish> bb8::ErrorSink<ManagerError> for GivenUpSink<C> {
+    fn sink(&self, error: ManagerError) {
+        if let ManagerError::Connect(error) = error {
+            self.0.give_up(Some(&error));
+        }
+    }
+
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<ManagerError>> {
+        Box::new(Self(self.0.clone()))
+    }
+}
+
+impl<C: Establish> fmt::Debug for GivenUpSink<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GivenUpSink").field(&self.0).finish()
     }
 }
 
@@ -358,7 +385,12 @@ impl PoolBuilder {
             .queue_strategy(bb8::QueueStrategy::Lifo)
             // The manager knows what is worth another try, and the caller's own deadline comes first.
             .retry_connection(false)
-            .connection_timeout(policy.checkout_timeout() + Duration::from_secs(1))
+            .error_sink(Box::new(GivenUpSink(manager.clone())))
+            .connection_timeout(
+                policy
+                    .checkout_timeout()
+                    .saturating_add(Duration::from_secs(1)),
+            )
             .build_unchecked(manager.clone());
         Ok(Pool {
             connections,
@@ -438,6 +470,11 @@ pub struct Status {
     pub last_failure: Option<ConnectError>,
     /// How long ago that was.
     pub last_failed: Option<Duration>,
+    /// Why the last check of a connection failed; gone once one has been passed. Behind a pooler that is up,
+    /// only this tells that the server is gone: logins go on succeeding.
+    pub check_failure: Option<Retired>,
+    /// How long ago that was.
+    pub check_failed: Option<Duration>,
 }
 
 impl fmt::Display for Status {
@@ -452,6 +489,9 @@ impl fmt::Display for Status {
         }
         if let (Some(error), Some(ago)) = (&self.last_failure, self.last_failed) {
             write!(f, ", connecting last failed {ago:.1?} ago: {error}")?;
+        }
+        if let (Some(retired), Some(ago)) = (&self.check_failure, self.check_failed) {
+            write!(f, ", a connection was found dead {ago:.1?} ago: {retired}")?;
         }
         Ok(())
     }

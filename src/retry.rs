@@ -298,10 +298,11 @@ impl Patience {
 
     /// Waits before another attempt, or says that there must be none.
     async fn pause(&mut self) -> bool {
-        let pause = backoff::pause(self.attempts - 1);
-        if self.attempts >= self.most || self.began.elapsed() + pause >= self.budget {
+        let left = self.budget.saturating_sub(self.began.elapsed());
+        if self.attempts >= self.most || left.is_zero() {
             return false;
         }
+        let pause = backoff::pause(self.attempts - 1, left);
         tracing::debug!(attempt = self.attempts, pause = ?pause, "trying again");
         self.attempts += 1;
         sleep(pause).await;

@@ -7,7 +7,7 @@ use diesel::sql_types::{Integer, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
     ConnectionManager, DatabaseUrl, Policy, PolicyBuilder, Pool, PoolError, PooledConnection,
-    Status,
+    RunError, Status,
 };
 use futures_util::FutureExt;
 use neon_sim::{Event, NeonSim, Suspension};
@@ -275,12 +275,18 @@ async fn an_idle_pool_sends_not_one_byte_and_lets_the_compute_sleep() {
             .build()
             .unwrap();
         let mut events = neon.events();
+        let terminated = neon.counters().direct.terminates + neon.counters().pooled.terminates;
         fill(&outliving, 5).await;
         drop(closing.get().await.unwrap());
         timeout(HANG, async {
             while !matches!(events.recv().await.unwrap(), Event::Suspended { .. }) {}
-            while closing.status().size > 0 {
-                tokio::task::yield_now().await;
+            // The stand-in counts what it has read.
+            let terminates = || {
+                let counted = neon.counters();
+                counted.direct.terminates + counted.pooled.terminates
+            };
+            while closing.status().size > 0 || terminates() == terminated {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         })
         .await
@@ -496,6 +502,68 @@ async fn those_who_wait_learn_at_once_that_the_pool_is_closed() {
     let error = timeout(HANG, waiter).await.unwrap().unwrap().unwrap_err();
     assert!(matches!(error, PoolError::Closed));
     drop(held);
+}
+
+#[tokio::test]
+async fn every_duration_may_be_endless() {
+    const EVER: Duration = Duration::MAX;
+
+    let neon = start().await;
+    let endless = |policy: PolicyBuilder| {
+        policy
+            .max_size(1)
+            .checkout_timeout(EVER)
+            .connect_timeout(EVER)
+            .validation_timeout(EVER)
+            .retry_budget(EVER)
+            .slow_checkout(EVER)
+            .leak_warning(EVER)
+    };
+    let never = |policy: PolicyBuilder| {
+        let policy = endless(policy).never_suspends().max_lifetime(EVER);
+        policy.idle_timeout(EVER).validation_bypass(EVER)
+    };
+    let policies: [&dyn Fn(PolicyBuilder) -> PolicyBuilder; 3] = [
+        &never,
+        &|policy| never(policy).validation_bypass(Duration::ZERO),
+        &|policy| endless(policy).suspend_after(EVER),
+    ];
+    for policy in policies {
+        let pool = pool(&neon, policy);
+        // One that fails, and one that hangs until it is given up.
+        neon.refuse_connections(1, "Couldn't connect to compute node");
+        let mut held = timeout(HANG, pool.get()).await.unwrap().unwrap();
+        assert!(held.lease().deadline() > tokio::time::Instant::now() + HANG);
+        backend(&mut held).await;
+        let waiter = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.get().await.map(drop) }
+        });
+        while pool.status().waiting == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+        timeout(HANG, waiter).await.unwrap().unwrap().unwrap();
+        let attempts = std::sync::atomic::AtomicU32::new(0);
+        let again = pool.transaction(async |connection| {
+            if attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+                connection
+                    .batch_execute("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
+                    .await?;
+            }
+            Ok::<_, RunError>(())
+        });
+        timeout(HANG, again).await.unwrap().unwrap();
+        assert!(timeout(HANG, pool.close(EVER)).await.unwrap());
+    }
+
+    let url = format!("{}&connect_timeout=2147483647", neon.url());
+    let url = DatabaseUrl::parse(&url).unwrap();
+    let pool = Pool::builder(url.clone()).build().unwrap();
+    drop(timeout(HANG, pool.get()).await.unwrap().unwrap());
+    let rendered = url.to_libpq();
+    let connection = diesel_neon::Connection::establish(&rendered);
+    drop(timeout(HANG, connection).await.unwrap());
 }
 
 #[tokio::test]

@@ -19,13 +19,14 @@ mod transactions;
 mod types;
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use common::{HANG, connect, counted, pool, prepared, start, users};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, RunError, StatementNames, sqlstate};
+use diesel_neon::{ConnectErrorKind, Connection, PoolError, RunError, StatementNames, sqlstate};
 use futures_util::future::{join_all, join5};
 use tokio::time::timeout;
 
@@ -305,4 +306,21 @@ async fn deallocating_everything_is_survived() {
             .await;
         assert_eq!(in_transaction, Ok(2), "{all}");
     }
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_behind_the_pooler_is_named_at_once() {
+    let neon = start().await;
+    neon.create_database("shelf").await.unwrap();
+    let url = neon.pooled_url().replace("/neondb?", "/shelf?");
+    let pool = pool(&url, |policy| policy.validation_bypass(Duration::ZERO));
+    drop(pool.get().await.unwrap());
+    neon.sql("DROP DATABASE shelf WITH (FORCE)").await.unwrap();
+    // The pooler lets clients in all the same.
+    let error = timeout(HANG, pool.get()).await.unwrap().unwrap_err();
+    match &error {
+        PoolError::Connect(error) => assert_eq!(error.kind(), ConnectErrorKind::Database),
+        other => panic!("{other}"),
+    }
+    assert!(error.to_string().contains("shelf"), "{error}");
 }

@@ -1,6 +1,7 @@
 //! The pool under faults: nobody who has time left is failed, and nothing is made worse.
 
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -133,6 +134,119 @@ async fn a_server_that_is_restarted_fails_what_was_under_way_and_nothing_else() 
             .await;
         }
     }
+}
+
+/// The way to a server, which can be shut and opened again.
+struct Way {
+    listener: Option<tokio::task::JoinHandle<()>>,
+    from: std::net::SocketAddr,
+    to: u16,
+}
+
+impl Way {
+    /// Returns it, and `url` leading through it.
+    async fn to(url: &str) -> (Self, String) {
+        let to = DatabaseUrl::parse(url).unwrap().hosts()[0].port;
+        let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let from = free.local_addr().unwrap();
+        drop(free);
+        let mut way = Self {
+            listener: None,
+            from,
+            to,
+        };
+        way.open().await;
+        let through = url.replace(&format!(":{to}/"), &format!(":{}/", from.port()));
+        (way, through)
+    }
+
+    async fn open(&mut self) {
+        let listener = tokio::net::TcpListener::bind(self.from).await.unwrap();
+        let to = self.to;
+        self.listener = Some(tokio::spawn(async move {
+            let mut streams = tokio::task::JoinSet::new();
+            loop {
+                let (mut here, _) = listener.accept().await.unwrap();
+                streams.spawn(async move {
+                    let there = tokio::net::TcpStream::connect(("127.0.0.1", to)).await;
+                    tokio::io::copy_bidirectional(&mut here, &mut there.unwrap()).await
+                });
+            }
+        }));
+    }
+
+    /// Whoever comes now is refused, and whoever was there is cut off.
+    async fn shut(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.abort();
+            let _ = listener.await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_time_is_served_when_the_proxy_is_back() {
+    let neon = start().await;
+    for has_connected in [true, false] {
+        let (mut way, url) = Way::to(&neon.url()).await;
+        let pool = pool(&url, |policy| {
+            policy.checkout_timeout(Duration::from_secs(10))
+        });
+        if has_connected {
+            assert_eq!(burst(&pool, 10).await, [""; 0]);
+        }
+        way.shut().await;
+        // The later they come, the longer the pool has been failing.
+        let mut callers = Vec::new();
+        for _ in 0..50 {
+            let pool = pool.clone();
+            callers.push(tokio::spawn(async move { burst(&pool, 1).await }));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        way.open().await;
+        for caller in callers {
+            assert_eq!(timeout(HANG, caller).await.unwrap().unwrap(), [""; 0]);
+        }
+        pool.close(HANG).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_pooler_says_of_a_server_that_is_gone_is_told() {
+    let neon = start().await;
+    let pool = pool(&neon.pooled_url(), |policy| {
+        policy
+            .max_size(3)
+            .checkout_timeout(Duration::from_secs(5))
+            .connect_timeout(Duration::from_secs(5))
+            .validation_timeout(Duration::from_millis(500))
+    });
+    assert_eq!(burst(&pool, 3).await, [""; 0]);
+    assert!(pool.status().check_failure.is_none());
+    let mut restart = pin!(neon.restart_postgres(Duration::from_secs(12)));
+    let failures = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        burst(&pool, 3).await
+    };
+    let failures = tokio::select! {
+        failures = failures => failures,
+        _ = &mut restart => panic!("it was back before anybody had noticed"),
+    };
+    assert_eq!(failures.len(), 3);
+    for failure in failures {
+        assert!(failure.contains("server login"), "{failure}");
+    }
+    let status = pool.status();
+    assert!(
+        status.check_failure.is_some() && status.check_failed.is_some(),
+        "{status}"
+    );
+    restart.await.unwrap();
+    let pool = pool.clone();
+    timeout(HANG, async { while !burst(&pool, 3).await.is_empty() {} })
+        .await
+        .unwrap();
+    assert!(pool.status().check_failure.is_none());
 }
 
 #[tokio::test]

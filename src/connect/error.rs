@@ -17,6 +17,7 @@ use crate::transport::{Contender, DialError, Verdict};
 #[derive(Clone)]
 pub struct ConnectError {
     diagnosis: &'static Diagnosis,
+    persistence: Persistence,
     failure: Option<Box<Failure>>,
     budget: Duration,
     attempts: u32,
@@ -27,6 +28,7 @@ impl ConnectError {
     pub(super) fn new(failure: Failure, attempts: u32, elapsed: Duration) -> Self {
         Self {
             diagnosis: failure.diagnosis,
+            persistence: failure.diagnosis.kind().persistence(),
             failure: Some(Box::new(failure)),
             budget: Duration::ZERO,
             attempts,
@@ -42,11 +44,27 @@ impl ConnectError {
     ) -> Self {
         Self {
             diagnosis: Diagnosis::timed_out(),
+            persistence: Persistence::Patient,
             failure: last.map(Box::new),
             budget,
             attempts,
             elapsed,
         }
+    }
+
+    /// The login succeeded, and this was the answer to the first question behind it.
+    pub(crate) fn told(
+        message: String,
+        sqlstate: Option<&str>,
+        source: impl Error + Send + Sync + 'static,
+    ) -> Self {
+        let failure = Failure {
+            diagnosis: Diagnosis::of_words(&message, sqlstate),
+            code: sqlstate.map(SqlState::from_code),
+            message,
+            source: Arc::new(source),
+        };
+        Self::new(failure, 1, Duration::ZERO)
     }
 
     /// The class of the failure.
@@ -67,7 +85,7 @@ impl ConnectError {
 
     /// Whether the same attempt may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
-        self.kind().persistence() != Persistence::Final
+        self.persistence != Persistence::Final
     }
 
     /// How many attempts were made.
@@ -80,9 +98,27 @@ impl ConnectError {
         self.elapsed
     }
 
-    /// Whether a caller with time left should stay for the next connect.
-    pub(crate) fn is_worth_waiting_for(&self) -> bool {
-        self.kind().persistence() == Persistence::Patient
+    /// Whether a caller who has waited for so long should stay for the next connect.
+    pub(crate) fn is_worth_waiting_for(&self, waited: Duration) -> bool {
+        waited < self.patience(Duration::MAX)
+    }
+
+    /// Returns for how much of `budget` it is worth another try.
+    pub(super) fn patience(&self, budget: Duration) -> Duration {
+        match self.persistence {
+            Persistence::Final => Duration::ZERO,
+            Persistence::Brief => BRIEF.min(budget),
+            Persistence::UntilMet => RESTART.min(budget),
+            Persistence::Patient => budget,
+        }
+    }
+
+    /// Where this pool has been before, a server that cannot be reached is away, not misspelt.
+    pub(super) fn of_a_server_that_was_there(mut self) -> Self {
+        if self.persistence == Persistence::UntilMet {
+            self.persistence = Persistence::Patient;
+        }
+        self
     }
 }
 
@@ -151,7 +187,7 @@ pub enum ConnectErrorKind {
 }
 
 impl ConnectErrorKind {
-    pub(super) fn persistence(self) -> Persistence {
+    fn persistence(self) -> Persistence {
         match self {
             Self::Authentication
             | Self::Configuration
@@ -160,21 +196,28 @@ impl ConnectErrorKind {
             | Self::Forbidden
             | Self::Quota
             | Self::Tls => Persistence::Final,
-            Self::Resolve | Self::Unreachable | Self::TargetSessionAttrs | Self::Other => {
-                Persistence::Brief
-            }
+            Self::TargetSessionAttrs | Self::Other => Persistence::Brief,
+            Self::Resolve | Self::Unreachable => Persistence::UntilMet,
             Self::TooManyConnections | Self::Unavailable | Self::TimedOut => Persistence::Patient,
         }
     }
 }
 
+const BRIEF: Duration = Duration::from_secs(1);
+
+/// A server that is restarted is back by then, as a rule.
+const RESTART: Duration = Duration::from_secs(3);
+
 /// For how long a failure is worth another try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Persistence {
+enum Persistence {
     /// It stays as it is until somebody changes something.
     Final,
-    /// It may be a hiccup, and may be for good.
+    /// It may be a hiccup, and may be for good: people wait for the message.
     Brief,
+    /// Nobody answers: for as long as a restart takes where there never was a connection, since the host or
+    /// the port may be wrong; else it passes.
+    UntilMet,
     /// It passes: as long as the budget lasts.
     Patient,
 }
@@ -189,10 +232,6 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(super) fn persistence(&self) -> Persistence {
-        self.diagnosis.kind().persistence()
-    }
-
     pub(super) fn postgres(error: tokio_postgres::Error) -> Self {
         let (code, message) = match error.as_db_error() {
             Some(db) => (Some(db.code().clone()), db.message().to_owned()),
@@ -262,7 +301,7 @@ impl Contender for Failure {
         match (&self.code, self.diagnosis.kind()) {
             // One address may be led elsewhere, or have a stale certificate.
             (None, ConnectErrorKind::Tls) => Verdict::Next,
-            _ if self.persistence() == Persistence::Final => Verdict::Final,
+            (_, kind) if kind.persistence() == Persistence::Final => Verdict::Final,
             // One login more would make it worse.
             (_, ConnectErrorKind::TooManyConnections) => Verdict::Final,
             (Some(_), _) => Verdict::Refused,

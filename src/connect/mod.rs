@@ -7,7 +7,7 @@ mod error;
 mod handshake;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 pub use self::cancel::CancelToken;
 pub(crate) use self::cancel::Canceller;
 pub use self::diagnosis::Diagnosis;
+use self::error::Failure;
 pub use self::error::{ConnectError, ConnectErrorKind};
-use self::error::{Failure, Persistence};
 pub use self::handshake::Handshake;
 pub(crate) use self::handshake::Session;
 use crate::backoff;
@@ -44,6 +44,8 @@ pub(crate) struct Connector {
     /// Attempts that have failed since one succeeded, the pool's all together: who comes late to an
     /// outage starts with the pause that it has grown to.
     failures: AtomicU32,
+    /// Whether a connection has ever come about.
+    met: AtomicBool,
     naming: Arc<Naming>,
 }
 
@@ -68,6 +70,7 @@ impl Connector {
             turns: Semaphore::new(policy.max_connecting() as usize),
             spare: Semaphore::new(1),
             failures: AtomicU32::new(0),
+            met: AtomicBool::new(false),
             naming: Arc::new(Naming::new(url, policy)),
         })
     }
@@ -120,6 +123,7 @@ impl Connector {
             let failure = match timeout(left, attempt).await {
                 Ok(Ok(connected)) => {
                     self.failures.store(0, Ordering::Relaxed);
+                    self.met.store(true, Ordering::Relaxed);
                     return Ok(connected);
                 }
                 Ok(Err(failure)) => failure,
@@ -131,17 +135,18 @@ impl Connector {
                 }
             };
 
-            let pause = backoff::pause(self.failures.fetch_add(1, Ordering::Relaxed));
-            let patience = match failure.persistence() {
-                Persistence::Final => Duration::ZERO,
-                Persistence::Brief => BRIEF.min(self.budget),
-                Persistence::Patient => self.budget,
-            };
             let error = ConnectError::new(failure.clone(), attempts, began.elapsed());
+            let error = match self.met.load(Ordering::Relaxed) {
+                true => error.of_a_server_that_was_there(),
+                false => error,
+            };
             on_failure(&error);
-            if began.elapsed() + pause >= patience {
+            let left = error.patience(self.budget).saturating_sub(began.elapsed());
+            let failures = self.failures.fetch_add(1, Ordering::Relaxed);
+            if left < LEAST {
                 return Err(error);
             }
+            let pause = backoff::pause(failures, left);
             tracing::debug!(error = %error, pause = ?pause, "connecting failed, trying again");
             last = Some(failure);
             sleep(pause).await;
@@ -164,5 +169,5 @@ pub(crate) enum Turns {
     Spare,
 }
 
-/// For failures that a hiccup explains as well as an outage: people wait for the message.
-const BRIEF: Duration = Duration::from_secs(1);
+/// With less time than this left, nothing comes of another attempt.
+const LEAST: Duration = Duration::from_millis(100);

@@ -42,7 +42,7 @@ pub(super) async fn take(
         let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         tokio::select! {
             () = session.stopped() => return Err(MigrateError::Stopped),
-            () = sleep(jittered.min(patience - waited)) => {}
+            () = sleep(jittered.min(patience.saturating_sub(waited))) => {}
         }
         pause = (pause * 2).min(LONGEST);
     }

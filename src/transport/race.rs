@@ -216,7 +216,10 @@ impl<R, F: Future<Output = R>> Race<'_, F> {
             }
             // One that goes off too early is only set anew.
             if self.alarm.as_ref().is_none_or(|(at, _)| *at > due) {
-                self.alarm = Some((due, Box::pin(self.timer.sleep(due - now))));
+                self.alarm = Some((
+                    due,
+                    Box::pin(self.timer.sleep(due.saturating_duration_since(now))),
+                ));
             }
             if let Some((_, alarm)) = &mut self.alarm {
                 ready!(alarm.as_mut().poll(cx));
@@ -276,7 +279,7 @@ impl<F> Runner<F> {
         }
         self.since = Instant::now();
         if self.stage == Stage::Connecting {
-            self.round_trip = self.since - self.began;
+            self.round_trip = self.since.saturating_duration_since(self.began);
         }
         self.stage = stage;
     }

@@ -32,7 +32,7 @@ impl Login {
             b'Z' => {
                 self.asked = None;
                 self.done = true;
-                Some(waited >= COLD + self.round_trip.unwrap_or_default())
+                Some(waited >= COLD.saturating_add(self.round_trip.unwrap_or_default()))
             }
             _ => None,
         }

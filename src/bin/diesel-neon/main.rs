@@ -1,6 +1,8 @@
 //! The `diesel-neon` command: migrations and the real `diesel` CLI on the direct endpoint, and a
 //! doctor.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 mod completions;
 mod diesel;
 mod doctor;

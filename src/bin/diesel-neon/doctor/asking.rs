@@ -100,7 +100,7 @@ impl Doctor<'_> {
 
     async fn migrations(&mut self, target: &Target) {
         let (role, began) = (target.role(), Instant::now());
-        let limit = self.limit(target) + STEP;
+        let limit = self.limit(target).saturating_add(STEP);
         let given = self.options.migration_dir.as_deref();
         let work = timeout(limit, migrations::list(&target.found.url, given));
         let check = match self.page.waiting("looking at the migrations", work).await {

@@ -88,10 +88,10 @@ impl Server {
     }
 
     pub(crate) fn clock(&self) -> Check {
-        let asked = self.asked_at + self.round_trip / 2;
+        let asked = self.asked_at.duration_since(SystemTime::UNIX_EPOCH);
         let ours = asked
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+            .unwrap_or_default()
+            .saturating_add(self.round_trip / 2);
         let ahead = ours.as_secs_f64() - self.now;
         let summary = match ahead {
             ahead if ahead.abs() < 1.0 => "in step with the server's".to_owned(),

@@ -133,7 +133,7 @@ impl Seen {
     pub(crate) fn was_cold(&self) -> bool {
         let round_trip = self.round_trip.unwrap_or_default();
         self.started_in
-            .is_some_and(|waited| waited >= COLD + round_trip)
+            .is_some_and(|waited| waited >= COLD.saturating_add(round_trip))
     }
 
     pub(crate) fn is_bound(&self) -> bool {
