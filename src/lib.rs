@@ -40,8 +40,8 @@ pub mod migration;
 pub use self::connect::{CancelToken, ConnectError, ConnectErrorKind, Diagnosis, Handshake};
 pub use self::connection::{
     AbandonedTransaction, Connection, CopyIn, CopyOut, Field, PooledEndpoint, Row, RowStream,
-    TransactionBuilder, TransactionManager, TransactionState, internal_query, is_connection_lost,
-    is_transient, sqlstate,
+    TransactionBuilder, TransactionManager, TransactionState, UnreadRows, internal_query,
+    is_connection_lost, is_transient, sqlstate,
 };
 pub use self::lease::Lease;
 pub use self::manager::{ConnectionManager, Establish, ManagerError, Retired};

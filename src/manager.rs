@@ -39,6 +39,9 @@ pub trait Establish: AsyncConnection<Backend = Pg> + Send + Sized + 'static {
     /// Takes in what the server has sent without being asked; waits for nothing.
     fn look(&mut self) {}
 
+    /// Takes note that nobody holds it any more, with an answer outstanding.
+    fn let_go(&mut self) {}
+
     /// Whether a request was given up in the middle.
     fn is_abandoned(&mut self) -> bool {
         false
@@ -530,6 +533,7 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
         match self.inspect(lease) {
             Ok(()) => {
                 if lease.session().observed.is_busy() {
+                    lease.let_go();
                     lease.session().settle();
                 }
                 false

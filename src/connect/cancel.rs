@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::error::{ConnectError, Failure};
 use crate::transport::{Dialler, Negotiated, Peer, Transport};
+use crate::wire::Link;
 
 /// Knows where, how and with what key to ask for the end of one session's current statement.
 #[derive(Clone)]
@@ -36,6 +37,11 @@ impl Canceller {
 
     /// Asks the server to end what the session does, and waits until it has taken note.
     pub(crate) async fn cancel(&self) -> Result<(), Failure> {
+        self.cancel_if(|| true).await
+    }
+
+    /// As [`cancel`](Self::cancel), if that is still needed once there is a stream to ask on.
+    async fn cancel_if(&self, is_needed: impl FnOnce() -> bool) -> Result<(), Failure> {
         let Parts {
             dialler,
             peer,
@@ -43,6 +49,9 @@ impl Canceller {
             ..
         } = &*self.0;
         let stream = Lingering(dialler.redial(peer).await?);
+        if !is_needed() {
+            return Ok(());
+        }
         let cancelled = token.cancel_query_raw(stream, Negotiated).await;
         cancelled.map_err(Failure::postgres)
     }
@@ -87,24 +96,32 @@ impl fmt::Debug for Canceller {
 /// Stops what its connection is doing, from anywhere; see
 /// [`Connection::cancel_token`](crate::Connection::cancel_token).
 #[derive(Clone, Debug)]
-pub struct CancelToken(pub(crate) Canceller);
+pub struct CancelToken(pub(crate) Weak<Link>);
 
 impl CancelToken {
-    /// Asks the server to end the statement that the connection is running, and waits until it has
-    /// taken note; the statement then fails with SQLSTATE `57014`, if it has not ended before.
+    /// Asks the server to end the statement that the connection is running; it then fails with SQLSTATE
+    /// `57014`, if it has not ended before. Where nothing runs, nothing is asked for.
+    ///
+    /// When this returns, the request may still be on its way: proxies pass it on behind their answer. It
+    /// stops no other statement, since the connection sends none before this one is answered; if that does not
+    /// say that the request has stopped it, the connection is closed, and a statement behind it fails as on a lost
+    /// connection ([`is_connection_lost`](crate::is_connection_lost)) without having been sent.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] where the server cannot be reached.
     pub async fn cancel(&self) -> Result<(), ConnectError> {
+        let Some(link) = self.0.upgrade().filter(|link| link.is_at_work()) else {
+            return Ok(());
+        };
         let began = tokio::time::Instant::now();
-        let cancelled = self.0.cancel().await;
+        let cancelled = link.canceller().cancel_if(|| link.begin_cancel()).await;
         cancelled.map_err(|failure| ConnectError::new(failure, 1, began.elapsed()))
     }
 }
 
 /// In milliseconds, how long each request has to show an effect.
-const PAUSES: [u64; 3] = [50, 150, 300];
+const PAUSES: [u64; 5] = [50, 150, 300, 500, 1000];
 
 /// A server that has not taken note of a cancel request by then will not.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -102,6 +102,7 @@ impl From<Failure> for Error {
                 Self::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(Told(words)))
             }
             Failure::Abandoned => Self::QueryBuilderError(Box::new(AbandonedTransaction(()))),
+            Failure::Unread => Self::QueryBuilderError(Box::new(UnreadRows(()))),
             Failure::Unsendable(reason) => {
                 // No server has said it, so it has no code.
                 let error = ServerError::local("", &reason.text());
@@ -124,6 +125,17 @@ impl From<Failure> for Error {
      connection; drop it, or roll back with Connection::roll_back_abandoned"
 )]
 pub struct AbandonedTransaction(());
+
+/// The answer of a statement is behind the rows of an earlier one on the same connection, more than are kept, and
+/// nobody has read them for some seconds.
+///
+/// Diesel carries it as [`QueryBuilderError`](Error::QueryBuilderError).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the rows of an earlier statement are in front of the answer, and nobody reads them: read or drop that \
+     stream first; this statement may run all the same"
+)]
+pub struct UnreadRows(());
 
 fn kind_of(code: &str) -> DatabaseErrorKind {
     // The server has seen what this side should not have sent: too few bind parameters, for example.

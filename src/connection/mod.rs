@@ -31,7 +31,7 @@ use futures_util::future::BoxFuture;
 
 pub use self::copy::{CopyIn, CopyOut};
 pub use self::error::{
-    AbandonedTransaction, internal_query, is_connection_lost, is_transient, sqlstate,
+    AbandonedTransaction, UnreadRows, internal_query, is_connection_lost, is_transient, sqlstate,
 };
 pub(crate) use self::naming::Naming;
 pub use self::row::{Field, Row};
@@ -66,8 +66,9 @@ use crate::wire::Link;
 /// checks of siblings, no wait for what is unfinished; and theirs checks a connection each time it is
 /// handed out, or not at all.
 ///
-/// A future or a row stream that is dropped in the middle has its statement cancelled, if its answer
-/// does not come in at once, and then the connection is closed; see [`Pool`](crate::Pool).
+/// A future that is dropped in the middle has its statement cancelled, if its answer does not come in at
+/// once, and then the connection is closed; see [`Pool`](crate::Pool). A transaction that is dropped lets
+/// nothing else run: see [`AbandonedTransaction`].
 ///
 /// The last row of a result is handed out once the server has said that all is well, so that
 /// `get_result` of an `INSERT … RETURNING` is not `Ok` where the commit fails.
@@ -110,7 +111,7 @@ impl Connection {
 
     /// Stops this connection's statements from elsewhere.
     pub fn cancel_token(&self) -> CancelToken {
-        CancelToken(self.link.canceller().clone())
+        CancelToken(Arc::downgrade(&self.link))
     }
 
     /// The notifications of the channels that this session listens to, from the first on; it ends when
@@ -366,7 +367,12 @@ impl Establish for Connection {
     }
 
     fn look(&mut self) {
+        self.link.set_held(true);
         self.link.look();
+    }
+
+    fn let_go(&mut self) {
+        self.link.set_held(false);
     }
 
     fn is_abandoned(&mut self) -> bool {

@@ -15,8 +15,12 @@ use crate::wire::{Answer, Column, Failure, Message, ServerError};
 /// The rows of a statement, read from the server as they are asked for.
 ///
 /// A row is handed out once it is known what follows it, and the last one once the statement has
-/// succeeded as a whole. Dropped half-way, it has the statement cancelled, unless the rest comes in at
-/// once.
+/// succeeded as a whole. Dropped half-way, it leaves the rest to be read in front of the next answer; the
+/// statement is cancelled, and the connection closed, where nothing comes for half a second, or where the
+/// connection is given back first.
+///
+/// A statement behind rows that nobody reads, on the same connection, fails with
+/// [`UnreadRows`](crate::UnreadRows) after some seconds: what is read ahead is bounded.
 pub struct RowStream<'conn> {
     connection: &'conn Connection,
     sql: Arc<str>,

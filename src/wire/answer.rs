@@ -10,6 +10,7 @@ use super::error::{Failure, ServerError};
 use super::link::Link;
 use super::message::Message;
 use super::opening::Command;
+use super::stall::Stall;
 use super::waiters::Waiting;
 
 /// The answer to one request, message by message.
@@ -25,6 +26,7 @@ pub(crate) struct Answer<'a> {
     /// Set once the caller has its result and only the rest is outstanding.
     tail: bool,
     complete: bool,
+    stall: Stall,
 }
 
 impl<'a> Answer<'a> {
@@ -43,12 +45,18 @@ impl<'a> Answer<'a> {
             ahead,
             tail: false,
             complete: false,
+            stall: Stall::default(),
         }
     }
 
     /// The next message; ReadyForQuery is the last.
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Failure>> {
-        let message = ready!(self.link.poll_message(cx, &mut self.waiting, self.id));
+        let message = self.link.poll_message(cx, &mut self.waiting, self.id);
+        let Poll::Ready(message) = message else {
+            let (link, stalled) = (self.link, self.waiting.stalled);
+            ready!(self.stall.poll(cx, link.canceller(), stalled));
+            return Poll::Ready(Err(Failure::Unread));
+        };
         self.complete = match &message {
             Ok(message) => message.tag == b'Z',
             Err(_) => true,

@@ -37,6 +37,8 @@ pub(super) struct Engine {
     pub(super) opening: Opening,
     pub(super) notifications: VecDeque<diesel::pg::PgNotification>,
     pub(super) settling: bool,
+    /// Cancel requests that may be under way.
+    pub(super) cancels: u32,
     pub(super) lost: Option<Box<ServerError>>,
 }
 
@@ -61,6 +63,7 @@ impl Engine {
             opening: Opening::Nothing,
             notifications: VecDeque::new(),
             settling: false,
+            cancels: 0,
             lost: None,
         }
     }
@@ -122,6 +125,10 @@ impl Engine {
 
     /// Reads one message and keeps it for whom it is for. Ready while there is something to do.
     pub(super) fn pump(&mut self) -> Poll<()> {
+        if self.exchanges.is_full() {
+            self.write_only();
+            return Poll::Pending;
+        }
         match ready!(self.read()) {
             Some((index, message)) => {
                 self.keep(index, message);
@@ -143,6 +150,10 @@ impl Engine {
 
     /// As [`pump`](Self::pump), but returns what is for `id`.
     pub(super) fn pump_for(&mut self, id: u64) -> Poll<Option<Message>> {
+        if self.exchanges.stalled(Some(id)).is_some() {
+            self.write_only();
+            return Poll::Pending;
+        }
         let Some((index, message)) = ready!(self.read()) else {
             return Poll::Ready(None);
         };
@@ -163,9 +174,9 @@ impl Engine {
     }
 
     fn keep(&mut self, index: usize, message: Message) {
-        let exchange = &mut self.exchanges[index];
+        let exchange = &self.exchanges[index];
         match exchange.owner {
-            Owner::Waits => exchange.kept.push_back(message),
+            Owner::Waits => self.exchanges.keep(index, message),
             _ if exchange.answered => {
                 self.exchanges.remove(index);
             }
@@ -177,7 +188,14 @@ impl Engine {
     /// Reads one message. None where it was for nobody, or where the session has ended.
     fn read(&mut self) -> Poll<Option<(usize, Message)>> {
         let routed = match ready!(self.poll_next()) {
-            Ok(Some(message)) => self.route(message).map_err(|words| *words),
+            Ok(Some(message)) => {
+                let ready = message.tag == b'Z';
+                let routed = self.route(message);
+                if ready {
+                    self.retire_for_cancel();
+                }
+                routed.map_err(|words| *words)
+            }
             Ok(None) => Ok(None),
             Err(words) => Err(words),
         };
@@ -233,6 +251,13 @@ impl Engine {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted => Ok(()),
             _ => Err(Box::new(lost_words(&error))),
+        }
+    }
+
+    /// Where there is no room for what could be read.
+    fn write_only(&mut self) {
+        if let Err(words) = self.write() {
+            self.lose(*words);
         }
     }
 
@@ -292,7 +317,7 @@ impl Engine {
 }
 
 /// How many messages are read at most where nobody waits for them.
-const DRAIN: usize = 4096;
+const DRAIN: usize = 256;
 
 fn lost_words(error: &io::Error) -> ServerError {
     match error.kind() {

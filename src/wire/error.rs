@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Unsendable(Unsendable),
     /// A transaction was abandoned, and the request would run inside of it.
     Abandoned,
+    /// The answer is behind rows of another request that nobody reads.
+    Unread,
 }
 
 /// An ErrorResponse.

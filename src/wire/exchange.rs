@@ -7,7 +7,13 @@ use super::message::Message;
 
 /// In the order of the answers.
 #[derive(Debug, Default)]
-pub(super) struct Exchanges(VecDeque<Exchange>);
+pub(super) struct Exchanges {
+    all: VecDeque<Exchange>,
+    /// The bytes that all of them keep.
+    kept: usize,
+    /// How many messages have been taken of those that were kept.
+    taken: u64,
+}
 
 /// A request that was sent, until its answer has been consumed.
 #[derive(Debug)]
@@ -51,7 +57,27 @@ pub(super) enum Owner {
 
 impl Exchanges {
     pub(super) fn push(&mut self, exchange: Exchange) {
-        self.0.push_back(exchange);
+        self.all.push_back(exchange);
+    }
+
+    /// Keeps a message for the owner of its exchange.
+    pub(super) fn keep(&mut self, index: usize, message: Message) {
+        self.kept += message.len();
+        self.all[index].kept.push_back(message);
+    }
+
+    /// Whether so much is kept that nothing is to be read ahead, but by the owner of what is next.
+    pub(super) fn is_full(&self) -> bool {
+        self.kept >= KEPT
+            && self
+                .current()
+                .is_some_and(|next| next.owner == Owner::Waits)
+    }
+
+    /// How much has been taken so far of what is kept, if there is no room to read ahead for `id`.
+    pub(super) fn stalled(&self, id: Option<u64>) -> Option<u64> {
+        let next = self.current().map(|next| next.id);
+        (self.is_full() && next != id).then_some(self.taken)
     }
 
     /// The exchange that the server answers next.
@@ -61,7 +87,7 @@ impl Exchanges {
 
     /// Where that is.
     pub(super) fn current_index(&self) -> Option<usize> {
-        self.0.iter().position(|exchange| !exchange.answered)
+        self.all.iter().position(|exchange| !exchange.answered)
     }
 
     pub(super) fn is_outstanding(&self) -> bool {
@@ -95,61 +121,72 @@ impl Exchanges {
             .any(|exchange| exchange.owner == Owner::Gone)
     }
 
-    /// Whether somebody who can do without the rest of an answer waits for the one behind it.
-    pub(super) fn is_waited_for(&self, id: u64) -> bool {
+    /// Whether the caller of that request had its result, and gave up the rest.
+    pub(super) fn has_served(&self, id: u64) -> bool {
         let served = |exchange: &Exchange| exchange.id == id && exchange.owner == Owner::Served;
+        self.all.iter().any(served)
+    }
+
+    /// Whether somebody waits for an answer behind that one.
+    pub(super) fn is_waited_for(&self, id: u64) -> bool {
         let waits = |exchange: &Exchange| exchange.id > id && exchange.owner == Owner::Waits;
-        self.0.iter().any(served) && self.0.iter().any(waits)
+        self.all.iter().any(waits)
     }
 
     /// Whether this request was a COMMIT that the server has acknowledged.
     pub(super) fn is_committed(&self, id: u64) -> bool {
-        let mut all = self.0.iter();
+        let mut all = self.all.iter();
         all.any(|exchange| exchange.id == id && exchange.outcome == Outcome::Committed)
     }
 
     fn outstanding(&self) -> impl Iterator<Item = &Exchange> {
-        self.0.iter().filter(|exchange| !exchange.answered)
+        self.all.iter().filter(|exchange| !exchange.answered)
     }
 
     pub(super) fn take_kept(&mut self, id: u64) -> Option<Message> {
-        let index = self.0.iter().position(|exchange| exchange.id == id)?;
-        let exchange = &mut self.0[index];
+        let index = self.all.iter().position(|exchange| exchange.id == id)?;
+        let exchange = &mut self.all[index];
         let message = exchange.kept.pop_front()?;
+        self.kept -= message.len();
+        self.taken += 1;
         if exchange.answered && exchange.kept.is_empty() {
-            self.0.remove(index);
+            self.all.remove(index);
         }
         Some(message)
     }
 
     /// Nobody waits for this answer any more.
     pub(super) fn disown(&mut self, id: u64, tail: bool) {
-        let Some(index) = self.0.iter().position(|exchange| exchange.id == id) else {
+        let Some(index) = self.all.iter().position(|exchange| exchange.id == id) else {
             return;
         };
-        let exchange = &mut self.0[index];
-        exchange.kept = VecDeque::new();
+        let exchange = &mut self.all[index];
+        let kept = std::mem::take(&mut exchange.kept);
+        self.kept -= kept.iter().map(Message::len).sum::<usize>();
         exchange.owner = if tail { Owner::Served } else { Owner::Gone };
         if exchange.answered {
-            self.0.remove(index);
+            self.all.remove(index);
         }
     }
 
     pub(super) fn remove(&mut self, index: usize) {
-        self.0.remove(index);
+        self.all.remove(index);
     }
 }
+
+/// How many bytes may be read ahead of what is next.
+const KEPT: usize = 1024 * 1024;
 
 impl Index<usize> for Exchanges {
     type Output = Exchange;
 
     fn index(&self, index: usize) -> &Exchange {
-        &self.0[index]
+        &self.all[index]
     }
 }
 
 impl IndexMut<usize> for Exchanges {
     fn index_mut(&mut self, index: usize) -> &mut Exchange {
-        &mut self.0[index]
+        &mut self.all[index]
     }
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -19,6 +20,7 @@ use super::observed::Observed;
 use super::opening::{Command, Opening, in_front, refusal};
 use super::remains::Remains;
 use super::request::{Messages, Request};
+use super::stall::Stall;
 use super::waiters::{Waiters, Waiting};
 use crate::connect::Canceller;
 use bytes::BytesMut;
@@ -29,6 +31,8 @@ pub(crate) struct Link {
     waiters: Arc<Waiters>,
     observed: Arc<Observed>,
     canceller: Canceller,
+    /// Whether somebody may still send something.
+    held: AtomicBool,
 }
 
 impl Link {
@@ -45,7 +49,17 @@ impl Link {
             waiters,
             observed,
             canceller,
+            held: AtomicBool::new(true),
         }
+    }
+
+    /// Somebody holds the connection, or, given back to a pool, nobody.
+    pub(crate) fn set_held(&self, held: bool) {
+        self.held.store(held, Ordering::Release);
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
     }
 
     pub(crate) fn observed(&self) -> &Observed {
@@ -80,7 +94,15 @@ impl Link {
         opens: bool,
     ) -> Result<Answer<'_>, Failure> {
         let mut waiting = Waiting::new(&self.waiters);
-        let send = poll_fn(|cx| self.poll_send(cx, &mut waiting, &request, opens));
+        let mut stall = Stall::default();
+        let send = poll_fn(|cx| {
+            let sent = self.poll_send(cx, &mut waiting, &request, opens);
+            if sent.is_pending() {
+                ready!(stall.poll(cx, &self.canceller, waiting.stalled));
+                return Poll::Ready(Err(Failure::Unread));
+            }
+            sent
+        });
         let (id, begun) = send.await?;
         let ahead = match &request {
             Request::Extended(_) => 0,
@@ -112,13 +134,16 @@ impl Link {
                 return Poll::Ready(Err(Failure::Server(Box::new(refusal()))));
             }
             // Behind a BEGIN that fails, this would run without a transaction; behind a statement that was given
-            // up, perhaps in one. And PgBouncer loses count of the answers where anything follows a COPY
-            // before its end.
+            // up, perhaps in one. A cancel request that is under way would stop it. And PgBouncer loses count
+            // of the answers where anything follows a COPY before its end.
             let exchanges = &engine.exchanges;
-            if !exchanges.is_opening() && !exchanges.is_copying() && !exchanges.is_abandoned() {
+            let waits =
+                exchanges.is_opening() || exchanges.is_copying() || exchanges.is_abandoned();
+            if !waits && engine.cancels == 0 {
                 break;
             }
             waiting.register(cx);
+            waiting.stalled = engine.exchanges.stalled(None);
             ready!(engine.pump());
         }
         Poll::Ready(engine.submit(request, opens).map_err(Failure::Unsendable))
@@ -233,7 +258,11 @@ impl Link {
         let mut engine = self.lock();
         let mut registered = false;
         loop {
+            let full = engine.exchanges.is_full();
             if let Some(message) = engine.exchanges.take_kept(id) {
+                if full && !engine.exchanges.is_full() {
+                    self.waiters.set_due();
+                }
                 return Poll::Ready(Ok(message));
             }
             if engine.lost.is_some() && engine.exchanges.is_committed(id) {
@@ -245,7 +274,10 @@ impl Link {
             match engine.pump_for(id) {
                 Poll::Ready(Some(message)) => return Poll::Ready(Ok(message)),
                 Poll::Ready(None) => {}
-                Poll::Pending if registered => return Poll::Pending,
+                Poll::Pending if registered => {
+                    waiting.stalled = engine.exchanges.stalled(Some(id));
+                    return Poll::Pending;
+                }
                 // And look again: what has come before that has woken nobody.
                 Poll::Pending => {
                     waiting.register(cx);

@@ -24,6 +24,11 @@ pub(crate) enum Next {
 pub(crate) struct Malformed;
 
 impl Message {
+    /// How many bytes it takes.
+    pub(super) fn len(&self) -> usize {
+        HEADER + self.body.len()
+    }
+
     /// ReadyForQuery, outside of a transaction.
     pub(super) fn ready() -> Self {
         Self {

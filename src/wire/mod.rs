@@ -8,6 +8,7 @@
 //! leave by accident, and only then can BEGIN ride in front of a statement.
 
 mod answer;
+mod cancelling;
 mod engine;
 mod error;
 mod exchange;
@@ -24,6 +25,7 @@ mod remains;
 mod request;
 mod route;
 mod settle;
+mod stall;
 mod unfinished;
 mod waiters;
 

@@ -32,6 +32,9 @@ impl Engine {
             b'E' | b'Z' => self.observed.received(message.tag, &message.body),
             _ => {}
         }
+        if message.tag == b'E' {
+            self.spend_cancel(&message.body);
+        }
         let current = self.exchanges.current_index();
         let Some(index) = current else {
             return match message.tag {

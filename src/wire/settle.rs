@@ -11,12 +11,24 @@ use futures_util::future::{Either, select};
 use super::error::ServerError;
 use super::exchange::Owner;
 use super::link::Link;
+use super::remains::Remains;
 use super::waiters::Waiting;
 use crate::clock::Moment;
 
+/// What is done about an answer that nobody waits for.
+enum Verdict {
+    /// It is there.
+    Answered,
+    /// It may take its time.
+    Waits,
+    /// It had its moment.
+    GivenUp(Option<Remains>),
+}
+
 impl Link {
-    /// Nobody waits for the answer any more. What has arrived is read at once; the rest has a moment to
-    /// come, and then costs the connection.
+    /// Nobody waits for the answer any more. What has arrived is read at once; the rest of one that was given
+    /// up has a moment to come, and then costs the connection. The rest of one that has served its caller
+    /// costs time only, as long as the connection is held and the rest comes.
     pub(super) fn abandon(self: &Arc<Self>, id: u64, tail: bool) {
         let mut engine = self.lock();
         engine.exchanges.disown(id, tail);
@@ -31,42 +43,49 @@ impl Link {
     }
 
     async fn settle(self: Arc<Self>) {
+        let mut waiting = Waiting::new(self.waiters());
         loop {
-            let mut waiting = Waiting::new(self.waiters());
             // As long as somebody waits for what is in front of it, the answer is not late.
             let orphan = poll_fn(|cx| self.poll_orphan(cx, &mut waiting)).await;
             let Some(orphan) = orphan else {
                 return;
             };
-            let mut answered = pin!(poll_fn(|cx| self.poll_answered(cx, &mut waiting, orphan)));
+            let mut waited = false;
             loop {
+                let answered = pin!(poll_fn(|cx| self.poll_answered(cx, &mut waiting, orphan)));
                 let late = pin!(self.canceller().sleep(GRACE));
-                if let Either::Left(_) = select(&mut answered, late).await {
+                if let Either::Left(_) = select(answered, late).await {
                     break;
                 }
-                if !self.is_worth_waiting_for(orphan) {
-                    self.give_up();
-                    return;
+                match self.judge(orphan, &mut waited) {
+                    Verdict::Answered => break,
+                    Verdict::Waits => {}
+                    Verdict::GivenUp(remains) => return self.cancel(remains),
                 }
             }
         }
     }
 
-    /// Whoever waits behind the rest of an answer would rather wait than lose the session, while it comes.
-    fn is_worth_waiting_for(&self, orphan: u64) -> bool {
-        self.lock().exchanges.is_waited_for(orphan)
-            && self.observed().quiet_at(&Moment::now()) < SILENCE
-    }
-
-    fn give_up(&self) {
+    /// Decides, and acts on it, while nobody else reads: what has just been answered is not given up. An answer
+    /// that was worth waiting for has one more moment when it is not any more.
+    fn judge(&self, orphan: u64, waited: &mut bool) -> Verdict {
         let mut engine = self.lock();
+        engine.drain();
+        let current = engine.exchanges.current().map(|current| current.id);
+        if engine.lost.is_some() || current != Some(orphan) {
+            return Verdict::Answered;
+        }
+        let comes = self.observed().quiet_at(&Moment::now()) < SILENCE;
+        let wanted = self.is_held() || engine.exchanges.is_waited_for(orphan);
+        let worth = comes && wanted && engine.exchanges.has_served(orphan);
+        if std::mem::replace(waited, worth) || worth {
+            return Verdict::Waits;
+        }
         engine.settling = false;
-        let remains = engine.give_up(ServerError::local(
+        Verdict::GivenUp(engine.give_up(ServerError::local(
             "57014",
             "the connection was closed: a statement was given up in the middle of its answer",
-        ));
-        drop(engine);
-        self.cancel(remains);
+        )))
     }
 
     fn poll_orphan(&self, cx: &mut Context<'_>, waiting: &mut Waiting<'_>) -> Poll<Option<u64>> {
@@ -85,8 +104,12 @@ impl Link {
     }
 
     fn poll_answered(&self, cx: &mut Context<'_>, waiting: &mut Waiting<'_>, id: u64) -> Poll<()> {
+        if self.waiters().count() > 1 {
+            // Whoever else waits reads what is in front, and must not be kept out.
+            return Poll::Pending;
+        }
         let mut engine = self.lock();
-        loop {
+        for _ in 0..BATCH {
             let waits = engine
                 .exchanges
                 .current()
@@ -97,8 +120,13 @@ impl Link {
             waiting.register(cx);
             ready!(engine.pump());
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
+
+/// How many messages are read at most before others have their turn.
+const BATCH: usize = 64;
 
 /// For this long an answer that nobody wants may still come in without costing the connection.
 const GRACE: Duration = Duration::from_millis(100);

@@ -1,7 +1,7 @@
 //! [`Waiters`]: who waits on a link, and how they are woken.
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 
@@ -15,6 +15,8 @@ pub(super) struct Waiters {
     due: AtomicBool,
     /// Whether the stream had nothing to read, and has woken nobody since.
     quiet: AtomicBool,
+    /// How many there are, those included that wait for the engine's lock.
+    count: AtomicUsize,
 }
 
 impl Waiters {
@@ -26,6 +28,11 @@ impl Waiters {
     /// Whether looking at the stream would show nothing new.
     pub(super) fn is_quiet(&self) -> bool {
         self.quiet.load(Ordering::Acquire)
+    }
+
+    /// Returns how many there are, whether or not they wait at this moment.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
     }
 
     /// There is news; [`wake_due`](Self::wake_due) tells.
@@ -67,11 +74,18 @@ impl Wake for Waiters {
 pub(super) struct Waiting<'a> {
     waiters: &'a Waiters,
     key: Option<usize>,
+    /// How much had been read of what is in front when there was no room to read ahead.
+    pub(super) stalled: Option<u64>,
 }
 
 impl<'a> Waiting<'a> {
     pub(super) fn new(waiters: &'a Waiters) -> Self {
-        Self { waiters, key: None }
+        waiters.count.fetch_add(1, Ordering::AcqRel);
+        Self {
+            waiters,
+            key: None,
+            stalled: None,
+        }
     }
 
     /// From here on no wake is lost; those before went to others.
@@ -94,6 +108,7 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
+        self.waiters.count.fetch_sub(1, Ordering::AcqRel);
         if let Some(key) = self.key {
             let gone = self.waiters.lock().try_remove(key);
             drop(gone);

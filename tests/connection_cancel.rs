@@ -1,0 +1,242 @@
+//! Cancel requests that a proxy passes on late: they stop what they were meant for, and nothing else.
+#![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{HANG, RUNNING, connect, counted, pool, start, until};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Integer;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::{Connection, is_connection_lost, is_transient, sqlstate};
+use futures_util::future::{join, poll_immediate};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+
+/// A proxy that closes the socket of a cancel request at once, as Neon's does, and passes the request on when
+/// it is let.
+struct Front {
+    url: String,
+    /// How many requests may be passed on.
+    let_through: Arc<Semaphore>,
+    asked: mpsc::UnboundedReceiver<()>,
+    passed_on: mpsc::UnboundedReceiver<()>,
+}
+
+impl Front {
+    async fn new(of: &str) -> Self {
+        let server = of
+            .rsplit_once('@')
+            .unwrap()
+            .1
+            .split_once('/')
+            .unwrap()
+            .0
+            .to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url = of.replace(&server, &format!("127.0.0.1:{port}"));
+        let let_through = Arc::new(Semaphore::new(0));
+        let (ask, asked) = mpsc::unbounded_channel();
+        let (pass_on, passed_on) = mpsc::unbounded_channel();
+        let permits = Arc::clone(&let_through);
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let (ask, pass_on, permits) = (ask.clone(), pass_on.clone(), Arc::clone(&permits));
+                let server = server.clone();
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(server).await.unwrap();
+                    let Ok(length) = client.read_u32().await else {
+                        return;
+                    };
+                    // PgBouncer wants it in one.
+                    let mut first = length.to_be_bytes().to_vec();
+                    first.resize(length as usize, 0);
+                    client.read_exact(&mut first[4..]).await.unwrap();
+                    if first[4..8] != 80_877_102_u32.to_be_bytes() {
+                        server.write_all(&first).await.unwrap();
+                        let _ = copy_bidirectional(&mut client, &mut server).await;
+                        return;
+                    }
+                    drop(client);
+                    let _ = ask.send(());
+                    permits.acquire().await.unwrap().forget();
+                    server.write_all(&first).await.unwrap();
+                    // Once the server has closed, it has seen to it.
+                    let _ = server.read(&mut [0]).await;
+                    let _ = pass_on.send(());
+                });
+            }
+        });
+        Self {
+            url,
+            let_through,
+            asked,
+            passed_on,
+        }
+    }
+
+    async fn pass_on(&mut self) {
+        self.let_through.add_permits(1);
+        let passed_on = timeout(HANG, self.passed_on.recv()).await;
+        passed_on.expect("no hang").unwrap();
+    }
+}
+
+async fn slow_one(connection: &mut Connection) -> QueryResult<i32> {
+    // Long enough for a request that comes late.
+    sql_query("SELECT pg_sleep(0.2)")
+        .execute(connection)
+        .await?;
+    let one = diesel::select(1.into_sql::<Integer>());
+    one.get_result(connection).await
+}
+
+#[tokio::test]
+async fn where_nothing_runs_nothing_is_asked_for_and_the_next_statement_is_safe() {
+    let neon = start().await;
+    let mut front = Front::new(&neon.postgres_url()).await;
+    front.let_through.add_permits(1000);
+    let mut connection = connect(&front.url).await;
+    let token = connection.cancel_token();
+    for round in 0..5 {
+        token.cancel().await.unwrap();
+        assert_eq!(slow_one(&mut connection).await, Ok(1), "{round}");
+    }
+    assert!(front.asked.try_recv().is_err());
+    drop(connection);
+    token.cancel().await.unwrap();
+
+    // The same through the stand-in for Neon's own proxy.
+    for url in [neon.url(), neon.pooled_url()] {
+        let before = neon.counters();
+        let mut connection = connect(&url).await;
+        let token = connection.cancel_token();
+        for round in 0..5 {
+            assert_eq!(slow_one(&mut connection).await, Ok(1), "{url}, {round}");
+            token.cancel().await.unwrap();
+        }
+        assert_eq!(counted(&neon, &url, before).cancels, 0);
+    }
+}
+
+#[tokio::test]
+async fn the_next_statement_waits_until_the_cancelled_one_is_answered() {
+    let neon = start().await;
+    let mut front = Front::new(&neon.postgres_url()).await;
+    let connection = connect(&front.url).await;
+    let token = connection.cancel_token();
+    for round in 0..5 {
+        let mut shared = &connection;
+        let mut slow = Box::pin(shared.batch_execute("SELECT pg_sleep(60)"));
+        assert!(poll_immediate(&mut slow).await.is_none());
+        until(&neon, RUNNING, "1").await;
+        token.cancel().await.unwrap();
+        front.asked.recv().await.unwrap();
+        let mut next = Box::pin(async {
+            let mut shared = &connection;
+            shared.batch_execute("SELECT pg_sleep(0.1)").await
+        });
+        assert!(poll_immediate(&mut next).await.is_none());
+        front.pass_on().await;
+        let (slow, next) = timeout(HANG, join(slow, next)).await.expect("no hang");
+        assert_eq!(sqlstate(&slow.unwrap_err()), Some("57014"), "{round}");
+        // That one was spent: the connection is as good as before.
+        assert_eq!(next, Ok(()), "{round}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_may_still_be_under_way_costs_the_connection_and_no_statement() {
+    let neon = start().await;
+    let mut front = Front::new(&neon.postgres_url()).await;
+    let pool = pool(&front.url, |policy| policy.max_size(1));
+    for round in 0..3 {
+        let mut connection = pool.get().await.unwrap();
+        let token = connection.cancel_token();
+        let shared = &*connection;
+        let mut slow = Box::pin(async {
+            let mut shared = shared;
+            shared.batch_execute("SELECT pg_sleep(0.3)").await
+        });
+        assert!(poll_immediate(&mut slow).await.is_none());
+        token.cancel().await.unwrap();
+        // It ends before the request has gone further.
+        assert_eq!(slow.await, Ok(()), "{round}");
+        let refused = connection.batch_execute("SELECT pg_sleep(0.3)").await;
+        let refused = refused.unwrap_err();
+        assert!(is_connection_lost(&refused) && is_transient(&refused));
+        assert!(refused.to_string().contains("cancel"), "{refused}");
+        drop(connection);
+        let mut connection = pool.get().await.unwrap();
+        let (next, ()) = join(slow_one(&mut connection), front.pass_on()).await;
+        assert_eq!(next, Ok(1), "{round}");
+    }
+}
+
+#[tokio::test]
+async fn statements_that_have_left_already_may_be_hit_in_its_place_and_the_session_knows() {
+    let neon = start().await;
+    let mut front = Front::new(&neon.postgres_url()).await;
+    let connection = connect(&front.url).await;
+    let token = connection.cancel_token();
+    let run = async |sql: &str| {
+        let mut shared = &connection;
+        shared.batch_execute(sql).await
+    };
+    let cancel = async {
+        sleep(Duration::from_millis(50)).await;
+        token.cancel().await.unwrap();
+        until(&neon, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid() AND state = 'active'", "1").await;
+        front.pass_on().await;
+    };
+    let both = join(run("SELECT pg_sleep(0.3)"), run("SELECT pg_sleep(60)"));
+    let ((first, second), ()) = timeout(HANG, join(both, cancel)).await.expect("no hang");
+    assert_eq!(first, Ok(()));
+    assert_eq!(sqlstate(&second.unwrap_err()), Some("57014"));
+    assert_eq!(run("SELECT 1").await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_timeout_of_the_servers_own_is_not_taken_for_the_request() {
+    let neon = start().await;
+    let mut front = Front::new(&neon.postgres_url()).await;
+    let mut connection = connect(&front.url).await;
+    let timeout = "SET statement_timeout = '200ms'";
+    connection.batch_execute(timeout).await.unwrap();
+    let token = connection.cancel_token();
+    let slow = sql_query("SELECT pg_sleep(60)").execute(&mut connection);
+    let (slow, cancelled) = join(slow, async {
+        sleep(Duration::from_millis(50)).await;
+        token.cancel().await
+    })
+    .await;
+    cancelled.unwrap();
+    assert_eq!(sqlstate(&slow.unwrap_err()), Some("57014"));
+    let next = connection.batch_execute("SELECT 1").await;
+    assert!(is_connection_lost(&next.unwrap_err()));
+    front.pass_on().await;
+}
+
+#[tokio::test]
+async fn behind_a_pooler_the_socket_stays_open_until_a_late_request_has_done_its_work() {
+    let neon = start().await;
+    let mut front = Front::new(&neon.pgbouncer_url()).await;
+    let mut connection = connect(&front.url).await;
+    let slow = connection.batch_execute("SELECT pg_sleep(600)");
+    let mut slow = Box::pin(slow);
+    assert!(poll_immediate(&mut slow).await.is_none());
+    until(&neon, RUNNING, "1").await;
+    drop(slow);
+    drop(connection);
+    front.asked.recv().await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    front.let_through.add_permits(1000);
+    until(&neon, RUNNING, "0").await;
+}
