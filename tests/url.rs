@@ -161,6 +161,31 @@ fn the_endpoint_option_follows_the_host() {
 }
 
 #[test]
+fn a_url_that_configuration_has_parsed_already_is_taken() {
+    let given = "postgresql://app:p%40ss@EP-quiet-lake-123456.eu-central-1.aws.neon.tech/db?sslmode=require";
+    let parsed = url::Url::parse(given).unwrap();
+    let url = DatabaseUrl::try_from(&parsed).unwrap();
+    assert_eq!(url.to_libpq(), parse(given).to_libpq());
+    assert_eq!(url.password(), Some("p@ss"));
+    let insecure = url::Url::parse("postgresql://app@example.com/db?sslmode=disable").unwrap();
+    let error = DatabaseUrl::try_from(&insecure).unwrap_err();
+    assert!(matches!(error, UrlError::Insecure { .. }), "{error}");
+}
+
+#[test]
+fn an_address_may_be_written_as_resolvers_take_it() {
+    for written in ["127.1", "0x7f.0.0.1", "2130706433"] {
+        let local = parse(&format!("postgresql://app@{written}/db"));
+        assert_eq!(*local.encryption(), Encryption::Plain);
+    }
+    let public = DatabaseUrl::parse("postgresql://app@203.0.28933/db?sslmode=disable");
+    assert!(
+        matches!(public, Err(UrlError::Insecure { .. })),
+        "{public:?}"
+    );
+}
+
+#[test]
 fn nothing_is_known_of_other_hosts_poolers() {
     for other in [
         "postgresql://u@localhost/db",

@@ -11,6 +11,8 @@ mod tls;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ::url::Url;
+
 pub use self::endpoint::Endpoint;
 pub use self::error::UrlError;
 pub use self::host::{Host, HostName};
@@ -189,6 +191,16 @@ impl DatabaseUrl {
         }
         options.push_str(&format!("-c {name}={value}"));
         url
+    }
+}
+
+/// For configuration that is read as a [`Url`]. A `Url` has dropped tabs and line breaks and resolved dot segments
+/// when it was parsed, which [`DatabaseUrl::parse`] by itself does not.
+impl TryFrom<&Url> for DatabaseUrl {
+    type Error = UrlError;
+
+    fn try_from(url: &Url) -> Result<Self, UrlError> {
+        Self::parse(url.as_str())
     }
 }
 
