@@ -290,3 +290,23 @@ async fn what_cannot_be_parsed_fails_inside_of_the_transaction_that_rode_with_it
         }
     }
 }
+
+#[tokio::test]
+async fn nothing_to_run_is_no_failure_in_a_transaction() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        let connection = &mut connect(&url).await;
+        for nothing in ["", " ; ", "-- nothing", "/* nothing */"] {
+            let done = connection
+                .transaction(async |connection| {
+                    connection.batch_execute(nothing).await?;
+                    connection
+                        .transaction(async |connection| connection.batch_execute(nothing).await)
+                        .await?;
+                    sql_query("SAVEPOINT a").execute(connection).await
+                })
+                .await;
+            assert_eq!(done, Ok(0), "{route}: {nothing:?}");
+        }
+    }
+}

@@ -48,6 +48,10 @@ impl Connection {
         &self,
         request: Request,
     ) -> Result<Answer<'_>, Failure> {
+        if matches!(&request, Request::Simple(sql) | Request::Copy(sql) if is_blank(sql)) {
+            // It has no answer of its own behind a BEGIN, and needs none.
+            return self.link.send_ahead(request).await;
+        }
         let Some(savepoints) = self.link.take_savepoints() else {
             return self.link.send(request).await;
         };
@@ -98,6 +102,75 @@ impl Connection {
                 b'Z' => return Ok(last),
                 _ => {}
             }
+        }
+    }
+}
+
+/// Whether there is nothing to run: space, semicolons, and comments.
+fn is_blank(sql: &str) -> bool {
+    let mut rest = sql;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c', ';']);
+        if let Some(comment) = rest.strip_prefix("--") {
+            rest = comment
+                .split_once(['\n', '\r'])
+                .map_or("", |(_, rest)| rest);
+        } else if rest.starts_with("/*") {
+            match behind_comment(rest) {
+                Some(behind) => rest = behind,
+                None => return false,
+            }
+        } else {
+            return rest.is_empty();
+        }
+    }
+}
+
+/// What follows a comment that others may be nested in.
+fn behind_comment(sql: &str) -> Option<&str> {
+    let mut depth = 0_usize;
+    for (at, pair) in sql.as_bytes().windows(2).enumerate() {
+        // The two that overlap, as in `/*/`, are one.
+        let overlaps = at > 0 && matches!(&sql.as_bytes()[at - 1..=at], b"/*" | b"*/");
+        match pair {
+            b"/*" if !overlaps => depth += 1,
+            b"*/" if !overlaps => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 && at > 0 {
+            return sql.get(at + 2..);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_blank;
+
+    #[test]
+    fn only_space_and_comments_are_nothing_to_run() {
+        for sql in [
+            "",
+            " ;\n; ",
+            "-- é",
+            "-- a\n;-- b",
+            "/* a */ ;",
+            "/* /* é */ */-- b\n",
+            "/**/",
+        ] {
+            assert!(is_blank(sql), "{sql:?}");
+        }
+        for sql in [
+            "SELECT",
+            "-- a\nSELECT",
+            "/* a */ SELECT",
+            "/* /* */",
+            "/*/",
+            "-",
+            "\0",
+        ] {
+            assert!(!is_blank(sql), "{sql:?}");
         }
     }
 }

@@ -198,19 +198,23 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
                 Self::leave(connection)?;
                 Err(error)
             }
-            Err(error) => match Self::run(connection, &End::rollback(depth)).await {
-                Ok(_) => {
-                    Self::leave(connection)?;
-                    Err(error)
+            Err(error) => {
+                let event = InstrumentationEvent::rollback_transaction(depth);
+                connection.instrumentation().on_connection_event(event);
+                match Self::run(connection, &End::rollback(depth)).await {
+                    Ok(_) => {
+                        Self::leave(connection)?;
+                        Err(error)
+                    }
+                    Err(rollback_error) => {
+                        connection.transactions.status.set_in_error();
+                        Err(Error::RollbackErrorOnCommit {
+                            rollback_error: Box::new(rollback_error),
+                            commit_error: Box::new(error),
+                        })
+                    }
                 }
-                Err(rollback_error) => {
-                    connection.transactions.status.set_in_error();
-                    Err(Error::RollbackErrorOnCommit {
-                        rollback_error: Box::new(rollback_error),
-                        commit_error: Box::new(error),
-                    })
-                }
-            },
+            }
         }
     }
 
