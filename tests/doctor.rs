@@ -714,6 +714,9 @@ async fn a_cold_start_is_told_from_a_warm_one() {
     let doctor = Doctor::new("cold").set("DATABASE_URL", &neon.url());
     let report = doctor.json().await;
     assert_eq!(report.check("start")["facts"]["cold"], true);
+    // The wait is the start's, and not the authentication's as well.
+    let elapsed = |check: &str| report.check(check)["elapsed_ms"].as_f64().unwrap();
+    assert!(elapsed("authentication") < elapsed("start"), "{report:?}");
     let report = doctor.json().await;
     assert_eq!(report.check("start")["facts"]["cold"], false);
 }
@@ -727,6 +730,14 @@ async fn a_pool_that_does_not_fit_is_a_failure() {
         .argument("--max-size=20");
     let report = doctor.fails(Some("connections"), "pool-too-large").await;
     assert_eq!(report.check("connections")["facts"]["wanted"], 1000);
+
+    // More instances than connections: no size of a pool would do.
+    let doctor = Doctor::new("too_many")
+        .set("DATABASE_URL", &neon.url())
+        .argument("--instances=5000");
+    let report = doctor.fails(Some("connections"), "pool-too-large").await;
+    let mend = report.check("connections")["mend"].as_str().unwrap();
+    assert!(mend.starts_with("run at most 97 instances, "), "{mend}");
 
     // Through the pooler the same fits.
     let doctor = Doctor::new("fits")

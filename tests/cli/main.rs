@@ -5,6 +5,7 @@
 mod diesel;
 mod folder;
 mod migrate;
+mod shell;
 mod url;
 mod usage;
 

@@ -152,3 +152,46 @@ fn libpq_is_never_told_to_send_plain_text_wherever_a_name_leads() {
     );
     assert!(!out.stderr.contains("hostaddr"), "{out:?}");
 }
+
+#[test]
+fn the_url_is_there_for_machines_too() {
+    let folder = Folder::new("url_json");
+    folder.write(".env", &format!("DATABASE_URL='{POOLED}'"));
+    let run = |arguments: &[&str]| {
+        let mut command = folder.command();
+        let out = Text::of(
+            command
+                .args(["url", "--json"])
+                .args(arguments)
+                .output()
+                .unwrap(),
+        );
+        assert_eq!((out.code, &*out.stderr), (Some(0), ""), "{out:?}");
+        serde_json::from_str::<serde_json::Value>(&out.stdout).unwrap()
+    };
+    let app = run(&[]);
+    let file = fs::canonicalize(folder.path(".env")).unwrap();
+    let url = app["url"].as_str().unwrap();
+    assert!(
+        url.starts_with("postgresql://u:***@ep-a-1-pooler."),
+        "{url}"
+    );
+    assert_eq!(app["kind"], "pooled");
+    assert_eq!(app["variable"], "DATABASE_URL");
+    assert_eq!(app["file"], file.to_str().unwrap());
+    assert_eq!(app["derived"], false);
+    assert_eq!(app["hosts"][0]["name"], "ep-a-1-pooler.x.aws.neon.tech");
+    assert_eq!(app["hosts"][0]["port"], 5432);
+    assert_eq!(
+        (&app["database"], &app["user"]),
+        (&"db".into(), &"u".into())
+    );
+    assert_eq!(app["ignored"], serde_json::json!(["pgbouncer"]));
+
+    let direct = run(&["--direct", "--show-password"]);
+    assert_eq!(
+        (&direct["kind"], &direct["derived"]),
+        (&"direct".into(), &true.into())
+    );
+    assert!(direct["url"].as_str().unwrap().contains(":s3cr%40et@"));
+}

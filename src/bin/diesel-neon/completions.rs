@@ -24,12 +24,26 @@ Print a script that completes this command's arguments in a shell
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     // `generate` panics where its writer fails, as a pipe may that nobody reads any more.
     let mut script = Vec::new();
-    generate(
-        options.shell,
-        &mut Cli::command(),
-        "diesel-neon",
-        &mut script,
-    );
+    let mut command = Cli::command();
+    match options.shell {
+        // For a hyphenated name it writes case labels that its own look-up does not find.
+        Shell::Bash => {
+            let mut plain = Vec::new();
+            generate(options.shell, &mut command.name(PLAIN), PLAIN, &mut plain);
+            let plain = String::from_utf8_lossy(&plain);
+            for line in plain.lines() {
+                let line = match line.trim_start().starts_with("complete -F ") {
+                    true => line.replace(&format!(" {PLAIN}"), " diesel-neon"),
+                    false => line.to_owned(),
+                };
+                script.extend_from_slice(line.as_bytes());
+                script.push(b'\n');
+            }
+        }
+        shell => generate(shell, &mut command, "diesel-neon", &mut script),
+    }
     io::stdout().write_all(&script).map_err(Failure::Output)?;
     Ok(ExitCode::SUCCESS)
 }
+
+const PLAIN: &str = "diesel_neon";

@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &[OsString], has_dotenv: bool) -> Result<ExitCode, 
             }
             let status = diesel.status().map_err(start)?;
             if !status.success() {
-                eprintln!("diesel-neon: note: {missing}");
+                crate::note(format_args!("note: {missing}"));
             }
             Ok(exit_code(status))
         }

@@ -7,13 +7,18 @@ mod completions;
 mod diesel;
 mod doctor;
 mod duration;
+mod man;
 mod migrate;
+mod progress;
 mod url;
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::io;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use diesel_neon::UrlError;
@@ -24,13 +29,19 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(failure) => {
-            // Whoever reads through a pipe may have seen enough.
-            if !failure.is_broken_pipe() {
-                eprintln!("diesel-neon: {}", with_causes(&failure));
+            // Whoever reads through a pipe may have seen enough, which is no failure.
+            if failure.is_broken_pipe() {
+                return ExitCode::SUCCESS;
             }
+            note(format_args!("{}", with_causes(&failure)));
             failure.exit_code()
         }
     }
+}
+
+/// Tells people something, if anybody listens: `eprintln!` panics where nobody does.
+fn note(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "diesel-neon: {text}");
 }
 
 /// Diesel on Neon, from the command line.
@@ -67,6 +78,9 @@ enum Task {
     /// Print a script that completes this command's arguments in a shell
     #[command(long_about = completions::ABOUT)]
     Completions(completions::Options),
+    /// Print the manual's page, or write all pages into a folder
+    #[command(long_about = man::ABOUT)]
+    Man(man::Options),
 }
 
 const VARIABLES: &str = "\
@@ -83,6 +97,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Task::Migrate(options) => migrate::run(&options),
         Task::Url(options) => url::run(&options),
         Task::Completions(options) => completions::run(&options),
+        Task::Man(options) => man::run(&options),
     }
 }
 
@@ -106,6 +121,23 @@ enum Failure {
     NotRunnable(#[source] io::Error),
     #[error(transparent)]
     Migrate(#[from] MigrateError),
+    #[error("the migrations' lock is held by {holder}: --lock-wait 5m waits for it")]
+    Locked { holder: String },
+    #[error(
+        "the migrations' lock was not free within {waited:.1?}: it is held by {holder}; try again when that is \
+         done, or give more time with --lock-wait"
+    )]
+    LockedFor { holder: String, waited: Duration },
+    #[error(
+        "stopped {}; what was under way is undone, unless it was at its commit: diesel-neon migrate list tells",
+        .migration.as_ref().map_or("before a migration began".to_owned(), |name| format!("in {name}"))
+    )]
+    Interrupted {
+        migration: Option<String>,
+        signal: u8,
+    },
+    #[error("the folder {} cannot be written", .path.display())]
+    Folder { path: PathBuf, source: io::Error },
     #[error("no runtime can be started")]
     Runtime(#[source] io::Error),
     #[error("the output cannot be written")]
@@ -123,8 +155,12 @@ impl Failure {
             Self::Environment(_)
             | Self::Url(_)
             | Self::Migrate(_)
+            | Self::Locked { .. }
+            | Self::LockedFor { .. }
+            | Self::Folder { .. }
             | Self::Runtime(_)
             | Self::Output(_) => 1,
+            Self::Interrupted { signal, .. } => 128 + signal,
             Self::UrlInArguments => 2,
             Self::NotRunnable(_) => 126,
             Self::NotInstalled => 127,

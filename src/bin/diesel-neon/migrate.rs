@@ -12,7 +12,8 @@ use diesel_neon::env::{Found, direct_url, load_dotenv};
 use diesel_neon::migration::{Direction, Listed, MigrateError, Migrator, Progress, State, folder};
 use tokio::runtime;
 
-use crate::{Failure, duration};
+use crate::progress::UnderWay;
+use crate::{Failure, duration, note};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -97,15 +98,24 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
 
 async fn work(options: &Options) -> Result<ExitCode, Failure> {
     let found = direct_url()?;
-    let _ = writeln!(io::stderr(), "diesel-neon: {}", Place(&found));
+    note(format_args!("{}", Place(&found)));
+    let under_way = UnderWay::new();
     let source = folder(options.migration_dir.as_deref())?;
     let migrator = Migrator::new(&found.url, source)?
         .lock_wait(options.lock_wait)
-        .on_progress(tell);
+        .on_progress({
+            let under_way = under_way.clone();
+            move |progress| tell(progress, &under_way)
+        });
     match &options.task {
-        Task::Run => summarize(migrator.run_pending().await)?,
-        Task::Revert(many) => summarize(migrator.revert(many.count()).await)?,
-        Task::Redo(many) => summarize(migrator.redo(many.count()).await)?,
+        Task::Run => summarize(options, under_way.watch(migrator.run_pending()).await?)?,
+        Task::Revert(many) => summarize(
+            options,
+            under_way.watch(migrator.revert(many.count())).await?,
+        )?,
+        Task::Redo(many) => {
+            summarize(options, under_way.watch(migrator.redo(many.count())).await?)?
+        }
         Task::List => {
             for listed in migrator.list().await? {
                 print(format_args!("{}", Line(&listed)))?;
@@ -140,42 +150,52 @@ async fn work(options: &Options) -> Result<ExitCode, Failure> {
 const PENDING: u8 = 3;
 
 fn wait(text: &str) -> Result<Duration, String> {
-    match text {
-        "0" | "0s" => Ok(Duration::ZERO),
-        _ => duration::parse(text),
+    let zero = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    match zero.bytes().all(|digit| digit == b'0') && !zero.is_empty() {
+        // With a unit that there is.
+        true => duration::parse(&text.replacen('0', "1", 1)).map(|_| Duration::ZERO),
+        false => duration::parse(text),
     }
 }
 
-fn tell(progress: &Progress) {
-    // The migration matters more than whether somebody reads about it.
-    let _ = match progress {
+fn tell(progress: &Progress, under_way: &UnderWay) {
+    match progress {
         Progress::Waiting { holder, .. } => {
-            writeln!(
-                io::stderr(),
-                "diesel-neon: waiting for the lock, held by {holder}"
-            )
+            note(format_args!("waiting for the lock, held by {holder}"));
         }
-        Progress::Edited { name, .. } => {
-            writeln!(
-                io::stderr(),
-                "diesel-neon: {name} was edited after it was applied; what it does now was not done here"
-            )
-        }
+        Progress::Edited { name, .. } => note(format_args!(
+            "{name} was edited after it was applied; what it does now was not done here"
+        )),
+        Progress::Started {
+            name, direction, ..
+        } => under_way.begins(name, *direction),
         Progress::Finished(done) => {
+            under_way.ends();
             let verb = match done.direction {
                 Direction::Up => "applied",
                 Direction::Down => "reverted",
             };
-            writeln!(io::stdout(), "{verb} {} in {:.1?}", done.name, done.took)
+            // The migration matters more than whether somebody reads about it.
+            let _ = writeln!(io::stdout(), "{verb} {} in {:.1?}", done.name, done.took);
         }
-        _ => Ok(()),
-    };
+        _ => {}
+    }
 }
 
-fn summarize(outcome: Result<diesel_neon::migration::Report, MigrateError>) -> Result<(), Failure> {
+fn summarize(
+    options: &Options,
+    outcome: Result<diesel_neon::migration::Report, MigrateError>,
+) -> Result<(), Failure> {
     match outcome {
         Ok(report) if report.done.is_empty() => print(format_args!("nothing to do")),
         Ok(_) => Ok(()),
+        Err(MigrateError::Locked { holder, waited, .. }) => {
+            let holder = holder.map_or("another session".to_owned(), |holder| holder.to_string());
+            Err(match options.lock_wait.is_zero() {
+                true => Failure::Locked { holder },
+                false => Failure::LockedFor { holder, waited },
+            })
+        }
         Err(error) => Err(error.into()),
     }
 }

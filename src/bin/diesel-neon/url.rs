@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
-use diesel_neon::env::{app_url, direct_url, load_dotenv};
+use diesel_neon::env::{Source, app_url, direct_url, load_dotenv};
 use diesel_neon::{DatabaseUrl, Encryption, Endpoint};
+use serde::Serialize;
 
-use crate::Failure;
+use crate::{Failure, note};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -20,6 +21,31 @@ pub(crate) struct Options {
     /// Print the password instead of ***, in the form that libpq's programs take
     #[arg(long)]
     show_password: bool,
+    /// Print one JSON object, with the reason in it
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints; fields are added, and keep their meaning.
+#[derive(Serialize)]
+struct Shown<'a> {
+    url: &'a str,
+    kind: String,
+    variable: &'static str,
+    /// Absent where the variable is the environment's.
+    file: Option<String>,
+    /// Whether `-pooler` was added or taken off.
+    derived: bool,
+    hosts: Vec<ShownHost>,
+    database: Option<&'a str>,
+    user: Option<&'a str>,
+    ignored: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ShownHost {
+    name: String,
+    port: u16,
 }
 
 pub(crate) const ABOUT: &str = "\
@@ -37,24 +63,52 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
         false => app_url()?,
     };
     let mut reason = found.to_string();
+    let mut derived = found.derived;
     let mut url = found.url;
     if options.pooled && url.endpoint() == Endpoint::Direct {
         url = url.pooled()?;
         reason.push_str(", with -pooler");
-    }
-
-    eprintln!(
-        "diesel-neon: the {} endpoint, from {reason}",
-        url.endpoint()
-    );
-    if !url.ignored().is_empty() {
-        let ignored = url.ignored().join(", ");
-        eprintln!("diesel-neon: ignored in it, for other tools only: {ignored}");
+        derived = true;
     }
     let text = match options.show_password {
         true => for_libpq(&url),
         false => url.to_string(),
     };
+    if options.json {
+        let hosts = url.hosts().iter().map(|host| ShownHost {
+            name: host.name.to_string(),
+            port: host.port,
+        });
+        let shown = Shown {
+            url: &text,
+            kind: url.endpoint().to_string(),
+            variable: found.variable,
+            file: match &found.source {
+                Source::File(path) => Some(path.display().to_string()),
+                _ => None,
+            },
+            derived,
+            hosts: hosts.collect(),
+            database: url.database(),
+            user: url.user(),
+            ignored: url.ignored(),
+        };
+        let json = serde_json::to_string_pretty(&shown).map_err(io::Error::from);
+        let json = json.map_err(Failure::Output)?;
+        writeln!(io::stdout(), "{json}").map_err(Failure::Output)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    note(format_args!(
+        "the {} endpoint, from {reason}",
+        url.endpoint()
+    ));
+    if !url.ignored().is_empty() {
+        let ignored = url.ignored().join(", ");
+        note(format_args!(
+            "ignored in it, for other tools only: {ignored}"
+        ));
+    }
     writeln!(io::stdout(), "{text}").map_err(Failure::Output)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -63,10 +117,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
 pub(crate) fn for_libpq(url: &DatabaseUrl) -> String {
     let text = url.to_libpq();
     if *url.encryption() == Encryption::Plain && !text.contains("sslmode=disable") {
-        eprintln!(
-            "diesel-neon: note: libpq does not look at the address that a name leads to, so it gets \
+        note(format_args!(
+            "note: libpq does not look at the address that a name leads to, so it gets \
              sslmode=verify-full; for plain text put the private address into hostaddr"
-        );
+        ));
     }
     text
 }

@@ -152,9 +152,9 @@ impl Doctor<'_> {
         let (part, check) = match outcome {
             Ok(Ok(session)) => {
                 self.put(of(role, environment::endpoint(target)));
-                self.put(of(role, authenticated.took(took)));
                 let cold = seen.was_cold();
                 let waited = seen.started_in.unwrap_or_default();
+                self.put(of(role, authenticated.took(took.saturating_sub(waited))));
                 let start = Check::ok(
                     "start",
                     match cold {

@@ -166,10 +166,15 @@ impl Server {
             return check;
         }
         let mend = match endpoint {
-            Endpoint::Direct => format!(
-                "set max_size to at most {}, run fewer instances, use the pooled URL, or a larger compute",
-                room / u64::from(instances)
-            ),
+            Endpoint::Direct => {
+                let first = match room / u64::from(instances) {
+                    0 if room == 0 => String::new(),
+                    // Not even one connection for each.
+                    0 => format!("run at most {room} instances, "),
+                    each => format!("set max_size to at most {each}, run fewer instances, "),
+                };
+                format!("{first}use the pooled URL, or a larger compute")
+            }
             Endpoint::Pooled => "set a smaller max_size or run fewer instances".to_owned(),
         };
         check.found(

@@ -18,6 +18,7 @@ mod record;
 mod report;
 mod tls;
 
+use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -113,7 +114,11 @@ impl<'a> Doctor<'a> {
             endpoints: self.endpoints,
             checks: self.checks,
         };
-        self.page.finish(&report).map_err(Failure::Output)?;
+        match self.page.finish(&report) {
+            // Whoever reads through a pipe may have seen enough; the verdict stands.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            finished => finished.map_err(Failure::Output)?,
+        }
         Ok(match report.verdict {
             Status::Failure => ExitCode::FAILURE,
             _ => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! [`Page`]: the report as people read it, line by line while it comes about.
 
+use std::fmt;
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
@@ -15,6 +16,7 @@ pub(crate) struct Page {
     /// `None` with `--json`, which is printed at the end.
     out: Option<AutoStream<io::Stdout>>,
     progress: bool,
+    width: Option<usize>,
     failed: Option<io::Error>,
 }
 
@@ -23,12 +25,13 @@ impl Page {
         Self {
             out: (!json).then(|| AutoStream::new(io::stdout(), colors)),
             progress: io::stderr().is_terminal(),
+            width: width(),
             failed: None,
         }
     }
 
     pub(crate) fn heading(&mut self, text: &str, below: &str) {
-        self.line(format_args!("{BOLD}{text}{BOLD:#}"));
+        self.paragraph(format_args!(""), 0, BOLD, text);
         if !below.is_empty() {
             self.line(format_args!("  {DIM}{below}{DIM:#}"));
         }
@@ -40,31 +43,34 @@ impl Page {
             Some(millis) => shown(Duration::from_secs_f64(millis / 1e3)),
             None => String::new(),
         };
-        self.line(format_args!(
-            "  {style}{word:<4}{style:#}  {:<14} {DIM}{time:>8}{DIM:#}  {}",
-            check.check, check.summary
-        ));
+        self.paragraph(
+            format_args!(
+                "  {style}{word:<4}{style:#}  {:<14} {DIM}{time:>8}{DIM:#}  ",
+                check.check
+            ),
+            33,
+            PLAIN,
+            &check.summary,
+        );
         for detail in &check.details {
-            self.line(format_args!("{MARGIN}{DIM}{detail}{DIM:#}"));
+            self.paragraph(format_args!("{MARGIN}"), 10, DIM, detail);
         }
         if let Some(finding) = &check.finding {
             if let Some(error) = &finding.error {
-                self.line(format_args!("{MARGIN}{style}error:{style:#} {error}"));
+                let lead = format_args!("{MARGIN}{style}error:{style:#} ");
+                self.paragraph(lead, 17, PLAIN, error);
             }
-            self.line(format_args!("{MARGIN}means: {}", finding.meaning));
-            self.line(format_args!(
-                "{MARGIN}{BOLD}mend:{BOLD:#}  {}",
-                finding.mend
-            ));
+            let lead = format_args!("{MARGIN}means: ");
+            self.paragraph(lead, 17, PLAIN, &finding.meaning);
+            let lead = format_args!("{MARGIN}{BOLD}mend:{BOLD:#}  ");
+            self.paragraph(lead, 17, PLAIN, &finding.mend);
         }
     }
 
     pub(crate) fn skipped(&mut self, names: &[&str], why: &str) {
         let (style, word) = appearance(Status::Skipped);
-        self.line(format_args!(
-            "  {style}{word}{style:#}  not looked at: {}; {why}",
-            names.join(", ")
-        ));
+        let text = format!("not looked at: {}; {why}", names.join(", "));
+        self.paragraph(format_args!("  {style}{word}{style:#}  "), 8, PLAIN, &text);
     }
 
     pub(crate) fn gap(&mut self) {
@@ -113,10 +119,12 @@ impl Page {
                     Some(Role::Direct) => "direct, ",
                     None => "",
                 };
-                self.line(format_args!(
-                    "  {style}{word:<4}{style:#}  {whose}{} ({}): {}",
+                let lead = format_args!("  {style}{word:<4}{style:#}  ");
+                let text = format!(
+                    "{whose}{} ({}): {}",
                     check.check, finding.code, finding.mend
-                ));
+                );
+                self.paragraph(lead, 8, PLAIN, &text);
             }
         }
     }
@@ -133,26 +141,68 @@ impl Page {
             match tokio::time::timeout(Duration::from_millis(120), work.as_mut()).await {
                 Ok(done) => {
                     if drawn {
-                        eprint!("\r\x1b[K");
+                        let _ = write!(io::stderr(), "\r\x1b[K");
                     }
                     return done;
                 }
                 Err(_) => {
                     drawn = true;
                     let seconds = began.elapsed().as_secs_f64();
-                    eprint!("\r\x1b[K  ...   {what} {seconds:.1} s");
+                    let _ = write!(io::stderr(), "\r\x1b[K  ...   {what} {seconds:.1} s");
                 }
             }
         }
     }
 
-    fn line(&mut self, text: std::fmt::Arguments<'_>) {
+    /// Prints `text` behind a `lead` of so many columns, and what does not fit below it.
+    fn paragraph(&mut self, lead: fmt::Arguments<'_>, columns: usize, style: Style, text: &str) {
+        let room = self.width.map_or(usize::MAX, |width| {
+            // Else it would be a column of words.
+            width.saturating_sub(columns).max(20)
+        });
+        for (i, line) in wrapped(text, room).iter().enumerate() {
+            match i {
+                0 => self.line(format_args!("{lead}{style}{line}{style:#}")),
+                _ => self.line(format_args!("{:columns$}{style}{line}{style:#}", "")),
+            }
+        }
+    }
+
+    fn line(&mut self, text: fmt::Arguments<'_>) {
         let Some(out) = &mut self.out else { return };
         if let Err(error) = writeln!(out, "{text}") {
             self.failed.get_or_insert(error);
             self.out = None;
         }
     }
+}
+
+/// Breaks between words; one that is too long stays whole, so that it can be copied.
+fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().map_or(0, |line| line.chars().count());
+        match lines.last_mut() {
+            Some(last) if line > 0 && line + 1 + word.chars().count() <= room => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            Some(last) if line == 0 => last.push_str(word),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// The columns of the terminal, else what COLUMNS says; endless where nothing does.
+fn width() -> Option<usize> {
+    let stdout = io::stdout();
+    if stdout.is_terminal() {
+        if let Some((width, _)) = terminal_size::terminal_size_of(&stdout) {
+            return Some(width.0.into());
+        }
+    }
+    std::env::var("COLUMNS").ok()?.parse().ok()
 }
 
 fn appearance(status: Status) -> (Style, &'static str) {
@@ -184,5 +234,6 @@ pub(crate) fn shown(time: Duration) -> String {
 }
 
 const BOLD: Style = Style::new().bold();
+const PLAIN: Style = Style::new();
 const DIM: Style = Style::new().dimmed();
 const MARGIN: &str = "          ";

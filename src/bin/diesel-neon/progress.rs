@@ -1,0 +1,148 @@
+//! What is under way: a line on a terminal while it lasts, and a word where it is stopped.
+
+use std::future::Future;
+use std::io::{self, IsTerminal, Write};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use diesel_neon::migration::Direction;
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+use crate::{Failure, note};
+
+/// The migration that is under way; clones share it.
+#[derive(Clone)]
+pub(crate) struct UnderWay {
+    migration: Arc<Mutex<Option<(String, Direction, Instant)>>>,
+    on_terminal: bool,
+}
+
+impl UnderWay {
+    pub(crate) fn new() -> Self {
+        Self {
+            migration: Arc::default(),
+            on_terminal: io::stderr().is_terminal(),
+        }
+    }
+
+    pub(crate) fn begins(&self, name: &str, direction: Direction) {
+        *self.lock() = Some((name.to_owned(), direction, Instant::now()));
+    }
+
+    pub(crate) fn ends(&self) {
+        if self.lock().take().is_some() {
+            self.clear();
+        }
+    }
+
+    /// Waits for `work`, and draws what is under way. Where a signal asks for it, `work` is dropped,
+    /// and what that leaves to do is waited for.
+    pub(crate) async fn watch<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut signals = Signals::new().map_err(Failure::Runtime)?;
+        let signal = {
+            let mut work = pin!(work);
+            loop {
+                tokio::select! {
+                    biased;
+                    done = &mut work => {
+                        self.clear();
+                        return Ok(done);
+                    }
+                    signal = signals.next() => break signal,
+                    () = sleep(TICK) => self.draw(),
+                }
+            }
+        };
+        self.clear();
+        note(format_args!(
+            "stopping: what is under way is cancelled; once more leaves at once"
+        ));
+        let tasks = Handle::current().metrics();
+        let ended = async {
+            while tasks.num_alive_tasks() > 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            _ = signals.next() => {}
+            () = sleep(PATIENCE) => {}
+        }
+        let migration = self.lock().take().map(|(name, ..)| name);
+        Err(Failure::Interrupted { migration, signal })
+    }
+
+    fn draw(&self) {
+        if !self.on_terminal {
+            return;
+        }
+        if let Some((name, direction, began)) = &*self.lock() {
+            let verb = match direction {
+                Direction::Up => "applying",
+                Direction::Down => "reverting",
+            };
+            let seconds = began.elapsed().as_secs_f64();
+            let _ = write!(io::stderr(), "{CLEAR}{verb} {name} {seconds:.1} s");
+        }
+    }
+
+    fn clear(&self) {
+        if self.on_terminal {
+            let _ = write!(io::stderr(), "{CLEAR}");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(String, Direction, Instant)>> {
+        self.migration
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What asks a process to end.
+#[cfg(unix)]
+struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        Ok(Self(
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        ))
+    }
+
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.0.recv() => 2,
+            _ = self.1.recv() => 15,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> u8 {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        2
+    }
+}
+
+const CLEAR: &str = "\r\x1b[K";
+const TICK: Duration = Duration::from_millis(120);
+
+/// Longer than the migrator waits for the answer to a cancel request, and for its farewell's.
+const PATIENCE: Duration = Duration::from_secs(25);
