@@ -89,19 +89,21 @@ impl Proxy {
         let direct = stream.peek(&mut first).await? == 1 && first[0] == TLS_HANDSHAKE;
         let mut link = Link::new(stream, self.delay.clone());
         let mut flights = 0;
-        while !direct {
-            flights += 1;
-            match wire::opening(&mut link).await? {
-                Opening::Ssl => {
-                    link.write_all(b"S").await?;
-                    break;
-                }
-                Opening::Gss => link.write_all(b"N").await?,
-                Opening::Cancel(key) => return Ok(Opened::Cancel(key, link)),
-                Opening::Startup(_) => {
-                    link.write_all(&wire::error(INSECURE)).await?;
-                    link.shutdown().await?;
-                    return Ok(Opened::Refused);
+        if !direct {
+            loop {
+                flights += 1;
+                match wire::opening(&mut link).await? {
+                    Opening::Ssl => {
+                        link.write_all(b"S").await?;
+                        break;
+                    }
+                    Opening::Gss => link.write_all(b"N").await?,
+                    Opening::Cancel(key) => return Ok(Opened::Cancel(key, link)),
+                    Opening::Startup(_) => {
+                        link.write_all(&wire::error(INSECURE)).await?;
+                        link.shutdown().await?;
+                        return Ok(Opened::Refused);
+                    }
                 }
             }
         }

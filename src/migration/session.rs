@@ -4,7 +4,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::sync::CancellationToken;
 
@@ -115,7 +116,13 @@ impl Session {
             () = self.stop.cancelled() => {
                 let cancel = self.session.canceller.cancel();
                 let outcome = timeout(PATIENCE, async { tokio::join!(cancel, batch).1 }).await;
-                outcome.unwrap_or(Err(Interrupted::Stopped))
+                let outcome = outcome.unwrap_or(Err(Interrupted::Stopped));
+                if !is_cancelled(&outcome) {
+                    // The request may still be under way, and would stop what notes the migration down. It does
+                    // nothing to a session that rests.
+                    sleep(LATE).await;
+                }
+                outcome
             }
         }
     }
@@ -178,6 +185,10 @@ impl Session {
     }
 }
 
+fn is_cancelled(outcome: &Result<(), Interrupted>) -> bool {
+    matches!(outcome, Err(Interrupted::Failed { error, .. }) if error.code() == Some(&SqlState::QUERY_CANCELED))
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.session.abandon();
@@ -192,3 +203,6 @@ const MARK: &str = "diesel_neon.migrator";
 
 /// A server that has not answered a cancel request or a farewell by then will not.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How late a cancel request may come: Neon's proxy closes its socket first, and passes it on afterwards.
+const LATE: Duration = Duration::from_secs(1);

@@ -109,12 +109,18 @@ pub(crate) async fn versions(neon: &NeonSim) -> Vec<String> {
     rows(neon, sql).await
 }
 
-/// Reads the table `a` in a transaction that stays open.
-pub(crate) async fn reader(neon: &NeonSim) -> impl Sized + use<> {
+/// A client of the server itself.
+pub(crate) async fn client(neon: &NeonSim) -> tokio_postgres::Client {
     let config = DatabaseUrl::parse(&neon.postgres_url()).unwrap();
     let config = config.to_tokio_postgres();
     let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
+    client
+}
+
+/// Reads the table `a` in a transaction that stays open.
+pub(crate) async fn reader(neon: &NeonSim) -> impl Sized + use<> {
+    let client = client(neon).await;
     let read = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM a";
     client.batch_execute(read).await.unwrap();
     client

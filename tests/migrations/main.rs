@@ -18,6 +18,7 @@ use diesel_neon::DatabaseUrl;
 use diesel_neon::migration::{
     Direction, LOCK_KEY, MigrateError, Migrator, Progress, State, folder,
 };
+use neon_sim::NeonSim;
 use tokio::time::sleep;
 
 use self::helpers::*;
@@ -415,6 +416,35 @@ async fn a_future_dropped_outside_of_a_transaction_leaves_nothing_unnoted() {
     }
     until(&neon, LOCKS, "0").await;
     assert_eq!(versions(&neon).await, ["1", "3"]);
+}
+
+#[tokio::test]
+async fn a_cancel_request_that_comes_late_does_not_stop_what_is_noted() {
+    let builder = NeonSim::builder().never_suspend();
+    let neon = builder.cancel_delay(Duration::from_millis(600)).start();
+    let neon = neon.await.unwrap();
+    let migrations = Folder::new()
+        .with("1_a", "", "")
+        .with("2_b", "CREATE TABLE b (); SELECT pg_sleep(1)", "")
+        .outside_of_a_transaction("2_b");
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    let writer = client(&neon).await;
+    tokio::select! {
+        _ = migrator.run_pending() => panic!("it is slow"),
+        () = async {
+            until(&neon, BUSY, "1").await;
+            // Whatever is noted has to wait, until long after the request has come.
+            let lock = "BEGIN; LOCK TABLE __diesel_schema_migrations IN EXCLUSIVE MODE";
+            writer.batch_execute(lock).await.unwrap();
+            sleep(Duration::from_millis(700)).await;
+        } => {}
+    }
+    until(&neon, BUSY, "0").await;
+    sleep(Duration::from_secs(2)).await;
+    drop(writer);
+    until(&neon, LOCKS, "0").await;
+    assert_eq!(tables(&neon).await, ["b"]);
+    assert_eq!(versions(&neon).await, ["1", "2"]);
 }
 
 #[tokio::test]
