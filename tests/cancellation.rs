@@ -209,6 +209,13 @@ impl Stage {
                     assert!(marks == 0 || marks == cell.marks, "{what}: {marks} rows");
                     continue;
                 };
+                // On a slow machine a connect's own time may end before it has been quiet for long enough.
+                let end = match end {
+                    End::Failed if cell.fate == Never && error.contains("within 600ms") => {
+                        End::Stuck
+                    }
+                    end => end,
+                };
                 assert_eq!(end, cell.end, "{what}: {error}");
                 let committed = end == End::Done;
                 assert_eq!(marks, if committed { cell.marks } else { 0 }, "{what}");
