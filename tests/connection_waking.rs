@@ -6,7 +6,6 @@ mod common;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use common::{HANG, RUNNING, connect, routes, start, until};
 use diesel::sql_query;
