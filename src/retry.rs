@@ -11,6 +11,7 @@ use crate::backoff;
 use crate::connection::{is_connection_lost, is_transient, sqlstate};
 use crate::manager::Establish;
 use crate::pool::{Pool, PoolError};
+use crate::wire::Watch;
 
 impl<C: Establish> Pool<C> {
     /// Gets a connection and does `work` with it, again on another one where the first turned out dead
@@ -217,7 +218,11 @@ where
     let mut patience = Patience::new(pool);
     loop {
         let mut connection = pool.get().await?;
-        let (error, again) = match attempt(&mut *connection, &work).await {
+        // Known to be under way, so that work may give up a statement and go on.
+        let unfinished = Watch::new(&connection.lease().session().observed).begin();
+        let attempted = attempt(&mut *connection, &work).await;
+        unfinished.end();
+        let (error, again) = match attempted {
             Ok(done) => return Ok(done),
             Err(Undone::BeforeCommit(error)) => {
                 let again = error.database_error().is_some_and(may_be_repeated);

@@ -12,7 +12,7 @@ use diesel::result::Error;
 use diesel::sql_query;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager as _};
 use diesel_neon::{
-    AbandonedTransaction, Connection, Pool, PooledConnection, TransactionManager,
+    AbandonedTransaction, Connection, Pool, PooledConnection, RunError, TransactionManager,
     is_connection_lost, is_transient,
 };
 use futures_util::FutureExt;
@@ -280,6 +280,30 @@ async fn transactions_of_the_pooled_connection_itself_are_watched_too() {
     }
     let all = neon.sql("SELECT count(*) FROM users").await.unwrap();
     assert_eq!(all[0][0].as_deref(), Some("8"));
+}
+
+#[tokio::test]
+async fn transactions_of_the_pool_are_watched_too() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
+    give_up(pool.transaction(async |connection: &mut Connection| {
+        insert(connection, "given up").await?;
+        pending::<Result<(), RunError>>().await
+    }))
+    .await;
+    let kept = pool.transaction(async |connection: &mut Connection| {
+        insert(connection, "a").await?;
+        // The work knows of it, and goes on.
+        let slow = timeout(
+            Duration::from_millis(1),
+            sql_query("SELECT pg_sleep(0.05)").execute(connection),
+        );
+        slow.await.unwrap_err();
+        Ok::<_, RunError>(insert(connection, "b").await?)
+    });
+    assert_eq!(kept.await.unwrap(), 1);
+    let all = neon.sql("SELECT string_agg(name, ',' ORDER BY name) FROM users");
+    assert_eq!(all.await.unwrap()[0][0].as_deref(), Some("a,b"));
 }
 
 #[tokio::test]
