@@ -75,10 +75,7 @@ impl<'a> Answer<'a> {
 
     /// An ErrorResponse to the request, whose position is one in the caller's SQL.
     pub(crate) fn error(&self, body: &[u8]) -> ServerError {
-        let mut error = ServerError::parse(body);
-        let ahead = i32::try_from(self.ahead).unwrap_or(i32::MAX);
-        error.position = error.position.map(|at| at - ahead).filter(|at| *at > 0);
-        error
+        ServerError::parse(body).behind(self.ahead)
     }
 
     pub(crate) fn link(&self) -> &Link {

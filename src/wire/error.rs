@@ -68,6 +68,14 @@ impl ServerError {
         error
     }
 
+    /// Returns the error with its position in the SQL behind the first `ahead` characters.
+    pub(super) fn behind(mut self, ahead: usize) -> Self {
+        let ahead = i32::try_from(ahead).unwrap_or(i32::MAX);
+        let position = self.position.and_then(|at| at.checked_sub(ahead));
+        self.position = position.filter(|at| *at > 0);
+        self
+    }
+
     /// An error that this side reports in the server's place.
     pub(crate) fn local(code: &str, message: &str) -> Self {
         Self {
@@ -93,5 +101,22 @@ impl From<Malformed> for ServerError {
 impl From<Malformed> for Failure {
     fn from(malformed: Malformed) -> Self {
         Self::Lost(Box::new(malformed.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_one_in_the_callers_sql_or_none() {
+        let position = |told: &str| {
+            let body = format!("SERROR\0P{told}\0\0");
+            ServerError::parse(body.as_bytes()).behind(6).position
+        };
+        assert_eq!(position("7"), Some(1));
+        for told in ["6", "0", "-1", "-2147483648", "2147483648", ""] {
+            assert_eq!(position(told), None, "{told}");
+        }
     }
 }
