@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, is_connection_lost, is_transient, sqlstate};
+use diesel_neon::{ConnectErrorKind, Connection, is_connection_lost, is_transient, sqlstate};
 use futures_util::future::{join, poll_immediate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +30,11 @@ struct Front {
 
 impl Front {
     async fn new(of: &str) -> Self {
+        Self::start(of, true).await
+    }
+
+    /// As [`new`](Self::new); `closes` says whether the socket of a cancel request is ever closed.
+    async fn start(of: &str, closes: bool) -> Self {
         let server = of
             .rsplit_once('@')
             .unwrap()
@@ -64,8 +69,13 @@ impl Front {
                         let _ = copy_bidirectional(&mut client, &mut server).await;
                         return;
                     }
-                    drop(client);
                     let _ = ask.send(());
+                    if !closes {
+                        // Until the client closes it.
+                        let _ = client.read(&mut [0]).await;
+                        return;
+                    }
+                    drop(client);
                     permits.acquire().await.unwrap().forget();
                     server.write_all(&first).await.unwrap();
                     // Once the server has closed, it has seen to it.
@@ -124,6 +134,22 @@ async fn where_nothing_runs_nothing_is_asked_for_and_the_next_statement_is_safe(
         }
         assert_eq!(counted(&neon, &url, before).cancels, 0);
     }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_take_note_is_not_waited_for_for_ever() {
+    let neon = start().await;
+    let mut front = Front::start(&neon.postgres_url(), false).await;
+    let separator = if front.url.contains('?') { '&' } else { '?' };
+    let connection = connect(&format!("{}{separator}connect_timeout=1", front.url)).await;
+    let token = connection.cancel_token();
+    let mut shared = &connection;
+    let mut slow = Box::pin(shared.batch_execute("SELECT pg_sleep(60)"));
+    assert!(poll_immediate(&mut slow).await.is_none());
+    until(&neon, RUNNING, "1").await;
+    let cancelled = timeout(HANG, token.cancel()).await.expect("no hang");
+    assert_eq!(cancelled.unwrap_err().kind(), ConnectErrorKind::TimedOut);
+    front.asked.recv().await.unwrap();
 }
 
 #[tokio::test]

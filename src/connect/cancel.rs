@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::error::{ConnectError, Failure};
+use super::once;
 use crate::transport::{Dialler, Negotiated, Peer, Transport};
 use crate::wire::Link;
 
@@ -109,14 +110,15 @@ impl CancelToken {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] where the server cannot be reached.
+    /// [`ConnectError`] where the server cannot be reached, or does not take note within the time that connecting
+    /// may take ([`connect_timeout`](crate::PolicyBuilder::connect_timeout)).
     pub async fn cancel(&self) -> Result<(), ConnectError> {
         let Some(link) = self.0.upgrade().filter(|link| link.is_at_work()) else {
             return Ok(());
         };
-        let began = tokio::time::Instant::now();
-        let cancelled = link.canceller().cancel_if(|| link.begin_cancel()).await;
-        cancelled.map_err(|failure| ConnectError::new(failure, 1, began.elapsed()))
+        let canceller = link.canceller();
+        let cancel = canceller.cancel_if(|| link.begin_cancel());
+        once(&canceller.0.dialler, cancel).await
     }
 }
 

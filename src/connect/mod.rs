@@ -35,7 +35,6 @@ pub(crate) struct Connector {
     dialler: Arc<Dialler>,
     /// How to log in on what was dialled.
     config: Config,
-    budget: Duration,
     open: TaskTracker,
     /// Attempts that may be under way at the same time.
     turns: Semaphore,
@@ -61,11 +60,10 @@ impl Connector {
     }
 
     fn with_timer(url: &DatabaseUrl, policy: &Policy, timer: Timer) -> Result<Self, TlsError> {
-        let budget = policy.connect_timeout();
+        let dialler = Dialler::new(url, policy.connect_timeout(), timer)?;
         Ok(Self {
-            dialler: Arc::new(Dialler::new(url, budget, timer)?),
+            dialler: Arc::new(dialler),
             config: Negotiated::config(&url.to_tokio_postgres()),
-            budget,
             open: TaskTracker::new(),
             turns: Semaphore::new(policy.max_connecting() as usize),
             spare: Semaphore::new(1),
@@ -77,19 +75,7 @@ impl Connector {
 
     /// Makes one attempt within the budget.
     pub(crate) async fn connect_once(&self) -> Result<Handshake, ConnectError> {
-        let began = std::time::Instant::now();
-        let attempt = self.dialler.timer().timeout(self.budget, self.attempt());
-        match attempt.await {
-            Some(attempt) => {
-                attempt.map_err(|failure| ConnectError::new(failure, 1, began.elapsed()))
-            }
-            None => Err(ConnectError::timed_out(
-                None,
-                self.budget,
-                1,
-                began.elapsed(),
-            )),
-        }
+        once(&self.dialler, self.attempt()).await
     }
 
     /// Connects and sets the session up with `setup`; tries again, within the budget, what is worth
@@ -103,7 +89,7 @@ impl Connector {
     where
         F: Future<Output = Result<C, diesel::ConnectionError>>,
     {
-        let began = Instant::now();
+        let (budget, began) = (self.dialler.budget(), Instant::now());
         let mut attempts = 0;
         let mut last: Option<Failure> = None;
         loop {
@@ -119,7 +105,7 @@ impl Connector {
                 let connection = setup(handshake).await.map_err(Failure::setup)?;
                 Ok::<_, Failure>((connection, session))
             };
-            let left = self.budget.saturating_sub(began.elapsed());
+            let left = budget.saturating_sub(began.elapsed());
             let failure = match timeout(left, attempt).await {
                 Ok(Ok(connected)) => {
                     self.failures.store(0, Ordering::Relaxed);
@@ -128,8 +114,7 @@ impl Connector {
                 }
                 Ok(Err(failure)) => failure,
                 Err(_) => {
-                    let error =
-                        ConnectError::timed_out(last, self.budget, attempts, began.elapsed());
+                    let error = ConnectError::timed_out(last, budget, attempts, began.elapsed());
                     on_failure(&error);
                     return Err(error);
                 }
@@ -141,7 +126,7 @@ impl Connector {
                 false => error,
             };
             on_failure(&error);
-            let left = error.patience(self.budget).saturating_sub(began.elapsed());
+            let left = error.patience(budget).saturating_sub(began.elapsed());
             let failures = self.failures.fetch_add(1, Ordering::Relaxed);
             if left < LEAST {
                 return Err(error);
@@ -157,6 +142,18 @@ impl Connector {
     pub(crate) async fn closed(&self) {
         self.open.close();
         self.open.wait().await;
+    }
+}
+
+/// Makes one `attempt` within the budget of `dialler`.
+async fn once<T>(
+    dialler: &Dialler,
+    attempt: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, ConnectError> {
+    let (budget, began) = (dialler.budget(), std::time::Instant::now());
+    match dialler.timer().timeout(budget, attempt).await {
+        Some(done) => done.map_err(|failure| ConnectError::new(failure, 1, began.elapsed())),
+        None => Err(ConnectError::timed_out(None, budget, 1, began.elapsed())),
     }
 }
 

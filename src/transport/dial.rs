@@ -26,13 +26,14 @@ pub(crate) struct Dialler {
     shuffled: bool,
     tls: Option<Tls>,
     options: SocketOptions,
+    budget: Duration,
     /// How long TCP may take for one address.
     patience: Duration,
     timer: Timer,
 }
 
 impl Dialler {
-    /// Prepares for the hosts of `url`; all addresses of a server share `budget`.
+    /// Prepares for the hosts of `url`; whoever asks for a server waits for `budget` at most.
     pub(crate) fn new(url: &DatabaseUrl, budget: Duration, timer: Timer) -> Result<Self, TlsError> {
         let config = url.to_tokio_postgres();
         let tls = match url.encryption() {
@@ -47,6 +48,7 @@ impl Dialler {
             shuffled: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
             tls,
             options: SocketOptions::new(&config),
+            budget,
             patience: (budget / 3).min(PATIENCE),
             timer,
         })
@@ -55,6 +57,11 @@ impl Dialler {
     /// What measures time for those who wait.
     pub(crate) fn timer(&self) -> Timer {
         self.timer
+    }
+
+    /// Returns how long callers wait at most, for one attempt or for several.
+    pub(crate) fn budget(&self) -> Duration {
+        self.budget
     }
 
     /// Races the addresses of the first server, then those of the next, through `log_in`. The first that
