@@ -213,24 +213,10 @@ struct Place {
 
 fn place(url: &DatabaseUrl) -> Place {
     let url = url.direct();
-    let mut hosts = url.hosts().to_vec();
-    for host in &mut hosts {
-        if let HostName::Tcp(name) = &mut host.name {
-            name.make_ascii_lowercase();
-        }
-    }
-    let config = url.to_tokio_postgres();
-    let mut options = config.get_options().unwrap_or_default().split_whitespace();
-    let endpoint = options.find_map(|option| {
-        let (key, endpoint) = option.split_once('=')?;
-        let is_endpoint = ["endpoint", "project"].contains(&key);
-        is_endpoint.then(|| endpoint.to_owned())
-    });
-    let database = url.database().or(url.user()).unwrap_or_default().to_owned();
     Place {
-        hosts,
-        endpoint,
-        database,
+        hosts: url.hosts().to_vec(),
+        endpoint: url.endpoint_option().map(str::to_owned),
+        database: url.database().or(url.user()).unwrap_or_default().to_owned(),
     }
 }
 

@@ -74,8 +74,8 @@ impl DatabaseUrl {
             })
     }
 
-    /// The value of `endpoint=` (or its older name, `project=`) in `options`.
-    fn endpoint_option(&self) -> Option<&str> {
+    /// Returns the value of `endpoint=` (or its older name, `project=`) in `options`.
+    pub(crate) fn endpoint_option(&self) -> Option<&str> {
         self.settings
             .options
             .as_deref()?
