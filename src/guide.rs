@@ -3,6 +3,9 @@
 pub mod benchmarks {
     #![doc = include_str!("../docs/benchmarks.md")]
 }
+pub mod differences {
+    #![doc = include_str!("../docs/differences.md")]
+}
 pub mod sizing {
     #![doc = include_str!("../docs/sizing.md")]
 }

@@ -1,5 +1,6 @@
 // The first definition of a link wins: the README's lead to files, those here to pages.
 //! [benchmarks]: guide::benchmarks
+//! [differences]: guide::differences
 //! [sizing]: guide::sizing
 //! [troubleshooting]: guide::troubleshooting
 #![doc = ""]
