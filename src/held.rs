@@ -47,7 +47,7 @@ impl Held {
         hold
     }
 
-    /// How long the connection has been held that was handed out first.
+    /// Returns how long the longest-held connection has been out.
     pub(crate) fn longest(&self) -> Option<Duration> {
         let held = self.all().into_iter().filter_map(|hold| hold.held_for());
         held.max()

@@ -549,8 +549,7 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
     }
 }
 
-/// Whether its transaction is one of `begin_test_transaction`, which is to outlive a checkout.
-/// Whether `begin_test_transaction` has begun what is open.
+/// Returns whether `begin_test_transaction` has begun the transaction that is open: it is to outlive a checkout.
 pub(crate) fn is_in_test_transaction<C: AsyncConnection>(connection: &mut C) -> bool {
     let status = C::TransactionManager::transaction_manager_status_mut(connection);
     let open = status

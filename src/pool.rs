@@ -456,7 +456,7 @@ pub struct Status {
     pub in_use: u32,
     /// How many callers wait for a connection to come back.
     pub waiting: usize,
-    /// How long the connection has been handed out that came out first.
+    /// How long the longest-held connection has been out.
     pub longest_held: Option<Duration>,
     /// Grows whenever all connections are retired at once.
     pub generation: u64,

@@ -67,7 +67,7 @@ impl Session {
             if !is_late() {
                 return;
             }
-            // Once more behind it: whoever has been handed the session before it was set has had an answer.
+            // Rechecks after setting the flag: an earlier holder may have received an answer.
             session.given_up.store(true, Ordering::SeqCst);
             if is_late() {
                 session.abandon();

@@ -53,7 +53,7 @@ impl Link {
         }
     }
 
-    /// Somebody holds the connection, or, given back to a pool, nobody.
+    /// Sets whether somebody holds the connection, or it has been given back to a pool.
     pub(crate) fn set_held(&self, held: bool) {
         self.held.store(held, Ordering::Release);
     }
@@ -74,8 +74,7 @@ impl Link {
         &self.canceller
     }
 
-    /// Sends a request, behind whatever has to run before it: the commands of
-    /// [`open`](Self::open) ride in front, in the same group.
+    /// Sends a request; the commands of [`open`](Self::open) ride in front of it, in the same group.
     pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Answer<'_>, Failure> {
         self.send_with(request, true).await
     }
@@ -149,7 +148,7 @@ impl Link {
         Poll::Ready(engine.submit(request, opens).map_err(Failure::Unsendable))
     }
 
-    /// Takes in what has arrived without being asked for; waits for nothing.
+    /// Reads what has arrived unasked; waits for nothing.
     pub(crate) fn look(&self) {
         if !self.waiters.is_quiet() {
             self.lock().drain();

@@ -97,8 +97,8 @@ impl Observed {
         self.guarded.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// A statement was given up, and has had its answer: nobody but the transaction's own future can have gone
-    /// on behind it, and that would be known where it is guarded.
+    /// Takes note that a statement that was given up has had its answer. In a transaction that no future guards,
+    /// the statement may have been dropped together with the transaction's work.
     pub(super) fn gave_up_statement(&self) {
         let open = self.in_transaction() && !self.in_failed_transaction();
         if open && self.guarded.load(Ordering::Acquire) == 0 {

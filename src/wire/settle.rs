@@ -17,18 +17,18 @@ use crate::clock::Moment;
 
 /// What is done about an answer that nobody waits for.
 enum Verdict {
-    /// It is there.
+    /// The answer is complete.
     Answered,
-    /// It may take its time.
+    /// The answer may take its time.
     Waits,
-    /// It had its moment.
+    /// The answer is late, and the session has ended.
     GivenUp(Option<Remains>),
 }
 
 impl Link {
-    /// Nobody waits for the answer any more. What has arrived is read at once; the rest of one that was given
-    /// up has a moment to come, and then costs the connection. The rest of one that has served its caller
-    /// costs time only, as long as the connection is held and the rest comes.
+    /// Takes note that nobody waits for the answer any more, and reads what has arrived of it. The rest of an answer
+    /// that was given up has a moment to come, and then costs the connection; behind a `tail`, whose caller has its
+    /// result, the rest costs time only, as long as the connection is held and the rest comes.
     pub(super) fn abandon(self: &Arc<Self>, id: u64, tail: bool) {
         let mut engine = self.lock();
         engine.exchanges.disown(id, tail);
@@ -66,8 +66,8 @@ impl Link {
         }
     }
 
-    /// Decides, and acts on it, while nobody else reads: what has just been answered is not given up. An answer
-    /// that was worth waiting for has one more moment when it is not any more.
+    /// Decides on an answer and acts on it under one lock, so that none is given up that has just come. An answer
+    /// that was worth waiting for has one more moment once it is not.
     fn judge(&self, orphan: u64, waited: &mut bool) -> Verdict {
         let mut engine = self.lock();
         engine.drain();

@@ -19,7 +19,7 @@ impl Watch {
         Self(Arc::clone(observed))
     }
 
-    /// From here on a transaction, or its end, is under way.
+    /// Notes that a transaction, or its end, is under way from here on.
     pub(crate) fn begin(self) -> Unfinished {
         self.0.guard();
         Unfinished(Some(self.0))
@@ -27,7 +27,7 @@ impl Watch {
 }
 
 impl Unfinished {
-    /// The transaction has come to its own end.
+    /// Notes that the transaction has come to its own end.
     pub(crate) fn end(mut self) {
         if let Some(observed) = self.0.take() {
             observed.unguard();

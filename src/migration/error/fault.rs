@@ -69,7 +69,7 @@ impl fmt::Display for Fault {
             ),
             Self::EndedTransaction => f.write_str(
                 "has ended the transaction that it was run in; what it did before may have stayed, and it \
-                 is not noted down",
+                 is not noted down: undo that by hand, and remove what ends the transaction",
             ),
             Self::LeavesTransactionOpen => f.write_str(
                 "begins a transaction and does not end it, so that nothing of that was kept; end it with \
