@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::books::schema::books as table;
 use diesel_neon::books::{self, Book, BookChanges, BookList, Cursor, NewBook, Order, PageSize};
 use diesel_neon::{Connection, DatabaseUrl, Pool, RunError};

@@ -25,7 +25,7 @@ use common::{HANG, connect, counted, pool, prepared, start, users};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{ConnectErrorKind, Connection, PoolError, RunError, StatementNames, sqlstate};
 use futures_util::future::{join_all, join5};
 use tokio::time::timeout;

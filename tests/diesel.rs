@@ -60,8 +60,7 @@ where
             end(connection, commits).await;
         }
     }
-    let events = events.lock().unwrap().clone();
-    events
+    events.lock().unwrap().clone()
 }
 
 async fn end<C: AsyncConnection<Backend = Pg>>(connection: &mut C, commits: bool) {

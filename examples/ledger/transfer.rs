@@ -1,6 +1,6 @@
 use bigdecimal::{BigDecimal, Zero};
 use diesel::prelude::*;
-use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use diesel_neon::PooledConnection;
 
 use crate::schema::{accounts, transactions};

@@ -22,6 +22,9 @@ pub struct Libpq {
 /// The parameters that a connection string sets, by keyword; libpq knows of no character set.
 pub type Parameters = BTreeMap<String, Vec<u8>>;
 
+/// A keyword and the value that it has.
+type Keyword = (String, Option<Vec<u8>>);
+
 impl Libpq {
     /// Loads libpq, by its usual name or from where `pg_config` says.
     ///
@@ -66,7 +69,7 @@ impl Libpq {
     /// libpq's own words. They may quote the password.
     pub fn parse(&self, text: &str) -> Result<Parameters, String> {
         let options = self.options(text)?;
-        let set = |(keyword, value): (String, Option<Vec<u8>>)| Some((keyword, value?));
+        let set = |(keyword, value): Keyword| Some((keyword, value?));
         Ok(options.into_iter().filter_map(set).collect())
     }
 
@@ -76,7 +79,7 @@ impl Libpq {
         options.into_iter().map(|(keyword, _)| keyword).collect()
     }
 
-    fn options(&self, text: &str) -> Result<Vec<(String, Option<Vec<u8>>)>, String> {
+    fn options(&self, text: &str) -> Result<Vec<Keyword>, String> {
         let text = CString::new(text).map_err(|error| error.to_string())?;
         let mut message: *mut c_char = std::ptr::null_mut();
         // SAFETY: `text` ends in a zero byte and outlives the call, and `message` may be written to.

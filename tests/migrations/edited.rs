@@ -25,12 +25,11 @@ async fn what_was_edited_after_it_was_applied_is_said() {
     let migrations = migrations.with("4_d", "CREATE TABLE d ()", "DROP TABLE d");
     let heard = Arc::new(Mutex::new(Vec::new()));
     let ears = Arc::clone(&heard);
-    let listening = migrator
-        .clone()
-        .on_progress(move |progress| match progress {
-            Progress::Edited { name, .. } => ears.lock().unwrap().push(name.clone()),
-            _ => {}
-        });
+    let listening = migrator.clone().on_progress(move |progress| {
+        if let Progress::Edited { name, .. } = progress {
+            ears.lock().unwrap().push(name.clone());
+        }
+    });
     let report = finish(listening.run_pending()).await.unwrap();
     assert_eq!(names(&report.done), ["4_d"]);
     assert_eq!(*heard.lock().unwrap(), ["2_b"]);
