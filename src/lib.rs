@@ -10,6 +10,7 @@
 
 mod backoff;
 mod clock;
+mod comment;
 mod connect;
 mod connection;
 pub mod env;

@@ -7,6 +7,7 @@ use diesel::result::QueryResult;
 use futures_util::future::BoxFuture;
 
 use super::Connection;
+use crate::comment;
 use crate::wire::{Answer, Command, Failure, Messages, Request, tag};
 
 impl Connection {
@@ -111,37 +112,17 @@ fn is_blank(sql: &str) -> bool {
     let mut rest = sql;
     loop {
         rest = rest.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c', ';']);
-        if let Some(comment) = rest.strip_prefix("--") {
-            rest = comment
-                .split_once(['\n', '\r'])
-                .map_or("", |(_, rest)| rest);
+        if let Some(line) = rest.strip_prefix("--") {
+            rest = line.split_once(['\n', '\r']).map_or("", |(_, rest)| rest);
         } else if rest.starts_with("/*") {
-            match behind_comment(rest) {
-                Some(behind) => rest = behind,
+            match comment::end(rest) {
+                Some(end) => rest = &rest[end..],
                 None => return false,
             }
         } else {
             return rest.is_empty();
         }
     }
-}
-
-/// What follows a comment that others may be nested in.
-fn behind_comment(sql: &str) -> Option<&str> {
-    let mut depth = 0_usize;
-    for (at, pair) in sql.as_bytes().windows(2).enumerate() {
-        // The two that overlap, as in `/*/`, are one.
-        let overlaps = at > 0 && matches!(&sql.as_bytes()[at - 1..=at], b"/*" | b"*/");
-        match pair {
-            b"/*" if !overlaps => depth += 1,
-            b"*/" if !overlaps => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 && at > 0 {
-            return sql.get(at + 2..);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -158,6 +139,7 @@ mod tests {
             "/* a */ ;",
             "/* /* é */ */-- b\n",
             "/**/",
+            "/*/*/ a */ b */",
         ] {
             assert!(is_blank(sql), "{sql:?}");
         }

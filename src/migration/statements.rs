@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::comment;
+
 /// A place in a text, both counted from one, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -98,7 +100,7 @@ impl Lexer<'_> {
             let (token, length) = match first {
                 _ if first.is_whitespace() => (None, first.len_utf8()),
                 _ if rest.starts_with("--") => (None, rest.find('\n').unwrap_or(rest.len())),
-                _ if rest.starts_with("/*") => (None, comment(rest)),
+                _ if rest.starts_with("/*") => (None, comment::end(rest).unwrap_or(rest.len())),
                 ';' => (Some(Token::Semicolon), 1),
                 '(' => (Some(Token::Open), 1),
                 ')' => (Some(Token::Close), 1),
@@ -124,27 +126,6 @@ impl Lexer<'_> {
 
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || !c.is_ascii()
-}
-
-/// Postgres nests them.
-fn comment(text: &str) -> usize {
-    let (mut depth, mut at) = (0_usize, 0);
-    while at < text.len() {
-        let rest = &text.as_bytes()[at..];
-        if rest.starts_with(b"/*") {
-            depth += 1;
-            at += 2;
-        } else if rest.starts_with(b"*/") {
-            depth -= 1;
-            at += 2;
-            if depth == 0 {
-                return at;
-            }
-        } else {
-            at += 1;
-        }
-    }
-    text.len()
 }
 
 /// A doubled quote ends one string and begins the next, which comes to the same.
