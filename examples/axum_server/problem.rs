@@ -6,9 +6,9 @@ use axum::extract::path::ErrorKind;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::result::Error as DieselError;
 use diesel_neon::books::Invalid;
-use diesel_neon::{PoolError, RunError};
+use diesel_neon::{PoolError, RunError, is_connection_lost};
 use serde::Serialize;
 
 /// What went wrong, as a problem document (RFC 9457).
@@ -109,12 +109,11 @@ impl From<PoolError> for Problem {
 impl From<DieselError> for Problem {
     fn from(error: DieselError) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "query failed");
-        match error {
-            DieselError::DatabaseError(
-                DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
-                _,
-            ) => Self::unavailable("The database was lost; the request may have been carried out."),
-            _ => Self::internal(),
+        match is_connection_lost(&error) {
+            true => {
+                Self::unavailable("The database was lost; the request may have been carried out.")
+            }
+            false => Self::internal(),
         }
     }
 }
