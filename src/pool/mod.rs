@@ -1,5 +1,9 @@
 //! [`Pool`]: what an application holds.
 
+mod builder;
+mod error;
+mod status;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -13,17 +17,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::builder::PoolBuilder;
+pub use self::error::{BuildError, PoolError};
+pub use self::status::Status;
 use crate::clock;
-use crate::connect::ConnectError;
 use crate::connection::Connection;
-use crate::env::{self, EnvError};
+use crate::env;
 use crate::gate::{Gate, Refused, Turn};
 use crate::lease::Lease;
-use crate::manager::{CHECKING, ConnectionManager, Establish, GivenUp, ManagerError, Retired};
-use crate::policy::{Policy, PolicyBuilder, PolicyError};
-use crate::stats::{Checks, Closed, Connects};
-use crate::tls::TlsError;
-use crate::url::{DatabaseUrl, UrlError};
+use crate::manager::{CHECKING, ConnectionManager, Establish, GivenUp, ManagerError};
+use crate::policy::Policy;
+use crate::url::DatabaseUrl;
 
 /// A pool of connections that outlive Neon's scale to zero.
 ///
@@ -53,10 +57,7 @@ impl Pool {
 
     /// A pool for `url`.
     pub fn builder(url: DatabaseUrl) -> PoolBuilder {
-        PoolBuilder {
-            url,
-            policy: Policy::builder(),
-        }
+        PoolBuilder::new(url)
     }
 }
 
@@ -297,108 +298,8 @@ impl<C: Establish> fmt::Debug for Pool<C> {
     }
 }
 
-/// Hears from bb8 that a connect has failed; its slot is free by then, so that who asks again is served.
-struct GivenUpSink<C: Establish>(ConnectionManager<C>);
-
-impl<C: Establish> bb8::ErrorSink<ManagerError> for GivenUpSink<C> {
-    fn sink(&self, error: ManagerError) {
-        if let ManagerError::Connect(error) = error {
-            self.0.give_up(Some(&error));
-        }
-    }
-
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<ManagerError>> {
-        Box::new(Self(self.0.clone()))
-    }
-}
-
-impl<C: Establish> fmt::Debug for GivenUpSink<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("GivenUpSink").field(&self.0).finish()
-    }
-}
-
 /// How often a pool that is closing looks for connections to close.
 const CLOSING: Duration = Duration::from_millis(50);
-
-/// Sets a [`Pool`] up.
-#[derive(Clone, Debug)]
-pub struct PoolBuilder {
-    url: DatabaseUrl,
-    policy: PolicyBuilder,
-}
-
-impl PoolBuilder {
-    /// See [`PolicyBuilder::max_size`].
-    #[must_use]
-    pub fn max_size(mut self, connections: u32) -> Self {
-        self.policy = self.policy.max_size(connections);
-        self
-    }
-
-    /// See [`PolicyBuilder::suspend_after`].
-    #[must_use]
-    pub fn suspend_after(mut self, window: Duration) -> Self {
-        self.policy = self.policy.suspend_after(window);
-        self
-    }
-
-    /// Changes any of the policy's settings: `.policy(|p| p.checkout_timeout(timeout))`.
-    #[must_use]
-    pub fn policy(mut self, change: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Self {
-        self.policy = change(self.policy);
-        self
-    }
-
-    /// Builds the pool; no connection is made yet.
-    ///
-    /// # Errors
-    ///
-    /// See [`BuildError`].
-    pub fn build(self) -> Result<Pool, BuildError> {
-        self.build_with()
-    }
-
-    /// Builds a pool of another type of connection.
-    ///
-    /// # Errors
-    ///
-    /// See [`BuildError`].
-    pub fn build_with<C: Establish>(self) -> Result<Pool<C>, BuildError> {
-        let timeout = self.url.connect_timeout();
-        let policy = self.policy.or_connect_timeout(timeout).build()?;
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(BuildError::NoRuntime);
-        }
-        let manager = ConnectionManager::new(&self.url, policy)?;
-        let gate = Arc::new(Gate::new(policy.max_size(), Arc::clone(manager.stats())));
-        if let Some(limit) = policy.leak_warning() {
-            manager.held().watch(limit);
-        }
-        let connections = bb8::Pool::builder()
-            .max_size(policy.max_size())
-            .min_idle(Some(policy.min_idle()).filter(|n| *n > 0))
-            .max_lifetime(Some(policy.max_lifetime()))
-            .idle_timeout(Some(policy.idle_timeout()))
-            .reaper_rate(policy.reaper_rate())
-            // Lets a pool that has grown shrink again.
-            .queue_strategy(bb8::QueueStrategy::Lifo)
-            // The manager knows what is worth another try, and the caller's own deadline comes first.
-            .retry_connection(false)
-            .error_sink(Box::new(GivenUpSink(manager.clone())))
-            .connection_timeout(
-                policy
-                    .checkout_timeout()
-                    .saturating_add(Duration::from_secs(1)),
-            )
-            .build_unchecked(manager.clone());
-        Ok(Pool {
-            connections,
-            manager,
-            gate,
-        })
-    }
-}
 
 /// A connection out of a [`Pool`]; goes back when it is dropped, if it still can be used.
 pub struct PooledConnection<'a, C: Establish = Connection> {
@@ -439,149 +340,5 @@ impl<C: Establish> fmt::Debug for PooledConnection<'_, C> {
         f.debug_tuple("PooledConnection")
             .field(self.lease())
             .finish()
-    }
-}
-
-/// How a [`Pool`] is at one moment.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Status {
-    /// How many connections there may be.
-    pub max_size: u32,
-    /// How many there are.
-    pub size: u32,
-    /// How many of them lie unused.
-    pub idle: u32,
-    /// How many of them are handed out or being checked.
-    pub in_use: u32,
-    /// How many callers wait for a connection to come back.
-    pub waiting: usize,
-    /// How long the longest-held connection has been out.
-    pub longest_held: Option<Duration>,
-    /// Grows whenever all connections are retired at once.
-    pub generation: u64,
-    /// How often connections were checked on checkout, since the pool was built.
-    pub checks: Checks,
-    /// Why connections were closed, since the pool was built.
-    pub closed: Closed,
-    /// How connecting went, since the pool was built.
-    pub connects: Connects,
-    /// Why the last attempt to connect failed; gone once one has succeeded.
-    pub last_failure: Option<ConnectError>,
-    /// How long ago that was.
-    pub last_failed: Option<Duration>,
-    /// Why the last check of a connection failed; gone once one has been passed. Behind a pooler that is up,
-    /// only this tells that the server is gone: logins go on succeeding.
-    pub check_failure: Option<Retired>,
-    /// How long ago that was.
-    pub check_failed: Option<Duration>,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} of {} connections, {} in use, {} waiting",
-            self.size, self.max_size, self.in_use, self.waiting
-        )?;
-        if let Some(held) = self.longest_held {
-            write!(f, ", one held for {held:.1?}")?;
-        }
-        if let (Some(error), Some(ago)) = (&self.last_failure, self.last_failed) {
-            write!(f, ", connecting last failed {ago:.1?} ago: {error}")?;
-        }
-        if let (Some(retired), Some(ago)) = (&self.check_failure, self.check_failed) {
-            write!(f, ", a connection was found dead {ago:.1?} ago: {retired}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A pool cannot be built.
-#[derive(Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The environment does not say where the database is.
-    #[error(transparent)]
-    Env(#[from] EnvError),
-    /// There is no tokio runtime for the task that closes idle connections.
-    #[error("a pool must be built inside a tokio runtime: call build() from an async function")]
-    NoRuntime,
-    /// That type of connection gives its statements names, and the pooler may not track them: one
-    /// process can then run another's statement.
-    #[error(
-        "{connection} is not safe behind a pooler: it names its statements, so that one process can run \
-         another's; use diesel_neon::Connection, or the direct endpoint (DatabaseUrl::direct), or say that \
-         the pooler tracks prepared statements (StatementNames::Always)"
-    )]
-    PooledEndpoint {
-        /// The type of connection.
-        connection: &'static str,
-    },
-    /// Two settings contradict.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// The certificates to trust cannot be loaded.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The URL cannot be used.
-    #[error(transparent)]
-    Url(#[from] UrlError),
-}
-
-/// There is no connection.
-#[derive(Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum PoolError {
-    /// The pool is closed.
-    #[error("the pool is closed")]
-    Closed,
-    /// Connecting has failed in a way that waiting does not mend.
-    #[error("cannot connect: {0}")]
-    Connect(#[source] ConnectError),
-    /// Connecting took longer than the caller may wait, all attempts together.
-    #[error(
-        "cannot connect: no connection within {waited:?} ({status}); raise checkout_timeout and \
-         connect_timeout if cold starts take longer"
-    )]
-    Connecting {
-        /// How long the caller waited.
-        waited: Duration,
-        /// How the pool was then.
-        status: Box<Status>,
-    },
-    /// Every connection was in use for as long as the caller may wait.
-    #[error(
-        "no connection became free within {waited:?} ({status}); raise max_size, or look for \
-         connections that are held too long"
-    )]
-    Exhausted {
-        /// How long the caller waited.
-        waited: Duration,
-        /// How the pool was then.
-        status: Box<Status>,
-    },
-    /// The check of a connection had not ended when the caller's time had: it is dead, or the server is slow.
-    #[error(
-        "no connection within {waited:?}: the check of one was under way ({status}); raise \
-         checkout_timeout, or lower validation_timeout"
-    )]
-    Validating {
-        /// How long the caller waited.
-        waited: Duration,
-        /// How the pool was then.
-        status: Box<Status>,
-    },
-}
-
-impl PoolError {
-    /// Whether the same call may succeed later without anybody changing anything; a web server answers
-    /// 503 with Retry-After to these.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Closed => false,
-            Self::Connect(error) => error.is_transient(),
-            Self::Connecting { .. } | Self::Exhausted { .. } | Self::Validating { .. } => true,
-        }
     }
 }

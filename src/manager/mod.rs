@@ -1,58 +1,34 @@
 //! [`ConnectionManager`]: the policies as bb8 asks for them.
 
+mod check;
+mod error;
+mod establish;
+
 use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
-use diesel::pg::Pg;
-use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection, TransactionManager};
+use diesel_async::TransactionManager;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
+pub use self::error::{ManagerError, Retired};
+pub use self::establish::Establish;
+pub(crate) use self::establish::is_in_test_transaction;
 use crate::backoff;
 use crate::clock::Moment;
-use crate::connect::{ConnectError, Connector, Handshake, Turns};
-use crate::connection::{Connection, sqlstate};
+use crate::connect::{ConnectError, Connector, Turns};
+use crate::connection::Connection;
 use crate::held::Held;
 use crate::lease::Lease;
 use crate::meter::Meter;
 use crate::policy::{Policy, StatementNames};
 use crate::pool::BuildError;
-use crate::stats::{ClosedFor, Stats};
+use crate::stats::Stats;
 use crate::url::{DatabaseUrl, Endpoint};
-
-/// A connection type that the pool can make out of a session.
-pub trait Establish: AsyncConnection<Backend = Pg> + Send + Sized + 'static {
-    /// Whether it is safe behind a pooler that does not track prepared statements: whether none of its
-    /// statements has a name there.
-    const SAFE_BEHIND_POOLERS: bool = false;
-
-    /// Takes over a session that is authenticated.
-    fn establish_with(
-        handshake: Handshake,
-    ) -> impl Future<Output = Result<Self, diesel::ConnectionError>> + Send;
-
-    /// Takes in what the server has sent without being asked; waits for nothing.
-    fn look(&mut self) {}
-
-    /// Takes note that nobody holds it any more, with an answer outstanding.
-    fn let_go(&mut self) {}
-
-    /// Whether a request was given up in the middle.
-    fn is_abandoned(&mut self) -> bool {
-        false
-    }
-}
-
-impl Establish for AsyncPgConnection {
-    async fn establish_with(handshake: Handshake) -> Result<Self, diesel::ConnectionError> {
-        Self::try_from(handshake.into_client()).await
-    }
-}
 
 /// Makes and checks connections; a plain [`bb8::ManageConnection`] for whoever builds a
 /// [`bb8::Pool`] by hand. [`Pool`](crate::Pool) is the comfortable way.
@@ -321,136 +297,6 @@ impl<C: Establish> ConnectionManager<C> {
         lease.passed_inspection(now);
         Ok(())
     }
-
-    /// Asks the server, and starts to replace the connection where the answer is late.
-    ///
-    /// A loaded server is late too, but then a new connection is later still: whichever comes first
-    /// tells the two apart.
-    async fn check(&self, lease: &mut Lease<C>) -> Result<(), Retired> {
-        let born_in = lease.generation();
-        // What is still at work on an answer may be slow without being dead.
-        let was_busy = lease.session().observed.is_busy();
-        // Stays set where this future is dropped.
-        lease.set_validating(true);
-        let verdict = {
-            let replacement = async {
-                sleep(LATE).await;
-                match self.make_in(born_in, Turns::Spare).await {
-                    Ok(mut replacement) => {
-                        // A pooler logs clients in when its servers are all taken.
-                        if self.ping(&mut replacement).await.is_ok() {
-                            return replacement;
-                        }
-                    }
-                    Err(error) => self.give_up(Some(&error)),
-                }
-                std::future::pending().await
-            };
-            tokio::select! {
-                biased;
-                answer = self.ping(lease) => Verdict::Answered(answer),
-                () = self.is_retired(born_in) => Verdict::Answered(Err(Retired::Generation)),
-                replacement = replacement, if !was_busy => Verdict::Replaced(replacement),
-            }
-        };
-        let retired = match verdict {
-            Verdict::Answered(Ok(())) => {
-                self.trust();
-                lease.set_validating(false);
-                return self.inspect_at(lease, &Moment::now());
-            }
-            Verdict::Answered(Err(retired)) => retired,
-            Verdict::Replaced(mut replacement) => {
-                self.retire(born_in);
-                replacement.adopt(self.generation());
-                lease.close_for(ClosedFor::FailedCheck);
-                *lease = replacement;
-                self.trust();
-                return Ok(());
-            }
-        };
-        if retired != Retired::Generation {
-            self.note_stillborn(lease);
-        }
-        if !was_busy {
-            self.retire(born_in);
-        }
-        Err(retired)
-    }
-
-    /// A connection has answered: what failed before is over.
-    fn trust(&self) {
-        self.shared.stillborn.store(0, Ordering::Relaxed);
-        if self.shared.check_failure.borrow().is_some() {
-            self.shared.check_failure.send_replace(None);
-        }
-    }
-
-    /// Whether connections were lost right behind their login, so that the login of others proves nothing.
-    fn is_suspicious(&self) -> bool {
-        self.shared.stillborn.load(Ordering::Relaxed) > 0
-    }
-
-    fn note_stillborn(&self, lease: &Lease<C>) {
-        if is_unproven(lease) {
-            self.shared.stillborn.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Keeps what the server said instead of an answer, for those who wait. Behind a pooler that is all that is
-    /// ever heard of a server that is gone, or of a database that it has no more.
-    fn note_failed_check(&self, lease: &Lease<C>, retired: &Retired) {
-        let Some((message, sqlstate)) = retired.words() else {
-            return;
-        };
-        self.shared.check_failure.send_if_modified(|last| {
-            // Silence says less than words do.
-            let is_news = last.is_none() || !matches!(retired, Retired::NoAnswer { .. });
-            if is_news {
-                *last = Some((retired.clone(), Instant::now()));
-            }
-            is_news
-        });
-        if !is_unproven(lease) {
-            return;
-        }
-        let error = ConnectError::told(message, sqlstate, retired.clone());
-        if !error.is_transient() {
-            self.give_up(Some(&error));
-        }
-    }
-
-    async fn ping(&self, lease: &mut Lease<C>) -> Result<(), Retired> {
-        let bound = self.shared.policy.validation_timeout();
-        // An empty query: one round trip, nothing to parse or plan, and no statement is prepared.
-        match timeout(
-            bound,
-            SimpleAsyncConnection::batch_execute(&mut **lease, ""),
-        )
-        .await
-        {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Retired::CheckFailed {
-                sqlstate: sqlstate(&error).map(str::to_owned),
-                message: error.to_string(),
-            }),
-            Err(_) => Err(Retired::NoAnswer { bound }),
-        }
-    }
-
-    /// What killed one has killed its siblings: one discovery, not ten. Comparing first keeps a crowd
-    /// of discoverers from retiring the connections made since.
-    fn retire(&self, generation: u64) {
-        let (now, next) = (generation, generation + 1);
-        let order = Ordering::AcqRel;
-        let retired = self
-            .shared
-            .generation
-            .compare_exchange(now, next, order, Ordering::Acquire);
-        if retired.is_ok() {
-            self.shared.retired.notify_waiters();
-        }
-    }
 }
 
 thread_local! {
@@ -459,24 +305,10 @@ thread_local! {
     pub(crate) static CHECKING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether nothing but the startup has been answered on it.
-fn is_unproven<C>(lease: &Lease<C>) -> bool {
-    lease.session().observed.answers() <= 1
-}
-
 fn note<C>(lease: &mut Lease<C>, retired: &Retired) {
     tracing::debug!(reason = %retired, age = ?lease.age(), "a connection is retired");
     lease.close_for(retired.into());
 }
-
-enum Verdict<C> {
-    Answered(Result<(), Retired>),
-    Replaced(Lease<C>),
-}
-
-/// A check that takes longer than this is late: far above a round trip within a region, and half of
-/// what people notice.
-const LATE: Duration = Duration::from_millis(250);
 
 impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
     type Connection = Lease<C>;
@@ -549,15 +381,6 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
     }
 }
 
-/// Returns whether `begin_test_transaction` has begun the transaction that is open: it is to outlive a checkout.
-pub(crate) fn is_in_test_transaction<C: AsyncConnection>(connection: &mut C) -> bool {
-    let status = C::TransactionManager::transaction_manager_status_mut(connection);
-    let open = status
-        .transaction_state()
-        .map(|state| &state.in_transaction);
-    matches!(open, Ok(Some(transaction)) if transaction.test_transaction)
-}
-
 impl<C> Clone for ConnectionManager<C> {
     fn clone(&self) -> Self {
         Self {
@@ -572,76 +395,5 @@ impl<C> fmt::Debug for ConnectionManager<C> {
         f.debug_struct("ConnectionManager")
             .field("shared", &self.shared)
             .finish()
-    }
-}
-
-/// What a [`ConnectionManager`] reports to bb8.
-#[derive(Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum ManagerError {
-    /// No connection came about.
-    #[error(transparent)]
-    Connect(ConnectError),
-    /// A connection is not handed out any more.
-    #[error("{0}")]
-    Retired(Retired),
-}
-
-/// Why a connection is not handed out any more.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Retired {
-    /// It did not answer in time.
-    #[error("it did not answer within {bound:?}")]
-    NoAnswer {
-        /// The policy's validation timeout.
-        bound: Duration,
-    },
-    /// A statement was given up on it whose answer had not come.
-    #[error("a statement was given up on it")]
-    Abandoned,
-    /// Whoever asked for it gave up while it was being checked, so nothing is known.
-    #[error("its check was cancelled")]
-    CheckCancelled,
-    /// It answered the check with an error.
-    #[error("its check failed: {message}")]
-    CheckFailed {
-        /// The SQLSTATE, where there is one.
-        sqlstate: Option<String>,
-        /// The error.
-        message: String,
-    },
-    /// The server, or something between, has ended it.
-    #[error("it has ended: {message}")]
-    Ended {
-        /// The SQLSTATE of the server's last error, where it sent one.
-        sqlstate: Option<String>,
-        /// That error's text.
-        message: String,
-    },
-    /// It belongs to a generation that was found dead, or was invalidated.
-    #[error("its generation is retired")]
-    Generation,
-    /// It came back with a transaction open, or with its transaction state unknown.
-    #[error("it is in a transaction")]
-    InTransaction,
-    /// It is past its deadline.
-    #[error("it is past its lifetime")]
-    Lifetime,
-    /// The pool is closed.
-    #[error("the pool is closed")]
-    PoolClosed,
-}
-
-impl Retired {
-    /// Returns what the other side said instead of an answer, or did not say, with its SQLSTATE.
-    fn words(&self) -> Option<(String, Option<&str>)> {
-        match self {
-            Self::CheckFailed { sqlstate, message } | Self::Ended { sqlstate, message } => {
-                Some((message.clone(), sqlstate.as_deref()))
-            }
-            Self::NoAnswer { .. } => Some((self.to_string(), None)),
-            _ => None,
-        }
     }
 }

@@ -1,0 +1,160 @@
+//! The check of a connection on checkout, and what its outcome says of others.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use diesel_async::SimpleAsyncConnection;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{ConnectionManager, Establish, Retired};
+use crate::clock::Moment;
+use crate::connect::{ConnectError, Turns};
+use crate::connection::sqlstate;
+use crate::lease::Lease;
+use crate::stats::ClosedFor;
+
+impl<C: Establish> ConnectionManager<C> {
+    /// Asks the server, and starts to replace the connection where the answer is late.
+    ///
+    /// A loaded server is late too, but then a new connection is later still: whichever comes first
+    /// tells the two apart.
+    pub(super) async fn check(&self, lease: &mut Lease<C>) -> Result<(), Retired> {
+        let born_in = lease.generation();
+        // What is still at work on an answer may be slow without being dead.
+        let was_busy = lease.session().observed.is_busy();
+        // Stays set where this future is dropped.
+        lease.set_validating(true);
+        let verdict = {
+            let replacement = async {
+                sleep(LATE).await;
+                match self.make_in(born_in, Turns::Spare).await {
+                    Ok(mut replacement) => {
+                        // A pooler logs clients in when its servers are all taken.
+                        if self.ping(&mut replacement).await.is_ok() {
+                            return replacement;
+                        }
+                    }
+                    Err(error) => self.give_up(Some(&error)),
+                }
+                std::future::pending().await
+            };
+            tokio::select! {
+                biased;
+                answer = self.ping(lease) => Verdict::Answered(answer),
+                () = self.is_retired(born_in) => Verdict::Answered(Err(Retired::Generation)),
+                replacement = replacement, if !was_busy => Verdict::Replaced(replacement),
+            }
+        };
+        let retired = match verdict {
+            Verdict::Answered(Ok(())) => {
+                self.trust();
+                lease.set_validating(false);
+                return self.inspect_at(lease, &Moment::now());
+            }
+            Verdict::Answered(Err(retired)) => retired,
+            Verdict::Replaced(mut replacement) => {
+                self.retire(born_in);
+                replacement.adopt(self.generation());
+                lease.close_for(ClosedFor::FailedCheck);
+                *lease = replacement;
+                self.trust();
+                return Ok(());
+            }
+        };
+        if retired != Retired::Generation {
+            self.note_stillborn(lease);
+        }
+        if !was_busy {
+            self.retire(born_in);
+        }
+        Err(retired)
+    }
+
+    /// A connection has answered: what failed before is over.
+    fn trust(&self) {
+        self.shared.stillborn.store(0, Ordering::Relaxed);
+        if self.shared.check_failure.borrow().is_some() {
+            self.shared.check_failure.send_replace(None);
+        }
+    }
+
+    /// Whether connections were lost right behind their login, so that the login of others proves nothing.
+    pub(super) fn is_suspicious(&self) -> bool {
+        self.shared.stillborn.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn note_stillborn(&self, lease: &Lease<C>) {
+        if is_unproven(lease) {
+            self.shared.stillborn.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps what the server said instead of an answer, for those who wait. Behind a pooler that is all that is
+    /// ever heard of a server that is gone, or of a database that it has no more.
+    pub(super) fn note_failed_check(&self, lease: &Lease<C>, retired: &Retired) {
+        let Some((message, sqlstate)) = retired.words() else {
+            return;
+        };
+        self.shared.check_failure.send_if_modified(|last| {
+            // Silence says less than words do.
+            let is_news = last.is_none() || !matches!(retired, Retired::NoAnswer { .. });
+            if is_news {
+                *last = Some((retired.clone(), Instant::now()));
+            }
+            is_news
+        });
+        if !is_unproven(lease) {
+            return;
+        }
+        let error = ConnectError::told(message, sqlstate, retired.clone());
+        if !error.is_transient() {
+            self.give_up(Some(&error));
+        }
+    }
+
+    async fn ping(&self, lease: &mut Lease<C>) -> Result<(), Retired> {
+        let bound = self.shared.policy.validation_timeout();
+        // An empty query: one round trip, nothing to parse or plan, and no statement is prepared.
+        match timeout(
+            bound,
+            SimpleAsyncConnection::batch_execute(&mut **lease, ""),
+        )
+        .await
+        {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Retired::CheckFailed {
+                sqlstate: sqlstate(&error).map(str::to_owned),
+                message: error.to_string(),
+            }),
+            Err(_) => Err(Retired::NoAnswer { bound }),
+        }
+    }
+
+    /// What killed one has killed its siblings: one discovery, not ten. Comparing first keeps a crowd
+    /// of discoverers from retiring the connections made since.
+    fn retire(&self, generation: u64) {
+        let (now, next) = (generation, generation + 1);
+        let order = Ordering::AcqRel;
+        let retired = self
+            .shared
+            .generation
+            .compare_exchange(now, next, order, Ordering::Acquire);
+        if retired.is_ok() {
+            self.shared.retired.notify_waiters();
+        }
+    }
+}
+
+enum Verdict<C> {
+    Answered(Result<(), Retired>),
+    Replaced(Lease<C>),
+}
+
+/// A check that takes longer than this is late: far above a round trip within a region, and half of
+/// what people notice.
+const LATE: Duration = Duration::from_millis(250);
+
+/// Whether nothing but the startup has been answered on it.
+fn is_unproven<C>(lease: &Lease<C>) -> bool {
+    lease.session().observed.answers() <= 1
+}
