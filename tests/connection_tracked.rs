@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use common::{HANG, connect, counted, pool, prepared, start, users};
 use diesel::prelude::*;
+use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
@@ -142,6 +143,19 @@ async fn a_changed_table_is_noticed() {
     names().load::<(i32, String)>(connection).await.unwrap();
     let after = counted(&neon, &neon.pooled_url(), before);
     assert_eq!((after.named_parses, after.flights), (0, 1));
+
+    // Errors still point into the SQL as it was given.
+    neon.sql("ALTER TABLE users RENAME name TO label")
+        .await
+        .unwrap();
+    let by_name = users::table.filter(users::name.eq("Ada")).select(users::id);
+    let sql = diesel::debug_query::<diesel::pg::Pg, _>(&by_name).to_string();
+    let at = sql.find(r#""users"."name""#).unwrap() + 1;
+    let error = by_name.load::<i32>(connection).await.unwrap_err();
+    let Error::DatabaseError(_, error) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(error.statement_position(), i32::try_from(at).ok());
 }
 
 #[tokio::test]

@@ -76,14 +76,15 @@ impl Naming {
         }
     }
 
-    /// What to prepare so that `sql` is planned anew.
+    /// Returns what to prepare so that `sql` is planned anew.
     ///
     /// A pooler that tracks statements prepares each text once a server, whoever it is for and however
-    /// it is named, and keeps it when it is closed.
+    /// it is named, and keeps it when it is closed. What makes it another text stands behind the SQL, so that the
+    /// positions in errors stay the SQL's own.
     pub(super) fn text<'a>(&self, sql: &'a str) -> Cow<'a, str> {
         match self.generation() {
             0 => sql.into(),
-            generation => format!("/* {generation} */ {sql}").into(),
+            generation => format!("{sql} /* {generation} */").into(),
         }
     }
 
@@ -216,9 +217,9 @@ mod tests {
         assert_eq!(pooled.text("SELECT 1"), "SELECT 1");
         pooled.renew(&one);
         pooled.renew(&two);
-        assert_eq!(pooled.text("SELECT 1"), "/* 1 */ SELECT 1");
+        assert_eq!(pooled.text("SELECT 1"), "SELECT 1 /* 1 */");
         pooled.renew(&pooled.name(3));
-        assert_eq!(pooled.text("SELECT 1"), "/* 2 */ SELECT 1");
+        assert_eq!(pooled.text("SELECT 1"), "SELECT 1 /* 2 */");
 
         let direct = naming("postgres://u:p@127.0.0.1/d", StatementNames::Always);
         direct.renew(&direct.name(1));
