@@ -399,3 +399,29 @@ async fn one_that_is_begun_by_hand_goes_on() {
     connection.roll_back_abandoned().await.unwrap();
     assert_eq!(insert(&mut connection, "c").await, Ok(1));
 }
+
+#[tokio::test]
+async fn a_savepoint_outlasts_sql_that_was_given_up_before_it_was_sent() {
+    let neon = start().await;
+    let mut connection = connect(&neon.url()).await;
+    let moment = Duration::from_millis(1);
+    let committed = connection
+        .transaction(async |connection| {
+            insert(connection, "a").await?;
+            let slow = sql_query("SELECT pg_sleep(0.05)").execute(connection);
+            timeout(moment, slow).await.unwrap_err();
+            let nested = connection.transaction(async |connection| {
+                // It waits for the one before it.
+                let unsent = connection.batch_execute("SELECT 1");
+                assert!(poll_immediate(unsent).await.is_none());
+                insert(connection, "b").await?;
+                Err::<(), _>(Error::RollbackTransaction)
+            });
+            assert_eq!(nested.await, Err(Error::RollbackTransaction));
+            insert(connection, "c").await
+        })
+        .await;
+    assert_eq!(committed, Ok(1));
+    let all = neon.sql("SELECT string_agg(name, ',' ORDER BY name) FROM users");
+    assert_eq!(all.await.unwrap()[0][0].as_deref(), Some("a,c"));
+}

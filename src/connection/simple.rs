@@ -56,9 +56,11 @@ impl Connection {
         let Some(savepoints) = self.link.take_savepoints() else {
             return self.link.send(request).await;
         };
-        let savepoints = self.link.send_ahead(Request::Simple(savepoints)).await?;
+        let sql = Request::Simple(savepoints.sql());
+        let saved = self.link.send_ahead(sql).await?;
+        savepoints.sent();
         let answer = self.link.send(request).await?;
-        match Box::pin(self.last_tag(savepoints)).await {
+        match Box::pin(self.last_tag(saved)).await {
             Err(lost @ Failure::Lost(_)) => Err(lost),
             _ => Ok(answer),
         }
