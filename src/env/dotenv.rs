@@ -1,6 +1,7 @@
 //! The `.env` file, and which variables came from it.
 
 use std::collections::HashMap;
+use std::env::VarError;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::{env, fs};
@@ -23,6 +24,16 @@ pub fn load_dotenv() -> Result<Option<PathBuf>, EnvError> {
     let Some(file) = read()? else {
         return Ok(None);
     };
+    // dotenvy would take it for unset.
+    let unreadable = |name: &String| matches!(env::var(name), Err(VarError::NotUnicode(_)));
+    if let Some((name, _)) = file.given.iter().find(|(name, _)| unreadable(name)) {
+        let reason = format!("the environment counts before it, where {name} is not UTF-8");
+        return Err(EnvError::DotEnv {
+            path: file.path,
+            line: None,
+            reason,
+        });
+    }
     let mut from_file = FROM_FILE.lock().unwrap_or_else(PoisonError::into_inner);
     let from_file = from_file.get_or_insert_default();
     for (name, value) in file.given {
@@ -68,7 +79,12 @@ pub(super) fn read() -> Result<Option<File>, EnvError> {
         line,
         reason,
     };
-    let text = fs::read_to_string(&path).map_err(|error| unusable(None, error.to_string()))?;
+    let bytes = fs::read(&path).map_err(|error| unusable(None, error.to_string()))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let before = &bytes[..error.valid_up_to()];
+        let line = before.split(|byte| *byte == b'\n').count();
+        unusable(Some(line), "it is not UTF-8; save it as that".to_owned())
+    })?;
     let text = text.trim_start_matches('\u{feff}');
     let given = dotenvy::from_read_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
     let given = given.map_err(|error| match error {

@@ -1,6 +1,8 @@
 //! `diesel-neon url`, and environments that give none.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use crate::POOLED;
 use crate::folder::{Folder, Text};
@@ -194,4 +196,44 @@ fn the_url_is_there_for_machines_too() {
         (&"direct".into(), &true.into())
     );
     assert!(direct["url"].as_str().unwrap().contains(":s3cr%40et@"));
+}
+
+#[test]
+fn what_cannot_be_read_is_not_replaced_by_what_the_file_has() {
+    let folder = Folder::new("unreadable");
+    folder.write(".env", &format!("RUST_LOG=warn\nDATABASE_URL='{POOLED}'\n"));
+    for variable in ["DATABASE_URL", "RUST_LOG"] {
+        for arguments in [&["url"][..], &["migrate", "list"]] {
+            let mut command = folder.command();
+            command.args(arguments);
+            command.env(
+                variable,
+                OsStr::from_bytes(b"postgresql://u:s3cr\xe9t@h/db"),
+            );
+            let out = Text::of(command.output().unwrap());
+            assert_eq!((out.code, &*out.stdout), (Some(1), ""), "{out:?}");
+            assert!(
+                out.stderr.contains(&format!("{variable} is not UTF-8")),
+                "{out:?}"
+            );
+            assert!(!out.stderr.contains("s3cr"), "{out:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dotenv_file_in_another_encoding_is_told_with_its_mend() {
+    let folder = Folder::new("encoding");
+    let utf_16: Vec<u8> = "\u{feff}DATABASE_URL=x\r\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let latin_1 = [b"# f\nDATABASE_URL='".as_slice(), b"s3cr\xe9t'\n"].concat();
+    for (bytes, line) in [(utf_16, 1), (latin_1, 2)] {
+        fs::write(folder.path(".env"), bytes).unwrap();
+        let out = Text::of(folder.command().arg("url").output().unwrap());
+        assert_eq!(out.code, Some(1), "{out:?}");
+        let expected = format!("/.env, line {line}: it is not UTF-8; save it as that\n");
+        assert!(out.stderr.ends_with(&expected), "{out:?}");
+    }
 }
