@@ -41,15 +41,15 @@ pub fn app_url() -> Result<Found, EnvError> {
 /// Returns the URL for the app as [`load_dotenv`] and [`app_url`] would, but leaves the environment as it is.
 pub(crate) fn app_url_or_dotenv() -> Result<Found, EnvError> {
     match app_url() {
-        Err(EnvError::Missing { .. }) => {
-            let file = dotenv::read()?;
-            app_url_from(&|variable| match std::env::var_os(variable) {
-                Some(_) => process(variable),
-                None => Ok(file.as_ref().and_then(|file| file.variable(variable))),
-            })
-        }
+        Err(EnvError::Missing { .. }) => app_url_from(&process_or(dotenv::read()?)),
         found => found,
     }
+}
+
+/// Returns the direct URL as [`load_dotenv`] and [`direct_url`] would, but leaves the environment as it is.
+#[cfg(feature = "migrations")]
+pub(crate) fn direct_url_or_dotenv() -> Result<Found, EnvError> {
+    direct_url_from(&process_or(dotenv::read()?))
 }
 
 /// The URL that leads to Postgres itself, never to the pooler.
@@ -144,6 +144,16 @@ fn process(variable: &'static str) -> Result<Option<(String, Source)>, EnvError>
         }
         Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(_)) => Err(EnvError::NotUtf8 { variable }),
+    }
+}
+
+/// Looks in the file for what the environment lacks.
+fn process_or(
+    file: Option<dotenv::File>,
+) -> impl Fn(&'static str) -> Result<Option<(String, Source)>, EnvError> {
+    move |variable| match std::env::var_os(variable) {
+        Some(_) => process(variable),
+        None => Ok(file.as_ref().and_then(|file| file.variable(variable))),
     }
 }
 

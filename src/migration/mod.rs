@@ -125,7 +125,10 @@ impl Migrator {
         })
     }
 
-    /// Like [`new`](Self::new) with [`env::direct_url`].
+    /// Like [`new`](Self::new) with [`env::direct_url`], and what the environment lacks from a `.env` file in this
+    /// folder, or the nearest one above it.
+    ///
+    /// The file is read for this URL alone; [`env::load_dotenv`] puts all of it into the environment.
     ///
     /// # Errors
     ///
@@ -133,7 +136,7 @@ impl Migrator {
     pub fn from_env(
         source: impl MigrationSource<Pg> + Send + Sync + 'static,
     ) -> Result<Self, MigrateError> {
-        Self::new(&env::direct_url()?.url, source)
+        Self::new(&env::direct_url_or_dotenv()?.url, source)
     }
 
     /// How long another session that holds the lock is waited for. Default: 5 min. Zero gives up at

@@ -124,10 +124,13 @@ impl Migrator {
         });
         let began = Instant::now();
         let lock_timeout = milliseconds(self.lock_timeout.filter(|_| framing.inside));
-        let begin = if framing.begins { "; BEGIN" } else { "" };
-        let prelude = format!("{settings}; SET lock_timeout = {lock_timeout}{begin}");
-        let prelude = session.batch(&prelude).await;
-        prelude.map_err(|why| why.explain(|_, error| MigrateError::books(error)))?;
+        let settings = format!("{settings}; SET lock_timeout = {lock_timeout}");
+        // Not in one message with the settings: those of transactions would come too late for this one.
+        let begin = framing.begins.then_some("BEGIN");
+        for sql in [Some(&*settings), begin].into_iter().flatten() {
+            let prelude = session.batch(sql).await;
+            prelude.map_err(|why| why.explain(|_, error| MigrateError::books(error)))?;
+        }
         for batch in &script.batches {
             let failed = |completed, error| MigrateError::failed(script, batch, completed, error);
             let run = session.batch(batch).await;
@@ -164,7 +167,9 @@ impl Migrator {
     /// What each migration begins with.
     fn settings(&self, can_be_missed: bool) -> String {
         let timeout = milliseconds(self.statement_timeout);
-        let mut settings = format!("RESET ROLE; RESET ALL; SET statement_timeout = {timeout}");
+        let mut settings = format!(
+            "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; SET statement_timeout = {timeout}"
+        );
         if can_be_missed {
             settings.push_str("; ");
             settings.push_str(session::MISS_ME);

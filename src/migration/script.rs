@@ -55,6 +55,13 @@ fn is_empty(error: &(dyn Error + Send + Sync)) -> bool {
         .ends_with("Attempted to run an empty migration.")
 }
 
+/// Diesel hands on what the standard library says of the file.
+fn is_not_utf8(error: &(dyn Error + Send + Sync)) -> bool {
+    error
+        .to_string()
+        .ends_with("stream did not contain valid UTF-8")
+}
+
 /// What a source has, by version.
 pub(super) struct Known(BTreeMap<String, Box<dyn Migration<Pg>>>);
 
@@ -105,6 +112,13 @@ impl Known {
             Ok(()) => {}
             // It looks for no bytes at all, before it asks for any statement.
             Err(error) if is_empty(&*error) => notes.0.push(String::new()),
+            Err(error) if is_not_utf8(&*error) => {
+                return Err(MigrateError::Faulty {
+                    name,
+                    direction,
+                    fault: Fault::NotUtf8,
+                });
+            }
             Err(source) => {
                 return Err(match source.downcast_ref() {
                     Some(MigrationError::NoMigrationRevertFile) => {

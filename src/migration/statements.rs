@@ -38,8 +38,9 @@ pub(super) fn statements(sql: &str) -> Vec<Range<usize>> {
     let mut statement: Option<Range<usize>> = None;
     let (mut parentheses, mut blocks) = (0_usize, 0_usize);
     let mut words = 0;
-    let mut creates_routine = false;
+    let (mut creates_routine, mut after_begin) = (false, false);
     while let Some((token, range)) = lexer.next() {
+        let begins = token == Token::Word && sql[range.clone()].eq_ignore_ascii_case("begin");
         match token {
             Token::Semicolon if parentheses == 0 && blocks == 0 => {
                 found.extend(statement.take());
@@ -52,7 +53,7 @@ pub(super) fn statements(sql: &str) -> Vec<Range<usize>> {
                 let word = sql[range.clone()].to_ascii_lowercase();
                 match (words, word.as_str()) {
                     (1..=3, "function" | "procedure") => creates_routine = true,
-                    (_, "begin") if creates_routine => blocks += 1,
+                    (_, "atomic") if creates_routine && after_begin => blocks += 1,
                     (_, "case") if blocks > 0 => blocks += 1,
                     (_, "end") => blocks = blocks.saturating_sub(1),
                     _ => {}
@@ -61,6 +62,7 @@ pub(super) fn statements(sql: &str) -> Vec<Range<usize>> {
             }
             Token::Word | Token::Semicolon | Token::Other => {}
         }
+        after_begin = begins;
         let start = statement.map_or(range.start, |statement| statement.start);
         statement = Some(start..range.end);
     }
@@ -99,7 +101,9 @@ impl Lexer<'_> {
             let first = rest.chars().next()?;
             let (token, length) = match first {
                 _ if first.is_whitespace() => (None, first.len_utf8()),
-                _ if rest.starts_with("--") => (None, rest.find('\n').unwrap_or(rest.len())),
+                _ if rest.starts_with("--") => {
+                    (None, rest.find(['\n', '\r']).unwrap_or(rest.len()))
+                }
                 _ if rest.starts_with("/*") => (None, comment::end(rest).unwrap_or(rest.len())),
                 ';' => (Some(Token::Semicolon), 1),
                 '(' => (Some(Token::Open), 1),
@@ -204,6 +208,18 @@ mod tests {
             ("select 'open; end", vec!["select 'open; end"]),
             ("select $a; $b$ open", vec!["select $a", "$b$ open"]),
             ("wählen 'ß'; é", vec!["wählen 'ß'", "é"]),
+            // To Postgres either character ends a line.
+            (
+                "-- one\rselect 1; -- two\r\nselect 2",
+                vec!["select 1", "select 2"],
+            ),
+            (
+                "create function begin() returns int language sql as 'select 1'; commit",
+                vec![
+                    "create function begin() returns int language sql as 'select 1'",
+                    "commit",
+                ],
+            ),
         ] {
             let found: Vec<_> = statements(sql).into_iter().map(|r| &sql[r]).collect();
             assert_eq!(found, expected, "{sql}");

@@ -141,3 +141,19 @@ fn metadata_says_whether_it_runs_in_a_transaction_and_nothing_else() {
         folder(Some(&migrations.0)).unwrap();
     }
 }
+
+#[tokio::test]
+async fn sql_in_another_encoding_is_told_with_its_mend() {
+    let neon = start().await;
+    for sql in [b"\xff\xfeS\0E\0".as_slice(), b"SELECT '\xe9'"] {
+        let migrations = Folder::new().with("1_a", "", "");
+        migrations.write("1_a/up.sql", sql);
+        let source = folder(Some(&migrations.0)).unwrap();
+        let migrator = Migrator::new(&url(&neon), source).unwrap();
+        let error = finish(migrator.run_pending()).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the migration 1_a cannot be applied: its up.sql is not UTF-8; save it as that"
+        );
+    }
+}

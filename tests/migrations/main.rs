@@ -195,14 +195,48 @@ async fn sixteen_processes_run_each_migration_once() {
 /// What the processes run: this test, with the environment saying where.
 #[tokio::test]
 async fn one_process() {
-    let Ok(url) = std::env::var("MIGRATE") else {
-        return;
+    let url = std::env::var("MIGRATE");
+    let migrator = match url {
+        Ok(url) => {
+            Migrator::new(&DatabaseUrl::parse(&url).unwrap(), folder(None).unwrap()).unwrap()
+        }
+        Err(_) if std::env::var("MIGRATE_FROM_ENV").is_ok() => {
+            Migrator::from_env(folder(None).unwrap()).unwrap()
+        }
+        Err(_) => return,
     };
-    let migrations = folder(None).unwrap();
-    let migrator = Migrator::new(&DatabaseUrl::parse(&url).unwrap(), migrations).unwrap();
     for done in migrator.run_pending().await.unwrap().done {
         println!("\napplied {}", done.name);
     }
+}
+
+#[tokio::test]
+async fn the_environment_is_what_from_env_says_and_a_dotenv_file_where_it_is_silent() {
+    let (neon, other) = (start().await, start().await);
+    let migrations = Folder::new().with("1_a", "CREATE TABLE a ()", "");
+    let dotenv = |neon: &NeonSim| format!("DATABASE_URL='{}'", neon.pooled_url());
+    migrations.write(".env", dotenv(&neon));
+    let run = |variables: &[(&str, &str)]| {
+        let mut process = process(&neon, &migrations);
+        process.env_remove("MIGRATE").env("MIGRATE_FROM_ENV", "1");
+        process.current_dir(&migrations.0);
+        process.envs(variables.iter().copied()).output()
+    };
+    let output = finish(run(&[])).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(tables(&neon).await, ["a"]);
+
+    // A direct URL in the file, for another database.
+    migrations.write(".env", format!("DIRECT_URL='{}'", neon.url()));
+    let elsewhere = other.pooled_url();
+    let output = finish(run(&[("DATABASE_URL", &elsewhere)])).await.unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    assert_eq!(other.counters().direct.attempts, 0);
+    let direct = other.url();
+    let both = [("DATABASE_URL", &*elsewhere), ("DIRECT_URL", &*direct)];
+    let output = finish(run(&both)).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(tables(&other).await, ["a"]);
 }
 
 #[tokio::test]
@@ -498,18 +532,43 @@ async fn settings_of_one_migration_do_not_reach_the_next() {
     let migrations = Folder::new()
         .with(
             "1_a",
-            "SELECT set_config('search_path', '', false); SET lock_timeout = 0; SET ROLE neondb_owner",
+            "SELECT set_config('search_path', '', false); SET lock_timeout = 0; SET ROLE neondb_owner; \
+             SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
             "",
         )
         .with(
             "2_b",
-            "CREATE TABLE b AS SELECT current_setting('lock_timeout') AS x",
+            "CREATE TABLE b AS SELECT current_setting('lock_timeout') || ', ' || \
+             current_setting('transaction_isolation') AS x",
             "",
         );
     let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
     finish(migrator.run_pending()).await.unwrap();
-    assert_eq!(rows(&neon, "SELECT x FROM b").await, ["10s"]);
+    assert_eq!(
+        rows(&neon, "SELECT x FROM b").await,
+        ["10s, read committed"]
+    );
     assert_eq!(versions(&neon).await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn the_role_of_one_migration_does_not_reach_the_next() {
+    let neon = start().await;
+    neon.sql(
+        "ALTER ROLE neondb_owner SUPERUSER; CREATE ROLE other; GRANT ALL ON SCHEMA public TO other",
+    )
+    .await
+    .unwrap();
+    let become_other =
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO other; SET SESSION AUTHORIZATION other";
+    let migrations = Folder::new().with("1_a", become_other, "").with(
+        "2_b",
+        "CREATE TABLE b AS SELECT session_user::text AS x",
+        "",
+    );
+    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    finish(migrator.run_pending()).await.unwrap();
+    assert_eq!(rows(&neon, "SELECT x FROM b").await, ["neondb_owner"]);
 }
 
 #[tokio::test]

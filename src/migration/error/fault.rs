@@ -13,6 +13,8 @@ pub enum Fault {
     Empty,
     /// It begins with a byte order mark.
     ByteOrderMark,
+    /// It is in another encoding than UTF-8.
+    NotUtf8,
     /// It has a zero byte, which Postgres takes in no text.
     #[non_exhaustive]
     ZeroByte {
@@ -54,6 +56,7 @@ impl fmt::Display for Fault {
                 "begins with a byte order mark, which Postgres takes for a part of the first word; save it \
                  as UTF-8 without one",
             ),
+            Self::NotUtf8 => f.write_str("is not UTF-8; save it as that"),
             Self::ZeroByte { line } => write!(
                 f,
                 "has a zero byte in line {line}, which Postgres takes in no text; remove it"
