@@ -221,4 +221,17 @@ async fn what_the_server_says_is_printed_once() {
         .unwrap();
     let said = run();
     assert_eq!(said.matches("permission denied").count(), 1, "{said}");
+
+    // Nor is that there is no connection.
+    let wrong = neon.url().replacen(neon.password(), "wrong", 1);
+    for (url, words) in [
+        (&*wrong, "password authentication failed"),
+        ("postgresql://u@127.0.0.1:1/db", "Connection refused"),
+        ("postgresql://u@nowhere.invalid/db", "failed to lookup"),
+    ] {
+        let mut command = folder.command();
+        command.env("DATABASE_URL", url);
+        let out = Text::of(command.args(["migrate", "list"]).output().unwrap());
+        assert_eq!(out.stderr.matches(words).count(), 1, "{out:?}");
+    }
 }

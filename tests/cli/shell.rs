@@ -152,6 +152,12 @@ async fn whoever_has_read_enough_is_no_failure() {
             "{out:?}"
         );
     }
+    folder.write("migrations/1_a/up.sql", "CREATE TABLE a ();");
+    for (task, code) in [("list", 0), ("dry-run", 0), ("pending", 3)] {
+        let out = unread(&neon.url(), &["migrate", task]);
+        assert_eq!(out.code, Some(code), "{task}: {out:?}");
+    }
+
     // The verdict is the same.
     assert_eq!(
         unread("postgresql://u@127.0.0.1:1/db", &["doctor"]).code,

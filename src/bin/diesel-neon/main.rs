@@ -168,18 +168,28 @@ impl Failure {
     }
 }
 
-/// An error and its causes in one line.
+/// An error and its causes in one line, each said once.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let more = error.to_string();
-        // Some errors quote their cause already.
-        if !text.ends_with(&more) {
+        // Whoever quotes what is at the bottom has quoted what is on the way there.
+        if !text.contains(&at_the_bottom(error)) {
             text.push_str(": ");
-            text.push_str(&more);
+            text.push_str(&error.to_string());
         }
         cause = error.source();
     }
     text
+}
+
+/// The first cause of all; of the server's errors, the words without what drivers put before them.
+fn at_the_bottom(mut error: &(dyn Error + 'static)) -> String {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    match error.downcast_ref::<tokio_postgres::error::DbError>() {
+        Some(error) => error.message().to_owned(),
+        None => error.to_string(),
+    }
 }

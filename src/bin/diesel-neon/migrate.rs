@@ -200,8 +200,12 @@ fn summarize(
     }
 }
 
+/// Prints a line. Whoever reads through a pipe may have seen enough; the exit status stands.
 fn print(line: fmt::Arguments<'_>) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{line}").map_err(Failure::Output)
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(Failure::Output),
+    }
 }
 
 /// The database that is migrated, and why it is that one.
