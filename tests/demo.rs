@@ -80,6 +80,19 @@ async fn a_database_with_tables_of_others_is_refused_where_nobody_can_be_asked()
     }
 }
 
+#[tokio::test]
+async fn a_port_that_is_none_is_not_called_taken() {
+    let place = Place::new("port");
+    for port in ["http", "99999", "30 00", "-1"] {
+        let mut demo = place.demo();
+        demo.env("PORT", port);
+        let output = end(demo).await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(said, format!("demo: PORT={port} is no port number\n"));
+    }
+}
+
 /// Elsewhere `script` takes other arguments.
 #[cfg(target_os = "linux")]
 #[tokio::test]

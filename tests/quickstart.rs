@@ -128,6 +128,21 @@ async fn says_what_is_wrong_in_the_words_of_the_error() {
     }
 }
 
+/// Where the README is read as a page, nothing hides the lines that rustdoc does.
+#[test]
+fn the_readme_shows_whole_examples() {
+    let readme = include_str!("../README.md");
+    let mut in_rust = false;
+    for line in readme.lines() {
+        match line.strip_prefix("```") {
+            Some(language) => in_rust = language.starts_with("rust"),
+            None => assert!(!in_rust || !line.starts_with("# "), "{line}"),
+        }
+    }
+    let first = readme.split("```").nth(1).unwrap();
+    assert!(first.contains("async fn main()"), "{first}");
+}
+
 async fn quickstart(folder: &Path, url: Option<&str>) -> Output {
     let mut command = example("quickstart");
     command.current_dir(folder);

@@ -34,7 +34,8 @@ mod serve;
 
 use std::env::{self, VarError};
 use std::error::Error;
-use std::net::{IpAddr, Ipv4Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::time::Duration;
@@ -58,13 +59,26 @@ use health::Health;
 use problem::Problem;
 use serve::{Limits, serve};
 
-type BoxError = Box<dyn Error + Send + Sync>;
+/// Why the server does not start. A `main` that returns an error prints its Debug, so that is the message.
+struct Failure(String);
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// Larger than any book that is valid.
 const MAX_BODY: usize = 16 * 1024;
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<(), Failure> {
     diesel_neon::env::load_dotenv()?;
     let filter: Targets = variable(
         "RUST_LOG",
@@ -93,7 +107,12 @@ async fn main() -> Result<(), BoxError> {
     };
 
     let host = variable("HOST", IpAddr::from(Ipv4Addr::LOCALHOST))?;
-    let listener = TcpListener::bind((host, variable("PORT", 3000)?)).await?;
+    let address = SocketAddr::new(host, variable("PORT", 3000)?);
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Failure(format!(
+            "cannot listen on {address}: {error}; give it another PORT or HOST"
+        ))
+    })?;
     println!("listening on http://{}", listener.local_addr()?);
 
     serve(listener, router(app, request_timeout), limits).await;
@@ -183,15 +202,15 @@ fn span(request: &Request) -> tracing::Span {
 }
 
 /// A setting from the environment; one that cannot be read is an error, not the default.
-fn variable<T>(name: &str, default: T) -> Result<T, BoxError>
+fn variable<T>(name: &str, default: T) -> Result<T, Failure>
 where
     T: FromStr<Err: Error>,
 {
     match env::var(name) {
         Ok(value) => value
             .parse()
-            .map_err(|error| format!("{name}: {error}").into()),
+            .map_err(|error| Failure(format!("{name}={value}: {error}"))),
         Err(VarError::NotPresent) => Ok(default),
-        Err(error) => Err(format!("{name}: {error}").into()),
+        Err(VarError::NotUnicode(_)) => Err(Failure(format!("{name} is not UTF-8"))),
     }
 }

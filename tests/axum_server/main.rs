@@ -13,7 +13,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use neon_sim::{Event, NeonSim, Suspension};
 use serde_json::{Value, json};
 use server::{Response, Server, command, create_tables, neon, until};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
 #[tokio::test]
@@ -476,8 +476,12 @@ async fn a_signal_lets_requests_end_and_closes_the_pool() {
 #[tokio::test]
 async fn a_setting_that_makes_no_sense_is_an_error() {
     let neon = neon().await;
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = taken.local_addr().unwrap().port().to_string();
     for setting in [
+        ("PORT", &*taken),
         ("PORT", "http"),
+        ("HOST", "localhost"),
         ("REQUEST_TIMEOUT", "-1"),
         ("REQUEST_TIMEOUT", "0"),
         ("REQUEST_TIMEOUT", "18446744073709551615"),
@@ -491,6 +495,12 @@ async fn a_setting_that_makes_no_sense_is_an_error() {
             .unwrap();
         assert!(!output.status.success(), "{setting:?}");
         assert!(output.stdout.is_empty(), "{setting:?}");
+        // A sentence, not what Rust makes of the value.
+        let said = String::from_utf8(output.stderr).unwrap();
+        let sentence = said.strip_prefix("Error: ").expect(&said);
+        assert!(!sentence.contains(['"', '{']), "{said}");
+        let named = ["PORT", "HOST", "MAX_CONNECTIONS"].contains(&setting.0);
+        assert!(!named || sentence.contains(setting.0), "{said}");
     }
 }
 
