@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
 use neon_sim::NeonSim;
 
@@ -14,9 +15,13 @@ fn diesel_gets_the_direct_url_in_its_environment_only() {
     let run = folder
         .with_shell_as_diesel()
         .args(["diesel", "-c"])
-        .arg(r#"echo "$DATABASE_URL $PGPASSWORD$PGHOSTADDR"; cat /proc/$$/cmdline || ps -wwo args= -p $$"#)
+        .arg(
+            r#"echo "$DATABASE_URL $PGPASSWORD$PGHOSTADDR$PGSERVICE$PGDATABASE$PGUSER"
+            cat /proc/$$/cmdline || ps -wwo args= -p $$"#,
+        )
         .env("DATABASE_URL", POOLED)
         .env("PGHOSTADDR", "203.0.113.5")
+        .envs(["PGSERVICE", "PGDATABASE", "PGUSER"].map(|name| (name, "other")))
         .output();
     let out = Text::of(run.unwrap());
     let (environment, arguments) = out.stdout.split_once('\n').unwrap();
@@ -29,6 +34,33 @@ fn diesel_gets_the_direct_url_in_its_environment_only() {
     assert!(environment.ends_with(" s3cr@et"), "{environment}");
     assert!(!arguments.contains("s3cr"), "{arguments}");
     assert!(!arguments.contains("neon.tech"), "{arguments}");
+}
+
+/// libpq looks into the environment for what a URL leaves open.
+#[tokio::test]
+async fn diesel_goes_to_the_database_that_migrate_names() {
+    let neon = NeonSim::builder().never_suspend().start().await.unwrap();
+    neon.sql("CREATE DATABASE neondb_owner OWNER neondb_owner")
+        .await
+        .unwrap();
+    let url = neon.postgres_url().replace("/neondb?", "/?");
+    let folder = Folder::new("left_open");
+    folder.write("migrations/1_a/up.sql", "CREATE TABLE a ();");
+    let run = |mut command: Command, arguments: &[&str]| {
+        command
+            .env("DATABASE_URL", &url)
+            .env("PGDATABASE", "neondb");
+        let out = Text::of(command.args(arguments).output().unwrap());
+        assert_eq!(out.code, Some(0), "{out:?}");
+        out
+    };
+    let out = run(folder.command(), &["migrate", "run"]);
+    assert!(out.stderr.contains("database neondb_owner on "), "{out:?}");
+    let out = run(folder.with_diesel(), &["diesel", "migration", "list"]);
+    assert!(out.stdout.contains("[X] 1_a"), "{out:?}");
+    let elsewhere = "SELECT count(*) FROM pg_class WHERE relname = '__diesel_schema_migrations'";
+    let there = neon.sql(elsewhere).await.unwrap();
+    assert_eq!(there, [[Some("0".to_owned())]]);
 }
 
 #[test]

@@ -35,8 +35,10 @@ pub(crate) fn run(arguments: &[OsString], has_dotenv: bool) -> Result<ExitCode, 
             if let Some(password) = found.url.password() {
                 diesel.env("PGPASSWORD", password);
             }
-            // It would lead the URL's host, and its password, elsewhere.
-            diesel.env_remove("PGHOSTADDR");
+            // libpq takes from them what the URL leaves open, and they would lead it elsewhere.
+            for variable in ["PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER"] {
+                diesel.env_remove(variable);
+            }
             become_process(diesel)
         }
         // Not every subcommand needs a database, and only diesel knows which one does.
