@@ -285,6 +285,24 @@ async fn a_terminal_shows_what_is_under_way_and_for_how_long() {
     );
     assert!(shown.contains("\r\x1b[Kapplying 1_a 0."), "{shown:?}");
     assert!(shown.contains("\r\x1b[Kapplied 1_a in 1."), "{shown:?}");
+    let long = "migrations/15_b_with_a_longer_name/up.sql";
+    folder.write(long, "SELECT pg_sleep(0.5);");
+    let narrow = format!("stty rows 10 cols 30; {ours} migrate run");
+    let shown = run("script", &["-qec", &narrow, "/dev/null"]);
+    assert!(
+        shown.contains("\r\x1b[Kapplying 15_b_with_a_l"),
+        "{shown:?}"
+    );
+    let drawn = shown
+        .split("\r\x1b[K")
+        .filter(|line| line.starts_with("applying"));
+    for line in drawn {
+        // One that wraps leaves a line behind each time.
+        assert!(
+            line.chars().count() < 30 && line.ends_with(" s"),
+            "{shown:?}"
+        );
+    }
     folder.write("migrations/2_b/up.sql", "SELECT pg_sleep(0.5);");
     let piped = run(ours, &["migrate", "run"]);
     assert!(piped.starts_with("applied 2_b in "), "{piped:?}");

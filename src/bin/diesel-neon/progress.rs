@@ -83,8 +83,12 @@ impl UnderWay {
                 Direction::Up => "applying",
                 Direction::Down => "reverting",
             };
-            let seconds = began.elapsed().as_secs_f64();
-            let _ = write!(io::stderr(), "{CLEAR}{verb} {name} {seconds:.1} s");
+            let time = format!("{:.1} s", began.elapsed().as_secs_f64());
+            // A line that wraps could not be cleared; the time matters more than the end of the name.
+            let columns = columns();
+            let name = first(name, columns.saturating_sub(verb.len() + time.len() + 2));
+            let line = format!("{verb} {name} {time}");
+            let _ = write!(io::stderr(), "{CLEAR}{}", first(&line, columns));
         }
     }
 
@@ -99,6 +103,20 @@ impl UnderWay {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many columns of the terminal a line can have and not wrap.
+fn columns() -> usize {
+    let size = terminal_size::terminal_size_of(io::stderr());
+    size.map_or(usize::MAX, |(width, _)| {
+        usize::from(width.0).saturating_sub(1)
+    })
+}
+
+/// Returns so many characters of a text, or all.
+fn first(text: &str, characters: usize) -> &str {
+    let end = text.char_indices().nth(characters);
+    end.map_or(text, |(end, _)| &text[..end])
 }
 
 /// What asks a process to end.
