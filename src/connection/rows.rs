@@ -61,11 +61,7 @@ impl<'conn> RowStream<'conn> {
                 Some(message) => message,
                 None => match ready!(answer.poll_message(cx)) {
                     Ok(message) => message,
-                    Err(lost) => {
-                        let fatal = self.failed.take().filter(ServerError::is_fatal);
-                        let lost = fatal.map_or(lost, |error| Failure::Lost(Box::new(error)));
-                        return Poll::Ready(Some(Err(lost)));
-                    }
+                    Err(lost) => return Poll::Ready(Some(Err(lost))),
                 },
             };
             match message.tag {

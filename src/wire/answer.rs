@@ -94,11 +94,8 @@ impl<'a> Answer<'a> {
         Box::pin(async move {
             while !self.complete {
                 if let Err(lost) = self.message().await {
-                    // What ended the session says more than that it has ended.
-                    return match error.is_fatal() {
-                        true => Failure::Lost(Box::new(error)),
-                        false => lost,
-                    };
+                    // Of a fatal error the session's end has the words.
+                    return lost;
                 }
             }
             Failure::Server(Box::new(error))
