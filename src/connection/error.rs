@@ -116,7 +116,8 @@ impl From<Failure> for Error {
 }
 
 /// A transaction's future was dropped before its end, and what follows on the connection would run inside of
-/// the transaction that it has left open, or of none.
+/// the transaction that it has left open, or of none. In a transaction that was begun by hand a dropped statement is
+/// enough, as nothing tells whether somebody goes on behind it.
 ///
 /// Diesel carries it as [`QueryBuilderError`](Error::QueryBuilderError).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
