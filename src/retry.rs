@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::backoff;
 use crate::connection::{is_connection_lost, is_transient, sqlstate};
 use crate::manager::Establish;
-use crate::pool::{Pool, PoolError};
+use crate::pool::{Pool, PoolError, PooledConnection};
 use crate::wire::Watch;
 
 impl<C: Establish> Pool<C> {
@@ -39,8 +39,8 @@ impl<C: Establish> Pool<C> {
     /// COMMIT was sent.
     ///
     /// It is not done again when the connection is lost while COMMIT is under way, since the
-    /// transaction may have been committed, unless it is declared [`idempotent`](Self::idempotent). Nor is
-    /// it after `NOWAIT` or `lock_timeout`: who would not wait for a lock is told so at once.
+    /// transaction may have been committed, unless it is declared [`idempotent`](Self::idempotent); nor when
+    /// the work has ended the transaction by itself, with a `COMMIT` of its own SQL for example. Nor is it after `NOWAIT` or `lock_timeout`: who would not wait for a lock is told so at once.
     ///
     /// ```no_run
     /// # use diesel::prelude::*;
@@ -220,16 +220,20 @@ where
         let mut connection = pool.get().await?;
         // Known to be under way, so that work may give up a statement and go on.
         let unfinished = Watch::new(&connection.lease().session().observed).begin();
-        let attempted = attempt(&mut *connection, &work).await;
+        let attempted = attempt(&mut connection, &work).await;
         unfinished.end();
-        let (error, again) = match attempted {
+        let Undone { failure, ended } = match attempted {
             Ok(done) => return Ok(done),
-            Err(Undone::BeforeCommit(error)) => {
+            Err(undone) => undone,
+        };
+        let (error, again) = match failure {
+            Failure::BeforeCommit(error) => {
                 let again = error.database_error().is_some_and(may_be_repeated);
-                (error, again)
+                (error, again && (idempotent || !ended))
             }
-            Err(Undone::ByCommit(error)) => {
-                let again = is_rolled_back(&error) || (idempotent && may_be_repeated(&error));
+            Failure::ByCommit(error) => {
+                let again = (is_rolled_back(&error) && !ended)
+                    || (idempotent && may_be_repeated(&error));
                 (error.into(), again)
             }
         };
@@ -240,32 +244,48 @@ where
     }
 }
 
+struct Undone<E> {
+    failure: Failure<E>,
+    /// Whether the work has ended the transaction by itself, so that something of it may be left behind.
+    ended: bool,
+}
+
 /// Where a transaction failed decides whether it may be done again.
-enum Undone<E> {
+enum Failure<E> {
     BeforeCommit(E),
     ByCommit(DieselError),
 }
 
-async fn attempt<C, T, E, F>(connection: &mut C, work: &F) -> Result<T, Undone<E>>
+async fn attempt<C, T, E, F>(
+    connection: &mut PooledConnection<'_, C>,
+    work: &F,
+) -> Result<T, Undone<E>>
 where
     C: Establish,
     for<'c> F: Work<&'c mut C, Result<T, E>, Future: Send> + Send + Sync,
     T: Send,
     E: From<DieselError> + Send,
 {
-    let begun = C::TransactionManager::begin_transaction(connection).await;
-    begun.map_err(|error| Undone::BeforeCommit(error.into()))?;
-    match work(connection).await {
-        Ok(done) => match C::TransactionManager::commit_transaction(connection).await {
-            Ok(()) => Ok(done),
-            Err(error) => Err(Undone::ByCommit(error)),
+    let begun = C::TransactionManager::begin_transaction(&mut **connection).await;
+    begun.map_err(|error| Undone {
+        failure: Failure::BeforeCommit(error.into()),
+        ended: false,
+    })?;
+    let ends = connection.lease().session().observed.transaction_ends();
+    let worked = work(&mut **connection).await;
+    let ended = connection.lease().session().observed.transaction_ends() != ends;
+    let failure = match worked {
+        Ok(done) => match C::TransactionManager::commit_transaction(&mut **connection).await {
+            Ok(()) => return Ok(done),
+            Err(error) => Failure::ByCommit(error),
         },
         Err(error) => {
             // If it fails the pool closes the connection, and the server rolls back.
-            let _ = C::TransactionManager::rollback_transaction(connection).await;
-            Err(Undone::BeforeCommit(error))
+            let _ = C::TransactionManager::rollback_transaction(&mut **connection).await;
+            Failure::BeforeCommit(error)
         }
-    }
+    };
+    Err(Undone { failure, ended })
 }
 
 /// Whether the pool repeats work by itself after `error`. A lock that was not there (`NOWAIT`,

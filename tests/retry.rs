@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::BigInt;
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
-    Connection, DatabaseUrl, Pool, RunError, is_connection_lost, is_transient, sqlstate,
+    Connection, DatabaseUrl, Establish, Pool, RunError, is_connection_lost, is_transient, sqlstate,
 };
 use neon_sim::{NeonSim, Suspension};
 
@@ -279,5 +279,71 @@ async fn who_would_not_wait_for_a_lock_is_told_at_once() {
         pool.transaction(work).await.unwrap_err();
         assert_eq!(attempts.into_inner(), 2);
         holder.batch_execute("ROLLBACK").await.unwrap();
+    }
+}
+
+/// Its own COMMIT has made what came before it last, so that another time would be a second time.
+#[tokio::test]
+async fn work_that_ends_the_transaction_itself_is_not_done_again() {
+    let (neon, pools) = start().await;
+    let url = DatabaseUrl::parse(&neon.url()).unwrap();
+    let theirs = Pool::builder(url)
+        .build_with::<AsyncPgConnection>()
+        .unwrap();
+    let endings = [
+        "INSERT INTO notes (text) VALUES ('{}'); COMMIT",
+        "INSERT INTO notes (text) VALUES ('{}'); COMMIT AND CHAIN",
+        "INSERT INTO notes (text) VALUES ('{}'); COMMIT; BEGIN",
+        "ROLLBACK; BEGIN; INSERT INTO notes (text) VALUES ('{}'); COMMIT; BEGIN",
+    ];
+    let failures = [
+        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$",
+        DIE,
+    ];
+    async fn once<C: Establish + SimpleAsyncConnection>(
+        pool: &Pool<C>,
+        ending: &str,
+        failure: &str,
+    ) {
+        let attempts = AtomicU32::new(0);
+        let outcome = pool.transaction(async |connection: &mut C| {
+            let nth = attempts.fetch_add(1, Ordering::Relaxed);
+            let text = format!("{nth} {:x}", fastrand::u64(..));
+            connection
+                .batch_execute(&ending.replace("{}", &text))
+                .await?;
+            connection.batch_execute(failure).await?;
+            Ok::<_, RunError>(())
+        });
+        outcome.await.unwrap_err();
+        assert_eq!(attempts.into_inner(), 1, "{ending}, {failure}");
+    }
+    let mut written = 0;
+    for ending in endings {
+        for failure in failures {
+            for pool in &pools {
+                once(pool, ending, failure).await;
+            }
+            once(&theirs, ending, failure).await;
+            written += 3;
+            assert_eq!(notes(&neon).await, written, "{ending}, {failure}");
+        }
+    }
+
+    // A savepoint's end is not the transaction's, and what is declared harmless is done again.
+    for (statement, attempts) in [("SAVEPOINT a; RELEASE a", 2), ("COMMIT; BEGIN", 2)] {
+        let done = AtomicU32::new(0);
+        let work = async |connection: &mut Connection| {
+            connection.batch_execute(statement).await?;
+            if done.fetch_add(1, Ordering::Relaxed) == 0 {
+                fail_with(connection, "40001").await?;
+            }
+            Ok::<_, RunError>(())
+        };
+        match statement.starts_with("COMMIT") {
+            true => pools[0].idempotent().transaction(work).await.unwrap(),
+            false => pools[0].transaction(work).await.unwrap(),
+        }
+        assert_eq!(done.into_inner(), attempts, "{statement}");
     }
 }

@@ -135,7 +135,7 @@ impl Wire {
         Self {
             channel: Some(channel),
             frontend: Frames::frontend(),
-            backend: Frames::backend(|tag| matches!(tag, b'E' | b'K' | b'R' | b'S' | b'Z')),
+            backend: Frames::backend(|tag| matches!(tag, b'C' | b'E' | b'K' | b'R' | b'S' | b'Z')),
             observed,
             login: Login::default(),
             progress,

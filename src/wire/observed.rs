@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::error::ServerError;
+use super::message::tag as tag_of;
 use crate::clock::{LastSeen, Moment};
 
 /// Written by whatever reads and writes the session's bytes, read by the pool.
@@ -17,6 +18,8 @@ pub(crate) struct Observed {
     answers: AtomicU64,
     /// ReadyForQuery's status, or 0 before the first.
     status: AtomicU8,
+    /// Ends of transactions.
+    transaction_ends: AtomicU64,
     /// The process that the server says it is, or 0.
     process: AtomicI32,
     ended: AtomicBool,
@@ -35,6 +38,7 @@ impl Observed {
             requests: AtomicU64::new(0),
             answers: AtomicU64::new(0),
             status: AtomicU8::new(0),
+            transaction_ends: AtomicU64::new(0),
             process: AtomicI32::new(0),
             ended: AtomicBool::new(false),
             cold: AtomicBool::new(false),
@@ -74,6 +78,11 @@ impl Observed {
     /// Whether a transaction has failed and waits for its rollback, as of the last answer.
     pub(crate) fn in_failed_transaction(&self) -> bool {
         self.status.load(Ordering::Acquire) == b'E'
+    }
+
+    /// How often a transaction has ended: more often where one answer shows it in two ways, never less.
+    pub(crate) fn transaction_ends(&self) -> u64 {
+        self.transaction_ends.load(Ordering::Acquire)
     }
 
     /// Whether a transaction's future was dropped before its end.
@@ -146,13 +155,20 @@ impl Observed {
         }
     }
 
-    /// Takes in one of the messages that tell of the session and not of a request's result.
+    /// Takes in one of the messages that tell of the session.
     pub(crate) fn received(&self, tag: u8, body: &[u8]) {
         match tag {
             b'Z' => {
                 let status = body.first().copied().unwrap_or(0);
-                self.status.store(status, Ordering::Release);
+                let before = self.status.swap(status, Ordering::AcqRel);
+                if status == b'I' && matches!(before, b'T' | b'E') {
+                    self.transaction_ends.fetch_add(1, Ordering::AcqRel);
+                }
                 self.answers.fetch_add(1, Ordering::SeqCst);
+            }
+            // Another one may have begun by the end of the answer.
+            b'C' if matches!(tag_of(body), "COMMIT" | "PREPARE TRANSACTION") => {
+                self.transaction_ends.fetch_add(1, Ordering::AcqRel);
             }
             b'E' => {
                 let words = ServerError::parse(body);

@@ -29,7 +29,7 @@ impl Engine {
                 self.notify(&message.body).map_err(malformed)?;
                 return Ok(None);
             }
-            b'E' | b'Z' => self.observed.received(message.tag, &message.body),
+            b'C' | b'E' | b'Z' => self.observed.received(message.tag, &message.body),
             _ => {}
         }
         if message.tag == b'E' {
