@@ -2,9 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use bb8::ManageConnection;
 use diesel_async::SimpleAsyncConnection;
-use diesel_neon::{ConnectError, ConnectErrorKind, DatabaseUrl, Pool, PoolError, UrlError};
+use diesel_neon::{
+    ConnectError, ConnectErrorKind, ConnectionManager, DatabaseUrl, ManagerError, Policy, Pool,
+    PoolError, UrlError,
+};
 use neon_sim::{Certificate, Event, NeonSim, Suspension};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 const HANG: Duration = Duration::from_secs(60);
@@ -248,6 +253,62 @@ async fn plain_text_is_held_to_the_addresses_that_names_lead_to() {
     assert!(error.to_string().contains("0.0.0.0"), "{error}");
     assert!(!error.to_string().contains("private"), "{error}");
     assert!(error.to_string().contains("sslmode=verify-full"), "{error}");
+}
+
+#[tokio::test]
+async fn keepalives_beyond_what_the_system_takes_count_as_the_most() {
+    let neon = start().await;
+    for parameter in [
+        "keepalives_idle=32768",
+        "keepalives_interval=2147483647",
+        "keepalives_count=128",
+        "tcp_user_timeout=2147483647",
+    ] {
+        let pool = pool(&format!("{}&{parameter}", neon.url()));
+        let connection = timeout(HANG, pool.get()).await.unwrap();
+        assert!(connection.is_ok(), "{parameter}: {:?}", connection.err());
+    }
+}
+
+/// Before TLS anybody can say anything: what is said there is not repeated.
+#[tokio::test]
+async fn an_answer_in_front_of_tls_is_told_by_its_kind() {
+    for (answer, kind, words) in [
+        (
+            "Ecould not fork new process for connection: words of anybody's\n\0",
+            ConnectErrorKind::Unavailable,
+            "answered the request for TLS with an error",
+        ),
+        ("N", ConnectErrorKind::Tls, "does not support TLS"),
+        (
+            "HTTP/1.1 400 Bad Request: words of anybody's\r\n\r\n",
+            ConnectErrorKind::Unreachable,
+            "is not a Postgres server",
+        ),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 8];
+                stream.read_exact(&mut request).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let url = format!("postgresql://u:p@127.0.0.1:{port}/d?sslmode=require");
+        let policy = Policy::builder().connect_timeout(Duration::from_secs(1));
+        let url = DatabaseUrl::parse(&url).unwrap();
+        let manager: ConnectionManager =
+            ConnectionManager::new(&url, policy.build().unwrap()).unwrap();
+        let error = timeout(HANG, manager.connect()).await.unwrap();
+        let ManagerError::Connect(error) = error.unwrap_err() else {
+            panic!("{answer}");
+        };
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(!error.to_string().contains("anybody"), "{error}");
+        assert_eq!(error.kind(), kind, "{error}");
+    }
 }
 
 /// What Neon's proxy says where another try changes nothing, and what must not be advised.

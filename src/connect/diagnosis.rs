@@ -72,9 +72,9 @@ impl Diagnosis {
     pub(super) fn of_dialling(error: &DialError) -> &'static Self {
         match error {
             DialError::Resolve { .. } => Self::by_text("could not resolve").unwrap_or(&UNREACHABLE),
-            DialError::Connect { .. } => &UNREACHABLE,
+            DialError::Connect { .. } | DialError::NotPostgres(_) => &UNREACHABLE,
             DialError::Forbidden { .. } => &PLAIN_TEXT,
-            DialError::Closed { .. } => &BROKEN,
+            DialError::Closed { .. } | DialError::Refused(_) => &BROKEN,
             DialError::NoTls(_) | DialError::Tls { .. } => &TLS,
         }
     }
@@ -117,6 +117,11 @@ impl Diagnosis {
 
     pub(super) fn other_target() -> &'static Self {
         &OTHER_TARGET
+    }
+
+    /// Whether it is about one of a host's addresses, and says nothing of the others.
+    pub(super) fn is_of_one_address(&self) -> bool {
+        std::ptr::eq(self, &PLAIN_TEXT)
     }
 
     pub(super) fn timed_out() -> &'static Self {

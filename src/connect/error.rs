@@ -301,6 +301,7 @@ impl Contender for Failure {
         match (&self.code, self.diagnosis.kind()) {
             // One address may be led elsewhere, or have a stale certificate.
             (None, ConnectErrorKind::Tls) => Verdict::Next,
+            _ if self.diagnosis.is_of_one_address() => Verdict::Next,
             (_, kind) if kind.persistence() == Persistence::Final => Verdict::Final,
             // One login more would make it worse.
             (_, ConnectErrorKind::TooManyConnections) => Verdict::Final,
@@ -311,9 +312,11 @@ impl Contender for Failure {
 
     fn weight(&self) -> u8 {
         match (&self.code, self.diagnosis.kind()) {
-            (Some(_), _) | (None, ConnectErrorKind::TargetSessionAttrs) => 2,
-            (None, ConnectErrorKind::Tls) => 1,
-            (None, _) => 0,
+            (Some(_), _) | (None, ConnectErrorKind::TargetSessionAttrs) => 3,
+            (None, ConnectErrorKind::Tls) => 2,
+            // What became of an address that may be dialled says more.
+            _ if self.diagnosis.is_of_one_address() => 0,
+            (None, _) => 1,
         }
     }
 }
@@ -328,5 +331,31 @@ impl fmt::Display for Failure {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::transport::Address;
+    use crate::url::UrlError;
+
+    #[test]
+    fn an_address_that_plain_text_must_not_go_to_does_not_keep_others_from_it() {
+        let forbidden = Failure::from(DialError::Forbidden {
+            name: "postgres".to_owned(),
+            source: UrlError::PlaintextAddress {
+                address: "203.0.113.5".parse().unwrap(),
+                private_allowed: true,
+            },
+        });
+        assert_eq!(forbidden.verdict(), Verdict::Next);
+        let refused = Failure::from(DialError::Connect {
+            address: Address::Tcp("10.0.0.1:5432".parse().unwrap()),
+            source: io::ErrorKind::ConnectionRefused.into(),
+        });
+        assert!(refused.weight() > forbidden.weight());
     }
 }

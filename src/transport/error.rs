@@ -32,6 +32,15 @@ pub(crate) enum DialError {
     /// The server answered the request for TLS with a refusal.
     #[error("the server at {0} does not support TLS")]
     NoTls(Address),
+    /// The server answered the request for TLS with an error, which nobody could vouch for and is not read.
+    #[error(
+        "the server at {0} answered the request for TLS with an error: it has no room for another \
+         connection, or is starting or stopping"
+    )]
+    Refused(Address),
+    /// No Postgres answers like that.
+    #[error("what answers at {0} is not a Postgres server")]
+    NotPostgres(Address),
     /// The server went away in the middle of the handshake.
     #[error("the server at {address} closed the connection during the TLS handshake")]
     Closed {

@@ -20,6 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
+#[cfg(test)]
+pub(crate) use self::address::Address;
 pub(crate) use self::address::Peer;
 pub(crate) use self::dial::Dialler;
 pub(crate) use self::error::DialError;

@@ -37,8 +37,13 @@ impl SocketOptions {
     }
 }
 
+/// Linux takes no more, and fails the connection otherwise.
+const LONGEST: Duration = Duration::from_secs(32_767);
+const MOST_PROBES: u32 = 127;
+
 fn keepalive(config: &Config) -> TcpKeepalive {
-    let keepalive = TcpKeepalive::new().with_time(config.get_keepalives_idle());
+    let time = |time: Duration| time.min(LONGEST);
+    let keepalive = TcpKeepalive::new().with_time(time(config.get_keepalives_idle()));
     #[cfg(any(
         target_os = "linux",
         target_os = "android",
@@ -46,12 +51,12 @@ fn keepalive(config: &Config) -> TcpKeepalive {
         windows
     ))]
     let keepalive = match config.get_keepalives_interval() {
-        Some(interval) => keepalive.with_interval(interval),
+        Some(interval) => keepalive.with_interval(time(interval)),
         None => keepalive,
     };
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     let keepalive = match config.get_keepalives_retries() {
-        Some(retries) => keepalive.with_retries(retries),
+        Some(retries) => keepalive.with_retries(retries.min(MOST_PROBES)),
         None => keepalive,
     };
     keepalive
@@ -91,6 +96,24 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
         let user_timeout = socket.tcp_user_timeout().unwrap();
         assert_eq!(user_timeout, Some(Duration::from_millis(9500)));
+    }
+
+    #[tokio::test]
+    async fn what_is_more_than_the_system_takes_counts_as_the_most() {
+        let most = i32::MAX;
+        for (idle, interval, count) in [(most, most, most), (32_768, 32_768, 128)] {
+            let stream = stream(&format!(
+                "postgresql://u@h.example/db?keepalives_idle={idle}&keepalives_interval={interval}\
+                 &keepalives_count={count}&tcp_user_timeout={most}"
+            ))
+            .await;
+            let socket = SockRef::from(&stream);
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), LONGEST);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), LONGEST);
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), MOST_PROBES);
+            let user_timeout = socket.tcp_user_timeout().unwrap();
+            assert_eq!(user_timeout, Some(Duration::from_millis(2_147_483_647)));
+        }
     }
 
     #[tokio::test]

@@ -38,9 +38,13 @@ impl Tls {
         peer: &Peer,
     ) -> Result<Stream, DialError> {
         if self.negotiation == Negotiation::Postgres {
-            let accepts = request(&mut stream).await;
-            if !accepts.map_err(|error| failed(&peer.address, error))? {
-                return Err(DialError::NoTls(peer.address.clone()));
+            let answer = request(&mut stream).await;
+            let address = || peer.address.clone();
+            match answer.map_err(|error| failed(&peer.address, error))? {
+                b'S' => {}
+                b'N' => return Err(DialError::NoTls(address())),
+                b'E' => return Err(DialError::Refused(address())),
+                _ => return Err(DialError::NotPostgres(address())),
             }
         }
         let mut connect = self.connect.clone();
@@ -58,11 +62,11 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Sends SSLRequest. Returns whether the server agrees.
-async fn request(stream: &mut TcpStream) -> io::Result<bool> {
+/// Sends SSLRequest. Returns the one byte of the answer.
+async fn request(stream: &mut TcpStream) -> io::Result<u8> {
     const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
     stream.write_all(&SSL_REQUEST).await?;
-    Ok(stream.read_u8().await? == b'S')
+    stream.read_u8().await
 }
 
 fn failed(address: &Address, source: io::Error) -> DialError {

@@ -43,7 +43,7 @@ pub use self::tls::{ChannelBinding, Encryption, Negotiation, Roots};
 /// | `channel_binding` | `disable`, `prefer` (default), `require` |
 /// | `sslnegotiation` | `postgres`, `direct`; default: `direct` where the host is Neon's (saves a round trip), else `postgres` |
 /// | `options`, `application_name`, `target_session_attrs`, `load_balance_hosts` | as in libpq |
-/// | `keepalives`, `keepalives_idle`, `keepalives_interval` (seconds), `keepalives_count` (or `keepalives_retries`, as tokio-postgres calls it) | as in libpq; default: on, 15 s, 5 s, 3 probes |
+/// | `keepalives`, `keepalives_idle`, `keepalives_interval` (seconds), `keepalives_count` (or `keepalives_retries`, as tokio-postgres calls it) | as in libpq; default: on, 15 s, 5 s, 3 probes; more than 32767 s or 127 probes, which Linux does not take, count as that |
 /// | `connect_timeout` | seconds, up to 2147483647; the budget for a whole connection, see [`Policy`](crate::Policy) |
 /// | `tcp_user_timeout` | milliseconds, as in libpq (tokio-postgres reads seconds); default: 30 s |
 /// | `sslaccept` | Prisma's: `strict` is left out, as it changes nothing; other values are an error |
