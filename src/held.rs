@@ -13,6 +13,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 pub(crate) struct Held {
     began: Instant,
     holds: Mutex<Vec<Weak<Hold>>>,
+    /// How often watching was begun: only the last watcher goes on.
+    watchers: AtomicU64,
 }
 
 /// Whose hands one connection is in. Lives as long as the connection, so that a checkout takes no lock.
@@ -30,6 +32,7 @@ impl Held {
         Self {
             began: Instant::now(),
             holds: Mutex::default(),
+            watchers: AtomicU64::new(0),
         }
     }
 
@@ -54,8 +57,9 @@ impl Held {
     }
 
     /// Warns, once each, of connections that are held for longer than `limit`, until nobody else keeps
-    /// `self`. Looks at clocks only.
+    /// `self` or watches in turn. Looks at clocks only.
     pub(crate) fn watch(self: &Arc<Self>, limit: Duration) {
+        let watcher = self.watchers.fetch_add(1, Ordering::AcqRel) + 1;
         let held = Arc::downgrade(self);
         let mut ticks = interval((limit / 4).clamp(SHORTEST_TICK, LONGEST_TICK));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -65,6 +69,9 @@ impl Held {
                 let Some(held) = held.upgrade() else {
                     return;
                 };
+                if held.watchers.load(Ordering::Acquire) != watcher {
+                    return;
+                }
                 for hold in held.all() {
                     hold.warn(limit);
                 }

@@ -232,8 +232,8 @@ where
                 (error, again && (idempotent || !ended))
             }
             Failure::ByCommit(error) => {
-                let again = (is_rolled_back(&error) && !ended)
-                    || (idempotent && may_be_repeated(&error));
+                let again =
+                    (is_rolled_back(&error) && !ended) || (idempotent && may_be_repeated(&error));
                 (error.into(), again)
             }
         };

@@ -3,6 +3,8 @@
 mod check;
 mod error;
 mod establish;
+mod given_up;
+mod runtimes;
 
 use std::cell::Cell;
 use std::fmt;
@@ -18,6 +20,8 @@ use tokio::time::{Instant, sleep};
 pub use self::error::{ManagerError, Retired};
 pub use self::establish::Establish;
 pub(crate) use self::establish::is_in_test_transaction;
+pub(crate) use self::given_up::GivenUp;
+use self::runtimes::Runtimes;
 use crate::backoff;
 use crate::clock::Moment;
 use crate::connect::{ConnectError, Connector, Turns};
@@ -81,13 +85,7 @@ struct Shared {
     check_failure: watch::Sender<Option<(Retired, Instant)>>,
     /// Connections that were lost before they had answered anything, since a check was passed.
     stillborn: AtomicU32,
-}
-
-/// The connects that were given up.
-#[derive(Debug, Default)]
-pub(crate) struct GivenUp {
-    times: u64,
-    pub(crate) last: Option<ConnectError>,
+    runtimes: Runtimes,
 }
 
 impl<C: Establish> ConnectionManager<C> {
@@ -125,6 +123,7 @@ impl<C: Establish> ConnectionManager<C> {
                 last_failure: watch::Sender::new(None),
                 check_failure: watch::Sender::new(None),
                 stillborn: AtomicU32::new(0),
+                runtimes: Runtimes::new(),
             }),
             connection: PhantomData,
         })
@@ -155,33 +154,6 @@ impl<C: Establish> ConnectionManager<C> {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
-    }
-
-    /// Tells those who wait that a connect has been given up.
-    pub(crate) fn give_up(&self, error: Option<&ConnectError>) {
-        self.shared.given_up.send_modify(|given_up| {
-            given_up.times += 1;
-            if let Some(error) = error {
-                given_up.last = Some(error.clone());
-            }
-            self.shared
-                .times_given_up
-                .store(given_up.times, Ordering::Release);
-        });
-    }
-
-    /// How many connects have been given up.
-    pub(crate) fn times_given_up(&self) -> u64 {
-        self.shared.times_given_up.load(Ordering::Acquire)
-    }
-
-    /// Hears of the connects that were given up since there had been so many.
-    pub(crate) fn given_up_since(&self, times: u64) -> watch::Receiver<GivenUp> {
-        let mut given_up = self.shared.given_up.subscribe();
-        if given_up.borrow().times != times {
-            given_up.mark_changed();
-        }
-        given_up
     }
 
     pub(crate) fn last_failure(&self) -> Option<(ConnectError, Instant)> {

@@ -2,6 +2,7 @@
 
 mod builder;
 mod error;
+mod room;
 mod status;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::builder::PoolBuilder;
 pub use self::error::{BuildError, PoolError};
+use self::room::Room;
 pub use self::status::Status;
 use crate::clock;
 use crate::connection::Connection;
@@ -34,13 +36,13 @@ use crate::url::DatabaseUrl;
 /// Cheap to clone; the clones are one pool. Nothing is sent before the first [`get`](Self::get), and an
 /// idle pool sends not one byte.
 pub struct Pool<C: Establish = Connection> {
-    connections: bb8::Pool<ConnectionManager<C>>,
+    room: Arc<Room<C>>,
     manager: ConnectionManager<C>,
     gate: Arc<Gate>,
 }
 
-type FromBb8<'a, C> =
-    Result<bb8::PooledConnection<'a, ConnectionManager<C>>, bb8::RunError<ManagerError>>;
+type FromBb8<C> =
+    Result<bb8::PooledConnection<'static, ConnectionManager<C>>, bb8::RunError<ManagerError>>;
 
 impl Pool {
     /// A pool for the URL in the environment ([`env::app_url`]), or in the nearest `.env` file where the
@@ -76,7 +78,7 @@ impl<C: Establish> Pool<C> {
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<PooledConnection<'_, C>, PoolError>> + Send {
         let gate = Cow::Borrowed(&self.gate);
-        self.check_out(gate, Location::caller(), || self.connections.get())
+        self.check_out(gate, Location::caller())
     }
 
     /// Like [`get`](Self::get), for connections that outlive the borrow of the pool.
@@ -89,12 +91,12 @@ impl<C: Establish> Pool<C> {
         &self,
     ) -> impl Future<Output = Result<PooledConnection<'static, C>, PoolError>> + Send {
         let gate = Cow::Owned(Arc::clone(&self.gate));
-        self.check_out(gate, Location::caller(), || self.connections.get_owned())
+        self.check_out(gate, Location::caller())
     }
 
     /// How the pool is at this moment.
     pub fn status(&self) -> Status {
-        let state = self.connections.state();
+        let state = self.room.state();
         let (last_failure, last_failed) = self.manager.last_failure().unzip();
         let (check_failure, check_failed) = self.manager.check_failure().unzip();
         Status {
@@ -136,7 +138,7 @@ impl<C: Establish> Pool<C> {
         self.gate.close();
         loop {
             // A closed manager finds every idle connection invalid, so one look drops them all.
-            let _ = tokio::time::timeout(Duration::ZERO, self.connections.get()).await;
+            let _ = tokio::time::timeout(Duration::ZERO, self.room.connections().get()).await;
             // One that has just been made may reach the pool behind that look.
             let next_look = deadline.min(clock::after(Instant::now(), CLOSING));
             if timeout_at(next_look, self.manager.drained()).await.is_ok() {
@@ -153,15 +155,11 @@ impl<C: Establish> Pool<C> {
         self.manager.is_closed()
     }
 
-    async fn check_out<'a, F>(
+    async fn check_out<'a>(
         &self,
         gate: Cow<'a, Arc<Gate>>,
         asked_at: &'static Location<'static>,
-        get: impl Fn() -> F,
-    ) -> Result<PooledConnection<'a, C>, PoolError>
-    where
-        F: Future<Output = FromBb8<'a, C>>,
-    {
+    ) -> Result<PooledConnection<'a, C>, PoolError> {
         // No clock is read before there is something to wait for.
         let mut began = None;
         let turn = match Turn::try_take(gate) {
@@ -169,15 +167,20 @@ impl<C: Establish> Pool<C> {
             Err(gate) => self.wait_for_turn(gate, self.deadline(&mut began)).await?,
         };
         let times_given_up = self.manager.times_given_up();
-        let mut getting = pin!(get());
+        let ask = || {
+            let connections = self.room.connections();
+            async move { connections.get_owned().await }
+        };
+        let mut getting = pin!(ask());
         let connection = match poll_fn(|cx| Poll::Ready(getting.as_mut().poll(cx))).await {
             Poll::Ready(Ok(connection)) => connection,
             Poll::Ready(Err(_)) => return Err(self.out_of_time(false)),
             Poll::Pending => {
+                self.manager.watch_runtime();
                 let given_up = self.manager.given_up_since(times_given_up);
                 let began = *began.get_or_insert_with(Instant::now);
                 // In a box, to keep the future of every other checkout small.
-                Box::pin(self.connection(began, given_up, getting, get)).await?
+                Box::pin(self.connection(began, given_up, getting, ask)).await?
             }
         };
         let waited = began.map_or(Duration::ZERO, |began| began.elapsed());
@@ -223,15 +226,15 @@ impl<C: Establish> Pool<C> {
 
     /// Asks bb8, and listens beside it for the reason why no connection comes: bb8 itself only ever
     /// says that time is up.
-    async fn connection<'a, F>(
+    async fn connection<F>(
         &self,
         began: Instant,
         mut given_up: watch::Receiver<GivenUp>,
         mut getting: Pin<&mut F>,
-        get: impl Fn() -> F,
-    ) -> Result<bb8::PooledConnection<'a, ConnectionManager<C>>, PoolError>
+        ask: impl Fn() -> F,
+    ) -> Result<bb8::PooledConnection<'static, ConnectionManager<C>>, PoolError>
     where
-        F: Future<Output = FromBb8<'a, C>>,
+        F: Future<Output = FromBb8<C>>,
     {
         let deadline = clock::after(began, self.policy().checkout_timeout());
         let mut validating = false;
@@ -263,7 +266,7 @@ impl<C: Establish> Pool<C> {
                         return Err(PoolError::Connect(error));
                     }
                     // bb8 makes another connection only where somebody asks anew.
-                    getting.set(get());
+                    getting.set(ask());
                 }
             }
         }
@@ -282,7 +285,7 @@ impl<C: Establish> Pool<C> {
 impl<C: Establish> Clone for Pool<C> {
     fn clone(&self) -> Self {
         Self {
-            connections: self.connections.clone(),
+            room: Arc::clone(&self.room),
             manager: self.manager.clone(),
             gate: Arc::clone(&self.gate),
         }
@@ -304,7 +307,7 @@ const CLOSING: Duration = Duration::from_millis(50);
 /// A connection out of a [`Pool`]; goes back when it is dropped, if it still can be used.
 pub struct PooledConnection<'a, C: Establish = Connection> {
     // In this order: whose turn it is next must find the connection.
-    connection: bb8::PooledConnection<'a, ConnectionManager<C>>,
+    connection: bb8::PooledConnection<'static, ConnectionManager<C>>,
     _turn: Turn<'a>,
 }
 

@@ -1,0 +1,119 @@
+//! A pool in a program with several tokio runtimes, some of which end: one for each test, for example.
+
+mod common;
+
+use std::time::Duration;
+
+use diesel_async::SimpleAsyncConnection;
+use diesel_neon::Pool;
+use neon_sim::NeonSim;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{sleep, timeout};
+
+use common::{HANG, pool};
+
+fn start() -> (Runtime, NeonSim) {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let neon = runtime.block_on(NeonSim::builder().never_suspend().start());
+    (runtime, neon.expect("the stand-in for Neon starts"))
+}
+
+/// One that runs its tasks only while it is waited on.
+fn single() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+async fn select(pool: &Pool) {
+    let connection = timeout(HANG, pool.get()).await.unwrap();
+    connection.unwrap().batch_execute("SELECT 1").await.unwrap();
+}
+
+#[test]
+fn a_connect_that_ends_with_its_runtime_takes_no_place_for_ever() {
+    let (_runtime, neon) = start();
+    for size in [1, 3] {
+        for patience in [Duration::ZERO, Duration::from_millis(200)] {
+            let first = single();
+            let pool = first.block_on(async { pool(&neon.url(), |p| p.max_size(size)) });
+            let other = single();
+            other.block_on(select(&pool));
+            // On the runtime that the pool was built on, and on another one.
+            for runtime in [single(), first] {
+                pool.invalidate_all();
+                neon.hang_connections(1);
+                let given_up = runtime.block_on(async { timeout(patience, pool.get()).await });
+                assert!(given_up.is_err(), "it did not hang");
+                drop(runtime);
+                neon.clear_faults();
+                other.block_on(select(&pool));
+            }
+            assert!(other.block_on(pool.close(HANG)));
+        }
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_connect_that_ends_with_its_runtime_is_served() {
+    let (runtime, neon) = start();
+    let first = single();
+    let pool = first.block_on(async { pool(&neon.url(), |p| p.max_size(2)) });
+    neon.hang_connections(1);
+    let given_up = first.block_on(async { timeout(Duration::from_millis(200), pool.get()).await });
+    assert!(given_up.is_err(), "it did not hang");
+    let waiter = runtime.spawn({
+        let pool = pool.clone();
+        async move { select(&pool).await }
+    });
+    // It waits for the one that is under way.
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!waiter.is_finished());
+    drop(first);
+    runtime.block_on(waiter).unwrap();
+}
+
+#[test]
+fn idle_connections_are_still_closed_when_the_first_runtime_has_ended() {
+    let (runtime, neon) = start();
+    let first = single();
+    let pool = first.block_on(async {
+        let idle = Duration::from_millis(100);
+        pool(&neon.url(), |policy| policy.idle_timeout(idle))
+    });
+    drop(first);
+    runtime.block_on(async {
+        select(&pool).await;
+        assert_eq!(pool.status().idle, 1);
+        let closed = async {
+            while pool.status().size > 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(HANG, closed).await.unwrap();
+        select(&pool).await;
+        assert!(timeout(HANG, pool.close(HANG)).await.unwrap());
+    });
+}
+
+#[test]
+fn connections_of_a_runtime_that_has_ended_are_not_handed_out() {
+    let (_runtime, neon) = start();
+    let (first, second) = (single(), single());
+    let pool = first.block_on(async { pool(&neon.url(), |policy| policy) });
+    let held = first.block_on(async {
+        select(&pool).await;
+        pool.get_owned().await.unwrap()
+    });
+    drop(first);
+    second.block_on(async {
+        for _ in 0..3 {
+            select(&pool).await;
+        }
+        drop(held);
+        select(&pool).await;
+        assert!(timeout(HANG, pool.close(HANG)).await.unwrap());
+    });
+}
