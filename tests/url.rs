@@ -173,19 +173,6 @@ fn a_url_that_configuration_has_parsed_already_is_taken() {
 }
 
 #[test]
-fn an_address_may_be_written_as_resolvers_take_it() {
-    for written in ["127.1", "0x7f.0.0.1", "2130706433"] {
-        let local = parse(&format!("postgresql://app@{written}/db"));
-        assert_eq!(*local.encryption(), Encryption::Plain);
-    }
-    let public = DatabaseUrl::parse("postgresql://app@203.0.28933/db?sslmode=disable");
-    assert!(
-        matches!(public, Err(UrlError::Insecure { .. })),
-        "{public:?}"
-    );
-}
-
-#[test]
 fn nothing_is_known_of_other_hosts_poolers() {
     for other in [
         "postgresql://u@localhost/db",

@@ -33,7 +33,7 @@ impl Host {
     pub(super) fn is_local(&self) -> bool {
         let is_local = match &self.name {
             HostName::Unix(_) => true,
-            HostName::Tcp(name) => name == "localhost" || address_in(name).is_some_and(is_loopback),
+            HostName::Tcp(name) => name == "localhost" || name.parse().is_ok_and(is_loopback),
         };
         is_local && self.known_address().is_none_or(is_loopback)
     }
@@ -41,7 +41,7 @@ impl Host {
     /// Returns the address that is dialled, where the URL has it.
     pub(super) fn known_address(&self) -> Option<IpAddr> {
         match &self.name {
-            HostName::Tcp(name) => self.address.or_else(|| address_in(name)),
+            HostName::Tcp(name) => self.address.or_else(|| name.parse().ok()),
             HostName::Unix(_) => None,
         }
     }
@@ -143,15 +143,6 @@ fn host_name(name: String, address: Option<IpAddr>) -> Result<HostName, UrlError
         (name, _) if has_zone(name) => Err(UrlError::ZoneId),
         (name, _) if !name.is_ascii() => Err(UrlError::HostNotAscii),
         _ => Err(UrlError::Host),
-    }
-}
-
-/// Returns the address that a name is, where it is one and not to be looked up.
-fn address_in(name: &str) -> Option<IpAddr> {
-    match url::Host::parse(name) {
-        // Resolvers take `127.1` and `0x7f.1` for addresses too.
-        Ok(url::Host::Ipv4(address)) => Some(address.into()),
-        _ => name.parse().ok(),
     }
 }
 

@@ -159,14 +159,10 @@ pub(super) fn encryption(
         _ if hosts.iter().all(Host::is_unix) => false,
         Some(mode) if weak(mode) => {
             if let Some(beyond) = hosts.iter().find(|host| !plaintext.may_include(host)) {
-                let host = beyond.name.to_string();
                 return Err(UrlError::Insecure {
                     mode: mode.clone(),
-                    // Said once.
-                    address: beyond
-                        .known_address()
-                        .filter(|address| address.to_string() != host),
-                    host,
+                    host: beyond.name.to_string(),
+                    address: beyond.address,
                 });
             }
             false
