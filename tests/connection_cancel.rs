@@ -266,3 +266,46 @@ async fn behind_a_pooler_the_socket_stays_open_until_a_late_request_has_done_its
     front.let_through.add_permits(1000);
     until(&neon, RUNNING, "0").await;
 }
+
+#[tokio::test]
+async fn what_is_sent_while_a_request_is_dialled_for_another_is_not_stopped() {
+    let neon = start().await;
+    for url in [neon.postgres_url(), neon.url(), neon.pooled_url()] {
+        let mut connection = connect(&url).await;
+        connection.batch_execute("SELECT 1").await.unwrap();
+        let token = connection.cancel_token();
+        let mut cancel = Box::pin(token.cancel());
+        let mut meant = Box::pin(connection.batch_execute("SELECT pg_sleep(0.05)"));
+        assert!(poll_immediate(&mut meant).await.is_none());
+        assert!(poll_immediate(&mut cancel).await.is_none());
+        assert_eq!(meant.await, Ok(()), "{url}");
+        let (next, cancelled) = join(slow_one(&mut connection), cancel).await;
+        cancelled.unwrap();
+        assert_eq!(next, Ok(1), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_stops_nothing_of_who_holds_the_connection_next() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let pool = pool(&url, |policy| policy.max_size(1));
+        let connection = pool.get().await.unwrap();
+        let stale = connection.cancel_token();
+        drop(connection);
+        let mut connection = pool.get().await.unwrap();
+        let token = connection.cancel_token();
+        for (token, stops) in [(stale, false), (token, true)] {
+            let seconds = if stops { 600.0 } else { 0.5 };
+            let sql = format!("SELECT pg_sleep({seconds})");
+            let slow = connection.batch_execute(&sql);
+            let (slow, cancelled) = join(timeout(HANG, slow), async {
+                until(&neon, RUNNING, "1").await;
+                token.cancel().await
+            })
+            .await;
+            cancelled.unwrap();
+            assert_eq!(slow.expect("no hang").is_err(), stops, "{url}");
+        }
+    }
+}

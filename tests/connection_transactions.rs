@@ -10,7 +10,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Integer, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager as _};
 use diesel_neon::{Connection, TransactionManager, sqlstate};
-use futures_util::future::join;
+use futures_util::future::{join, poll_immediate};
 use tokio::time::timeout;
 
 async fn insert(connection: &mut Connection, name: &str) -> QueryResult<usize> {
@@ -399,4 +399,35 @@ async fn test_transactions_outlive_their_checkout() {
         neon.sql("SELECT count(*) FROM users").await.unwrap()[0][0].as_deref(),
         Some("0")
     );
+}
+
+#[tokio::test]
+async fn a_savepoint_stays_due_where_the_statement_it_was_to_go_with_is_given_up() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        let mut connection = connect(&url).await;
+        let kept = connection.transaction(async |connection| {
+            insert(connection, "outer").await?;
+            let mut slow = Box::pin(connection.batch_execute("SELECT pg_sleep(0.05)"));
+            assert!(poll_immediate(&mut slow).await.is_none());
+            drop(slow);
+            let undone = connection.transaction(async |connection| {
+                // It waits behind the slow one, and is not sent.
+                let mut next = Box::pin(connection.batch_execute("SELECT 1"));
+                assert!(poll_immediate(&mut next).await.is_none());
+                drop(next);
+                insert(connection, "inner").await?;
+                Err::<(), _>(Error::RollbackTransaction)
+            });
+            assert_eq!(undone.await, Err(Error::RollbackTransaction), "{route}");
+            Ok::<_, Error>(())
+        });
+        assert_eq!(
+            timeout(HANG, kept).await.expect("no hang"),
+            Ok(()),
+            "{route}"
+        );
+        assert_eq!(names(&mut connection).await, ["outer"], "{route}");
+        neon.sql("TRUNCATE users").await.unwrap();
+    }
 }

@@ -12,8 +12,8 @@ use diesel::result::Error;
 use diesel::sql_query;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager as _};
 use diesel_neon::{
-    AbandonedTransaction, Connection, Pool, PooledConnection, RunError, TransactionManager,
-    is_connection_lost, is_transient,
+    AbandonedTransaction, Connection, ConnectionManager, Policy, Pool, PooledConnection, RunError,
+    TransactionManager, is_connection_lost, is_transient,
 };
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, poll_immediate};
@@ -280,6 +280,28 @@ async fn transactions_of_the_pooled_connection_itself_are_watched_too() {
     }
     let all = neon.sql("SELECT count(*) FROM users").await.unwrap();
     assert_eq!(all[0][0].as_deref(), Some("8"));
+}
+
+#[tokio::test]
+async fn in_a_pool_of_bb8s_the_connections_own_are_watched() {
+    let neon = start().await;
+    let url = neon.url().parse().unwrap();
+    let manager: ConnectionManager = ConnectionManager::new(&url, Policy::default()).unwrap();
+    let pool = bb8::Pool::builder().max_size(1).build(manager).await;
+    let pool = pool.unwrap();
+    let mut pooled = pool.get().await.unwrap();
+    let connection: &mut Connection = &mut pooled;
+    give_up(connection.transaction(async |connection| {
+        insert(connection, "given up").await?;
+        pending::<QueryResult<()>>().await
+    }))
+    .await;
+    refuses(connection, "bb8").await;
+    drop(pooled);
+    let mut pooled = pool.get().await.unwrap();
+    assert_eq!(insert(&mut pooled, "kept").await, Ok(1));
+    let all = neon.sql("SELECT string_agg(name, ',') FROM users");
+    assert_eq!(all.await.unwrap()[0][0].as_deref(), Some("kept"));
 }
 
 #[tokio::test]

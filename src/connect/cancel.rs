@@ -97,11 +97,22 @@ impl fmt::Debug for Canceller {
 /// Stops what its connection is doing, from anywhere; see
 /// [`Connection::cancel_token`](crate::Connection::cancel_token).
 #[derive(Clone, Debug)]
-pub struct CancelToken(pub(crate) Weak<Link>);
+pub struct CancelToken {
+    link: Weak<Link>,
+    hands: u64,
+}
 
 impl CancelToken {
+    pub(crate) fn new(link: &Arc<Link>) -> Self {
+        Self {
+            link: Arc::downgrade(link),
+            hands: link.hands(),
+        }
+    }
+
     /// Asks the server to end the statement that the connection is running; it then fails with SQLSTATE
-    /// `57014`, if it has not ended before. Where nothing runs, nothing is asked for.
+    /// `57014`, if it has not ended before. Where nothing runs, or the connection has gone back to its pool since the
+    /// token was made, nothing is asked for.
     ///
     /// When this returns, the request may still be on its way: proxies pass it on behind their answer. It
     /// stops no other statement, since the connection sends none before this one is answered; if that does not
@@ -113,11 +124,14 @@ impl CancelToken {
     /// [`ConnectError`] where the server cannot be reached, or does not take note within the time that connecting
     /// may take ([`connect_timeout`](crate::PolicyBuilder::connect_timeout)).
     pub async fn cancel(&self) -> Result<(), ConnectError> {
-        let Some(link) = self.0.upgrade().filter(|link| link.is_at_work()) else {
+        let Some(link) = self.link.upgrade() else {
+            return Ok(());
+        };
+        let Some(at_work) = link.at_work(self.hands) else {
             return Ok(());
         };
         let canceller = link.canceller();
-        let cancel = canceller.cancel_if(|| link.begin_cancel());
+        let cancel = canceller.cancel_if(|| link.begin_cancel(&at_work));
         once(&canceller.0.dialler, cancel).await
     }
 }

@@ -38,7 +38,7 @@ impl Connection {
 
     async fn copy(&self, copy: &str, direction: u8) -> Result<Answer<'_>, Failure> {
         let request = Request::Copy(copy.to_owned());
-        let mut answer = self.send_behind_savepoints(request).await?;
+        let mut answer = self.send_text(request).await?;
         let begun = answer.begun();
         loop {
             let message = answer.message().await?;
@@ -66,11 +66,12 @@ impl Connection {
 fn stop(answer: &Answer<'_>, reason: &str) {
     let mut messages = Messages::default();
     if messages.copy_fail(reason).is_ok() {
-        answer.link().push(&messages);
+        answer.push(&messages);
     }
 }
 
-/// What a `COPY … TO STDOUT` puts out, as it comes.
+/// What a `COPY … TO STDOUT` puts out, as it comes. Dropped half-way, it leaves the rest to be read in front of the
+/// next answer, as a [`RowStream`](crate::RowStream) does.
 #[derive(Debug)]
 pub struct CopyOut<'conn> {
     answer: Option<Answer<'conn>>,
@@ -93,7 +94,10 @@ impl Stream for CopyOut<'_> {
                 }
             };
             match message.tag {
-                b'd' => return Poll::Ready(Some(Ok(message.body))),
+                b'd' => {
+                    answer.is_tail();
+                    return Poll::Ready(Some(Ok(message.body)));
+                }
                 b'E' => self.failed = Some(answer.error(&message.body)),
                 b'Z' => {
                     self.answer = None;
@@ -118,7 +122,7 @@ impl CopyIn<'_> {
     ///
     /// # Errors
     ///
-    /// Where the connection is lost. What is wrong with the data shows at the end.
+    /// Where the connection is lost. What is wrong with the data shows at the end; data behind that is not sent.
     pub async fn send(&mut self, data: &[u8]) -> QueryResult<()> {
         let Some(answer) = &self.answer else {
             return Ok(());
@@ -126,7 +130,7 @@ impl CopyIn<'_> {
         for data in data.chunks(LARGEST) {
             let mut messages = Messages::default();
             messages.copy_data(data).map_err(Failure::Unsendable)?;
-            answer.link().stream(&messages).await?;
+            answer.stream(&messages).await?;
         }
         Ok(())
     }
@@ -142,7 +146,7 @@ impl CopyIn<'_> {
         };
         let mut messages = Messages::default();
         messages.copy_done();
-        answer.link().push(&messages);
+        answer.push(&messages);
         let mut rows = 0;
         loop {
             let message = answer.message().await.map_err(Error::from)?;

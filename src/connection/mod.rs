@@ -109,9 +109,9 @@ impl Connection {
         self.link.observed().parameter(name)
     }
 
-    /// Stops this connection's statements from elsewhere.
+    /// Stops this connection's statements from elsewhere, until it goes back to its pool.
     pub fn cancel_token(&self) -> CancelToken {
-        CancelToken(Arc::downgrade(&self.link))
+        CancelToken::new(&self.link)
     }
 
     /// The notifications of the channels that this session listens to, from the first on; it ends when
@@ -372,7 +372,7 @@ impl Establish for Connection {
     }
 
     fn let_go(&mut self) {
-        self.link.set_held(false);
+        self.link.let_go();
     }
 
     fn is_abandoned(&mut self) -> bool {

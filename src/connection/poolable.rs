@@ -10,6 +10,7 @@ use crate::manager::is_in_test_transaction;
 impl PoolableConnection for Connection {
     /// Whether it has ended, has an unread answer, or is in a transaction that is not a test's.
     fn is_broken(&mut self) -> bool {
+        self.link.change_hands();
         self.link.look();
         let observed = self.link.observed();
         let open = observed.in_transaction();

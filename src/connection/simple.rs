@@ -26,7 +26,7 @@ impl Connection {
         let request = Request::Simple(sql);
         let mut answer = match ahead {
             true => self.link.send_ahead(request).await?,
-            false => self.send_behind_savepoints(request).await?,
+            false => self.send_text(request).await?,
         };
         if let Some(asked) = asked {
             Box::pin(self.learn(asked)).await?;
@@ -43,26 +43,14 @@ impl Connection {
         }
     }
 
-    /// Sends a request whose text is parsed as a whole. Savepoints that are due precede it in the same
-    /// flight: if they fail, the transaction has failed, and the request with it.
-    pub(super) async fn send_behind_savepoints(
-        &self,
-        request: Request,
-    ) -> Result<Answer<'_>, Failure> {
-        if matches!(&request, Request::Simple(sql) | Request::Copy(sql) if is_blank(sql)) {
+    /// Sends SQL, behind what is to ride in front of it.
+    pub(super) async fn send_text(&self, request: Request) -> Result<Answer<'_>, Failure> {
+        match &request {
             // It has no answer of its own behind a BEGIN, and needs none.
-            return self.link.send_ahead(request).await;
-        }
-        let Some(savepoints) = self.link.take_savepoints() else {
-            return self.link.send(request).await;
-        };
-        let sql = Request::Simple(savepoints.sql());
-        let saved = self.link.send_ahead(sql).await?;
-        savepoints.sent();
-        let answer = self.link.send(request).await?;
-        match Box::pin(self.last_tag(saved)).await {
-            Err(lost @ Failure::Lost(_)) => Err(lost),
-            _ => Ok(answer),
+            Request::Simple(sql) | Request::Copy(sql) if is_blank(sql) => {
+                self.link.send_ahead(request).await
+            }
+            _ => self.link.send(request).await,
         }
     }
 

@@ -19,7 +19,7 @@ pub trait Establish: AsyncConnection<Backend = Pg> + Send + Sized + 'static {
     /// Takes note that somebody holds it, and reads what has arrived unasked; waits for nothing.
     fn look(&mut self) {}
 
-    /// Takes note that nobody holds it any more, with an answer outstanding.
+    /// Takes note that nobody holds it any more.
     fn let_go(&mut self) {}
 
     /// Whether a request was given up in the middle.

@@ -58,6 +58,24 @@ use crate::url::{DatabaseUrl, Endpoint};
 /// # }
 /// ```
 ///
+/// Whatever derefs to a connection, as bb8's do, has diesel-async's own `transaction`, which knows nothing of a future
+/// that is dropped: what follows would run inside of the transaction that it has left open. The connection's own refuses
+/// to (see [`AbandonedTransaction`](crate::AbandonedTransaction)), so take that where a transaction may be dropped and
+/// the connection be used on:
+///
+/// ```no_run
+/// # use diesel_async::AsyncConnection;
+/// # use diesel_neon::{Connection, ConnectionManager};
+/// # async fn example(pool: bb8::Pool<ConnectionManager>) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut pooled = pool.get().await?;
+/// let connection: &mut Connection = &mut pooled;
+/// connection
+///     .transaction(async |connection| Ok::<_, diesel::result::Error>(()))
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Clones share their state.
 pub struct ConnectionManager<C = Connection> {
     shared: Arc<Shared>,
@@ -334,10 +352,10 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
         if lease.session().observed.is_busy() {
             lease.look();
         }
+        lease.let_go();
         match self.inspect(lease) {
             Ok(()) => {
                 if lease.session().observed.is_busy() {
-                    lease.let_go();
                     lease.session().settle();
                 }
                 false

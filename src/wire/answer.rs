@@ -10,6 +10,7 @@ use super::error::{Failure, ServerError};
 use super::link::Link;
 use super::message::Message;
 use super::opening::Command;
+use super::request::Messages;
 use super::stall::Stall;
 use super::waiters::Waiting;
 
@@ -78,8 +79,14 @@ impl<'a> Answer<'a> {
         ServerError::parse(body).behind(self.ahead)
     }
 
-    pub(crate) fn link(&self) -> &Link {
-        self.link
+    /// Writes data of a COPY, at the stream's own pace.
+    pub(crate) async fn stream(&self, messages: &Messages) -> Result<(), Failure> {
+        self.link.stream(self.id, messages).await
+    }
+
+    /// Writes data of a COPY, or its end, unless it has come to an end by itself.
+    pub(crate) fn push(&self, messages: &Messages) {
+        self.link.push(self.id, messages);
     }
 
     /// From here on the caller can do without the rest.

@@ -9,29 +9,43 @@ use super::error::ServerError;
 use super::link::Link;
 
 impl Link {
-    /// Whether something is under way that a cancel request can stop. If so, nothing else is sent before it is
-    /// known that the request is spent.
-    pub(crate) fn begin_cancel(&self) -> bool {
+    /// What the server still has to answer, if anything, where the connection is in these hands.
+    pub(crate) fn at_work(&self, hands: u64) -> Option<AtWork> {
         let mut engine = self.lock();
-        let at_work = engine.is_at_work();
-        if at_work {
-            engine.cancels += 1;
-        }
-        at_work
+        engine.drain();
+        let is_at_work = engine.lost.is_none() && engine.exchanges.is_outstanding();
+        let at_work = AtWork {
+            hands,
+            before: engine.next_id,
+        };
+        (is_at_work && self.hands() == hands).then_some(at_work)
     }
 
-    /// Whether the server still has to answer something.
-    pub(crate) fn is_at_work(&self) -> bool {
-        self.lock().is_at_work()
+    /// Whether any of that is still under way, so that a cancel request can stop it. If so, nothing else is sent
+    /// before it is known that the request is spent.
+    pub(crate) fn begin_cancel(&self, at_work: &AtWork) -> bool {
+        let mut engine = self.lock();
+        engine.drain();
+        let current = engine.exchanges.current();
+        let is_under_way = engine.lost.is_none()
+            && self.hands() == at_work.hands
+            && current.is_some_and(|exchange| exchange.id < at_work.before);
+        if is_under_way {
+            engine.cancels += 1;
+        }
+        is_under_way
     }
 }
 
-impl Engine {
-    fn is_at_work(&mut self) -> bool {
-        self.drain();
-        self.lost.is_none() && self.exchanges.is_outstanding()
-    }
+/// Requests that are under way, of one who holds the connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AtWork {
+    hands: u64,
+    /// The first id that is not among them.
+    before: u64,
+}
 
+impl Engine {
     /// Takes in an error of the server's. A time-out of its own has the same code, so the text decides; one in
     /// another language costs the connection.
     pub(super) fn spend_cancel(&mut self, body: &[u8]) {

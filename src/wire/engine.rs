@@ -12,7 +12,7 @@ use tokio::io::AsyncWrite;
 
 use super::Channel;
 use super::error::ServerError;
-use super::exchange::{Exchange, Exchanges, Outcome, Owner};
+use super::exchange::{Exchange, Exchanges, Owner};
 use super::input::{CHUNK, Input};
 use super::message::{Message, Next};
 use super::observed::Observed;
@@ -33,7 +33,7 @@ pub(super) struct Engine {
     /// How many bytes have left.
     written: u64,
     pub(super) exchanges: Exchanges,
-    next_id: u64,
+    pub(super) next_id: u64,
     pub(super) opening: Opening,
     pub(super) notifications: VecDeque<diesel::pg::PgNotification>,
     pub(super) settling: bool,
@@ -78,6 +78,7 @@ impl Engine {
             false => &[],
         };
         let mut messages = Messages::default();
+        let mut savepoints = None;
         let (simple, single) = match request {
             Request::Extended(body) => {
                 for command in commands {
@@ -93,34 +94,74 @@ impl Engine {
             Request::Simple(sql) | Request::Copy(sql) => {
                 match commands {
                     [] => messages.query(sql)?,
-                    _ => messages.query(&(in_front(commands) + sql))?,
+                    _ if commands.iter().any(is_begin) => {
+                        messages.query(&(in_front(commands) + sql))?;
+                    }
+                    _ => {
+                        messages.query(sql)?;
+                        savepoints = Some(in_front(commands));
+                    }
+                }
+                if let Some(savepoints) = &savepoints {
+                    // Where they fail the transaction has failed, and the request says so.
+                    self.submit_unheard(savepoints)?;
                 }
                 self.output.extend_from_slice(messages.as_bytes());
                 self.observed.sent(b'Q');
                 (true, !sql.trim_end().trim_end_matches(';').contains(';'))
             }
         };
-        let begun = match opens {
-            true => self.opening.fly(),
-            false => Vec::new(),
+        let begun = match (opens, savepoints) {
+            (true, None) => self.opening.fly(),
+            (true, Some(_)) => {
+                self.opening.fly();
+                Vec::new()
+            }
+            (false, _) => Vec::new(),
         };
-        let id = self.next_id;
-        self.next_id += 1;
-        self.exchanges.push(Exchange {
-            id,
-            owner: Owner::Waits,
+        let id = self.push(Exchange {
             opening: begun.len(),
             begins: begun.iter().rposition(is_begin).map_or(0, |at| at + 1),
             simple,
             single,
-            outcome: Outcome::Unknown,
             copies: matches!(request, Request::Copy(_)),
-            answered: false,
-            end: self.written + self.output.len() as u64,
-            kept: VecDeque::new(),
+            ..Exchange::of(Owner::Waits)
         });
         // Whoever waits for the answer writes it, in one with what is submitted meanwhile.
         Ok((id, begun))
+    }
+
+    /// Sends SQL whose answer nobody waits for.
+    fn submit_unheard(&mut self, sql: &str) -> Result<(), Unsendable> {
+        let mut messages = Messages::default();
+        messages.query(sql)?;
+        self.output.extend_from_slice(messages.as_bytes());
+        self.observed.sent(b'Q');
+        self.push(Exchange {
+            simple: true,
+            ..Exchange::of(Owner::Served)
+        });
+        Ok(())
+    }
+
+    /// Notes a request that ends with what is to be written.
+    fn push(&mut self, exchange: Exchange) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.exchanges.push(Exchange {
+            id,
+            end: self.written + self.output.len() as u64,
+            ..exchange
+        });
+        id
+    }
+
+    /// Behind a COPY that has failed the server ignores its data, but a pooler that has taken the server back by
+    /// then lends one for what still comes, and keeps it lent until there is an answer.
+    pub(super) fn answer_for_stray_data(&mut self) -> Result<(), Box<ServerError>> {
+        // Its text has no zero byte.
+        let _ = self.submit_unheard("");
+        self.write()
     }
 
     /// Reads one message and keeps it for whom it is for. Ready while there is something to do.

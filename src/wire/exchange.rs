@@ -30,6 +30,8 @@ pub(super) struct Exchange {
     pub(super) outcome: Outcome,
     /// Whether its caller copies data.
     pub(super) copies: bool,
+    /// Whether the server has asked for data, and has not said that it has copied it.
+    pub(super) takes_data: bool,
     pub(super) answered: bool,
     /// Where it ends in all that is written to the stream.
     pub(super) end: u64,
@@ -53,6 +55,25 @@ pub(super) enum Owner {
     Gone,
     /// Had its result, and gave up the rest.
     Served,
+}
+
+impl Exchange {
+    pub(super) fn of(owner: Owner) -> Self {
+        Self {
+            id: 0,
+            owner,
+            opening: 0,
+            begins: 0,
+            simple: false,
+            single: false,
+            outcome: Outcome::Unknown,
+            copies: false,
+            takes_data: false,
+            answered: false,
+            end: 0,
+            kept: VecDeque::new(),
+        }
+    }
 }
 
 impl Exchanges {
@@ -155,10 +176,15 @@ impl Exchanges {
         Some(message)
     }
 
-    /// Nobody waits for this answer any more.
-    pub(super) fn disown(&mut self, id: u64, tail: bool) {
+    /// Whether the server may still want this request's data.
+    pub(super) fn takes_data(&self, id: u64) -> bool {
+        self.outstanding().any(|exchange| exchange.id == id)
+    }
+
+    /// Nobody waits for this answer any more. Returns whether the server waits for data that will not come.
+    pub(super) fn disown(&mut self, id: u64, tail: bool) -> bool {
         let Some(index) = self.all.iter().position(|exchange| exchange.id == id) else {
-            return;
+            return false;
         };
         let exchange = &mut self.all[index];
         let kept = std::mem::take(&mut exchange.kept);
@@ -166,7 +192,9 @@ impl Exchanges {
         exchange.owner = if tail { Owner::Served } else { Owner::Gone };
         if exchange.answered {
             self.all.remove(index);
+            return false;
         }
+        kept.iter().any(|message| message.tag == b'G')
     }
 
     pub(super) fn remove(&mut self, index: usize) {

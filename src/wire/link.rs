@@ -7,7 +7,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -33,6 +33,8 @@ pub(crate) struct Link {
     canceller: Canceller,
     /// Whether somebody may still send something.
     held: AtomicBool,
+    /// How often the connection has changed hands.
+    hands: AtomicU64,
 }
 
 impl Link {
@@ -50,6 +52,25 @@ impl Link {
             observed,
             canceller,
             held: AtomicBool::new(true),
+            hands: AtomicU64::new(0),
+        }
+    }
+
+    /// In whose hands the connection is.
+    pub(crate) fn hands(&self) -> u64 {
+        self.hands.load(Ordering::Acquire)
+    }
+
+    /// Takes note that whoever has held the connection does not any more, nor stops anything on it.
+    pub(crate) fn change_hands(&self) {
+        self.hands.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// As [`change_hands`](Self::change_hands), into nobody's.
+    pub(crate) fn let_go(&self) {
+        self.change_hands();
+        if self.observed.is_busy() {
+            self.set_held(false);
         }
     }
 
@@ -179,8 +200,8 @@ impl Link {
         .await
     }
 
-    /// Writes messages that belong to a request sent before, at the stream's own pace.
-    pub(crate) async fn stream(&self, messages: &Messages) -> Result<(), Failure> {
+    /// Writes data of a COPY, at the stream's own pace.
+    pub(super) async fn stream(&self, id: u64, messages: &Messages) -> Result<(), Failure> {
         let mut waiting = Waiting::new(&self.waiters);
         poll_fn(|cx| {
             let mut engine = self.lock();
@@ -199,13 +220,17 @@ impl Link {
             }
         })
         .await?;
-        self.push(messages);
+        self.push(id, messages);
         Ok(())
     }
 
-    /// Writes messages that belong to a request sent before.
-    pub(crate) fn push(&self, messages: &Messages) {
+    /// Writes data of a COPY, or its end, unless it has come to an end by itself.
+    pub(super) fn push(&self, id: u64, messages: &Messages) {
         let mut engine = self.lock();
+        engine.drain();
+        if !engine.exchanges.takes_data(id) {
+            return;
+        }
         engine.output.extend_from_slice(messages.as_bytes());
         // Who waits for the answer is told of a failure.
         let _ = engine.write();

@@ -85,21 +85,6 @@ impl Link {
         true
     }
 
-    /// Takes out what [`open`](Self::open) has put in front of the next request, where none of it begins a
-    /// transaction.
-    pub(crate) fn take_savepoints(&self) -> Option<Savepoints<'_>> {
-        let mut engine = self.lock();
-        let pending = engine.opening.pending();
-        if pending.is_empty() || pending.iter().any(is_begin) {
-            return None;
-        }
-        let commands = engine.opening.fly();
-        Some(Savepoints {
-            link: self,
-            commands,
-        })
-    }
-
     /// Forgets a transaction that was abandoned, and whatever of it has not been sent.
     pub(crate) fn forget_transaction(&self) {
         self.lock().opening = Opening::Nothing;
@@ -117,37 +102,6 @@ impl Link {
         if matches!(engine.opening, Opening::Refused) {
             engine.opening = Opening::Nothing;
         }
-    }
-}
-
-/// Savepoints on their way; those that are not sent are put back.
-#[derive(Debug)]
-pub(crate) struct Savepoints<'a> {
-    link: &'a Link,
-    commands: Vec<Command>,
-}
-
-impl Savepoints<'_> {
-    /// Returns them as one text.
-    pub(crate) fn sql(&self) -> String {
-        in_front(&self.commands)
-    }
-
-    /// Notes that they have been sent.
-    pub(crate) fn sent(mut self) {
-        self.commands.clear();
-    }
-}
-
-impl Drop for Savepoints<'_> {
-    fn drop(&mut self) {
-        if self.commands.is_empty() {
-            return;
-        }
-        let mut engine = self.link.lock();
-        let later = engine.opening.fly();
-        self.commands.extend(later);
-        engine.opening = Opening::Pending(std::mem::take(&mut self.commands));
     }
 }
 

@@ -43,7 +43,14 @@ impl Engine {
                 _ => Err(malformed(Malformed)),
             };
         };
+        let has_failed_to_copy = message.tag == b'Z' && self.exchanges[index].takes_data;
+        if has_failed_to_copy && !self.observed.in_transaction() {
+            self.answer_for_stray_data()?;
+        }
         let exchange = &mut self.exchanges[index];
+        if message.tag == b'C' {
+            exchange.takes_data = false;
+        }
         let mut wanted = true;
         match message.tag {
             b'1' | b'2' if exchange.opening > 0 => wanted = false,
@@ -75,15 +82,12 @@ impl Engine {
             b'C' | b'I' | b'E' => exchange.outcome = Outcome::Told,
             // Nobody has data to copy here, and the server would wait for it for ever. In the extended
             // protocol it has ignored the Sync that was sent with the statement.
-            b'G' | b'W' if !exchange.copies => {
-                let mut messages = Messages::default();
-                let _ = messages.copy_fail("COPY FROM STDIN needs a connection's copy_in()");
-                if !exchange.simple {
-                    messages.sync();
-                }
-                self.output.extend_from_slice(messages.as_bytes());
+            b'G' | b'W' if !exchange.copies || exchange.owner != Owner::Waits => {
+                let is_simple = exchange.simple;
+                self.refuse_to_copy(is_simple);
                 wanted = false;
             }
+            b'G' => exchange.takes_data = true,
             // Nobody reads the data here, and without it success would be a lie.
             b'H' if !exchange.copies => message = misplaced_copy(),
             b'd' | b'c' if !exchange.copies => wanted = false,
@@ -102,6 +106,15 @@ impl Engine {
             _ => {}
         }
         Ok(wanted.then_some((index, message)))
+    }
+
+    pub(super) fn refuse_to_copy(&mut self, is_simple: bool) {
+        let mut messages = Messages::default();
+        let _ = messages.copy_fail("COPY FROM STDIN needs a connection's copy_in()");
+        if !is_simple {
+            messages.sync();
+        }
+        self.output.extend_from_slice(messages.as_bytes());
     }
 
     fn notify(&mut self, body: &[u8]) -> Result<(), Malformed> {

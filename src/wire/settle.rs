@@ -31,7 +31,9 @@ impl Link {
     /// result, the rest costs time only, as long as the connection is held and the rest comes.
     pub(super) fn abandon(self: &Arc<Self>, id: u64, tail: bool) {
         let mut engine = self.lock();
-        engine.exchanges.disown(id, tail);
+        if engine.exchanges.disown(id, tail) {
+            engine.refuse_to_copy(true);
+        }
         engine.drain();
         if engine.lost.is_some() || engine.settling || !engine.exchanges.has_orphan() {
             return;

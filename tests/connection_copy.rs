@@ -1,0 +1,112 @@
+//! What a COPY leaves behind that fails or is given up: nothing.
+#![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{HANG, builder, connect, counted, routes, start, users};
+use diesel::prelude::*;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::{Connection, sqlstate};
+use futures_util::StreamExt;
+use futures_util::future::poll_immediate;
+use neon_sim::NeonSim;
+use tokio::time::{sleep, timeout};
+
+const COPY: &str = "COPY users (id, name) FROM STDIN";
+
+async fn insert(connection: &mut Connection, name: String) -> QueryResult<usize> {
+    let insert = diesel::insert_into(users::table).values(users::name.eq(name));
+    timeout(HANG, insert.execute(connection))
+        .await
+        .expect("no hang")
+}
+
+/// With a pooler that has one server for all.
+async fn scarce() -> NeonSim {
+    let one = [("default_pool_size", "1")];
+    let neon = builder().pgbouncer_settings(one).start().await.unwrap();
+    let schema = "CREATE TABLE users (id SERIAL PRIMARY KEY, name TEXT NOT NULL UNIQUE); \
+         GRANT ALL ON users, users_id_seq TO PUBLIC";
+    neon.sql(schema).await.unwrap();
+    neon
+}
+
+#[tokio::test]
+async fn data_behind_a_failure_keeps_no_server_from_others() {
+    let neon = scarce().await;
+    let far = Duration::from_millis(50);
+    for url in [neon.pooled_url(), neon.pgbouncer_url()] {
+        let mut own = connect(&url).await;
+        let mut other = connect(&url).await;
+        // How long before the next data: long enough to know of the failure, or so that it is on its way.
+        for (n, wait) in [300, 75, 0].into_iter().enumerate() {
+            for way in ["finish", "drop", "go on and finish", "go on and drop"] {
+                let what = format!("{n}, {way}");
+                neon.set_delay(far);
+                let mut copy = own.copy_in(COPY).await.unwrap();
+                copy.send(b"not a number\t\n").await.unwrap();
+                sleep(Duration::from_millis(wait)).await;
+                if way.starts_with("go on") {
+                    for _ in 0..3 {
+                        copy.send(b"1\tAda\n").await.unwrap();
+                        sleep(Duration::from_millis(wait / 10)).await;
+                    }
+                }
+                match way.ends_with("finish") {
+                    true => {
+                        let failed = copy.finish().await.unwrap_err();
+                        assert_eq!(sqlstate(&failed), Some("22P02"), "{what}");
+                    }
+                    false => drop(copy),
+                }
+                sleep(4 * far).await;
+                neon.set_delay(Duration::ZERO);
+                let others = insert(&mut other, format!("{url}, {what}, other"));
+                assert_eq!(others.await, Ok(1), "{what}");
+                let own = insert(&mut own, format!("{url}, {what}, own"));
+                assert_eq!(own.await, Ok(1), "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_given_up_before_its_data_costs_no_connection() {
+    let neon = start().await;
+    neon.set_delay(Duration::from_millis(2));
+    for (route, url) in routes(&neon) {
+        let before = neon.counters();
+        let mut connection = connect(&url).await;
+        for polls in 0..10 {
+            let mut copy = Box::pin(connection.copy_in(COPY));
+            for _ in 0..polls {
+                if poll_immediate(&mut copy).await.is_some() {
+                    break;
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+            drop(copy);
+            sleep(Duration::from_millis(30)).await;
+            let next = insert(&mut connection, format!("{route}, {polls}"));
+            assert_eq!(next.await, Ok(1), "{route}, {polls}");
+        }
+        assert!(counted(&neon, &url, before).connections <= 1, "{route}");
+    }
+}
+
+#[tokio::test]
+async fn rows_that_still_come_out_cost_time_and_not_the_connection() {
+    let neon = start().await;
+    let slow = "COPY (SELECT n, repeat('x', 9000), pg_sleep(0.01) FROM generate_series(1, 60) AS n) \
+         TO STDOUT";
+    for (route, url) in routes(&neon) {
+        let mut connection = connect(&url).await;
+        let mut rows = connection.copy_out(slow).await.unwrap();
+        rows.next().await.unwrap().unwrap();
+        drop(rows);
+        let next = timeout(HANG, connection.batch_execute("SELECT 1")).await;
+        assert_eq!(next.expect("no hang"), Ok(()), "{route}");
+    }
+}
