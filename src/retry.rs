@@ -40,7 +40,8 @@ impl<C: Establish> Pool<C> {
     ///
     /// It is not done again when the connection is lost while COMMIT is under way, since the
     /// transaction may have been committed, unless it is declared [`idempotent`](Self::idempotent); nor when
-    /// the work has ended the transaction by itself, with a `COMMIT` of its own SQL for example. Nor is it after `NOWAIT` or `lock_timeout`: who would not wait for a lock is told so at once.
+    /// the work has ended the transaction by itself, with a `COMMIT` of its own SQL for example. Nor is it
+    /// after `NOWAIT` or `lock_timeout`: who would not wait for a lock is told so at once.
     ///
     /// ```no_run
     /// # use diesel::prelude::*;
