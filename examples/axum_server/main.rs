@@ -1,7 +1,7 @@
 //! A REST API for the books, as one would run it.
 //!
 //! ```sh
-//! cargo run --features cli --bin diesel-neon -- migrate run    # once
+//! cargo run -p diesel-neon-cli -- migrate run    # once
 //! cargo run --example axum_server --features books,serde
 //!
 //! curl -i localhost:3000/books -H 'content-type: application/json' -d '{"title": "Dune", "author": "Frank Herbert"}'
