@@ -13,6 +13,7 @@ mod clock;
 mod comment;
 mod connect;
 mod connection;
+pub mod diagnose;
 pub mod env;
 mod error_debug;
 #[cfg(any(test, fuzzing))]

@@ -681,6 +681,27 @@ async fn a_clock_that_differs_from_the_servers_is_a_warning() {
 }
 
 #[tokio::test]
+async fn utc_is_known_by_all_of_its_names() {
+    let neon = start().await;
+    for (zone, is_utc) in [
+        ("etc/universal", true),
+        ("Etc/GMT0", true),
+        ("Europe/Berlin", false),
+    ] {
+        neon.sql(&format!("ALTER ROLE neondb_owner SET timezone = '{zone}'"))
+            .await
+            .unwrap();
+        let doctor = Doctor::new("time_zone").set("DATABASE_URL", &neon.url());
+        let report = doctor.json().await;
+        assert_eq!(
+            report.check("time-zone")["facts"]["is_utc"],
+            is_utc,
+            "{zone}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_server_without_tls_is_told() {
     let neon = start().await;
     let url = neon

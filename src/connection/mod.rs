@@ -14,6 +14,7 @@ mod save;
 mod simple;
 mod statement;
 mod statements;
+mod time_zone;
 mod transaction;
 mod types;
 
@@ -38,6 +39,7 @@ pub use self::row::{Field, Row};
 pub use self::rows::RowStream;
 use self::statement::Statement;
 use self::statements::Statements;
+pub use self::time_zone::is_utc;
 pub use self::transaction::{TransactionBuilder, TransactionManager, TransactionState};
 use crate::connect::{CancelToken, Connector, Handshake};
 use crate::manager::Establish;
@@ -157,11 +159,12 @@ impl Connection {
 
     /// Diesel counts on the time zone and the encoding; most servers have both by themselves.
     fn settings_to_make(&self) -> Option<&'static str> {
-        let is = |name, values: &[&str]| {
-            self.parameter(name)
-                .is_some_and(|value| values.iter().any(|v| value.eq_ignore_ascii_case(v)))
+        let is_utf8 = |name: String| {
+            let mut names = ["UTF8", "UTF-8"].iter();
+            names.any(|known| name.eq_ignore_ascii_case(known))
         };
-        let ready = is("TimeZone", UTC) && is("client_encoding", &["UTF8", "UTF-8"]);
+        let ready = self.parameter("TimeZone").is_some_and(|zone| is_utc(&zone))
+            && self.parameter("client_encoding").is_some_and(is_utf8);
         (!ready).then_some("SET TIME ZONE 'UTC'; SET client_encoding TO 'UTF8'")
     }
 
@@ -203,24 +206,6 @@ impl Connection {
     "through a pooler no notification arrives: LISTEN on the direct endpoint (DatabaseUrl::direct)"
 )]
 pub struct PooledEndpoint(());
-
-/// The names of UTC.
-const UTC: &[&str] = &[
-    "UTC",
-    "GMT",
-    "Etc/UTC",
-    "Etc/GMT",
-    "UCT",
-    "Etc/UCT",
-    "Zulu",
-    "Etc/Zulu",
-    "Universal",
-    "Etc/Universal",
-    "Greenwich",
-    "Etc/Greenwich",
-    "GMT0",
-    "Etc/GMT0",
-];
 
 fn bad_connection(error: io::Error) -> ConnectionError {
     ConnectionError::BadConnection(error.to_string())

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use diesel_neon::diagnose::is_utc;
 use diesel_neon::{Endpoint, Policy};
 use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow};
 
@@ -116,7 +117,7 @@ impl Server {
 
     pub(crate) fn time_zone(&self, at_login: Option<&str>) -> Check {
         let zone = at_login.unwrap_or(&self.time_zone);
-        let is_utc = ["UTC", "Etc/UTC", "GMT", "Etc/GMT", "UCT", "Zulu"].contains(&zone);
+        let is_utc = is_utc(zone);
         let what = match is_utc {
             true => "as Diesel counts on",
             false => {
