@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::connection::Row;
-use crate::wire::{Column, columns, fuzzing};
+use crate::protocol::{Column, columns};
+use crate::query::Row;
+use crate::session::fuzzing;
 
 /// Reads bytes as what a hostile server sends: the first says in how large pieces the others arrive.
 /// Panics where something is wrong.

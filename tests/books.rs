@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::books::schema::books as table;
 use diesel_neon::books::{self, Book, BookChanges, BookList, Cursor, NewBook, Order, PageSize};
-use diesel_neon::{Connection, DatabaseUrl, Pool, RunError};
+use diesel_neon::{Connection, DatabaseUrl, Pool, RetryError};
 use neon_sim::{NeonSim, Suspension};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -592,12 +592,12 @@ async fn once(
     pool: &Pool,
     in_transaction: bool,
     before: impl Fn() + Sync,
-) -> Result<Option<Book>, RunError> {
+) -> Result<Option<Book>, RetryError> {
     let (key, dune) = (in_transaction.to_string(), dune());
     let work = async |conn: &mut Connection| {
         before();
         let made = books::insert_once(conn, &key, &dune).await;
-        made.map_err(RunError::from)
+        made.map_err(RetryError::from)
     };
     match in_transaction {
         false => pool.idempotent().run(work).await,

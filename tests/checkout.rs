@@ -7,7 +7,7 @@ use diesel::sql_types::{Integer, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
     ConnectionManager, DatabaseUrl, Policy, PolicyBuilder, Pool, PoolError, PooledConnection,
-    RunError, Status,
+    RetryError, Status,
 };
 use futures_util::FutureExt;
 use neon_sim::{NeonSim, Suspension};
@@ -182,10 +182,10 @@ async fn no_deadline_lies_beyond_the_cap() {
     let mut held = Vec::new();
     for _ in 0..20 {
         let connection = pool.get().await.unwrap();
-        let lifetime = connection.lease().deadline() - tokio::time::Instant::now();
+        let lifetime = connection.entry().deadline() - tokio::time::Instant::now();
         assert!(lifetime <= pool.policy().max_lifetime());
-        assert!(lifetime + connection.lease().age() >= pool.policy().max_lifetime() * 3 / 4);
-        deadlines.push(connection.lease().deadline() - Duration::ZERO);
+        assert!(lifetime + connection.entry().age() >= pool.policy().max_lifetime() * 3 / 4);
+        deadlines.push(connection.entry().deadline() - Duration::ZERO);
         held.push(connection);
     }
     let spread = *deadlines.iter().max().unwrap() - *deadlines.iter().min().unwrap();
@@ -521,8 +521,8 @@ async fn every_duration_may_be_endless() {
             .connect_timeout(EVER)
             .validation_timeout(EVER)
             .retry_budget(EVER)
-            .slow_checkout(EVER)
-            .leak_warning(EVER)
+            .slow_checkout_threshold(EVER)
+            .leak_detection_threshold(EVER)
     };
     let never = |policy: PolicyBuilder| {
         let policy = endless(policy).never_suspends().max_lifetime(EVER);
@@ -538,7 +538,7 @@ async fn every_duration_may_be_endless() {
         // One that fails, and one that hangs until it is given up.
         neon.refuse_connections(1, "Couldn't connect to compute node");
         let mut held = timeout(HANG, pool.get()).await.unwrap().unwrap();
-        assert!(held.lease().deadline() > tokio::time::Instant::now() + HANG);
+        assert!(held.entry().deadline() > tokio::time::Instant::now() + HANG);
         backend(&mut held).await;
         let waiter = tokio::spawn({
             let pool = pool.clone();
@@ -556,7 +556,7 @@ async fn every_duration_may_be_endless() {
                     .batch_execute("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
                     .await?;
             }
-            Ok::<_, RunError>(())
+            Ok::<_, RetryError>(())
         });
         timeout(HANG, again).await.unwrap().unwrap();
         assert!(timeout(HANG, pool.close(EVER)).await.unwrap());

@@ -604,7 +604,7 @@ async fn a_cancel_token_stops_a_statement() {
 #[tokio::test]
 async fn async_pg_connection_works_direct_and_is_refused_where_it_is_not_safe() {
     use diesel_async::AsyncPgConnection;
-    use diesel_neon::{BuildError, DatabaseUrl, Pool, StatementNames};
+    use diesel_neon::{BuildError, DatabaseUrl, NamedStatements, Pool};
 
     let neon = start().await;
     for url in [neon.url(), neon.postgres_url()] {
@@ -619,12 +619,12 @@ async fn async_pg_connection_works_direct_and_is_refused_where_it_is_not_safe() 
     }
     let pooled = || Pool::builder(DatabaseUrl::parse(&neon.pooled_url()).unwrap());
     let refused = pooled().build_with::<AsyncPgConnection>().unwrap_err();
-    assert!(matches!(refused, BuildError::PooledEndpoint { .. }));
+    assert!(matches!(refused, BuildError::UnsafeBehindPooler { .. }));
     let message = refused.to_string();
     assert!(
         message.contains("diesel_neon::Connection") && message.contains("direct"),
         "{message}"
     );
-    let tracked = pooled().policy(|policy| policy.statement_names(StatementNames::Always));
+    let tracked = pooled().policy(|policy| policy.named_statements(NamedStatements::Always));
     assert!(tracked.build_with::<AsyncPgConnection>().is_ok());
 }

@@ -13,7 +13,7 @@ use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, DatabaseUrl, Establish, Pool, PooledConnection, StatementNames};
+use diesel_neon::{Connection, DatabaseUrl, Establish, NamedStatements, Pool, PooledConnection};
 use futures_util::future::{Either, join_all, poll_immediate, select};
 use futures_util::{FutureExt, StreamExt};
 use neon_sim::NeonSim;
@@ -133,9 +133,9 @@ async fn socket(neon: &NeonSim, url: &str) -> String {
 /// Has a statement dropped together with its connection, and waits for its end.
 async fn is_cancelled<C: Establish>(neon: &NeonSim, url: &str) {
     let before = neon.counters();
-    let names = StatementNames::Always;
+    let names = NamedStatements::Always;
     let pool = Pool::builder(DatabaseUrl::parse(url).unwrap())
-        .policy(|policy| policy.max_size(1).statement_names(names))
+        .policy(|policy| policy.max_size(1).named_statements(names))
         .build_with::<C>()
         .unwrap();
     let mut connection = timeout(HANG, pool.get()).await.expect("no hang").unwrap();

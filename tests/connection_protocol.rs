@@ -8,7 +8,7 @@ use common::{HANG, connect, pool};
 use diesel::result::Error;
 use diesel::sql_query;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, RunError, is_connection_lost, sqlstate};
+use diesel_neon::{Connection, RetryError, is_connection_lost, sqlstate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -111,7 +111,7 @@ async fn a_commit_that_was_acknowledged_has_happened_whatever_follows() {
             .transaction(async |connection: &mut Connection| {
                 times.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let insert = sql_query("INSERT INTO books VALUES (1)");
-                Ok::<_, RunError>(insert.execute(connection).await?)
+                Ok::<_, RetryError>(insert.execute(connection).await?)
             });
         let done = timeout(HANG, done).await.expect("no hang");
         assert_eq!(done.unwrap(), 1);

@@ -27,7 +27,7 @@ use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{ConnectErrorKind, Connection, PoolError, RunError, StatementNames, sqlstate};
+use diesel_neon::{ConnectErrorKind, Connection, NamedStatements, PoolError, RetryError, sqlstate};
 use futures_util::future::{join_all, join5};
 use tokio::time::timeout;
 
@@ -176,7 +176,7 @@ async fn a_changed_table_costs_the_middle_of_a_transaction_another_try() {
         attempts.fetch_add(1, Ordering::Relaxed);
         plus_one(connection, 1).await?;
         names().load::<(i32, String)>(connection).await?;
-        Ok::<_, RunError>(())
+        Ok::<_, RetryError>(())
     });
     done.await.unwrap();
     assert_eq!(attempts.into_inner(), 2);
@@ -284,7 +284,7 @@ async fn a_pooler_that_was_wrongly_said_to_track_is_found_out() {
         .await
         .unwrap();
     let pool = pool(&neon.pooled_url(), |policy| {
-        policy.max_size(2).statement_names(StatementNames::Always)
+        policy.max_size(2).named_statements(NamedStatements::Always)
     });
     let mut a = pool.get().await.unwrap();
     for n in 0..3 {

@@ -12,8 +12,8 @@ use diesel::result::Error;
 use diesel::sql_query;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager as _};
 use diesel_neon::{
-    AbandonedTransaction, Connection, ConnectionManager, Policy, Pool, PooledConnection, RunError,
-    TransactionManager, is_connection_lost, is_transient,
+    AbandonedTransaction, Connection, ConnectionManager, Policy, Pool, PooledConnection,
+    RetryError, TransactionManager, is_connection_lost, is_transient,
 };
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, poll_immediate};
@@ -310,7 +310,7 @@ async fn transactions_of_the_pool_are_watched_too() {
     let pool = pool(&neon.url(), |policy| policy.max_size(1));
     give_up(pool.transaction(async |connection: &mut Connection| {
         insert(connection, "given up").await?;
-        pending::<Result<(), RunError>>().await
+        pending::<Result<(), RetryError>>().await
     }))
     .await;
     let kept = pool.transaction(async |connection: &mut Connection| {
@@ -321,7 +321,7 @@ async fn transactions_of_the_pool_are_watched_too() {
             sql_query("SELECT pg_sleep(0.05)").execute(connection),
         );
         slow.await.unwrap_err();
-        Ok::<_, RunError>(insert(connection, "b").await?)
+        Ok::<_, RetryError>(insert(connection, "b").await?)
     });
     assert_eq!(kept.await.unwrap(), 1);
     let all = neon.sql("SELECT string_agg(name, ',' ORDER BY name) FROM users");

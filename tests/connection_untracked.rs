@@ -7,15 +7,15 @@ use common::{connect, counted, pool, prepared, start};
 use diesel::prelude::*;
 use diesel::sql_types::Integer;
 use diesel_async::RunQueryDsl;
-use diesel_neon::StatementNames;
+use diesel_neon::NamedStatements;
 
 #[tokio::test]
 async fn no_name_leaves_behind_a_pooler_that_does_not_track_them() {
     let neon = start().await;
-    for names in [StatementNames::Ask, StatementNames::Never] {
+    for names in [NamedStatements::Detect, NamedStatements::Never] {
         let before = neon.counters();
         let pool = pool(&neon.pooled_url(), |policy| {
-            policy.max_size(3).statement_names(names)
+            policy.max_size(3).named_statements(names)
         });
         for _ in 0..3 {
             let mut held = Vec::new();
@@ -27,7 +27,7 @@ async fn no_name_leaves_behind_a_pooler_that_does_not_track_them() {
             }
         }
         // The question itself has a name, and takes it back.
-        let asked = u64::from(names == StatementNames::Ask);
+        let asked = u64::from(names == NamedStatements::Detect);
         assert_eq!(
             counted(&neon, &neon.pooled_url(), before).named_parses,
             asked

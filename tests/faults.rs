@@ -9,7 +9,7 @@ use std::time::Duration;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel_async::SimpleAsyncConnection;
 use diesel_neon::{
-    ConnectErrorKind, Connection, DatabaseUrl, PolicyBuilder, Pool, PoolError, RunError,
+    ConnectErrorKind, Connection, DatabaseUrl, PolicyBuilder, Pool, PoolError, RetryError,
     is_connection_lost, is_transient,
 };
 use neon_sim::{NeonSim, Suspension};
@@ -63,7 +63,7 @@ async fn work_through(pool: &Pool, callers: usize, fault: impl Future<Output = (
                 let mut failures = Vec::new();
                 while !over.load(Ordering::Relaxed) {
                     let again = pool.idempotent().run(async |connection: &mut Connection| {
-                        Ok::<_, RunError>(connection.batch_execute(READ).await?)
+                        Ok::<_, RetryError>(connection.batch_execute(READ).await?)
                     });
                     again.await.expect("a read that is done again succeeds");
                     let mut connection = pool.get().await.expect("there is a connection in time");
@@ -571,8 +571,8 @@ async fn connections_held_for_long_and_slow_checkouts_are_warned_of() {
     let pool = pool(&neon.url(), |policy| {
         policy
             .max_size(1)
-            .slow_checkout(Duration::from_millis(200))
-            .leak_warning(Duration::from_millis(200))
+            .slow_checkout_threshold(Duration::from_millis(200))
+            .leak_detection_threshold(Duration::from_millis(200))
     });
     let held = pool.get().await.unwrap();
     let place = line!() - 1;

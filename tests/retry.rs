@@ -7,7 +7,8 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
-    Connection, DatabaseUrl, Establish, Pool, RunError, is_connection_lost, is_transient, sqlstate,
+    Connection, DatabaseUrl, Establish, Pool, RetryError, is_connection_lost, is_transient,
+    sqlstate,
 };
 use neon_sim::{NeonSim, Suspension};
 
@@ -56,7 +57,7 @@ async fn a_transaction_that_met_another_is_done_again() {
                 if attempts.fetch_add(1, Ordering::Relaxed) < 2 {
                     fail_with(connection, sqlstate).await?;
                 }
-                Ok::<_, RunError>(())
+                Ok::<_, RetryError>(())
             })
             .await
             .unwrap();
@@ -78,7 +79,7 @@ async fn a_connection_lost_before_commit_leaves_nothing_and_is_replaced() {
                     connection.batch_execute(DIE).await?;
                 }
                 let id = diesel::dsl::sql::<BigInt>("SELECT max(id)::bigint FROM notes");
-                Ok::<_, RunError>(id.get_result(connection).await?)
+                Ok::<_, RetryError>(id.get_result(connection).await?)
             })
             .await
             .unwrap();
@@ -104,11 +105,11 @@ async fn a_connection_lost_by_commit_is_not_retried_unless_declared_idempotent()
         let attempts = AtomicU32::new(0);
         let work = async |connection: &mut Connection| {
             attempts.fetch_add(1, Ordering::Relaxed);
-            note(connection, "perhaps").await.map_err(RunError::from)
+            note(connection, "perhaps").await.map_err(RetryError::from)
         };
         let error = pool.transaction(work).await.unwrap_err();
         assert!(
-            matches!(&error, RunError::Query(error) if is_connection_lost(error)),
+            matches!(&error, RetryError::Query(error) if is_connection_lost(error)),
             "{error}"
         );
         assert_eq!(attempts.swap(0, Ordering::Relaxed), 1);
@@ -128,7 +129,7 @@ async fn a_statement_that_was_sent_is_not_sent_again_unless_declared_idempotent(
                 0 => connection.batch_execute(DIE).await?,
                 _ => connection.batch_execute("SELECT 1").await?,
             }
-            Ok::<_, RunError>(())
+            Ok::<_, RetryError>(())
         };
         pool.run(work).await.unwrap_err();
         assert_eq!(attempts.swap(0, Ordering::Relaxed), 1);
@@ -149,7 +150,7 @@ async fn a_connection_that_died_before_anything_was_sent_is_replaced() {
             }
             note(connection, &format!("once {i}"))
                 .await
-                .map_err(RunError::from)
+                .map_err(RetryError::from)
         })
         .await
         .unwrap();
@@ -169,13 +170,13 @@ async fn what_will_fail_again_is_not_tried_again() {
                 attempts.fetch_add(1, Ordering::Relaxed);
                 note(connection, "twice").await?;
                 note(connection, "twice").await?;
-                Ok::<_, RunError>(())
+                Ok::<_, RetryError>(())
             })
             .await
             .unwrap_err();
         assert!(matches!(
             error,
-            RunError::Query(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
+            RetryError::Query(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
         ));
         assert_eq!(attempts.into_inner(), 1);
     }
@@ -189,7 +190,7 @@ async fn attempts_are_bounded() {
         .build()
         .unwrap();
     let attempts = AtomicU32::new(0);
-    let result: Result<(), RunError> = pool
+    let result: Result<(), RetryError> = pool
         .transaction(async |connection| {
             attempts.fetch_add(1, Ordering::Relaxed);
             Ok(fail_with(connection, "40001").await?)
@@ -207,10 +208,10 @@ async fn work_can_be_spawned() {
         let text = String::from("spawned");
         pool.transaction(async |connection| {
             note(connection, &text).await?;
-            Ok::<_, RunError>(())
+            Ok::<_, RetryError>(())
         })
         .await?;
-        pool.run(async |connection| Ok::<_, RunError>(note(connection, "too").await?))
+        pool.run(async |connection| Ok::<_, RetryError>(note(connection, "too").await?))
             .await
     });
     task.await.unwrap().unwrap();
@@ -234,10 +235,10 @@ async fn what_is_wrong_with_the_statement_itself_is_not_tried_again() {
                     statement = statement.bind::<diesel::sql_types::Text, _>("x");
                 }
                 statement.execute(connection).await?;
-                Ok::<_, RunError>(())
+                Ok::<_, RetryError>(())
             };
             let error = match pool.idempotent().run(work).await.unwrap_err() {
-                RunError::Query(error) => error,
+                RetryError::Query(error) => error,
                 error => panic!("{error}"),
             };
             let sql = &sql[..sql.len().min(20)];
@@ -269,11 +270,11 @@ async fn who_would_not_wait_for_a_lock_is_told_at_once() {
         let work = async |connection: &mut Connection| {
             attempts.fetch_add(1, Ordering::Relaxed);
             connection.batch_execute("LOCK notes NOWAIT").await?;
-            Ok::<_, RunError>(())
+            Ok::<_, RetryError>(())
         };
         let error = pool.idempotent().transaction(work).await.unwrap_err();
         assert!(
-            matches!(&error, RunError::Query(error) if sqlstate(error) == Some("55P03") && is_transient(error)),
+            matches!(&error, RetryError::Query(error) if sqlstate(error) == Some("55P03") && is_transient(error)),
             "{error}"
         );
         pool.transaction(work).await.unwrap_err();
@@ -313,7 +314,7 @@ async fn work_that_ends_the_transaction_itself_is_not_done_again() {
                 .batch_execute(&ending.replace("{}", &text))
                 .await?;
             connection.batch_execute(failure).await?;
-            Ok::<_, RunError>(())
+            Ok::<_, RetryError>(())
         });
         outcome.await.unwrap_err();
         assert_eq!(attempts.into_inner(), 1, "{ending}, {failure}");
@@ -338,7 +339,7 @@ async fn work_that_ends_the_transaction_itself_is_not_done_again() {
             if done.fetch_add(1, Ordering::Relaxed) == 0 {
                 fail_with(connection, "40001").await?;
             }
-            Ok::<_, RunError>(())
+            Ok::<_, RetryError>(())
         };
         match statement.starts_with("COMMIT") {
             true => pools[0].idempotent().transaction(work).await.unwrap(),

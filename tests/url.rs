@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use diesel_neon::{
-    ChannelBinding, DatabaseUrl, Encryption, Endpoint, HostName, Negotiation, Roots, UrlError,
+    ChannelBinding, DatabaseUrl, Encryption, Endpoint, HostName, RootCertificates, SslNegotiation,
+    UrlError,
 };
 use proptest::prelude::*;
-use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::config::{self, Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
 /// The strings as Neon's console, neonctl and the Vercel integration print them.
 const PRINTED: [(&str, Endpoint); 8] = [
@@ -68,12 +69,12 @@ fn what_neon_prints_is_taken_as_it_is() {
 
         let config = url.to_tokio_postgres();
         assert_eq!(config.get_ssl_mode(), SslMode::Require);
-        assert_eq!(config.get_ssl_negotiation(), SslNegotiation::Direct);
+        assert_eq!(config.get_ssl_negotiation(), config::SslNegotiation::Direct);
         assert_eq!(config.get_password(), Some(&b"npg_aB3dE5fG7hJ"[..]));
         assert!(matches!(
             url.encryption(),
             Encryption::Tls {
-                roots: Roots::System,
+                roots: RootCertificates::System,
                 ..
             }
         ));
@@ -215,7 +216,7 @@ fn parameters_reach_both_drivers_in_their_units() {
         TargetSessionAttrs::ReadWrite
     );
     assert_eq!(config.get_load_balance_hosts(), LoadBalanceHosts::Random);
-    assert_eq!(config.get_ssl_negotiation(), SslNegotiation::Direct);
+    assert_eq!(config.get_ssl_negotiation(), config::SslNegotiation::Direct);
     assert_eq!(url.connect_timeout(), Some(Duration::from_secs(7)));
 
     let retries = parse("postgresql://u:p@h.example/db?keepalives_retries=5");
@@ -302,9 +303,9 @@ fn tls_is_enforced_beyond_loopback() {
         assert_eq!(
             url.encryption(),
             &Encryption::Tls {
-                roots: Roots::System,
+                roots: RootCertificates::System,
                 channel_binding: ChannelBinding::Prefer,
-                negotiation: Negotiation::Postgres,
+                negotiation: SslNegotiation::Postgres,
             }
         );
     }
@@ -504,7 +505,7 @@ fn tls_on_loopback_is_had_by_asking() {
     assert!(matches!(
         parse("postgresql://u@localhost/db?sslmode=verify-full&sslrootcert=/tmp/ca.pem").encryption(),
         Encryption::Tls {
-            roots: Roots::File(path),
+            roots: RootCertificates::File(path),
             ..
         } if path.ends_with("ca.pem")
     ));

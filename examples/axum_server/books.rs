@@ -6,7 +6,7 @@ use axum::{Json as JsonBody, Router};
 use diesel_neon::books::{
     self, Book, BookChanges, BookList, BookPage, Cursor, NewBook, Order, PageSize,
 };
-use diesel_neon::{Connection, RunError};
+use diesel_neon::{Connection, RetryError};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
@@ -93,10 +93,10 @@ async fn create(
 async fn create_once(app: &App, key: &str, book: &NewBook) -> Result<Book, Problem> {
     let work = async |conn: &mut Connection| {
         let made = books::insert_once(conn, key, book).await;
-        made.map_err(RunError::from)
+        made.map_err(RetryError::from)
     };
     let made = app.pool.idempotent().run(work).await;
-    app.health.record(matches!(made, Err(RunError::Pool(_))));
+    app.health.record(matches!(made, Err(RetryError::Pool(_))));
     made?.ok_or_else(|| {
         let detail = "The Idempotency-Key belongs to a request for another book.";
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)

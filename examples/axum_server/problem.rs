@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use diesel::result::Error as DieselError;
 use diesel_neon::books::Invalid;
-use diesel_neon::{PoolError, RunError, is_connection_lost};
+use diesel_neon::{PoolError, RetryError, is_connection_lost};
 use serde::Serialize;
 
 /// What went wrong, as a problem document (RFC 9457).
@@ -118,11 +118,11 @@ impl From<DieselError> for Problem {
     }
 }
 
-impl From<RunError> for Problem {
-    fn from(error: RunError) -> Self {
+impl From<RetryError> for Problem {
+    fn from(error: RetryError) -> Self {
         match error {
-            RunError::Pool(error) => error.into(),
-            RunError::Query(error) => error.into(),
+            RetryError::Pool(error) => error.into(),
+            RetryError::Query(error) => error.into(),
             _ => Self::internal(),
         }
     }

@@ -17,16 +17,16 @@ use super::schema::book_requests;
 ///
 /// ```no_run
 /// use diesel_neon::books::{self, Book, NewBook};
-/// # use diesel_neon::{Pool, RunError};
+/// # use diesel_neon::{Pool, RetryError};
 ///
-/// # async fn create(pool: &Pool) -> Result<Option<Book>, RunError> {
+/// # async fn create(pool: &Pool) -> Result<Option<Book>, RetryError> {
 /// let key = "9f0c7a52-5f0e-4a58-9a39-2a7c0d6c8a41"; // the caller's, such as the header Idempotency-Key
 /// let dune = NewBook::new("Dune").author("Frank Herbert");
 /// let dune = pool
 ///     .idempotent()
 ///     .run(async |connection| {
 ///         let made = books::insert_once(connection, key, &dune).await?;
-///         Ok::<_, RunError>(made) // None where the key belongs to another book
+///         Ok::<_, RetryError>(made) // None where the key belongs to another book
 ///     })
 ///     .await?;
 /// # Ok(dune)

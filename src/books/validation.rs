@@ -97,6 +97,8 @@ impl Validator {
     }
 }
 
+crate::util::debug_is_display!(Invalid);
+
 #[cfg(test)]
 mod tests {
     use crate::books::{BookChanges, NewBook};

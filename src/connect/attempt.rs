@@ -5,19 +5,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::runtime::Handle;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Connector;
-use super::cancel::{self, Canceller};
 use super::error::{Failure, TargetMismatch};
-use super::handshake::{Driver, Handshake, Session};
+use super::established::{Driver, EstablishedSession, SessionControl};
+use crate::session::{Canceller, Channel, LoginTap, SessionStatus, StreamHandoff};
 use crate::transport::{Negotiated, Peer, Progress, Transport};
-use crate::wire::{Channel, Handover, Observed, Wire};
 
 impl Connector {
-    pub(super) async fn attempt(&self) -> Result<Handshake, Failure> {
+    pub(super) async fn attempt(&self) -> Result<EstablishedSession, Failure> {
         let log_in = |transport, peer, progress| self.log_in(transport, peer, progress);
         self.dialler.dial(log_in).await
     }
@@ -28,44 +26,34 @@ impl Connector {
         transport: Transport,
         peer: Peer,
         progress: Arc<Progress>,
-    ) -> Result<Handshake, Failure> {
+    ) -> Result<EstablishedSession, Failure> {
         let target = self.config.get_target_session_attrs();
         let answers = if target == TargetSessionAttrs::Any {
             1
         } else {
             2
         };
-        let (observed, handover) = (
-            Arc::new(Observed::new()),
-            Arc::new(Handover::after(answers)),
+        let (status, handoff) = (
+            Arc::new(SessionStatus::new()),
+            Arc::new(StreamHandoff::after(answers)),
         );
         let channel = Channel {
             transport,
             _open: self.open.token(),
         };
-        let wire = Wire::new(
-            channel,
-            Arc::clone(&observed),
-            progress,
-            Arc::clone(&handover),
-        );
-        let login = self.config.connect_raw(wire, Negotiated).await;
+        let tap = LoginTap::new(channel, Arc::clone(&status), progress, Arc::clone(&handoff));
+        let login = self.config.connect_raw(tap, Negotiated).await;
         let (client, mut driver) = login.map_err(Failure::postgres)?;
         if target != TargetSessionAttrs::Any {
             check(&client, &mut driver, target).await?;
         }
-        let canceller = Canceller::new(cancel::Parts {
-            token: client.cancel_token(),
-            dialler: Arc::clone(&self.dialler),
-            peer,
-            runtime: Handle::current(),
-        });
-        Ok(Handshake {
+        let canceller = Canceller::new(client.cancel_token(), Arc::clone(&self.dialler), peer);
+        Ok(EstablishedSession {
             client,
             driver,
-            handover,
-            session: Session::new(observed, canceller),
-            naming: Arc::clone(&self.naming),
+            handoff,
+            session: SessionControl::new(status, canceller),
+            pooler: Arc::clone(&self.pooler),
         })
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use super::diagnosis::{Diagnosis, chain};
+use crate::session::CancelFailure;
 use crate::transport::{Contender, DialError, Verdict};
 
 /// No connection came about.
@@ -17,7 +18,7 @@ use crate::transport::{Contender, DialError, Verdict};
 #[derive(Clone)]
 pub struct ConnectError {
     diagnosis: &'static Diagnosis,
-    persistence: Persistence,
+    retry_class: RetryClass,
     failure: Option<Box<Failure>>,
     budget: Duration,
     attempts: u32,
@@ -28,7 +29,7 @@ impl ConnectError {
     pub(super) fn new(failure: Failure, attempts: u32, elapsed: Duration) -> Self {
         Self {
             diagnosis: failure.diagnosis,
-            persistence: failure.diagnosis.kind().persistence(),
+            retry_class: failure.diagnosis.kind().retry_class(),
             failure: Some(Box::new(failure)),
             budget: Duration::ZERO,
             attempts,
@@ -44,7 +45,7 @@ impl ConnectError {
     ) -> Self {
         Self {
             diagnosis: Diagnosis::timed_out(),
-            persistence: Persistence::Patient,
+            retry_class: RetryClass::Patient,
             failure: last.map(Box::new),
             budget,
             attempts,
@@ -85,7 +86,7 @@ impl ConnectError {
 
     /// Whether the same attempt may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
-        self.persistence != Persistence::Final
+        self.retry_class != RetryClass::Final
     }
 
     /// How many attempts were made.
@@ -105,18 +106,18 @@ impl ConnectError {
 
     /// Returns for how much of `budget` it is worth another try.
     pub(super) fn patience(&self, budget: Duration) -> Duration {
-        match self.persistence {
-            Persistence::Final => Duration::ZERO,
-            Persistence::Brief => BRIEF.min(budget),
-            Persistence::UntilMet => RESTART.min(budget),
-            Persistence::Patient => budget,
+        match self.retry_class {
+            RetryClass::Final => Duration::ZERO,
+            RetryClass::Brief => BRIEF.min(budget),
+            RetryClass::UntilMet => RESTART.min(budget),
+            RetryClass::Patient => budget,
         }
     }
 
     /// Where this pool has been before, a server that cannot be reached is away, not misspelt.
     pub(super) fn of_a_server_that_was_there(mut self) -> Self {
-        if self.persistence == Persistence::UntilMet {
-            self.persistence = Persistence::Patient;
+        if self.retry_class == RetryClass::UntilMet {
+            self.retry_class = RetryClass::Patient;
         }
         self
     }
@@ -187,7 +188,7 @@ pub enum ConnectErrorKind {
 }
 
 impl ConnectErrorKind {
-    fn persistence(self) -> Persistence {
+    fn retry_class(self) -> RetryClass {
         match self {
             Self::Authentication
             | Self::Configuration
@@ -195,10 +196,10 @@ impl ConnectErrorKind {
             | Self::Endpoint
             | Self::Forbidden
             | Self::Quota
-            | Self::Tls => Persistence::Final,
-            Self::TargetSessionAttrs | Self::Other => Persistence::Brief,
-            Self::Resolve | Self::Unreachable => Persistence::UntilMet,
-            Self::TooManyConnections | Self::Unavailable | Self::TimedOut => Persistence::Patient,
+            | Self::Tls => RetryClass::Final,
+            Self::TargetSessionAttrs | Self::Other => RetryClass::Brief,
+            Self::Resolve | Self::Unreachable => RetryClass::UntilMet,
+            Self::TooManyConnections | Self::Unavailable | Self::TimedOut => RetryClass::Patient,
         }
     }
 }
@@ -210,7 +211,7 @@ const RESTART: Duration = Duration::from_secs(3);
 
 /// For how long a failure is worth another try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Persistence {
+enum RetryClass {
     /// It stays as it is until somebody changes something.
     Final,
     /// It may be a hiccup, and may be for good: people wait for the message.
@@ -272,6 +273,15 @@ impl From<DialError> for Failure {
     }
 }
 
+impl From<CancelFailure> for Failure {
+    fn from(failure: CancelFailure) -> Self {
+        match failure {
+            CancelFailure::Dial(error) => error.into(),
+            CancelFailure::Postgres(error) => Self::postgres(error),
+        }
+    }
+}
+
 impl From<TargetMismatch> for Failure {
     fn from(mismatch: TargetMismatch) -> Self {
         Self {
@@ -302,7 +312,7 @@ impl Contender for Failure {
             // One address may be led elsewhere, or have a stale certificate.
             (None, ConnectErrorKind::Tls) => Verdict::Next,
             _ if self.diagnosis.is_of_one_address() => Verdict::Next,
-            (_, kind) if kind.persistence() == Persistence::Final => Verdict::Final,
+            (_, kind) if kind.retry_class() == RetryClass::Final => Verdict::Final,
             // One login more would make it worse.
             (_, ConnectErrorKind::TooManyConnections) => Verdict::Final,
             (Some(_), _) => Verdict::Refused,
@@ -333,6 +343,8 @@ impl fmt::Display for Failure {
         }
     }
 }
+
+crate::util::debug_is_display!(ConnectError);
 
 #[cfg(test)]
 mod tests {

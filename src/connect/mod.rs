@@ -1,10 +1,11 @@
-//! From a URL to a session: transport, TLS, wire, authentication and cold start under one deadline.
+//! From a URL to a session: transport, TLS, authentication and cold start under one deadline.
 
 mod attempt;
-mod cancel;
+mod cancel_token;
 mod diagnosis;
 mod error;
-mod handshake;
+mod establish;
+mod established;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,19 +16,19 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Config;
 use tokio_util::task::TaskTracker;
 
-pub use self::cancel::CancelToken;
-pub(crate) use self::cancel::Canceller;
+pub use self::cancel_token::CancelToken;
 pub use self::diagnosis::Diagnosis;
 use self::error::Failure;
 pub use self::error::{ConnectError, ConnectErrorKind};
-pub use self::handshake::Handshake;
-pub(crate) use self::handshake::Session;
-use crate::backoff;
-use crate::connection::Naming;
+pub use self::establish::Establish;
+pub(crate) use self::establish::is_in_test_transaction;
+pub use self::established::EstablishedSession;
+pub(crate) use self::established::SessionControl;
 use crate::policy::Policy;
-use crate::tls::TlsError;
-use crate::transport::{Dialler, Negotiated, Timer};
+use crate::pooler::PoolerSupport;
+use crate::transport::{Dialler, Negotiated, Timer, TlsError};
 use crate::url::DatabaseUrl;
+use crate::util::backoff;
 
 /// Makes connections to one database.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub(crate) struct Connector {
     failures: AtomicU32,
     /// Whether a connection has ever come about.
     met: AtomicBool,
-    naming: Arc<Naming>,
+    pooler: Arc<PoolerSupport>,
 }
 
 impl Connector {
@@ -69,12 +70,12 @@ impl Connector {
             spare: Semaphore::new(1),
             failures: AtomicU32::new(0),
             met: AtomicBool::new(false),
-            naming: Arc::new(Naming::new(url, policy)),
+            pooler: Arc::new(PoolerSupport::new(url, policy)),
         })
     }
 
     /// Makes one attempt within the budget.
-    pub(crate) async fn connect_once(&self) -> Result<Handshake, ConnectError> {
+    pub(crate) async fn connect_once(&self) -> Result<EstablishedSession, ConnectError> {
         once(&self.dialler, self.attempt()).await
     }
 
@@ -82,10 +83,10 @@ impl Connector {
     /// another try. `on_failure` hears of every attempt that failed.
     pub(crate) async fn connect<C, F>(
         &self,
-        turns: Turns,
-        setup: impl Fn(Handshake) -> F,
+        turns: ConnectSlot,
+        setup: impl Fn(EstablishedSession) -> F,
         mut on_failure: impl FnMut(&ConnectError),
-    ) -> Result<(C, Session), ConnectError>
+    ) -> Result<(C, SessionControl), ConnectError>
     where
         F: Future<Output = Result<C, diesel::ConnectionError>>,
     {
@@ -97,8 +98,8 @@ impl Connector {
             let attempt = async {
                 // Never closed.
                 let _turn = match turns {
-                    Turns::Common => self.turns.acquire().await,
-                    Turns::Spare => self.spare.acquire().await,
+                    ConnectSlot::Common => self.turns.acquire().await,
+                    ConnectSlot::Spare => self.spare.acquire().await,
                 };
                 let handshake = self.attempt().await?;
                 let session = handshake.session();
@@ -159,7 +160,7 @@ async fn once<T>(
 
 /// Which attempts wait for one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turns {
+pub(crate) enum ConnectSlot {
     /// As many at the same time as the policy allows.
     Common,
     /// One at a time, beside the others.

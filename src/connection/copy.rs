@@ -8,7 +8,8 @@ use diesel::result::{Error, QueryResult};
 use futures_util::Stream;
 
 use super::Connection;
-use crate::wire::{Answer, Failure, Messages, Request, ServerError, affected};
+use crate::protocol::{Messages, Request, ServerError, affected, tag};
+use crate::session::{Failure, Response};
 
 impl Connection {
     /// Runs a `COPY … TO STDOUT` and streams what it puts out.
@@ -17,7 +18,7 @@ impl Connection {
     ///
     /// The server's; a statement that is no COPY is one.
     pub async fn copy_out(&mut self, copy: &str) -> QueryResult<CopyOut<'_>> {
-        let answer = self.copy(copy, b'H').await?;
+        let answer = self.copy(copy, tag::COPY_OUT_RESPONSE).await?;
         Ok(CopyOut {
             answer: Some(answer),
             failed: None,
@@ -30,13 +31,13 @@ impl Connection {
     ///
     /// The server's; a statement that is no COPY is one.
     pub async fn copy_in(&mut self, copy: &str) -> QueryResult<CopyIn<'_>> {
-        let answer = self.copy(copy, b'G').await?;
+        let answer = self.copy(copy, tag::COPY_IN_RESPONSE).await?;
         Ok(CopyIn {
             answer: Some(answer),
         })
     }
 
-    async fn copy(&self, copy: &str, direction: u8) -> Result<Answer<'_>, Failure> {
+    async fn copy(&self, copy: &str, direction: u8) -> Result<Response<'_>, Failure> {
         let request = Request::Copy(copy.to_owned());
         let mut answer = self.send_text(request).await?;
         let begun = answer.begun();
@@ -44,7 +45,7 @@ impl Connection {
             let message = answer.message().await?;
             match message.tag {
                 tag if tag == direction => return Ok(answer),
-                b'E' => {
+                tag::ERROR_RESPONSE => {
                     let error = answer.error(&message.body);
                     let failure = answer.fail(error).await;
                     return match self.begin_alone(&failure, begun).await? {
@@ -52,8 +53,8 @@ impl Connection {
                         false => Err(failure),
                     };
                 }
-                b'G' => stop(&answer, "the data goes the other way"),
-                b'Z' => {
+                tag::COPY_IN_RESPONSE => stop(&answer, "the data goes the other way"),
+                tag::READY_FOR_QUERY => {
                     let error = ServerError::local("42601", "the statement does not copy that way");
                     return Err(Failure::Server(Box::new(error)));
                 }
@@ -63,7 +64,7 @@ impl Connection {
     }
 }
 
-fn stop(answer: &Answer<'_>, reason: &str) {
+fn stop(answer: &Response<'_>, reason: &str) {
     let mut messages = Messages::default();
     if messages.copy_fail(reason).is_ok() {
         answer.push(&messages);
@@ -74,7 +75,7 @@ fn stop(answer: &Answer<'_>, reason: &str) {
 /// next answer, as a [`RowStream`](crate::RowStream) does.
 #[derive(Debug)]
 pub struct CopyOut<'conn> {
-    answer: Option<Answer<'conn>>,
+    answer: Option<Response<'conn>>,
     failed: Option<ServerError>,
 }
 
@@ -94,12 +95,12 @@ impl Stream for CopyOut<'_> {
                 }
             };
             match message.tag {
-                b'd' => {
+                tag::COPY_DATA => {
                     answer.is_tail();
                     return Poll::Ready(Some(Ok(message.body)));
                 }
-                b'E' => self.failed = Some(answer.error(&message.body)),
-                b'Z' => {
+                tag::ERROR_RESPONSE => self.failed = Some(answer.error(&message.body)),
+                tag::READY_FOR_QUERY => {
                     self.answer = None;
                     let failed = self.failed.take().map(|e| Failure::Server(Box::new(e)));
                     return Poll::Ready(failed.map(|failure| Err(Error::from(failure))));
@@ -114,7 +115,7 @@ impl Stream for CopyOut<'_> {
 /// nothing.
 #[derive(Debug)]
 pub struct CopyIn<'conn> {
-    answer: Option<Answer<'conn>>,
+    answer: Option<Response<'conn>>,
 }
 
 impl CopyIn<'_> {
@@ -151,12 +152,12 @@ impl CopyIn<'_> {
         loop {
             let message = answer.message().await.map_err(Error::from)?;
             match message.tag {
-                b'C' => rows = affected(&message.body),
-                b'E' => {
+                tag::COMMAND_COMPLETE => rows = affected(&message.body),
+                tag::ERROR_RESPONSE => {
                     let error = answer.error(&message.body);
                     return Err(answer.fail(error).await.into());
                 }
-                b'Z' => return Ok(rows),
+                tag::READY_FOR_QUERY => return Ok(rows),
                 _ => {}
             }
         }

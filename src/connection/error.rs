@@ -1,10 +1,11 @@
-//! From the wire's failures to Diesel's errors, without losing the SQLSTATE.
+//! From a session's failures to Diesel's errors, without losing the SQLSTATE.
 
 use std::cell::Cell;
 
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error};
 
-use crate::wire::{Failure, ServerError};
+use crate::protocol::ServerError;
+use crate::session::Failure;
 
 /// The server's SQLSTATE.
 ///

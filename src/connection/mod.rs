@@ -1,51 +1,42 @@
 //! [`Connection`]: one flight a statement, and safe behind any pooler.
 
-mod ask;
-mod begun;
-mod bind;
 mod copy;
+mod diesel_async;
 mod error;
-mod naming;
 mod poolable;
-mod row;
-mod rows;
+mod probe;
+mod response_head;
+mod row_stream;
 mod run;
 mod save;
 mod simple;
 mod statement;
-mod statements;
+mod statement_cache;
 mod time_zone;
-mod transaction;
+pub(crate) mod transaction;
 mod types;
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use diesel::connection::{CacheSize, DynInstrumentation, Instrumentation, InstrumentationEvent};
-use diesel::pg::{Pg, PgMetadataCache, PgNotification};
-use diesel::query_builder::{AsQuery, QueryFragment, QueryId};
+use diesel::connection::{DynInstrumentation, InstrumentationEvent};
+use diesel::pg::{PgMetadataCache, PgNotification};
 use diesel::{ConnectionError, ConnectionResult, QueryResult};
-use diesel_async::{AsyncConnection, AsyncConnectionCore, SimpleAsyncConnection};
 use futures_util::Stream;
-use futures_util::future::BoxFuture;
 
 pub use self::copy::{CopyIn, CopyOut};
 pub use self::error::{
     AbandonedTransaction, UnreadRows, internal_query, is_connection_lost, is_transient, sqlstate,
 };
-pub(crate) use self::naming::Naming;
-pub use self::row::{Field, Row};
-pub use self::rows::RowStream;
-use self::statement::Statement;
-use self::statements::Statements;
+pub use self::row_stream::RowStream;
+use self::statement_cache::StatementCache;
 pub use self::time_zone::is_utc;
 pub use self::transaction::{TransactionBuilder, TransactionManager, TransactionState};
-use crate::connect::{CancelToken, Connector, Handshake};
-use crate::manager::Establish;
-use crate::policy::Policy;
-use crate::url::{DatabaseUrl, Endpoint};
-use crate::wire::Link;
+use crate::connect::{CancelToken, EstablishedSession};
+use crate::pooler::PoolerSupport;
+use crate::session::SessionHandle;
+use crate::url::Endpoint;
 
 /// A connection to Postgres for Diesel, direct or through any pooler.
 ///
@@ -75,11 +66,11 @@ use crate::wire::Link;
 /// The last row of a result is handed out once the server has said that all is well, so that
 /// `get_result` of an `INSERT … RETURNING` is not `Ok` where the commit fails.
 pub struct Connection {
-    link: Arc<Link>,
-    naming: Arc<Naming>,
+    session: Arc<SessionHandle>,
+    pooler: Arc<PoolerSupport>,
     transactions: TransactionState,
     types: Mutex<PgMetadataCache>,
-    statements: Statements,
+    statements: StatementCache,
     instrumentation: Mutex<DynInstrumentation>,
 }
 
@@ -103,17 +94,17 @@ impl Connection {
 
     /// Whether this leads to Postgres itself or to its pooler.
     pub fn endpoint(&self) -> Endpoint {
-        self.naming.endpoint()
+        self.pooler.endpoint()
     }
 
     /// What the server last reported of one of its settings, such as `server_version`.
     pub fn parameter(&self, name: &str) -> Option<String> {
-        self.link.observed().parameter(name)
+        self.session.status().parameter(name)
     }
 
     /// Stops this connection's statements from elsewhere, until it goes back to its pool.
     pub fn cancel_token(&self) -> CancelToken {
-        CancelToken::new(&self.link)
+        CancelToken::new(&self.session)
     }
 
     /// The notifications of the channels that this session listens to, from the first on; it ends when
@@ -121,31 +112,32 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`PooledEndpoint`]: through a pooler none arrives.
+    /// [`ListenUnsupported`]: through a pooler none arrives.
     pub fn notifications_stream(
         &mut self,
-    ) -> Result<impl Stream<Item = QueryResult<PgNotification>> + Send + '_, PooledEndpoint> {
+    ) -> Result<impl Stream<Item = QueryResult<PgNotification>> + Send + '_, ListenUnsupported>
+    {
         if self.endpoint() == Endpoint::Pooled {
-            return Err(PooledEndpoint(()));
+            return Err(ListenUnsupported(()));
         }
-        let link = Some(&*self.link);
-        Ok(futures_util::stream::unfold(link, async |link| {
-            let link = link?;
-            Some(match link.notification().await {
-                Ok(notification) => (Ok(notification), Some(link)),
+        let session = Some(&*self.session);
+        Ok(futures_util::stream::unfold(session, async |session| {
+            let session = session?;
+            Some(match session.notification().await {
+                Ok(notification) => (Ok(notification), Some(session)),
                 Err(lost) => (Err(lost.into()), None),
             })
         }))
     }
 
-    async fn new(handshake: Handshake) -> ConnectionResult<Self> {
-        let (link, naming) = handshake.into_link().map_err(bad_connection)?;
+    async fn new(handshake: EstablishedSession) -> ConnectionResult<Self> {
+        let (session, pooler) = handshake.into_handle().map_err(bad_connection)?;
         let mut connection = Self {
-            link: Arc::new(link),
-            naming,
+            session: Arc::new(session),
+            pooler,
             transactions: TransactionState::default(),
             types: Mutex::new(PgMetadataCache::new()),
-            statements: Statements::default(),
+            statements: StatementCache::default(),
             instrumentation: Mutex::new(DynInstrumentation::none()),
         };
         if let Some(settings) = connection.settings_to_make() {
@@ -176,7 +168,7 @@ impl Connection {
         });
         match (listens, self.endpoint()) {
             (true, Endpoint::Pooled) => Err(diesel::result::Error::QueryBuilderError(Box::new(
-                PooledEndpoint(()),
+                ListenUnsupported(()),
             ))),
             _ => Ok(()),
         }
@@ -205,169 +197,15 @@ impl Connection {
 #[error(
     "through a pooler no notification arrives: LISTEN on the direct endpoint (DatabaseUrl::direct)"
 )]
-pub struct PooledEndpoint(());
+pub struct ListenUnsupported(());
 
 fn bad_connection(error: io::Error) -> ConnectionError {
     ConnectionError::BadConnection(error.to_string())
 }
 
-impl SimpleAsyncConnection for Connection {
-    async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
-        self.batch(query).await
-    }
-}
-
-impl SimpleAsyncConnection for &Connection {
-    async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
-        self.batch(query).await
-    }
-}
-
-impl AsyncConnectionCore for Connection {
-    type ExecuteFuture<'conn, 'query> = BoxFuture<'conn, QueryResult<usize>>;
-    type LoadFuture<'conn, 'query> = BoxFuture<'conn, QueryResult<RowStream<'conn>>>;
-    type Stream<'conn, 'query> = RowStream<'conn>;
-    type Row<'conn, 'query> = Row;
-    type Backend = Pg;
-
-    fn load<'conn, 'query, T>(&'conn mut self, source: T) -> Self::LoadFuture<'conn, 'query>
-    where
-        T: AsQuery + 'query,
-        T::Query: QueryFragment<Pg> + QueryId + 'query,
-    {
-        let this = &*self;
-        let statement = Statement::new(this, &source.as_query());
-        Box::pin(this.load_statement(statement))
-    }
-
-    fn execute_returning_count<'conn, 'query, T>(
-        &'conn mut self,
-        source: T,
-    ) -> Self::ExecuteFuture<'conn, 'query>
-    where
-        T: QueryFragment<Pg> + QueryId + 'query,
-    {
-        let this = &*self;
-        let statement = Statement::new(this, &source);
-        Box::pin(this.execute_statement(statement))
-    }
-}
-
-/// Statements through shared references run in one pipeline: all leave at once, and the server answers
-/// them one after another.
-impl<'a> AsyncConnectionCore for &'a Connection {
-    type ExecuteFuture<'conn, 'query> = BoxFuture<'a, QueryResult<usize>>;
-    type LoadFuture<'conn, 'query> = BoxFuture<'a, QueryResult<RowStream<'a>>>;
-    type Stream<'conn, 'query> = RowStream<'a>;
-    type Row<'conn, 'query> = Row;
-    type Backend = Pg;
-
-    fn load<'conn, 'query, T>(&'conn mut self, source: T) -> Self::LoadFuture<'conn, 'query>
-    where
-        T: AsQuery + 'query,
-        T::Query: QueryFragment<Pg> + QueryId + 'query,
-    {
-        let this: &'a Connection = self;
-        let statement = Statement::new(this, &source.as_query());
-        Box::pin(this.load_statement(statement))
-    }
-
-    fn execute_returning_count<'conn, 'query, T>(
-        &'conn mut self,
-        source: T,
-    ) -> Self::ExecuteFuture<'conn, 'query>
-    where
-        T: QueryFragment<Pg> + QueryId + 'query,
-    {
-        let this: &'a Connection = self;
-        let statement = Statement::new(this, &source);
-        Box::pin(this.execute_statement(statement))
-    }
-}
-
-impl AsyncConnection for Connection {
-    type TransactionManager = TransactionManager;
-
-    /// Makes one attempt to connect, within the URL's `connect_timeout`, else within 15 s. A
-    /// [`Pool`](crate::Pool) also knows which failures are worth another try.
-    ///
-    /// Instrumentation sees the URL without its password.
-    async fn establish(url: &str) -> ConnectionResult<Self> {
-        let url = DatabaseUrl::parse(url)
-            .map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
-        let redacted = url.to_string();
-        let mut instrumentation = DynInstrumentation::default_instrumentation();
-        instrumentation
-            .on_connection_event(InstrumentationEvent::start_establish_connection(&redacted));
-        let connected = async {
-            let policy = Policy::builder().or_connect_timeout(url.connect_timeout());
-            let policy = policy.build();
-            let policy =
-                policy.map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
-            let connector = Connector::untimed(&url, &policy)
-                .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
-            let handshake = connector.connect_once().await;
-            let handshake =
-                handshake.map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
-            Self::new(handshake).await
-        }
-        .await;
-        instrumentation.on_connection_event(InstrumentationEvent::finish_establish_connection(
-            &redacted,
-            connected.as_ref().err(),
-        ));
-        let mut connection = connected?;
-        connection.instrumentation = Mutex::new(instrumentation);
-        Ok(connection)
-    }
-
-    fn transaction_state(&mut self) -> &mut TransactionState {
-        &mut self.transactions
-    }
-
-    fn instrumentation(&mut self) -> &mut dyn Instrumentation {
-        let instrumentation = self.instrumentation.get_mut();
-        &mut **instrumentation.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_instrumentation(&mut self, instrumentation: impl Instrumentation) {
-        self.instrumentation = Mutex::new(instrumentation.into());
-    }
-
-    /// `Disabled` names no statement any more; the bound is the policy's otherwise.
-    fn set_prepared_statement_cache_size(&mut self, size: CacheSize) {
-        if matches!(size, CacheSize::Disabled) {
-            self.statements.disable();
-        } else {
-            self.statements.enable();
-        }
-    }
-}
-
-impl Establish for Connection {
-    const SAFE_BEHIND_POOLERS: bool = true;
-
-    async fn establish_with(handshake: Handshake) -> ConnectionResult<Self> {
-        Self::new(handshake).await
-    }
-
-    fn look(&mut self) {
-        self.link.set_held(true);
-        self.link.look();
-    }
-
-    fn let_go(&mut self) {
-        self.link.let_go();
-    }
-
-    fn is_abandoned(&mut self) -> bool {
-        self.link.is_abandoned()
-    }
-}
-
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.link.close();
+        self.session.close();
     }
 }
 
@@ -375,7 +213,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("endpoint", &self.endpoint())
-            .field("link", &self.link)
+            .field("session", &self.session)
             .finish_non_exhaustive()
     }
 }

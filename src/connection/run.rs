@@ -7,14 +7,15 @@ use diesel::connection::{InstrumentationEvent, StrQueryHelper};
 use diesel::result::{Error, QueryResult};
 
 use super::Connection;
-use super::begun::{Begun, begun, count};
-use super::bind::Binds;
-use super::naming::Names;
-use super::rows::RowStream;
+use super::response_head::{ResponseHead, begun, count};
+use super::row_stream::RowStream;
 use super::statement::Statement;
-use super::statements::{Key, Plan, Prepared};
+use super::statement_cache::{Key, Plan, Prepared};
+use crate::pooler::Names;
+use crate::protocol::{Messages, Request, command_tag, tag};
+use crate::query::Binds;
+use crate::session::{Command, Failure, Response};
 use crate::url::Endpoint;
-use crate::wire::{Answer, Command, Failure, Messages, Request, tag};
 
 impl Connection {
     pub(super) async fn load_statement(&self, statement: Statement) -> QueryResult<RowStream<'_>> {
@@ -67,7 +68,7 @@ impl Connection {
         binds: QueryResult<Binds>,
         cacheable: QueryResult<bool>,
         id: Option<TypeId>,
-    ) -> QueryResult<Begun<'_>> {
+    ) -> QueryResult<ResponseHead<'_>> {
         self.refuse_listen(sql)?;
         let mut binds = binds?;
         let cacheable = cacheable?;
@@ -96,18 +97,18 @@ impl Connection {
         binds: &Binds,
         cacheable: bool,
         id: Option<TypeId>,
-    ) -> Result<Begun<'_>, Refused> {
+    ) -> Result<ResponseHead<'_>, Refused> {
         if let Some(question) = self.question() {
             return Box::pin(self.begin_asking(question, sql, oids, binds)).await;
         }
         if !cacheable && !self.comes_again(sql, oids) {
             let begun = self.begin_unnamed(sql, oids, binds).await?;
-            if begun.next.tag == b'C' {
-                self.completed(tag(&begun.next.body));
+            if begun.next.tag == tag::COMMAND_COMPLETE {
+                self.completed(command_tag(&begun.next.body));
             }
             return Ok(begun);
         }
-        match self.naming.names() {
+        match self.pooler.names() {
             Names::Direct | Names::Tracked => {
                 let by_sql = || Key::Sql(Arc::clone(sql), oids.into());
                 let key = id.map_or_else(by_sql, Key::Type);
@@ -121,7 +122,7 @@ impl Connection {
     /// the same.
     fn comes_again(&self, sql: &str, oids: &[u32]) -> bool {
         self.endpoint() == Endpoint::Direct
-            && matches!(self.naming.names(), Names::Direct | Names::Unknown)
+            && matches!(self.pooler.names(), Names::Direct | Names::Unknown)
             && (sql.starts_with("INSERT ") || sql.starts_with("UPDATE "))
             && sql.len() <= LONGEST
             && self.statements.comes_again(sql, oids)
@@ -140,7 +141,7 @@ impl Connection {
         sql: &str,
         oids: &[u32],
         binds: &Binds,
-    ) -> Result<Begun<'_>, Refused> {
+    ) -> Result<ResponseHead<'_>, Refused> {
         let answer = self.send(&Plan::Unnamed, sql, oids, binds).await?;
         read(answer, &mut Plan::Unnamed).await
     }
@@ -152,9 +153,9 @@ impl Connection {
         sql: &Arc<str>,
         oids: &[u32],
         binds: &Binds,
-    ) -> Result<Begun<'_>, Refused> {
-        let capacity = self.naming.capacity();
-        let name = |number| self.naming.name(number);
+    ) -> Result<ResponseHead<'_>, Refused> {
+        let capacity = self.pooler.capacity();
+        let name = |number| self.pooler.name(number);
         let mut plan = self.statements.plan(key, sql, capacity, name);
         if let Plan::Prepare(_) = &plan {
             self.record(InstrumentationEvent::cache_query(sql));
@@ -174,11 +175,11 @@ impl Connection {
                 tracing::debug!(reason = ?failure, "named statements are forgotten");
                 self.statements.clear();
                 match (is_replan(&failure), plan.name()) {
-                    (true, Some(name)) => self.naming.renew(name),
-                    _ => self.naming.distrust(),
+                    (true, Some(name)) => self.pooler.renew(name),
+                    _ => self.pooler.downgrade(),
                 }
                 // Nothing has run, unless it was in a transaction before.
-                match self.link.reopen(commands) {
+                match self.session.restart_transaction(commands) {
                     true => Box::pin(self.begin_unnamed(sql, oids, binds)).await,
                     false => Err(failure.into()),
                 }
@@ -193,7 +194,7 @@ impl Connection {
         sql: &str,
         oids: &[u32],
         binds: &Binds,
-    ) -> Result<Answer<'_>, Failure> {
+    ) -> Result<Response<'_>, Failure> {
         let retired = self.statements.retired();
         let parsed = match plan {
             Plan::Named(_) => 0,
@@ -208,12 +209,12 @@ impl Connection {
             let describes = match plan {
                 // The pooler may have prepared it anew, on a server where types have changed.
                 Plan::Named(prepared) => {
-                    prepared.columns.is_none() || self.naming.names() != Names::Direct
+                    prepared.columns.is_none() || self.pooler.names() != Names::Direct
                 }
                 _ => true,
             };
             let text = match plan {
-                Plan::Prepare(_) => self.naming.text(sql),
+                Plan::Prepare(_) => self.pooler.text(sql),
                 _ => sql.into(),
             };
             if !matches!(plan, Plan::Named(_)) {
@@ -228,7 +229,7 @@ impl Connection {
             Ok(Request::Extended(messages))
         };
         let request = encode().map_err(Failure::Unsendable)?;
-        let answer = self.link.send(request).await?;
+        let answer = self.session.send(request).await?;
         retired.closed();
         Ok(answer)
     }
@@ -258,9 +259,9 @@ impl From<Refused> for Error {
 
 /// Reads an answer's beginning.
 pub(super) async fn read<'a>(
-    mut answer: Answer<'a>,
+    mut answer: Response<'a>,
     plan: &mut Plan<'_>,
-) -> Result<Begun<'a>, Refused> {
+) -> Result<ResponseHead<'a>, Refused> {
     let commands = answer.begun();
     let begun = begun(answer, plan).await;
     begun.map_err(|failure| Refused { failure, commands })

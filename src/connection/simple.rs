@@ -7,8 +7,9 @@ use diesel::result::QueryResult;
 use futures_util::future::BoxFuture;
 
 use super::Connection;
-use crate::comment;
-use crate::wire::{Answer, Command, Failure, Messages, Request, tag};
+use crate::protocol::{Messages, Request, command_tag, tag};
+use crate::session::{Command, Failure, Response};
+use crate::util::comment;
 
 impl Connection {
     /// Runs SQL and returns the last command's tag.
@@ -22,10 +23,10 @@ impl Connection {
             Some(question) => Some(Box::pin(self.send_question(question)).await?),
             None => None,
         };
-        let again = (!ahead && self.link.unopened() > 0).then(|| sql.clone());
+        let again = (!ahead && self.session.preamble_len() > 0).then(|| sql.clone());
         let request = Request::Simple(sql);
         let mut answer = match ahead {
-            true => self.link.send_ahead(request).await?,
+            true => self.session.send_ahead(request).await?,
             false => self.send_text(request).await?,
         };
         if let Some(asked) = asked {
@@ -44,13 +45,13 @@ impl Connection {
     }
 
     /// Sends SQL, behind what is to ride in front of it.
-    pub(super) async fn send_text(&self, request: Request) -> Result<Answer<'_>, Failure> {
+    pub(super) async fn send_text(&self, request: Request) -> Result<Response<'_>, Failure> {
         match &request {
             // It has no answer of its own behind a BEGIN, and needs none.
             Request::Simple(sql) | Request::Copy(sql) if is_blank(sql) => {
-                self.link.send_ahead(request).await
+                self.session.send_ahead(request).await
             }
-            _ => self.link.send(request).await,
+            _ => self.session.send(request).await,
         }
     }
 
@@ -61,36 +62,36 @@ impl Connection {
         failure: &Failure,
         begun: Vec<Command>,
     ) -> BoxFuture<'a, Result<bool, Failure>> {
-        let refused = matches!(failure, Failure::Server(_)) && self.link.is_refused();
+        let refused = matches!(failure, Failure::Server(_)) && self.session.is_refused();
         Box::pin(async move {
             if begun.is_empty() || !refused {
                 return Ok(false);
             }
             begun
                 .into_iter()
-                .for_each(|command| self.link.open(command));
+                .for_each(|command| self.session.open(command));
             let mut nothing = Messages::default();
             nothing.command("").map_err(Failure::Unsendable)?;
             nothing.sync();
-            let answer = self.link.send(Request::Extended(nothing)).await?;
+            let answer = self.session.send(Request::Extended(nothing)).await?;
             self.last_tag(answer).await.map(|_| true)
         })
     }
 
-    async fn last_tag(&self, mut answer: Answer<'_>) -> Result<String, Failure> {
+    async fn last_tag(&self, mut answer: Response<'_>) -> Result<String, Failure> {
         let mut last = String::new();
         loop {
             let message = answer.message().await?;
             match message.tag {
-                b'C' => {
-                    last = tag(&message.body).to_owned();
+                tag::COMMAND_COMPLETE => {
+                    last = command_tag(&message.body).to_owned();
                     self.completed(&last);
                 }
-                b'E' => {
+                tag::ERROR_RESPONSE => {
                     let error = answer.error(&message.body);
                     return Err(answer.fail(error).await);
                 }
-                b'Z' => return Ok(last),
+                tag::READY_FOR_QUERY => return Ok(last),
                 _ => {}
             }
         }

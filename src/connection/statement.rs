@@ -9,7 +9,7 @@ use diesel::query_builder::{QueryBuilder, QueryFragment, QueryId};
 use diesel::result::QueryResult;
 
 use super::Connection;
-use super::bind::Binds;
+use crate::query::Binds;
 
 /// A query that is not one of Diesel's types any more.
 pub(super) struct Statement {

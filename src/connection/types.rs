@@ -5,11 +5,13 @@ use std::sync::PoisonError;
 use diesel::pg::{PgMetadataCache, PgMetadataCacheKey};
 use diesel::result::{Error, QueryResult};
 
-use super::begun::only_row;
-use super::bind::{Binds, TypeName, Types};
+use super::Connection;
+use super::response_head::only_row;
 use super::run::Refused;
-use super::{Connection, Row};
-use crate::wire::{Answer, Failure, Fields, Malformed, Messages, Request};
+use crate::protocol::{Fields, Malformed, Messages, Request};
+use crate::query::Row;
+use crate::query::{Binds, TypeName, Types};
+use crate::session::{Failure, Response};
 
 impl Connection {
     /// Looks the types up that only the database knows: once a connection, and all at once. Returns
@@ -41,14 +43,14 @@ impl Connection {
         };
         tracing::debug!(reason = ?refused.failure, "the types of bind parameters are looked up again");
         *self.types.lock().unwrap_or_else(PoisonError::into_inner) = PgMetadataCache::new();
-        let begins = self.link.observed().in_failed_transaction();
+        let begins = self.session.status().in_failed_transaction();
         if begins || doubt == Doubt::Certain {
             self.statements.clear();
         }
         if begins {
             // There is no way to find out without beginning anew, and so only for a good reason.
             let commands = std::mem::take(&mut refused.commands);
-            if doubt == Doubt::MayBe || !self.link.reopen(commands) {
+            if doubt == Doubt::MayBe || !self.session.restart_transaction(commands) {
                 return Ok(false);
             }
         }
@@ -64,7 +66,7 @@ impl Connection {
         Ok(changed || begins)
     }
 
-    async fn take_in(&self, asked: Vec<(&TypeName, Answer<'_>)>) -> QueryResult<Types> {
+    async fn take_in(&self, asked: Vec<(&TypeName, Response<'_>)>) -> QueryResult<Types> {
         let mut found = Types::new();
         for (name, answer) in asked {
             let missing = || Error::SerializationError(format!("there is no type {name:?}").into());
@@ -87,7 +89,7 @@ impl Connection {
         &self,
         (schema, name): &TypeName,
         ahead: bool,
-    ) -> Result<Answer<'_>, Failure> {
+    ) -> Result<Response<'_>, Failure> {
         let mut values = vec![Some(name.clone().into_bytes())];
         let sql = match schema {
             Some(schema) => {
@@ -106,8 +108,8 @@ impl Connection {
         messages.sync();
         let request = Request::Extended(messages);
         match ahead {
-            true => self.link.send_ahead(request).await,
-            false => self.link.send(request).await,
+            true => self.session.send_ahead(request).await,
+            false => self.session.send(request).await,
         }
     }
 }

@@ -95,3 +95,5 @@ pub struct Elsewhere {
     /// The database and the host that it leads to.
     pub direct_database: String,
 }
+
+crate::util::debug_is_display!(EnvError);

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::sync::CancellationToken;
 
 use super::error::MigrateError;
-use crate::connect::{self, ConnectErrorKind, Connector, Handshake, Turns};
+use crate::connect::{self, ConnectErrorKind, ConnectSlot, Connector, EstablishedSession};
 use crate::policy::Policy;
 use crate::url::DatabaseUrl;
 
@@ -18,7 +18,7 @@ use crate::url::DatabaseUrl;
 /// statements, and its errors come with the position in the whole.
 pub(super) struct Session {
     client: Client,
-    session: connect::Session,
+    session: connect::SessionControl,
     stop: CancellationToken,
 }
 
@@ -67,8 +67,8 @@ impl Session {
             biased;
             () = stop.cancelled() => return Err(MigrateError::Stopped),
             connected = connector.connect(
-                Turns::Common,
-                |handshake: Handshake| async { Ok(handshake.into_client()) },
+                ConnectSlot::Common,
+                |handshake: EstablishedSession| async { Ok(handshake.into_client()) },
                 |_| {},
             ) => connected,
         };
@@ -173,12 +173,12 @@ impl Session {
     }
 
     pub(super) fn in_transaction(&self) -> bool {
-        self.session.observed.in_transaction()
+        self.session.status.in_transaction()
     }
 
     /// Ends the session, so that everything it held is free when this returns.
     pub(super) async fn close(self, farewell: &str) {
-        if !self.session.observed.is_busy() && !self.session.observed.has_ended() {
+        if !self.session.status.is_busy() && !self.session.status.has_ended() {
             // Should it fail, the server does the same as soon as the socket is closed.
             let _ = timeout(PATIENCE, self.through(farewell)).await;
         }

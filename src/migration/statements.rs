@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::comment;
+use crate::util::comment;
 
 /// A place in a text, both counted from one, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,34 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BuildError, Pool, Room};
-use crate::gate::Gate;
-use crate::manager::{ConnectionManager, Establish};
+use super::Pool;
+use super::connections::Connections;
+use super::error::BuildError;
+use super::manager::ConnectionManager;
+use super::queue::CheckoutQueue;
+use crate::connect::Establish;
+use crate::env;
 use crate::policy::{Policy, PolicyBuilder};
 use crate::url::DatabaseUrl;
+
+impl Pool {
+    /// A pool for the URL in the environment ([`env::app_url`]), or in the nearest `.env` file where the
+    /// environment has none, with the default [`Policy`].
+    ///
+    /// The file is read for this URL alone; [`env::load_dotenv`] puts all of it into the environment.
+    ///
+    /// # Errors
+    ///
+    /// See [`BuildError`].
+    pub fn from_env() -> Result<Self, BuildError> {
+        Self::builder(env::app_url_or_dotenv()?.url).build()
+    }
+
+    /// A pool for `url`.
+    pub fn builder(url: DatabaseUrl) -> PoolBuilder {
+        PoolBuilder::new(url)
+    }
+}
 
 /// Sets a [`Pool`] up.
 #[derive(Clone, Debug)]
@@ -66,11 +89,14 @@ impl PoolBuilder {
             return Err(BuildError::NoRuntime);
         }
         let manager = ConnectionManager::new(&self.url, policy)?;
-        let gate = Arc::new(Gate::new(policy.max_size(), Arc::clone(manager.stats())));
+        let queue = Arc::new(CheckoutQueue::new(
+            policy.max_size(),
+            Arc::clone(manager.stats()),
+        ));
         Ok(Pool {
-            room: Arc::new(Room::new(manager.clone())),
+            connections: Arc::new(Connections::new(manager.clone())),
             manager,
-            gate,
+            queue,
         })
     }
 }

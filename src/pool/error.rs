@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::Status;
+use super::status::Status;
 use crate::connect::ConnectError;
 use crate::env::EnvError;
 use crate::policy::PolicyError;
-use crate::tls::TlsError;
+use crate::transport::TlsError;
 use crate::url::UrlError;
 
 /// A pool cannot be built.
@@ -24,9 +24,9 @@ pub enum BuildError {
     #[error(
         "{connection} is not safe behind a pooler: it names its statements, so that one process can run \
          another's; use diesel_neon::Connection, or the direct endpoint (DatabaseUrl::direct), or say that \
-         the pooler tracks prepared statements (StatementNames::Always)"
+         the pooler tracks prepared statements (NamedStatements::Always)"
     )]
-    PooledEndpoint {
+    UnsafeBehindPooler {
         /// The type of connection.
         connection: &'static str,
     },
@@ -94,6 +94,51 @@ impl PoolError {
             Self::Closed => false,
             Self::Connect(error) => error.is_transient(),
             Self::Connecting { .. } | Self::Exhausted { .. } | Self::Validating { .. } => true,
+        }
+    }
+}
+
+crate::util::debug_is_display!(BuildError, PoolError);
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::super::retry::RetryError;
+    use super::*;
+
+    #[test]
+    fn main_prints_the_message() {
+        let zero = PolicyError::Zero {
+            setting: "max_size",
+        };
+        let rustls = rustls::Error::General("no cipher suites".to_owned());
+        let mains: [(Box<dyn Error>, &str); 7] = [
+            (zero.clone().into(), "max_size must be more than zero"),
+            (
+                BuildError::from(zero).into(),
+                "max_size must be more than zero",
+            ),
+            (UrlError::NoHost.into(), "the database URL names no host"),
+            (
+                EnvError::NotUtf8 {
+                    variable: "DATABASE_URL",
+                }
+                .into(),
+                "DATABASE_URL is not UTF-8",
+            ),
+            (
+                TlsError::Rustls(rustls).into(),
+                "rustls cannot be configured: unexpected error: no cipher suites",
+            ),
+            (PoolError::Closed.into(), "the pool is closed"),
+            (
+                RetryError::Query(diesel::result::Error::NotFound).into(),
+                "Record not found",
+            ),
+        ];
+        for (error, message) in mains {
+            assert_eq!(format!("{error:?}"), message);
         }
     }
 }

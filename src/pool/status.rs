@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::evict::EvictReason;
+use super::stats::{Checks, Closed, Connects};
 use crate::connect::ConnectError;
-use crate::manager::Retired;
-use crate::stats::{Checks, Closed, Connects};
 
 /// How a [`Pool`](crate::Pool) is at one moment.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct Status {
     pub last_failed: Option<Duration>,
     /// Why the last check of a connection failed; gone once one has been passed. Behind a pooler that is up,
     /// only this tells that the server is gone: logins go on succeeding.
-    pub check_failure: Option<Retired>,
+    pub check_failure: Option<EvictReason>,
     /// How long ago that was.
     pub check_failed: Option<Duration>,
 }

@@ -10,12 +10,12 @@ use tokio_postgres::config::LoadBalanceHosts;
 
 use super::Transport;
 use super::address::{self, Address, Peer};
+use super::client_config::{TlsError, client_config};
 use super::error::DialError;
 use super::race::{Contender, Pace, Progress, Stage, race};
 use super::socket::SocketOptions;
 use super::timer::Timer;
 use super::tls::Tls;
-use crate::tls::TlsError;
 use crate::url::{DatabaseUrl, Encryption, Host};
 
 /// Knows the hosts of a URL and how each is reached.
@@ -39,7 +39,7 @@ impl Dialler {
         let tls = match url.encryption() {
             Encryption::Tls {
                 roots, negotiation, ..
-            } => Some(Tls::new(crate::tls::client_config(roots)?, *negotiation)),
+            } => Some(Tls::new(client_config(roots)?, *negotiation)),
             Encryption::Plain => None,
         };
         Ok(Self {

@@ -4,6 +4,7 @@
 //! requests by [`redial`](Dialler::redial).
 
 mod address;
+mod client_config;
 mod dial;
 mod error;
 mod race;
@@ -23,6 +24,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 #[cfg(test)]
 pub(crate) use self::address::Address;
 pub(crate) use self::address::Peer;
+pub use self::client_config::TlsError;
 pub(crate) use self::dial::Dialler;
 pub(crate) use self::error::DialError;
 pub(crate) use self::race::{Contender, Progress, Stage, Verdict};

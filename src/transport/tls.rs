@@ -13,7 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::{Address, Peer};
 use super::error::DialError;
-use crate::url::Negotiation;
+use crate::url::SslNegotiation;
 
 pub(super) type Stream = <MakeRustlsConnect as MakeTlsConnect<TcpStream>>::Stream;
 
@@ -21,11 +21,11 @@ pub(super) type Stream = <MakeRustlsConnect as MakeTlsConnect<TcpStream>>::Strea
 #[derive(Clone)]
 pub(super) struct Tls {
     connect: MakeRustlsConnect,
-    negotiation: Negotiation,
+    negotiation: SslNegotiation,
 }
 
 impl Tls {
-    pub(super) fn new(config: ClientConfig, negotiation: Negotiation) -> Self {
+    pub(super) fn new(config: ClientConfig, negotiation: SslNegotiation) -> Self {
         Self {
             connect: MakeRustlsConnect::new(config),
             negotiation,
@@ -37,7 +37,7 @@ impl Tls {
         mut stream: TcpStream,
         peer: &Peer,
     ) -> Result<Stream, DialError> {
-        if self.negotiation == Negotiation::Postgres {
+        if self.negotiation == SslNegotiation::Postgres {
             let answer = request(&mut stream).await;
             let address = || peer.address.clone();
             match answer.map_err(|error| failed(&peer.address, error))? {

@@ -205,3 +205,5 @@ fn hint(barred: bool) -> &'static str {
         }
     }
 }
+
+crate::util::debug_is_display!(UrlError);

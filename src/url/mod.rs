@@ -19,7 +19,7 @@ pub use self::host::{Host, HostName};
 use self::parameters::{RawParameters, Settings};
 use self::parse::{Parts, not_empty};
 use self::tls::Plaintext;
-pub use self::tls::{ChannelBinding, Encryption, Negotiation, Roots};
+pub use self::tls::{ChannelBinding, Encryption, RootCertificates, SslNegotiation};
 
 /// A Postgres URL that is known to be usable: every parameter is understood, and beyond loopback it
 /// asks for verified TLS.

@@ -7,7 +7,7 @@ use tokio_postgres::config::{LoadBalanceHosts, TargetSessionAttrs};
 
 use super::parse::not_empty;
 use super::tls::{Plaintext, RawSsl};
-use super::{ChannelBinding, Negotiation, UrlError};
+use super::{ChannelBinding, SslNegotiation, UrlError};
 
 /// What may be set in the query, still as text where it needs the other parts to be understood.
 #[derive(Default)]
@@ -108,8 +108,8 @@ impl RawParameters {
             }
             "sslnegotiation" => {
                 self.ssl.negotiation = Some(match value {
-                    "direct" => Negotiation::Direct,
-                    "postgres" => Negotiation::Postgres,
+                    "direct" => SslNegotiation::Direct,
+                    "postgres" => SslNegotiation::Postgres,
                     _ => {
                         return Err(UrlError::InvalidValue {
                             key: "sslnegotiation",

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_postgres::config::{self as pg, TargetSessionAttrs};
 
 use super::tls::Plaintext;
-use super::{ChannelBinding, DatabaseUrl, Encryption, HostName, Negotiation, Roots};
+use super::{ChannelBinding, DatabaseUrl, Encryption, HostName, RootCertificates, SslNegotiation};
 
 impl DatabaseUrl {
     /// Renders for tokio-postgres.
@@ -64,8 +64,8 @@ impl DatabaseUrl {
                         ChannelBinding::Require => pg::ChannelBinding::Require,
                     })
                     .ssl_negotiation(match negotiation {
-                        Negotiation::Direct => pg::SslNegotiation::Direct,
-                        Negotiation::Postgres => pg::SslNegotiation::Postgres,
+                        SslNegotiation::Direct => pg::SslNegotiation::Direct,
+                        SslNegotiation::Postgres => pg::SslNegotiation::Postgres,
                     });
             }
         }
@@ -106,7 +106,9 @@ impl DatabaseUrl {
     pub fn to_libpq(&self) -> String {
         let is_near = |host| self.plaintext.surely_includes(host);
         let protection = match &self.encryption {
-            Encryption::Plain if !self.hosts.iter().all(is_near) => verify_full(&Roots::System),
+            Encryption::Plain if !self.hosts.iter().all(is_near) => {
+                verify_full(&RootCertificates::System)
+            }
             encryption => protection(encryption),
         };
         self.render(self.password.as_deref().map(encode).as_deref(), protection)
@@ -229,14 +231,14 @@ fn protection(encryption: &Encryption) -> Vec<(&'static str, String)> {
     }
 }
 
-fn verify_full(roots: &Roots) -> Vec<(&'static str, String)> {
+fn verify_full(roots: &RootCertificates) -> Vec<(&'static str, String)> {
     vec![
         ("sslmode", "verify-full".to_owned()),
         ("sslrootcert", roots.to_libpq()),
     ]
 }
 
-impl Roots {
+impl RootCertificates {
     fn to_libpq(&self) -> String {
         match self {
             Self::File(path) => path.to_string_lossy().into_owned(),

@@ -53,18 +53,18 @@ pub enum Encryption {
     /// TLS with a verified chain and host name, always.
     Tls {
         /// Whom to trust.
-        roots: Roots,
+        roots: RootCertificates,
         /// Whether SCRAM is bound to the TLS session.
         channel_binding: ChannelBinding,
         /// How TLS begins.
-        negotiation: Negotiation,
+        negotiation: SslNegotiation,
     },
 }
 
 /// `sslrootcert`: whom to trust.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
-pub enum Roots {
+pub enum RootCertificates {
     /// The system's roots, or Mozilla's bundled ones where the system has none.
     System,
     /// The certificates in a PEM file.
@@ -87,7 +87,7 @@ pub enum ChannelBinding {
 /// `sslnegotiation`: how TLS begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
-pub enum Negotiation {
+pub enum SslNegotiation {
     /// With the TLS handshake itself.
     Direct,
     /// With Postgres's SSLRequest, one round trip more; every server understands it.
@@ -144,7 +144,7 @@ pub(super) struct RawSsl {
     pub(super) mode: Option<String>,
     pub(super) roots: Option<String>,
     pub(super) channel_binding: Option<ChannelBinding>,
-    pub(super) negotiation: Option<Negotiation>,
+    pub(super) negotiation: Option<SslNegotiation>,
 }
 
 /// Decides on the one protection that all of `hosts` are reached with.
@@ -177,7 +177,7 @@ pub(super) fn encryption(
                 key: "channel_binding",
             });
         }
-        if ssl.negotiation == Some(Negotiation::Direct) {
+        if ssl.negotiation == Some(SslNegotiation::Direct) {
             return Err(UrlError::NeedsTls {
                 key: "sslnegotiation",
             });
@@ -187,15 +187,15 @@ pub(super) fn encryption(
 
     Ok(Encryption::Tls {
         roots: match ssl.roots.as_deref() {
-            None | Some("system" | "") => Roots::System,
-            Some(path) => Roots::File(path.into()),
+            None | Some("system" | "") => RootCertificates::System,
+            Some(path) => RootCertificates::File(path.into()),
         },
         channel_binding: ssl.channel_binding.unwrap_or(ChannelBinding::Prefer),
         negotiation: ssl
             .negotiation
             .unwrap_or(match hosts.iter().all(Host::is_neon) {
-                true => Negotiation::Direct,
-                false => Negotiation::Postgres,
+                true => SslNegotiation::Direct,
+                false => SslNegotiation::Postgres,
             }),
     })
 }

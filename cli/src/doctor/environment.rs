@@ -3,7 +3,7 @@
 use std::env;
 
 use diesel_neon::env::{EnvError, Found, Source, app_url, direct_url, load_dotenv};
-use diesel_neon::{Encryption, Endpoint, HostName, Roots, UrlError};
+use diesel_neon::{Encryption, Endpoint, HostName, RootCertificates, UrlError};
 
 use super::report::{Check, EndpointSummary, Finding, Role};
 
@@ -285,8 +285,8 @@ fn encryption(target: &Target, keys: &[(String, String)]) -> Option<Check> {
         }
         Encryption::Tls { roots, .. } => {
             let roots = match roots {
-                Roots::System => "the system's roots".to_owned(),
-                Roots::File(path) => format!("the roots in {}", path.display()),
+                RootCertificates::System => "the system's roots".to_owned(),
+                RootCertificates::File(path) => format!("the roots in {}", path.display()),
             };
             let check = match given {
                 // The parts have no sslmode of their own.

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use diesel_neon::{Negotiation, Roots};
+use diesel_neon::{RootCertificates, SslNegotiation};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
@@ -26,8 +26,8 @@ pub(crate) struct Probe<'a> {
     pub(crate) address: &'a Address,
     pub(crate) host: &'a str,
     pub(crate) config: ClientConfig,
-    pub(crate) negotiation: Negotiation,
-    pub(crate) roots: &'a Roots,
+    pub(crate) negotiation: SslNegotiation,
+    pub(crate) roots: &'a RootCertificates,
     pub(crate) limit: Duration,
 }
 
@@ -73,7 +73,7 @@ impl Probe<'_> {
         let name = ServerName::try_from(self.host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let mut stream = self.address.open().await?;
-        if self.negotiation == Negotiation::Postgres {
+        if self.negotiation == SslNegotiation::Postgres {
             request(&mut stream).await?;
         }
         let mut stream = TlsConnector::from(Arc::new(config))
@@ -126,8 +126,8 @@ impl Probe<'_> {
             _ => "TLS",
         };
         let how = match self.negotiation {
-            Negotiation::Direct => "direct",
-            Negotiation::Postgres => "postgres",
+            SslNegotiation::Direct => "direct",
+            SslNegotiation::Postgres => "postgres",
         };
         let alpn = match &shaken.alpn {
             Some(protocol) => format!("ALPN {protocol}"),
@@ -149,7 +149,7 @@ impl Probe<'_> {
         match reason {
             // A root of the same name with another key is as good as none.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => match self.roots {
-                Roots::File(path) => Finding::new(
+                RootCertificates::File(path) => Finding::new(
                     "certificate-unknown-issuer",
                     format!(
                         "whoever issued it is not among the roots in {}, which sslrootcert names: the file \
@@ -158,7 +158,7 @@ impl Probe<'_> {
                     ),
                     "see the issuer above; for Neon leave sslrootcert out of the URL: the system's roots do",
                 ),
-                Roots::System => Finding::new(
+                RootCertificates::System => Finding::new(
                     "certificate-unknown-issuer",
                     "whoever issued it is not among this machine's roots: they are stale or missing, or \
                      a company's proxy shows a certificate of its own",

@@ -8,7 +8,7 @@ use diesel::result::{Error, QueryResult};
 
 use super::super::Connection;
 use super::TransactionManager;
-use super::watched::end;
+use super::scope::end;
 
 /// Begins a transaction with more to say than BEGIN; see [`Connection::build_transaction`].
 #[must_use = "a transaction runs when run() is called"]
@@ -86,7 +86,7 @@ impl<'a> TransactionBuilder<'a> {
         let mut begin = PgQueryBuilder::default();
         self.to_sql(&mut begin, &Pg)?;
         TransactionManager::begin_with(self.connection, begin.finish())?;
-        let unfinished = self.connection.link.watch().begin();
+        let unfinished = self.connection.session.monitor().begin();
         let done = f(&mut *self.connection).await;
         let ended = end(self.connection, done).await;
         unfinished.end();

@@ -14,7 +14,7 @@ pub use self::fault::Fault;
 use super::report::{Direction, Done, Holder};
 use crate::connect::ConnectError;
 use crate::env::EnvError;
-use crate::tls::TlsError;
+use crate::transport::TlsError;
 
 type Source = Box<dyn Error + Send + Sync>;
 
@@ -239,3 +239,5 @@ fn is_lost(error: &tokio_postgres::Error) -> bool {
         }
     }
 }
+
+crate::util::debug_is_display!(MigrateError);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use diesel::sql_types::{Bool, Integer, Text};
 use diesel::{QueryResult, sql_query};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, Pool, RunError, is_transient};
+use diesel_neon::{Connection, Pool, RetryError, is_transient};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -159,7 +159,7 @@ impl Request {
             Kind::Forgotten => self.forget(pool).await,
         };
         match (result, self.kind) {
-            (Err(RunError::Query(error)), Kind::Forgotten) if is_transient(&error) => {
+            (Err(RetryError::Query(error)), Kind::Forgotten) if is_transient(&error) => {
                 Outcome::RolledBack
             }
             (Err(error), _) if self.may_fail_with(&error) => Outcome::Ambiguous,
@@ -170,8 +170,8 @@ impl Request {
     }
 
     /// What was sent may have been done, so that the pool must not do it again.
-    fn may_fail_with(&self, error: &RunError) -> bool {
-        let RunError::Query(error) = error else {
+    fn may_fail_with(&self, error: &RetryError) -> bool {
+        let RetryError::Query(error) = error else {
             return false;
         };
         is_transient(error)
@@ -182,25 +182,25 @@ impl Request {
             }
     }
 
-    async fn get(&self, pool: &Pool) -> Result<(), RunError> {
+    async fn get(&self, pool: &Pool) -> Result<(), RetryError> {
         let mut connection = pool.get().await?;
         self.statement(&mut connection).await
     }
 
-    async fn forget(&self, pool: &Pool) -> Result<(), RunError> {
+    async fn forget(&self, pool: &Pool) -> Result<(), RetryError> {
         let mut connection = pool.get().await?;
         connection.batch_execute("BEGIN").await?;
         self.statement(&mut connection).await
     }
 
-    async fn statement(&self, connection: &mut Connection) -> Result<(), RunError> {
+    async fn statement(&self, connection: &mut Connection) -> Result<(), RetryError> {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         self.write(connection, 0).await?;
         Ok(())
     }
 
     /// Two rows, and a transfer between two accounts in between: all or nothing.
-    async fn statements(&self, connection: &mut Connection) -> Result<(), RunError> {
+    async fn statements(&self, connection: &mut Connection) -> Result<(), RetryError> {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         self.committing.store(false, Ordering::Relaxed);
         self.write(connection, 0).await?;

@@ -1,0 +1,46 @@
+//! [`Establish`]: what a type of connection has to do for the pool.
+
+use diesel::pg::Pg;
+use diesel_async::{AsyncConnection, AsyncPgConnection, TransactionManager};
+
+use super::established::EstablishedSession;
+
+/// A connection type that the pool can make out of a session.
+pub trait Establish: AsyncConnection<Backend = Pg> + Send + Sized + 'static {
+    /// Whether it is safe behind a pooler that does not track prepared statements: whether none of its
+    /// statements has a name there.
+    const SAFE_BEHIND_POOLERS: bool = false;
+
+    /// Takes over a session that is authenticated.
+    fn establish_with(
+        handshake: EstablishedSession,
+    ) -> impl Future<Output = Result<Self, diesel::ConnectionError>> + Send;
+
+    /// Takes note that somebody holds it, and reads what has arrived unasked; waits for nothing.
+    fn look(&mut self) {}
+
+    /// Takes note that nobody holds it any more.
+    fn let_go(&mut self) {}
+
+    /// Whether a request was given up in the middle.
+    fn is_abandoned(&mut self) -> bool {
+        false
+    }
+}
+
+impl Establish for AsyncPgConnection {
+    async fn establish_with(
+        handshake: EstablishedSession,
+    ) -> Result<Self, diesel::ConnectionError> {
+        Self::try_from(handshake.into_client()).await
+    }
+}
+
+/// Returns whether `begin_test_transaction` has begun the transaction that is open: it is to outlive a checkout.
+pub(crate) fn is_in_test_transaction<C: AsyncConnection>(connection: &mut C) -> bool {
+    let status = C::TransactionManager::transaction_manager_status_mut(connection);
+    let open = status
+        .transaction_state()
+        .map(|state| &state.in_transaction);
+    matches!(open, Ok(Some(transaction)) if transaction.test_transaction)
+}

@@ -1,0 +1,173 @@
+//! [`Connection`] as diesel-async knows connections.
+
+use std::sync::{Mutex, PoisonError};
+
+use diesel::connection::{CacheSize, DynInstrumentation, Instrumentation, InstrumentationEvent};
+use diesel::pg::Pg;
+use diesel::query_builder::{AsQuery, QueryFragment, QueryId};
+use diesel::{ConnectionError, ConnectionResult, QueryResult};
+use diesel_async::{AsyncConnection, AsyncConnectionCore, SimpleAsyncConnection};
+use futures_util::future::BoxFuture;
+
+use super::Connection;
+use super::row_stream::RowStream;
+use super::statement::Statement;
+use super::transaction::{TransactionManager, TransactionState};
+use crate::connect::{Connector, Establish, EstablishedSession};
+use crate::policy::Policy;
+use crate::query::Row;
+use crate::url::DatabaseUrl;
+
+impl SimpleAsyncConnection for Connection {
+    async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
+        self.batch(query).await
+    }
+}
+
+impl SimpleAsyncConnection for &Connection {
+    async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
+        self.batch(query).await
+    }
+}
+
+impl AsyncConnectionCore for Connection {
+    type ExecuteFuture<'conn, 'query> = BoxFuture<'conn, QueryResult<usize>>;
+    type LoadFuture<'conn, 'query> = BoxFuture<'conn, QueryResult<RowStream<'conn>>>;
+    type Stream<'conn, 'query> = RowStream<'conn>;
+    type Row<'conn, 'query> = Row;
+    type Backend = Pg;
+
+    fn load<'conn, 'query, T>(&'conn mut self, source: T) -> Self::LoadFuture<'conn, 'query>
+    where
+        T: AsQuery + 'query,
+        T::Query: QueryFragment<Pg> + QueryId + 'query,
+    {
+        let this = &*self;
+        let statement = Statement::new(this, &source.as_query());
+        Box::pin(this.load_statement(statement))
+    }
+
+    fn execute_returning_count<'conn, 'query, T>(
+        &'conn mut self,
+        source: T,
+    ) -> Self::ExecuteFuture<'conn, 'query>
+    where
+        T: QueryFragment<Pg> + QueryId + 'query,
+    {
+        let this = &*self;
+        let statement = Statement::new(this, &source);
+        Box::pin(this.execute_statement(statement))
+    }
+}
+
+/// StatementCache through shared references run in one pipeline: all leave at once, and the server answers
+/// them one after another.
+impl<'a> AsyncConnectionCore for &'a Connection {
+    type ExecuteFuture<'conn, 'query> = BoxFuture<'a, QueryResult<usize>>;
+    type LoadFuture<'conn, 'query> = BoxFuture<'a, QueryResult<RowStream<'a>>>;
+    type Stream<'conn, 'query> = RowStream<'a>;
+    type Row<'conn, 'query> = Row;
+    type Backend = Pg;
+
+    fn load<'conn, 'query, T>(&'conn mut self, source: T) -> Self::LoadFuture<'conn, 'query>
+    where
+        T: AsQuery + 'query,
+        T::Query: QueryFragment<Pg> + QueryId + 'query,
+    {
+        let this: &'a Connection = self;
+        let statement = Statement::new(this, &source.as_query());
+        Box::pin(this.load_statement(statement))
+    }
+
+    fn execute_returning_count<'conn, 'query, T>(
+        &'conn mut self,
+        source: T,
+    ) -> Self::ExecuteFuture<'conn, 'query>
+    where
+        T: QueryFragment<Pg> + QueryId + 'query,
+    {
+        let this: &'a Connection = self;
+        let statement = Statement::new(this, &source);
+        Box::pin(this.execute_statement(statement))
+    }
+}
+
+impl AsyncConnection for Connection {
+    type TransactionManager = TransactionManager;
+
+    /// Makes one attempt to connect, within the URL's `connect_timeout`, else within 15 s. A
+    /// [`Pool`](crate::Pool) also knows which failures are worth another try.
+    ///
+    /// Instrumentation sees the URL without its password.
+    async fn establish(url: &str) -> ConnectionResult<Self> {
+        let url = DatabaseUrl::parse(url)
+            .map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
+        let redacted = url.to_string();
+        let mut instrumentation = DynInstrumentation::default_instrumentation();
+        instrumentation
+            .on_connection_event(InstrumentationEvent::start_establish_connection(&redacted));
+        let connected = async {
+            let policy = Policy::builder().or_connect_timeout(url.connect_timeout());
+            let policy = policy.build();
+            let policy =
+                policy.map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
+            let connector = Connector::untimed(&url, &policy)
+                .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+            let handshake = connector.connect_once().await;
+            let handshake =
+                handshake.map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+            Self::new(handshake).await
+        }
+        .await;
+        instrumentation.on_connection_event(InstrumentationEvent::finish_establish_connection(
+            &redacted,
+            connected.as_ref().err(),
+        ));
+        let mut connection = connected?;
+        connection.instrumentation = Mutex::new(instrumentation);
+        Ok(connection)
+    }
+
+    fn transaction_state(&mut self) -> &mut TransactionState {
+        &mut self.transactions
+    }
+
+    fn instrumentation(&mut self) -> &mut dyn Instrumentation {
+        let instrumentation = self.instrumentation.get_mut();
+        &mut **instrumentation.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_instrumentation(&mut self, instrumentation: impl Instrumentation) {
+        self.instrumentation = Mutex::new(instrumentation.into());
+    }
+
+    /// `Disabled` names no statement any more; the bound is the policy's otherwise.
+    fn set_prepared_statement_cache_size(&mut self, size: CacheSize) {
+        if matches!(size, CacheSize::Disabled) {
+            self.statements.disable();
+        } else {
+            self.statements.enable();
+        }
+    }
+}
+
+impl Establish for Connection {
+    const SAFE_BEHIND_POOLERS: bool = true;
+
+    async fn establish_with(handshake: EstablishedSession) -> ConnectionResult<Self> {
+        Self::new(handshake).await
+    }
+
+    fn look(&mut self) {
+        self.session.set_held(true);
+        self.session.look();
+    }
+
+    fn let_go(&mut self) {
+        self.session.let_go();
+    }
+
+    fn is_abandoned(&mut self) -> bool {
+        self.session.is_abandoned()
+    }
+}

@@ -1,0 +1,18 @@
+//! [`ManagerError`]: why bb8 has no connection.
+
+use crate::connect::ConnectError;
+use crate::pool::evict::EvictReason;
+
+/// What a [`ConnectionManager`](crate::ConnectionManager) reports to bb8.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManagerError {
+    /// No connection came about.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// A connection is not handed out any more.
+    #[error("{0}")]
+    Evicted(EvictReason),
+}
+
+crate::util::debug_is_display!(ManagerError);

@@ -1,0 +1,118 @@
+//! [`Metrics`]: OpenTelemetry's `db.client.connection.*` through the `metrics` crate.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::policy::Policy;
+use crate::url::DatabaseUrl;
+
+/// The instruments of one pool; nothing at all without the feature `metrics`.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    #[cfg(feature = "metrics")]
+    instruments: Instruments,
+}
+
+#[cfg(feature = "metrics")]
+struct Instruments {
+    idle: metrics::Gauge,
+    used: metrics::Gauge,
+    pending: metrics::Gauge,
+    timeouts: metrics::Counter,
+    create_time: metrics::Histogram,
+    wait_time: metrics::Histogram,
+    use_time: metrics::Histogram,
+}
+
+#[cfg(not(feature = "metrics"))]
+#[allow(clippy::unused_self)]
+impl Metrics {
+    pub(crate) fn new(_: &DatabaseUrl, _: &Policy) -> Self {
+        Self {}
+    }
+
+    pub(crate) fn opened(&self, _: Duration) {}
+    pub(crate) fn closed(&self) {}
+    pub(crate) fn waits(&self) {}
+    pub(crate) fn waits_no_more(&self) {}
+    pub(crate) fn timed_out(&self) {}
+    pub(crate) fn handed_out(&self, _: Duration) {}
+    pub(crate) fn came_back(&self, _: Instant) {}
+}
+
+#[cfg(feature = "metrics")]
+impl Metrics {
+    /// Registers the instruments with the recorder that is installed by now.
+    pub(crate) fn new(url: &DatabaseUrl, policy: &Policy) -> Self {
+        // The server and the database, as the semantic conventions want a pool named.
+        let host = &url.hosts()[0];
+        let database = url.database().unwrap_or_default();
+        let name = format!("{}:{}/{database}", host.name, host.port);
+        let label = || ("db.client.connection.pool.name", name.clone());
+        let count = |state| {
+            metrics::gauge!(
+                "db.client.connection.count",
+                &[label(), ("db.client.connection.state", String::from(state))]
+            )
+        };
+        let gauge = |metric: &'static str| metrics::gauge!(metric, &[label()]);
+        let histogram = |metric: &'static str| metrics::histogram!(metric, &[label()]);
+        gauge("db.client.connection.max").set(policy.max_size());
+        gauge("db.client.connection.idle.max").set(policy.max_size());
+        gauge("db.client.connection.idle.min").set(policy.min_idle());
+        Self {
+            instruments: Instruments {
+                idle: count("idle"),
+                used: count("used"),
+                pending: gauge("db.client.connection.pending_requests"),
+                timeouts: metrics::counter!("db.client.connection.timeouts", &[label()]),
+                create_time: histogram("db.client.connection.create_time"),
+                wait_time: histogram("db.client.connection.wait_time"),
+                use_time: histogram("db.client.connection.use_time"),
+            },
+        }
+    }
+
+    /// A connection that is not in use yet.
+    pub(crate) fn opened(&self, took: Duration) {
+        self.instruments.idle.increment(1);
+        self.instruments.create_time.record(took);
+    }
+
+    /// A connection that is not in use any more.
+    pub(crate) fn closed(&self) {
+        self.instruments.idle.decrement(1);
+    }
+
+    pub(crate) fn waits(&self) {
+        self.instruments.pending.increment(1);
+    }
+
+    pub(crate) fn waits_no_more(&self) {
+        self.instruments.pending.decrement(1);
+    }
+
+    pub(crate) fn timed_out(&self) {
+        self.instruments.timeouts.increment(1);
+    }
+
+    pub(crate) fn handed_out(&self, waited: Duration) {
+        self.instruments.idle.decrement(1);
+        self.instruments.used.increment(1);
+        self.instruments.wait_time.record(waited);
+    }
+
+    pub(crate) fn came_back(&self, since: Instant) {
+        self.instruments.used.decrement(1);
+        self.instruments.idle.increment(1);
+        self.instruments.use_time.record(since.elapsed());
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl std::fmt::Debug for Instruments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instruments").finish_non_exhaustive()
+    }
+}

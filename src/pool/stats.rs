@@ -1,0 +1,186 @@
+//! What a pool has done since it was built.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::evict::EvictReason;
+use super::metrics::Metrics;
+
+/// How often connections were checked when they were handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checks {
+    /// Heard from within the policy's `validation_bypass`, so not asked.
+    pub skipped: u64,
+    /// Asked, and answered.
+    pub passed: u64,
+    /// Asked, and answered with an error, too late or not at all.
+    pub failed: u64,
+}
+
+/// Why connections were closed, and how many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Closed {
+    /// A statement was given up on them.
+    pub abandoned: u64,
+    /// By the server, or something between.
+    pub ended: u64,
+    /// They failed the check on checkout.
+    pub failed_check: u64,
+    /// A sibling was found dead, or `invalidate_all` was called.
+    pub generation: u64,
+    /// They lay unused.
+    pub idle: u64,
+    /// They came back with a transaction open.
+    pub in_transaction: u64,
+    /// They were past their deadline.
+    pub lifetime: u64,
+    /// With the pool.
+    pub pool_closed: u64,
+}
+
+/// How connecting went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Connects {
+    /// Connections that came about.
+    pub opened: u64,
+    /// Attempts that failed, whether or not they were repeated.
+    pub failed: u64,
+    /// Connections whose login waited so long that the compute must have been asleep.
+    pub cold_starts: u64,
+    /// How long the last connection took, retries included.
+    pub last: Duration,
+    /// How long the slowest connection took, retries included.
+    pub slowest: Duration,
+}
+
+/// The counters behind the above.
+#[derive(Debug)]
+pub(crate) struct Stats {
+    pub(crate) metrics: Metrics,
+    skipped: AtomicU64,
+    passed: AtomicU64,
+    failed: AtomicU64,
+    closed: [AtomicU64; 8],
+    opened: AtomicU64,
+    failed_attempts: AtomicU64,
+    cold_starts: AtomicU64,
+    last_micros: AtomicU64,
+    slowest_micros: AtomicU64,
+}
+
+impl Stats {
+    pub(crate) fn new(metrics: Metrics) -> Self {
+        Self {
+            metrics,
+            skipped: AtomicU64::default(),
+            passed: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            closed: Default::default(),
+            opened: AtomicU64::default(),
+            failed_attempts: AtomicU64::default(),
+            cold_starts: AtomicU64::default(),
+            last_micros: AtomicU64::default(),
+            slowest_micros: AtomicU64::default(),
+        }
+    }
+
+    pub(crate) fn checks(&self) -> Checks {
+        Checks {
+            skipped: read(&self.skipped),
+            passed: read(&self.passed),
+            failed: read(&self.failed),
+        }
+    }
+
+    pub(crate) fn closed(&self) -> Closed {
+        let of = |reason: ClosedFor| read(&self.closed[reason as usize]);
+        Closed {
+            abandoned: of(ClosedFor::Abandoned),
+            ended: of(ClosedFor::Ended),
+            failed_check: of(ClosedFor::FailedCheck),
+            generation: of(ClosedFor::Generation),
+            idle: of(ClosedFor::Idle),
+            in_transaction: of(ClosedFor::InTransaction),
+            lifetime: of(ClosedFor::Lifetime),
+            pool_closed: of(ClosedFor::PoolClosed),
+        }
+    }
+
+    pub(crate) fn connects(&self) -> Connects {
+        Connects {
+            opened: read(&self.opened),
+            failed: read(&self.failed_attempts),
+            cold_starts: read(&self.cold_starts),
+            last: Duration::from_micros(read(&self.last_micros)),
+            slowest: Duration::from_micros(read(&self.slowest_micros)),
+        }
+    }
+
+    pub(crate) fn check_skipped(&self) {
+        add(&self.skipped);
+    }
+
+    pub(crate) fn checked(&self, passed: bool) {
+        add(if passed { &self.passed } else { &self.failed });
+    }
+
+    pub(crate) fn closed_for(&self, reason: ClosedFor) {
+        add(&self.closed[reason as usize]);
+        self.metrics.closed();
+    }
+
+    pub(crate) fn opened(&self, took: Duration, cold: bool) {
+        add(&self.opened);
+        self.metrics.opened(took);
+        if cold {
+            add(&self.cold_starts);
+        }
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.last_micros.store(micros, Ordering::Relaxed);
+        self.slowest_micros.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    pub(crate) fn attempt_failed(&self) {
+        add(&self.failed_attempts);
+    }
+}
+
+/// Why a connection was closed; see [`Closed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClosedFor {
+    Abandoned,
+    Ended,
+    FailedCheck,
+    Generation,
+    Idle,
+    InTransaction,
+    Lifetime,
+    PoolClosed,
+}
+
+impl From<&EvictReason> for ClosedFor {
+    fn from(retired: &EvictReason) -> Self {
+        match retired {
+            EvictReason::Abandoned => Self::Abandoned,
+            EvictReason::CheckCancelled
+            | EvictReason::CheckFailed { .. }
+            | EvictReason::NoAnswer { .. } => Self::FailedCheck,
+            EvictReason::Ended { .. } => Self::Ended,
+            EvictReason::Generation => Self::Generation,
+            EvictReason::InTransaction => Self::InTransaction,
+            EvictReason::Lifetime => Self::Lifetime,
+            EvictReason::PoolClosed => Self::PoolClosed,
+        }
+    }
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}

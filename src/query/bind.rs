@@ -1,0 +1,179 @@
+//! Bind parameters, and the OIDs of types that only the database knows.
+
+use std::collections::{HashMap, HashSet};
+
+use diesel::pg::{Pg, PgMetadataLookup, PgTypeMetadata};
+use diesel::query_builder::QueryFragment;
+use diesel::query_builder::bind_collector::RawBytesBindCollector;
+use diesel::result::{Error, QueryResult};
+
+/// A statement's serialized bind parameters.
+#[derive(Debug, Default)]
+pub(crate) struct Binds {
+    pub(crate) values: Vec<Option<Vec<u8>>>,
+    types: Vec<PgTypeMetadata>,
+    /// The types to look up, with the placeholders of their OIDs (of a type and of its array).
+    named: Types,
+    /// The OIDs that placeholders stand for.
+    found: HashMap<u32, u32>,
+    /// Where OIDs are in `values`.
+    places: Vec<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    bind: usize,
+    byte: usize,
+    placeholder: u32,
+}
+
+/// A schema, where one was given, and a name.
+pub(crate) type TypeName = (Option<String>, String);
+
+/// The OIDs of types and of their arrays.
+pub(crate) type Types = HashMap<TypeName, (u32, u32)>;
+
+impl Binds {
+    /// Serializes the binds of `query`.
+    ///
+    /// Serializing is not async, so that types cannot be looked up meanwhile: placeholders stand for
+    /// their OIDs. Where these end up inside serialized values (arrays and composites carry their
+    /// elements' OIDs) shows in the difference between two passes with two sets of placeholders. That
+    /// is how diesel-async does it.
+    pub(crate) fn collect(query: &(impl QueryFragment<Pg> + ?Sized)) -> QueryResult<Self> {
+        let mut first = RawBytesBindCollector::<Pg>::new();
+        let mut lookup = Placeholders::zero();
+        query.collect_binds(&mut first, &mut lookup, &Pg)?;
+        if !lookup.used {
+            return Ok(Self {
+                values: first.binds,
+                types: first.metadata,
+                ..Self::default()
+            });
+        }
+
+        let known = first.metadata.iter().flat_map(|metadata| {
+            let oid = metadata.oid().unwrap_or_default();
+            [oid, metadata.array_oid().unwrap_or_default()]
+        });
+        let mut second = RawBytesBindCollector::<Pg>::new();
+        let mut lookup = Placeholders::above(known.max().unwrap_or_default());
+        query.collect_binds(&mut second, &mut lookup, &Pg)?;
+
+        let given: HashSet<u32> = lookup.given.values().flat_map(|(a, b)| [*a, *b]).collect();
+        let mut places = Vec::new();
+        let binds = first.binds.iter().zip(&first.metadata).zip(&second.binds);
+        for (bind, ((zeros, metadata), numbers)) in binds.enumerate() {
+            // Only values of such a type have such an OID inside.
+            let (true, Some(zeros), Some(numbers)) = (is_zero(metadata), zeros, numbers) else {
+                continue;
+            };
+            let windows = zeros.windows(OID).zip(numbers.windows(OID));
+            places.extend(windows.enumerate().filter_map(|(byte, (zero, number))| {
+                let placeholder = u32::from_be_bytes(number.try_into().ok()?);
+                let place = Place {
+                    bind,
+                    byte,
+                    placeholder,
+                };
+                (zero == [0; OID] && given.contains(&placeholder)).then_some(place)
+            }));
+        }
+        Ok(Self {
+            values: second.binds,
+            types: second.metadata,
+            named: lookup.given,
+            found: HashMap::new(),
+            places,
+        })
+    }
+
+    /// The types to look up.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &TypeName> {
+        self.named.keys()
+    }
+
+    /// Puts the OIDs in (of a type and of its array) for the placeholders, or for those that were there
+    /// before. Returns whether they are others than before.
+    pub(crate) fn resolve(&mut self, types: &Types) -> QueryResult<bool> {
+        let mut found = HashMap::new();
+        for (name, (oid, array_oid)) in &self.named {
+            if let Some((real_oid, real_array_oid)) = types.get(name) {
+                found.extend([(*oid, *real_oid), (*array_oid, *real_array_oid)]);
+            }
+        }
+        for place in &self.places {
+            let value = self.values[place.bind].as_mut();
+            let bytes = value.and_then(|value| value.get_mut(place.byte..)?.first_chunk_mut());
+            let bytes: &mut [u8; OID] = bytes.ok_or_else(|| {
+                Error::SerializationError("an OID inside a bind parameter has moved".into())
+            })?;
+            if let Some(oid) = found.get(&place.placeholder) {
+                *bytes = oid.to_be_bytes();
+            }
+        }
+        let before = std::mem::replace(&mut self.found, found);
+        Ok(before != self.found)
+    }
+
+    /// How many bytes a request has of them.
+    pub(crate) fn size(&self) -> usize {
+        let values = self.values.iter();
+        let size = |value: &Option<Vec<u8>>| size_of::<i32>() + value.as_ref().map_or(0, Vec::len);
+        values.map(size).sum()
+    }
+
+    /// The OIDs of the parameters' types.
+    pub(crate) fn oids(&self) -> QueryResult<Vec<u32>> {
+        let found = |oid| self.found.get(&oid).copied().unwrap_or(oid);
+        let oids = self.types.iter().map(|metadata| metadata.oid().map(found));
+        let oids: Result<_, _> = oids.collect();
+        oids.map_err(|error| Error::SerializationError(Box::new(error)))
+    }
+}
+
+const OID: usize = 4;
+
+fn is_zero(metadata: &PgTypeMetadata) -> bool {
+    matches!(metadata.oid(), Ok(0))
+}
+
+/// Answers every look-up with a placeholder.
+struct Placeholders {
+    used: bool,
+    /// The last number given; None gives zeros.
+    last: Option<u32>,
+    given: Types,
+}
+
+impl Placeholders {
+    fn zero() -> Self {
+        Self {
+            used: false,
+            last: None,
+            given: Types::new(),
+        }
+    }
+
+    fn above(last: u32) -> Self {
+        Self {
+            last: Some(last),
+            ..Self::zero()
+        }
+    }
+}
+
+impl PgMetadataLookup for Placeholders {
+    fn lookup_type(&mut self, name: &str, schema: Option<&str>) -> PgTypeMetadata {
+        self.used = true;
+        let Some(last) = &mut self.last else {
+            return PgTypeMetadata::new(0, 0);
+        };
+        let key = (schema.map(str::to_owned), name.to_owned());
+        let (oid, array_oid) = *self.given.entry(key).or_insert_with(|| {
+            *last += 2;
+            (*last - 1, *last)
+        });
+        PgTypeMetadata::new(oid, array_oid)
+    }
+}

@@ -1,0 +1,185 @@
+//! [`Row`]: one row, as Diesel reads it.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use diesel::backend::Backend;
+use diesel::pg::{Pg, PgValue};
+use diesel::row::{PartialRow, RowIndex, RowSealed};
+
+use crate::protocol::{Column, Fields, Malformed};
+
+/// A row of a result.
+pub struct Row {
+    columns: Arc<[Column]>,
+    body: Bytes,
+    /// A field and where it starts: rows are read from left to right.
+    at: Cell<(usize, usize)>,
+}
+
+impl Row {
+    pub(crate) fn new(columns: Arc<[Column]>, body: Bytes) -> Result<Self, Malformed> {
+        let mut fields = Fields(&body);
+        if usize::from(fields.u16()?) != columns.len() {
+            return Err(Malformed);
+        }
+        for _ in 0..columns.len() {
+            if let Ok(len) = usize::try_from(fields.i32()?) {
+                fields.bytes(len)?;
+            }
+        }
+        if !fields.0.is_empty() {
+            return Err(Malformed);
+        }
+        Ok(Self {
+            columns,
+            body,
+            at: Cell::new((0, COUNT)),
+        })
+    }
+
+    pub(crate) fn value(&self, index: usize) -> Option<&[u8]> {
+        let (mut field, mut start) = self.at.get();
+        if field > index {
+            (field, start) = (0, COUNT);
+        }
+        loop {
+            let mut fields = Fields(self.body.get(start..)?);
+            let len = usize::try_from(fields.i32().ok()?);
+            if field == index {
+                self.at.set((field, start));
+                return fields.bytes(len.ok()?).ok();
+            }
+            start += LENGTH + len.unwrap_or(0);
+            field += 1;
+        }
+    }
+}
+
+/// Where the fields start, behind their count.
+const COUNT: usize = 2;
+const LENGTH: usize = 4;
+
+impl RowSealed for Row {}
+
+impl<'a> diesel::row::Row<'a, Pg> for Row {
+    type InnerPartialRow = Self;
+    type Field<'b>
+        = Field<'b>
+    where
+        Self: 'b,
+        'a: 'b;
+
+    fn field_count(&self) -> usize {
+        self.columns.len()
+    }
+
+    fn get<'b, I>(&'b self, index: I) -> Option<Field<'b>>
+    where
+        'a: 'b,
+        Self: RowIndex<I>,
+    {
+        let index = self.idx(index)?;
+        Some(Field { row: self, index })
+    }
+
+    fn partial_row(&self, range: std::ops::Range<usize>) -> PartialRow<'_, Self> {
+        PartialRow::new(self, range)
+    }
+}
+
+impl RowIndex<usize> for Row {
+    fn idx(&self, index: usize) -> Option<usize> {
+        (index < self.columns.len()).then_some(index)
+    }
+}
+
+impl<'a> RowIndex<&'a str> for Row {
+    fn idx(&self, name: &'a str) -> Option<usize> {
+        self.columns.iter().position(|column| *column.name == *name)
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Row")
+            .field("columns", &self.columns)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A field of a [`Row`].
+#[derive(Debug)]
+pub struct Field<'a> {
+    row: &'a Row,
+    index: usize,
+}
+
+impl<'a> diesel::row::Field<'a, Pg> for Field<'a> {
+    fn field_name(&self) -> Option<&str> {
+        Some(&self.row.columns[self.index].name)
+    }
+
+    fn value(&self) -> Option<<Pg as Backend>::RawValue<'_>> {
+        let bytes = self.row.value(self.index)?;
+        Some(PgValue::new(bytes, &self.row.columns[self.index].oid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use diesel::row::{Field as _, Row as _};
+    use std::num::NonZeroU32;
+
+    fn row(fields: &[Option<&[u8]>]) -> Row {
+        let column = |index| Column {
+            name: format!("c{index}").into(),
+            oid: NonZeroU32::new(25).unwrap(),
+        };
+        let mut body = (fields.len() as u16).to_be_bytes().to_vec();
+        for field in fields {
+            let len = field.map_or(-1, |bytes| bytes.len() as i32);
+            body.extend(len.to_be_bytes());
+            body.extend(field.unwrap_or_default());
+        }
+        Row::new((0..fields.len()).map(column).collect(), body.into()).unwrap()
+    }
+
+    #[test]
+    fn fields_are_found_in_any_order() {
+        let row = row(&[Some(b"a"), None, Some(b""), Some(b"dd")]);
+        let value = |index: usize| {
+            row.get(index)
+                .unwrap()
+                .value()
+                .map(|v| v.as_bytes().to_vec())
+        };
+        for _ in 0..2 {
+            assert_eq!(value(3), Some(b"dd".to_vec()));
+            assert_eq!(value(0), Some(b"a".to_vec()));
+            assert_eq!(value(1), None);
+            assert_eq!(value(2), Some(Vec::new()));
+            assert_eq!(value(2), Some(Vec::new()));
+        }
+        assert!(row.get(4).is_none());
+        assert_eq!(row.get("c3").unwrap().field_name(), Some("c3"));
+    }
+
+    #[test]
+    fn a_row_that_lies_about_itself_is_malformed() {
+        let columns: Arc<[Column]> = row(&[Some(b"abc")]).columns;
+        for body in [
+            &b""[..],
+            b"\0\x02\0\0\0\x01a\0\0\0\x01b",
+            b"\0\x01\0\0\0\x04abc",
+            b"\0\x01\x7f\xff\xff\xffabc",
+            b"\0\x01\0\0\0\x03abc\0\0\0\x01d",
+        ] {
+            let read = Row::new(Arc::clone(&columns), Bytes::from_static(body));
+            assert!(read.is_err());
+        }
+    }
+}

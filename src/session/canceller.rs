@@ -1,0 +1,172 @@
+//! [`Canceller`]: how a statement is stopped from outside its own connection.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use futures_util::{Stream, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
+use tokio_postgres::tls::{ChannelBinding, TlsStream};
+
+use crate::transport::{DialError, Dialler, Negotiated, Peer, Transport};
+
+/// Knows where, how and with what key to ask for the end of one session's current statement.
+#[derive(Clone)]
+pub(crate) struct Canceller(Arc<Parts>);
+
+struct Parts {
+    token: tokio_postgres::CancelToken,
+    dialler: Arc<Dialler>,
+    /// Where the session is: no other address need know its key.
+    peer: Peer,
+    runtime: Handle,
+}
+
+impl Canceller {
+    /// Keeps what a cancel request for the session at `peer` needs; what is done in the background runs on the
+    /// current runtime.
+    pub(crate) fn new(
+        token: tokio_postgres::CancelToken,
+        dialler: Arc<Dialler>,
+        peer: Peer,
+    ) -> Self {
+        Self(Arc::new(Parts {
+            token,
+            dialler,
+            peer,
+            runtime: Handle::current(),
+        }))
+    }
+
+    pub(crate) fn dialler(&self) -> &Dialler {
+        &self.0.dialler
+    }
+
+    /// Asks the server to end what the session does, and waits until it has taken note.
+    pub(crate) async fn cancel(&self) -> Result<(), CancelFailure> {
+        self.cancel_if(|| true).await
+    }
+
+    /// As [`cancel`](Self::cancel), if that is still needed once there is a stream to ask on.
+    pub(crate) async fn cancel_if(
+        &self,
+        is_needed: impl FnOnce() -> bool,
+    ) -> Result<(), CancelFailure> {
+        let Parts {
+            dialler,
+            peer,
+            token,
+            ..
+        } = &*self.0;
+        let stream = Lingering(dialler.redial(peer).await?);
+        if !is_needed() {
+            return Ok(());
+        }
+        let cancelled = token.cancel_query_raw(stream, Negotiated).await;
+        Ok(cancelled?)
+    }
+
+    /// Cancels until the server is through: a request that overtakes its statement stops nothing, and of
+    /// several statements each stops one. `answers` ends with the last one that is owed.
+    ///
+    /// The session's own stream has to stay open meanwhile: a pooler forgets the key of a client that has
+    /// gone.
+    pub(crate) async fn cancel_until(&self, mut answers: impl Stream<Item = ()> + Unpin) {
+        let mut pauses = PAUSES.iter();
+        while let Some(pause) = pauses.next() {
+            let timer = self.0.dialler.timer();
+            if let Some(Err(error)) = timer.timeout(PATIENCE, self.cancel()).await {
+                tracing::debug!(error = %error, "a statement could not be cancelled");
+            }
+            let pause = pin!(self.sleep(Duration::from_millis(*pause)));
+            match select(answers.next(), pause).await {
+                Either::Left((None, _)) => return,
+                Either::Left((Some(()), _)) => pauses = PAUSES.iter(),
+                Either::Right(_) => {}
+            }
+        }
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.runtime.spawn(task);
+    }
+
+    /// Sleeps for a moment, on any runtime.
+    pub(crate) async fn sleep(&self, moment: Duration) {
+        self.0.dialler.timer().sleep(moment).await;
+    }
+}
+
+/// Why a cancel request could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CancelFailure {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error(transparent)]
+    Postgres(#[from] tokio_postgres::Error),
+}
+
+impl fmt::Debug for Canceller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Canceller").finish_non_exhaustive()
+    }
+}
+
+/// In milliseconds, how long each request has to show an effect.
+const PAUSES: [u64; 5] = [50, 150, 300, 500, 1000];
+
+/// A server that has not taken note of a cancel request by then will not.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A stream that is not shut down before the other side has done so: PgBouncer 1.18 crashes where a
+/// cancel request's socket closes too early, and a request is sure to have been seen only then.
+struct Lingering(Transport);
+
+impl AsyncRead for Lingering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut scratch = [0; 64];
+            let mut buf = ReadBuf::new(&mut scratch);
+            // However the other side ends it, it has.
+            if ready!(Pin::new(&mut self.0).poll_read(cx, &mut buf)).is_err()
+                || buf.filled().is_empty()
+            {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl TlsStream for Lingering {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.0.channel_binding()
+    }
+}

@@ -1,0 +1,166 @@
+//! [`Waiters`]: who waits on a handle, and how they are woken.
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Wake, Waker};
+
+use slab::Slab;
+
+/// Everyone who waits for something on one handle.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    wakers: Mutex<Slab<Waker>>,
+    /// Whether they are to be woken once the pipeline's lock is free.
+    due: AtomicBool,
+    /// Whether the stream had nothing to read, and has woken nobody since.
+    quiet: AtomicBool,
+    /// How many there are, those included that wait for the pipeline's lock.
+    count: AtomicUsize,
+}
+
+impl Waiters {
+    /// The stream is about to be read, and will wake this once there is more; or there may be more.
+    pub(super) fn set_quiet(&self, quiet: bool) {
+        self.quiet.store(quiet, Ordering::Release);
+    }
+
+    /// Whether looking at the stream would show nothing new.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Acquire)
+    }
+
+    /// Returns how many there are, whether or not they wait at this moment.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// There is news; [`wake_due`](Self::wake_due) tells.
+    pub(super) fn set_due(&self) {
+        self.due.store(true, Ordering::Release);
+    }
+
+    pub(super) fn wake_due(&self) {
+        // Looking costs less than taking, and mostly there is nothing to take.
+        if self.due.load(Ordering::Acquire) && self.due.swap(false, Ordering::AcqRel) {
+            self.wake_all();
+        }
+    }
+
+    fn wake_all(&self) {
+        // Outside of the lock: what a waker does is its own affair.
+        let wakers: Vec<Waker> = self.lock().iter().map(|(_, waker)| waker.clone()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slab<Waker>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Waiters {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.set_quiet(false);
+        self.wake_all();
+    }
+}
+
+/// One who waits, for as long as it does.
+#[derive(Debug)]
+pub(super) struct Waiting<'a> {
+    waiters: &'a Waiters,
+    key: Option<usize>,
+    /// How much had been read of what is in front when there was no room to read ahead.
+    pub(super) stalled: Option<u64>,
+}
+
+impl<'a> Waiting<'a> {
+    pub(super) fn new(waiters: &'a Waiters) -> Self {
+        waiters.count.fetch_add(1, Ordering::AcqRel);
+        Self {
+            waiters,
+            key: None,
+            stalled: None,
+        }
+    }
+
+    /// From here on no wake is lost; those before went to others.
+    pub(super) fn register(&mut self, cx: &Context<'_>) {
+        let waker = cx.waker();
+        let mut wakers = self.waiters.lock();
+        let known = self.key.and_then(|key| wakers.get_mut(key));
+        let old = match known {
+            Some(known) if known.will_wake(waker) => None,
+            Some(known) => Some(mem::replace(known, waker.clone())),
+            None => {
+                self.key = Some(wakers.insert(waker.clone()));
+                None
+            }
+        };
+        drop(wakers);
+        drop(old);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.waiters.count.fetch_sub(1, Ordering::AcqRel);
+        if let Some(key) = self.key {
+            let gone = self.waiters.lock().try_remove(key);
+            drop(gone);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks for the lock itself when it is woken and when it is dropped.
+    struct Curious {
+        waiters: Arc<Waiters>,
+        woken: AtomicBool,
+    }
+
+    impl Wake for Curious {
+        fn wake(self: Arc<Self>) {
+            assert!(self.waiters.wakers.try_lock().is_ok());
+            self.woken.store(true, Ordering::Release);
+        }
+    }
+
+    impl Drop for Curious {
+        fn drop(&mut self) {
+            assert!(self.waiters.wakers.try_lock().is_ok());
+        }
+    }
+
+    #[test]
+    fn wakers_run_and_end_outside_of_the_lock() {
+        let waiters = Arc::new(Waiters::default());
+        let curious = || {
+            Arc::new(Curious {
+                waiters: Arc::clone(&waiters),
+                woken: AtomicBool::new(false),
+            })
+        };
+        let mut waiting = Waiting::new(&waiters);
+        for _ in 0..2 {
+            let one = curious();
+            let waker = Waker::from(Arc::clone(&one));
+            waiting.register(&Context::from_waker(&waker));
+            drop(waker);
+            waiters.wake_due();
+            assert!(!one.woken.load(Ordering::Acquire));
+            waiters.set_due();
+            waiters.wake_due();
+            assert!(one.woken.load(Ordering::Acquire));
+        }
+        drop(waiting);
+        assert!(waiters.lock().is_empty());
+    }
+}

@@ -1,0 +1,112 @@
+//! From a URL's `sslrootcert` to a rustls configuration that always verifies.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::url::{DatabaseUrl, Encryption, RootCertificates};
+
+impl DatabaseUrl {
+    /// Renders for rustls: the client's side of TLS as the pool speaks it, `None` where the URL means
+    /// plain text (to which [`check_address`](Self::check_address) sets bounds).
+    ///
+    /// For whoever connects on their own, next to [`to_tokio_postgres`](Self::to_tokio_postgres).
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] where the certificates to trust cannot be loaded.
+    pub fn to_rustls(&self) -> Result<Option<ClientConfig>, TlsError> {
+        match self.encryption() {
+            Encryption::Tls { roots, .. } => client_config(roots).map(Some),
+            Encryption::Plain => Ok(None),
+        }
+    }
+}
+
+/// Builds the client's side of TLS 1.2 and 1.3.
+///
+/// The crypto provider is named here and not looked up, because rustls panics where an application has
+/// none or two of them. One configuration serves all of a pool's connections, so that they resume each
+/// other's sessions.
+pub(super) fn client_config(roots: &RootCertificates) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Rustls)?
+        .with_root_certificates(root_store(roots)?)
+        .with_no_client_auth();
+    // Direct negotiation requires it; servers that know only SSLRequest ignore it.
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    Ok(config)
+}
+
+/// The certificates to trust cannot be loaded.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The file of `sslrootcert` cannot be read, or is not PEM.
+    #[error("sslrootcert {}: {reason}", .path.display())]
+    RootFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `SSL_CERT_FILE` or `SSL_CERT_DIR` is set, and nothing there is a certificate.
+    #[error(
+        "SSL_CERT_FILE or SSL_CERT_DIR is set, but no certificate can be loaded from there: {reason}"
+    )]
+    Environment {
+        /// What is wrong.
+        reason: String,
+    },
+    /// rustls refuses its own defaults.
+    #[error("rustls cannot be configured: {0}")]
+    Rustls(#[source] rustls::Error),
+}
+
+fn root_store(roots: &RootCertificates) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    match roots {
+        RootCertificates::File(path) => {
+            let error = |reason: String| TlsError::RootFile {
+                path: path.clone(),
+                reason,
+            };
+            let certificates = CertificateDer::pem_file_iter(path)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .map_err(|e| error(e.to_string()))?;
+            for certificate in certificates {
+                store.add(certificate).map_err(|e| error(e.to_string()))?;
+            }
+            if store.is_empty() {
+                return Err(error("the file has no certificate in PEM form".to_owned()));
+            }
+        }
+        RootCertificates::System => {
+            let native = rustls_native_certs::load_native_certs();
+            // Systems carry roots that webpki cannot parse; the others are still good.
+            store.add_parsable_certificates(native.certs);
+            if store.is_empty() {
+                let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+                if chosen.iter().any(|name| std::env::var_os(name).is_some()) {
+                    // Whoever narrows the trust must not be given all of Mozilla's instead.
+                    let reasons: Vec<_> = native.errors.iter().map(ToString::to_string).collect();
+                    return Err(TlsError::Environment {
+                        reason: reasons.join("; "),
+                    });
+                }
+                tracing::debug!(
+                    "the system has no root certificates, using Mozilla's bundled ones"
+                );
+                store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+            }
+        }
+    }
+    Ok(store)
+}
+
+crate::util::debug_is_display!(TlsError);

@@ -1,0 +1,8 @@
+//! What every room may use.
+
+pub(crate) mod backoff;
+pub(crate) mod clock;
+pub(crate) mod comment;
+mod error_debug;
+
+pub(crate) use self::error_debug::debug_is_display;
