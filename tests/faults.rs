@@ -472,6 +472,7 @@ async fn cold_starts_of_any_length_are_waited_for_behind_failures() {
             let neon = NeonSim::builder()
                 .never_suspend()
                 .cold_start(Duration::from_millis(millis))
+                .wake_retries(0)
                 .start()
                 .await
                 .unwrap();

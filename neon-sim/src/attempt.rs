@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::io::{AsyncWriteExt, copy, sink};
+use tokio::time::sleep;
 use tokio_rustls::server::TlsStream;
 
 use crate::backend::{Backend, Canceller};
+use crate::backoff::pauses;
 use crate::compute::{Busy, Membership};
 use crate::counters::Tally;
-use crate::faults::locked;
+use crate::faults::{is_final, locked};
 use crate::link::Link;
 use crate::proxy::Proxy;
 use crate::relay::relay;
@@ -86,7 +88,7 @@ impl<'a> Attempt<'a> {
             copy(&mut self.client, &mut sink()).await?;
             return Err(Failure::Io);
         }
-        let busy = proxy.compute.wake(Some(&proxy.faults)).await?;
+        let busy = self.wake().await?;
         let backend = self.backend(&endpoint, &user).await?;
         let tally = self.tally(&endpoint);
         let membership = proxy
@@ -132,6 +134,18 @@ impl<'a> Attempt<'a> {
             _busy: replicates.then_some(busy),
             _registration: registration,
         })
+    }
+
+    /// Wakes the compute, and tries again while the error may pass; others may wake it meanwhile.
+    async fn wake(&self) -> Result<Busy, String> {
+        let proxy = self.proxy;
+        for pause in pauses().take(proxy.times.wake_retries as usize) {
+            match proxy.compute.wake(Some(&proxy.faults)).await {
+                Err(message) if !is_final(&message) => sleep(pause).await,
+                outcome => return outcome,
+            }
+        }
+        proxy.compute.wake(Some(&proxy.faults)).await
     }
 
     /// Sends what has been put aside, and this.

@@ -7,12 +7,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
+use crate::backoff::pauses;
 use crate::wire::{self, Key};
 
 const UNREACHABLE: &str = "Couldn't connect to compute node";
 const CLOSED: &str = "connection closed";
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A session with a server that waits for its first query.
 #[derive(Debug)]
@@ -67,16 +67,15 @@ async fn reach(socket: &Path, patience: Duration) -> Option<UnixStream> {
         return Some(stream);
     }
     let trying = async {
-        let mut pause = PAUSE;
-        loop {
+        for pause in pauses() {
             sleep(pause).await;
             if let Ok(stream) = UnixStream::connect(socket).await {
-                return stream;
+                return Some(stream);
             }
-            pause = pause.mul_f64(1.6);
         }
+        None
     };
-    timeout(patience, trying).await.ok()
+    timeout(patience, trying).await.ok()?
 }
 
 /// Cancels what one session is doing.

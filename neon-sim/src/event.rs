@@ -29,10 +29,10 @@ pub enum Event {
     },
     /// A connection has made the compute wake.
     Waking,
-    /// The compute has not woken, as was asked for.
+    /// A try to wake the compute has failed, as was asked for.
     #[non_exhaustive]
     WakeFailed {
-        /// What the client was told.
+        /// The control plane's words; the client is told those of the last try.
         message: String,
     },
     /// The compute is awake.

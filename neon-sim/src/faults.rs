@@ -26,7 +26,8 @@ const PASSING: [&str; 7] = [
     "the database system is starting up",
 ];
 
-fn is_final(message: &str) -> bool {
+/// Whether another try to wake the compute is in vain.
+pub(crate) fn is_final(message: &str) -> bool {
     let passes = |beginning: &&str| message.starts_with(*beginning);
     message != "Control plane request failed" && !PASSING.iter().any(passes)
 }

@@ -28,6 +28,7 @@
 mod assembly;
 mod attempt;
 mod backend;
+mod backoff;
 mod binaries;
 mod builder;
 mod catalog;

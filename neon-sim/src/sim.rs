@@ -216,10 +216,10 @@ impl NeonSim {
         self.parts.compute.is_suspended()
     }
 
-    /// The next `times` connections that would wake the compute fail with this message instead.
+    /// Makes the next `times` tries to wake the compute fail with this message.
     ///
-    /// They fail at once, where Neon's proxy would first try for some seconds. A message that is final is
-    /// told for [`Builder::wake_error_cache`] to all who come, as by Neon's proxy.
+    /// As by Neon's proxy, a message that may pass is told to a client after some more tries, see
+    /// [`Builder::wake_retries`]. A final one is told at once, and for [`Builder::wake_error_cache`] to everyone.
     pub fn fail_wakes(&self, times: u64, message: impl Into<String>) {
         self.parts.faults.fail_wakes(times, message.into());
     }

@@ -11,6 +11,7 @@ pub(crate) struct Times {
     pub(crate) handshake: Duration,
     pub(crate) authentication: Duration,
     pub(crate) unreachable: Duration,
+    pub(crate) wake_retries: u32,
     pub(crate) wake_error_cache: Duration,
     pub(crate) access_control_cache: Duration,
 }
@@ -22,6 +23,7 @@ impl Default for Times {
             handshake: Duration::from_secs(15),
             authentication: Duration::from_secs(15),
             unreachable: Duration::from_secs(3),
+            wake_retries: 7,
             wake_error_cache: Duration::from_secs(30),
             access_control_cache: Duration::from_secs(240),
         }
@@ -52,6 +54,14 @@ impl Builder {
     /// How long the proxy tries to reach the compute before it tells the client: 3 s.
     pub fn unreachable_after(mut self, unreachable_after: Duration) -> Self {
         self.times.unreachable = unreachable_after;
+        self
+    }
+
+    /// Set how often the proxy tries again to wake the compute before it tells the client: 7 times.
+    ///
+    /// The pauses between the tries grow from 100 ms on; seven of them take 4.3 s. A final error is told at once.
+    pub fn wake_retries(mut self, wake_retries: u32) -> Self {
+        self.times.wake_retries = wake_retries;
         self
     }
 

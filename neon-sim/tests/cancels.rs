@@ -18,6 +18,7 @@ async fn start() -> NeonSim {
         .unwrap()
 }
 
+/// "CancelRequest works over TLS."
 #[tokio::test]
 async fn a_cancel_request_ends_the_statement() {
     let neon = start().await;
@@ -42,6 +43,7 @@ async fn a_cancel_request_ends_the_statement() {
     assert_eq!((counters.direct.cancels, counters.pooled.cancels), (1, 1));
 }
 
+/// "CancelRequest works over TLS", and without, as libpq sends it.
 #[tokio::test]
 async fn a_cancel_request_in_plain_text_does_too() {
     let neon = start().await;

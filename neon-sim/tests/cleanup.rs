@@ -28,6 +28,7 @@ async fn servers(directory: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// Of the stand-in's own: nothing is left when it is dropped.
 #[tokio::test]
 async fn dropping_stops_the_servers_and_removes_their_directory() {
     let neon = bounded(NeonSim::builder().start()).await.unwrap();
@@ -41,6 +42,7 @@ async fn dropping_stops_the_servers_and_removes_their_directory() {
     assert!(bounded(driver).await.unwrap().is_err());
 }
 
+/// Of the stand-in's own: the template is shared, ports and directories are not.
 #[tokio::test]
 async fn many_start_at_the_same_time() {
     let start = || bounded(NeonSim::builder().start());
@@ -95,6 +97,7 @@ impl Running {
     }
 }
 
+/// Of the stand-in's own: the guard outlives the process that was killed.
 #[tokio::test]
 async fn a_killed_process_leaves_nothing_behind() {
     let mut running = Running::start(&[], Stdio::null()).await;
@@ -103,6 +106,7 @@ async fn a_killed_process_leaves_nothing_behind() {
     eventually("everything is gone", async || running.is_gone().await).await;
 }
 
+/// Of the stand-in's own: the command, from its first line to its last.
 #[tokio::test]
 async fn the_command_tells_what_happens_and_stops_cleanly() {
     let directory = tempfile::tempdir().unwrap();
@@ -152,6 +156,7 @@ async fn the_command_tells_what_happens_and_stops_cleanly() {
     assert!(!file.exists());
 }
 
+/// Of the stand-in's own: Ctrl-C, and the end of the script that has started it.
 #[tokio::test]
 async fn the_command_stops_on_an_interrupt_and_when_its_input_ends() {
     let mut interrupted = Running::start(&[], Stdio::null()).await;
@@ -165,6 +170,7 @@ async fn the_command_stops_on_an_interrupt_and_when_its_input_ends() {
     assert!(orphaned.is_gone().await);
 }
 
+/// Of the stand-in's own: the command's errors say what was wrong.
 #[tokio::test]
 async fn the_command_fails_with_a_reason() {
     let directory = tempfile::tempdir().unwrap();

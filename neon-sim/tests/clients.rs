@@ -45,6 +45,7 @@ async fn psql_accepts_both_urls() {
     }
 }
 
+/// Of the stand-in's own: whoever shares the machine does not get into the servers.
 #[tokio::test]
 async fn the_servers_behind_want_a_password() {
     let neon = neon().await;
@@ -306,6 +307,7 @@ async fn a_client_may_ask_for_its_startup_parameters() {
     }
 }
 
+/// "`password authentication failed` for an unknown role": one that was made is known at once.
 #[tokio::test]
 async fn roles_and_databases_made_by_a_test_are_reachable_through_both_endpoints() {
     let neon = neon().await;
@@ -341,6 +343,7 @@ async fn roles_and_databases_made_by_a_test_are_reachable_through_both_endpoints
     );
 }
 
+/// As on Neon, whose `neondb_owner` may create databases and roles but is no superuser.
 #[tokio::test]
 async fn the_owner_may_make_tables_databases_and_roles_but_is_no_superuser() {
     let neon = neon().await;

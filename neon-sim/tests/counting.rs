@@ -5,6 +5,7 @@ mod common;
 use common::{bounded, config, connect, direct_negotiation, eventually, psql, try_connect};
 use neon_sim::NeonSim;
 
+/// Of the stand-in's own: what a client does is counted at the endpoint that it uses.
 #[tokio::test]
 async fn a_prepared_statement_takes_two_flights_and_an_unnamed_one_takes_one() {
     let neon = bounded(NeonSim::builder().never_suspend().start())
@@ -40,6 +41,7 @@ async fn a_prepared_statement_takes_two_flights_and_an_unnamed_one_takes_one() {
     assert_eq!(difference.pooled, Default::default());
 }
 
+/// "Flights to the first row: TCP, SSLRequest, SCRAM-PLUS, then the query: 6; direct TLS: 5", the query included.
 #[tokio::test]
 async fn connecting_takes_five_round_trips_or_four() {
     let neon = bounded(NeonSim::builder().never_suspend().start())
@@ -59,6 +61,7 @@ async fn connecting_takes_five_round_trips_or_four() {
     }
 }
 
+/// Of the stand-in's own: a test's look at the servers does not show in what it counts.
 #[tokio::test]
 async fn what_goes_past_the_proxy_is_not_counted() {
     let neon = bounded(NeonSim::builder().never_suspend().start())

@@ -14,6 +14,7 @@ async fn start() -> NeonSim {
         .unwrap()
 }
 
+/// "Every error of the connection phase arrives as ERROR, XX000, and only a message", in the words that were asked for.
 #[tokio::test]
 async fn connections_are_refused_as_often_as_asked() {
     let neon = start().await;
@@ -26,6 +27,7 @@ async fn connections_are_refused_as_often_as_asked() {
     assert!(attempt().await.is_ok());
 }
 
+/// "No timeout of its own on a compute that hangs: the client needs one."
 #[tokio::test]
 async fn a_connection_hangs_in_authentication() {
     let neon = start().await;
@@ -39,6 +41,7 @@ async fn a_connection_hangs_in_authentication() {
     assert_eq!((direct.attempts, direct.connections), (2, 1));
 }
 
+/// "Compute unreachable: `Couldn't connect to compute node`", and nothing is lost that was committed.
 #[tokio::test]
 async fn servers_that_are_restarted_come_back_with_what_was_committed() {
     let impatient = NeonSim::builder().unreachable_after(Duration::ZERO);
@@ -79,6 +82,7 @@ async fn servers_that_are_restarted_come_back_with_what_was_committed() {
     direct.batch_execute("SELECT * FROM notes").await.unwrap();
 }
 
+/// Of the stand-in's own: a network that is far away. Logging in over SSLRequest takes 5 of its round trips.
 #[tokio::test]
 async fn a_delay_counts_in_both_directions_and_on_open_connections() {
     let neon = start().await;
@@ -103,6 +107,7 @@ async fn a_delay_counts_in_both_directions_and_on_open_connections() {
     assert!(started.elapsed() >= delay * 2 * 5);
 }
 
+/// Of the stand-in's own: certificates that a client must not accept.
 #[tokio::test]
 async fn certificates_can_be_wrong() {
     for kind in [
@@ -120,6 +125,7 @@ async fn certificates_can_be_wrong() {
     }
 }
 
+/// "Exactly one label in front of the certificate's domain. Pooled hosts are told by `-pooler` at the end of that label."
 #[tokio::test]
 async fn the_domain_and_the_endpoint_can_be_chosen() {
     let neon = bounded(

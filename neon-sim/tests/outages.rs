@@ -32,6 +32,7 @@ async fn a_final_error_of_a_wake_up_is_remembered() {
     connect(&neon.url(), neon.ca_path()).await;
 }
 
+/// "For 30 s": afterwards the next connection is tried again.
 #[tokio::test]
 async fn a_final_error_of_a_wake_up_is_forgotten_in_the_end() {
     let neon = start(NeonSim::builder().wake_error_cache(Duration::from_millis(300))).await;
@@ -98,4 +99,30 @@ async fn the_pooler_can_be_as_slow_to_forgive_as_neons() {
     let retry = |row: &&Vec<Option<String>>| row[0].as_deref() == Some("server_login_retry");
     let retry = configured.iter().find(retry).unwrap();
     assert_eq!(retry[1].as_deref(), Some("15"));
+}
+
+/// "Every error of the connection phase arrives as ERROR, XX000, and only a message: even 57P03", with which PostgreSQL
+/// says: "the database system is starting up".
+#[tokio::test]
+async fn a_database_that_starts_up_loses_its_sqlstate() {
+    let neon = start(NeonSim::builder()).await;
+    let attempt = async || try_connect(&config(&neon.url()), neon.ca_path()).await;
+    attempt().await.unwrap();
+    // Its recovery has to wait for an archive's answers.
+    neon.sql("ALTER SYSTEM SET restore_command = 'sleep 0.5; false'")
+        .await
+        .unwrap();
+    let signal = neon.ca_path().with_file_name("data/recovery.signal");
+    neon.sql(&format!("COPY (SELECT) TO '{}'", signal.display()))
+        .await
+        .unwrap();
+    let told = common::eventually("PostgreSQL says that it starts", async || {
+        match attempt().await {
+            Ok(_) => false,
+            refused => refusal(refused) == "the database system is starting up",
+        }
+    });
+    let (restarted, ()) = tokio::join!(bounded(neon.restart_postgres(Duration::ZERO)), told);
+    restarted.unwrap();
+    attempt().await.unwrap();
 }

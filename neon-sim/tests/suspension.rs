@@ -21,6 +21,8 @@ fn unhurried() -> Builder {
     NeonSim::builder().never_suspend()
 }
 
+/// "Suspension of an idle direct session ends with FATAL 57P01." "The pooler is PgBouncer next to the compute (suspends
+/// with it)": its clients are just closed. "No session state survives": neither locks nor temporary tables.
 #[tokio::test]
 async fn direct_sessions_are_told_and_pooled_ones_are_not() {
     let neon = start(unhurried()).await;
@@ -56,6 +58,8 @@ async fn direct_sessions_are_told_and_pooled_ones_are_not() {
     assert_eq!(neon.sql(left).await.unwrap()[0][0].as_deref(), Some("0"));
 }
 
+/// A suspension that does not wait for the statements under way ends them as it ends idle sessions: "FATAL 57P01" on the
+/// direct endpoint, a closed connection on the pooled one.
 #[tokio::test]
 async fn a_running_statement_is_ended_too() {
     let neon = start(unhurried()).await;
@@ -76,6 +80,7 @@ async fn a_running_statement_is_ended_too() {
     assert_eq!(sleeping().await, "0");
 }
 
+/// Of the stand-in's own: a network that resets what it has forgotten.
 #[tokio::test]
 async fn connections_are_reset_on_request() {
     let neon = start(unhurried()).await;
@@ -90,6 +95,7 @@ async fn connections_are_reset_on_request() {
     }
 }
 
+/// "No timeout of its own on a compute that hangs after the connection is made: the client needs one."
 #[tokio::test]
 async fn silence_is_all_that_is_heard_on_request() {
     let neon = start(unhurried()).await;
@@ -106,6 +112,7 @@ async fn silence_is_all_that_is_heard_on_request() {
     }
 }
 
+/// "A suspended compute just holds the connection while it wakes."
 #[tokio::test]
 async fn the_next_connection_waits_for_a_cold_start() {
     let cold_start = Duration::from_millis(300);
@@ -133,6 +140,7 @@ async fn the_next_connection_waits_for_a_cold_start() {
     }
 }
 
+/// "The pooler suspends with the compute": none of its old server connections serves a new client.
 #[tokio::test]
 async fn nothing_of_the_time_before_is_met_after_waking_at_once() {
     let neon = bounded(unhurried().cold_start(Duration::ZERO).start())
@@ -150,9 +158,10 @@ async fn nothing_of_the_time_before_is_met_after_waking_at_once() {
     assert_eq!(neon.counters().wakes, 40);
 }
 
+/// "Worth another try: `Control plane request failed`." Without the proxy's own retries, each try has its client.
 #[tokio::test]
 async fn wake_ups_fail_as_often_as_asked() {
-    let neon = start(unhurried()).await;
+    let neon = start(unhurried().wake_retries(0)).await;
     neon.fail_wakes(2, "Control plane request failed");
     // It is awake, so nothing has to wake.
     connect(&neon.url(), neon.ca_path()).await;
@@ -171,6 +180,43 @@ async fn wake_ups_fail_as_often_as_asked() {
     );
 }
 
+/// "The proxy retries the wake-up by itself for about 4.5 s."
+#[tokio::test]
+async fn the_proxy_tries_again_to_wake_the_compute() {
+    let served = async |failures| {
+        let neon = start(unhurried()).await;
+        neon.suspend(Suspension::Normal).await;
+        neon.fail_wakes(failures, "Control plane request failed");
+        let started = Instant::now();
+        let attempt = try_connect(&config(&neon.url()), neon.ca_path()).await;
+        let took = started.elapsed();
+        assert!(took >= Duration::from_secs(4), "{took:?}");
+        match attempt {
+            Ok(_) => None,
+            refused => Some(refusal(refused)),
+        }
+    };
+    let (seven, eight) = tokio::join!(served(7), served(8));
+    assert_eq!(seven, None);
+    assert_eq!(eight.as_deref(), Some("Control plane request failed"));
+}
+
+/// "The proxy caches a final wake-up error": it does not try again, since quick tries cannot succeed.
+#[tokio::test]
+async fn a_final_error_of_a_wake_up_is_told_without_another_try() {
+    let neon = start(unhurried()).await;
+    neon.suspend(Suspension::Normal).await;
+    let mut events = neon.events();
+    let message = "Control plane request failed: endpoint is disabled";
+    neon.fail_wakes(2, message);
+    let failed = try_connect(&config(&neon.url()), neon.ca_path()).await;
+    assert_eq!(refusal(failed), message);
+    let failed = events.try_recv().unwrap();
+    assert!(matches!(failed, Event::WakeFailed { .. }), "{failed:?}");
+    assert_eq!(events.try_recv(), Err(TryRecvError::Empty));
+}
+
+/// Only who has proved who he is wakes the compute: the proxy checks passwords by itself.
 #[tokio::test]
 async fn a_wrong_password_wakes_nobody() {
     let neon = start(unhurried()).await;
@@ -182,6 +228,7 @@ async fn a_wrong_password_wakes_nobody() {
     assert!(neon.is_suspended());
 }
 
+/// "Suspension of an idle direct session": sessions alone do not count as activity, on either endpoint.
 #[tokio::test]
 async fn an_idle_socket_does_not_keep_the_compute_awake() {
     let neon = start(NeonSim::builder().suspend_after(WINDOW)).await;
@@ -195,6 +242,7 @@ async fn an_idle_socket_does_not_keep_the_compute_awake() {
     assert!(neon.counters().suspensions >= 1);
 }
 
+/// Scale to zero: the compute is suspended once nothing has been active for the length of the window.
 #[tokio::test]
 async fn statements_restart_the_window() {
     let window = Duration::from_secs(1);
@@ -209,14 +257,30 @@ async fn statements_restart_the_window() {
         }
     }
     assert_eq!(neon.counters().suspensions, 0);
-    // Terminating is no statement: the sessions' end does not count.
-    let mut events = neon.events();
-    drop((direct, pooled));
-    let suspended = bounded(events.recv()).await.unwrap();
-    assert!(matches!(suspended, Event::Suspended { sessions: 0, .. }));
-    assert!(neon.counters().time_suspended < started.elapsed());
 }
 
+/// Scale to zero: a Terminate is no activity, so that the end of some sessions does not spare the others.
+#[tokio::test]
+async fn sessions_that_end_do_not_restart_the_window() {
+    let neon = start(NeonSim::builder().suspend_after(WINDOW)).await;
+    let mut events = neon.events();
+    let mut sessions = Vec::new();
+    for _ in 0..20 {
+        sessions.push(connect(&neon.url(), neon.ca_path()).await);
+    }
+    let suspended = loop {
+        tokio::select! {
+            event = events.recv() => break event.unwrap(),
+            () = tokio::time::sleep(WINDOW / 5) => drop(sessions.pop()),
+        }
+    };
+    match suspended {
+        Event::Suspended { sessions, .. } => assert_ne!(sessions, 0),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Scale to zero: what is under way, an open transaction included, is activity.
 #[tokio::test]
 async fn a_transaction_or_a_running_statement_keeps_the_compute_awake() {
     let neon = start(NeonSim::builder().suspend_after(WINDOW)).await;
@@ -232,6 +296,7 @@ async fn a_transaction_or_a_running_statement_keeps_the_compute_awake() {
     }
 }
 
+/// Scale to zero: what has ended is no activity, however it was spoken.
 #[tokio::test]
 async fn a_copy_ends_like_any_statement() {
     let neon = start(NeonSim::builder().suspend_after(WINDOW)).await;
@@ -254,4 +319,23 @@ async fn a_copy_ends_like_any_statement() {
     tokio::pin!(sink);
     assert_eq!(sink.finish().await.unwrap(), 0);
     eventually("it is suspended", async || neon.is_suspended()).await;
+}
+
+/// Of the stand-in's own: the time is counted while the compute sleeps, and then alone.
+#[tokio::test]
+async fn the_time_suspended_ends_when_the_compute_wakes() {
+    let neon = start(unhurried()).await;
+    let moment = Duration::from_millis(50);
+    let suspended = || neon.counters().time_suspended;
+    tokio::time::sleep(moment).await;
+    assert_eq!(suspended(), Duration::ZERO);
+    neon.suspend(Suspension::Normal).await;
+    tokio::time::sleep(moment).await;
+    let asleep = suspended();
+    assert!(asleep >= moment, "{asleep:?}");
+    neon.wake().await;
+    let woken = suspended();
+    assert!(woken >= asleep, "{woken:?}");
+    tokio::time::sleep(moment).await;
+    assert_eq!(suspended(), woken);
 }

@@ -32,6 +32,8 @@ impl Soak {
         let neon = NeonSim::builder()
             .never_suspend()
             .cold_start(Duration::from_millis(50))
+            // Seven would take longer than the pools' time to connect.
+            .wake_retries(1)
             // The accounts below are locked in any order.
             .postgres_settings([("deadlock_timeout", "50ms")])
             .start()
