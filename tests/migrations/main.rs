@@ -3,6 +3,7 @@
 mod edited;
 mod faulty;
 mod helpers;
+mod timeouts;
 
 use std::fs;
 use std::sync::{Arc, Mutex};
