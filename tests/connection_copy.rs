@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{HANG, builder, connect, counted, routes, start, users};
 use diesel::prelude::*;
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{Connection, is_connection_lost, sqlstate};
 use futures_util::StreamExt;
 use futures_util::future::poll_immediate;
@@ -72,6 +72,36 @@ async fn data_behind_a_failure_keeps_no_server_from_others() {
                     }
                     inserted => assert_eq!(inserted, Ok(1), "{what}"),
                 }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_that_fails_in_a_transaction_keeps_no_server_from_others() {
+    let neon = scarce().await;
+    let far = Duration::from_millis(50);
+    for url in [neon.pooled_url(), neon.pgbouncer_url()] {
+        let mut own = connect(&url).await;
+        let mut other = connect(&url).await;
+        // In the second case the end of the data crosses the failure.
+        for wait in [300, 75, 0] {
+            neon.set_delay(far);
+            let failed = own.transaction(async |own| {
+                let mut copy = own.copy_in(COPY).await?;
+                copy.send(b"not a number\t\n").await?;
+                sleep(Duration::from_millis(wait)).await;
+                copy.finish().await
+            });
+            assert_eq!(
+                sqlstate(&failed.await.unwrap_err()),
+                Some("22P02"),
+                "{wait}"
+            );
+            neon.set_delay(Duration::ZERO);
+            for (whose, connection) in [("other", &mut other), ("own", &mut own)] {
+                let inserted = insert(connection, format!("{url}, {wait}, {whose}"));
+                assert_eq!(inserted.await, Ok(1), "{wait}, {whose}");
             }
         }
     }

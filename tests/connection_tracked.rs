@@ -9,6 +9,8 @@ mod abandonment;
 mod common;
 #[path = "connection.rs"]
 mod connection;
+#[path = "connection_copy.rs"]
+mod copy;
 #[path = "connection_flights.rs"]
 mod flights;
 #[path = "connection_pooler.rs"]

@@ -125,7 +125,7 @@ impl CopyIn<'_> {
     ///
     /// Where the connection is lost. What is wrong with the data shows at the end; data behind that is not sent.
     pub async fn send(&mut self, data: &[u8]) -> QueryResult<()> {
-        let Some(answer) = &self.answer else {
+        let Some(answer) = &mut self.answer else {
             return Ok(());
         };
         for data in data.chunks(LARGEST) {

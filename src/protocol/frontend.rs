@@ -93,6 +93,11 @@ impl Messages {
         self.0.extend(b"E\0\0\0\x09\0\0\0\0\0");
     }
 
+    /// Runs a portal that does not exist.
+    pub(crate) fn fail(&mut self) {
+        self.0.extend(b"E\0\0\0\x1dbehind a failed COPY\0\0\0\0\0");
+    }
+
     pub(crate) fn close(&mut self, statement: &str) -> Result<(), Unsendable> {
         self.message(tag::frontend::CLOSE, |out| {
             out.push(b'S');

@@ -45,7 +45,7 @@ impl Pipeline {
         };
         let has_failed_to_copy =
             message.tag == tag::READY_FOR_QUERY && self.requests[index].takes_data;
-        if has_failed_to_copy && !self.status.in_transaction() {
+        if has_failed_to_copy {
             self.answer_for_stray_data()?;
         }
         let request = &mut self.requests[index];

@@ -154,11 +154,18 @@ impl Pipeline {
         id
     }
 
-    /// Behind a COPY that has failed the server ignores its data, but a pooler that has taken the server back by
-    /// then lends one for what still comes, and keeps it lent until there is an answer.
+    /// Sends a request that fails, behind a COPY that has failed.
+    ///
+    /// The server ignores what still comes of the COPY, but a pooler that has taken the server back by then lends
+    /// one for it and keeps it lent until there is an answer. A PgBouncer that tracks statements expects one to
+    /// CopyDone and CopyFail as well, unless it has its pull request 1471, and stops only at a group that fails.
     pub(super) fn answer_for_stray_data(&mut self) -> Result<(), Box<ServerError>> {
-        // Its text has no zero byte.
-        let _ = self.submit_unheard("");
+        let mut messages = Messages::default();
+        messages.fail();
+        messages.sync();
+        self.output.extend_from_slice(messages.as_bytes());
+        self.status.sent(tag::frontend::SYNC);
+        self.push(PendingRequest::of(Owner::Satisfied));
         self.write()
     }
 

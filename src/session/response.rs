@@ -156,7 +156,7 @@ impl<'a> Response<'a> {
     }
 
     /// Writes data of a COPY, at the stream's own pace.
-    pub(crate) async fn stream(&self, messages: &Messages) -> Result<(), Failure> {
+    pub(crate) async fn stream(&mut self, messages: &Messages) -> Result<(), Failure> {
         self.handle.stream(self.id, messages).await
     }
 
