@@ -25,9 +25,7 @@ pub(crate) const ABOVE: &[&str] = &["*"];
 /// those that stand beside it there.
 #[track_caller]
 pub(crate) fn assert_layers(root: &Path, rooms: &[Room<'_>]) {
-    let mut files = BTreeMap::new();
-    read(root, root, &mut files);
-    let complaints = complaints(&files, rooms);
+    let complaints = complaints(&read(root), rooms);
     assert!(
         complaints.is_empty(),
         "{} in {}:\n{}",
@@ -37,13 +35,20 @@ pub(crate) fn assert_layers(root: &Path, rooms: &[Room<'_>]) {
     );
 }
 
-fn read(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>) {
+/// Returns the sources below `root`, each under its path.
+pub(crate) fn read(root: &Path) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    read_folder(root, root, &mut files);
+    files
+}
+
+fn read_folder(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>) {
     let entries = fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("cannot read {}: {error}", folder.display()));
     for entry in entries {
         let path = entry.expect("the folder can be read").path();
         if path.is_dir() {
-            read(root, &path, files);
+            read_folder(root, &path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("a source is text");
             let name = path.strip_prefix(root).expect("it is below the root");
