@@ -1,5 +1,8 @@
 //! Pages that tell more than the README, for reading only.
 
+pub mod architecture {
+    #![doc = include_str!("../ARCHITECTURE.md")]
+}
 pub mod benchmarks {
     #![doc = include_str!("../docs/benchmarks.md")]
 }

@@ -1,4 +1,5 @@
 // The first definition of a link wins: the README's lead to files, those here to pages.
+//! [architecture]: guide::architecture
 //! [benchmarks]: guide::benchmarks
 //! [differences]: guide::differences
 //! [sizing]: guide::sizing
