@@ -56,13 +56,13 @@ pub enum Error {
     Tls(#[from] rustls::Error),
 }
 
-/// Says what was being attempted when the system answered with an error.
-pub(crate) trait Attempt<T> {
-    fn attempt(self, what: impl FnOnce() -> String) -> Result<T, Error>;
+/// Adds to an error of the system what was being done.
+pub(crate) trait Context<T> {
+    fn context(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
 
-impl<T> Attempt<T> for io::Result<T> {
-    fn attempt(self, what: impl FnOnce() -> String) -> Result<T, Error> {
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, what: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|source| Error::Io {
             what: what(),
             source,

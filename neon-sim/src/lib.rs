@@ -4,7 +4,7 @@
 //! the machine's own binaries: endpoints told apart by host name, TLS with a certificate
 //! authority of its own, SCRAM with channel binding, a pooled endpoint in transaction mode, scale
 //! to zero with cold starts, and every error of the connection phase as `ERROR` `XX000`. It
-//! counts what clients do and makes go wrong what it is asked to.
+//! counts what clients do, and brings faults on request.
 //!
 //! ```no_run
 //! # async fn demo() -> Result<(), neon_sim::Error> {
@@ -25,38 +25,17 @@
 //!
 //! Everything stops when the [`NeonSim`] is dropped, and also when the process is killed.
 
-mod assembly;
-mod attempt;
-mod backend;
-mod backoff;
-mod binaries;
-mod builder;
-mod catalog;
-mod cluster;
-mod compute;
-mod counters;
+mod control;
 mod error;
-mod event;
-mod faults;
-mod frames;
-mod guard;
-mod link;
-mod pgbouncer;
+mod protocol;
 mod proxy;
-mod relay;
-mod route;
-mod scram;
 mod servers;
-mod session;
 mod sim;
-mod template;
-mod times;
-mod tls;
-mod wire;
+mod sync;
 
-pub use crate::builder::Builder;
-pub use crate::counters::{Counters, EndpointCounters};
+pub use crate::control::counters::{Counters, EndpointCounters};
+pub use crate::control::event::{Event, Suspension};
 pub use crate::error::Error;
-pub use crate::event::{Event, Suspension};
-pub use crate::sim::NeonSim;
-pub use crate::tls::Certificate;
+pub use crate::proxy::tls::Certificate;
+pub use crate::sim::builder::Builder;
+pub use crate::sim::neon_sim::NeonSim;

@@ -146,13 +146,15 @@ async fn nothing_of_the_time_before_is_met_after_waking_at_once() {
     let neon = bounded(unhurried().cold_start(Duration::ZERO).start())
         .await
         .unwrap();
-    for _ in 0..20 {
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    for left in ["BEGIN; SELECT 1", "SELECT pg_advisory_lock(1)"].repeat(10) {
         for url in [neon.pooled_url(), neon.url()] {
             let (client, _) = connect(&url, neon.ca_path()).await;
-            client.batch_execute("BEGIN; SELECT 1").await.unwrap();
+            client.batch_execute(left).await.unwrap();
             neon.suspend(Suspension::Normal).await;
             let (client, _) = connect(&url, neon.ca_path()).await;
-            client.query_typed("SELECT 1", &[]).await.unwrap();
+            let held = client.query_typed(locks, &[]).await.unwrap();
+            assert_eq!(held[0].get::<_, i64>(0), 0);
         }
     }
     assert_eq!(neon.counters().wakes, 40);

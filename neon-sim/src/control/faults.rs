@@ -1,0 +1,111 @@
+//! Faults on request.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::sync::locked;
+
+/// What is to go wrong with the next connections.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    /// How long a final error of a wake-up is remembered.
+    wake_error_cache: Duration,
+    remembered: Mutex<Option<(Instant, String)>>,
+    wakes: Mutex<VecDeque<(u64, String)>>,
+    refusals: Mutex<VecDeque<(u64, String)>>,
+    hangs: Mutex<VecDeque<(u64, String)>>,
+}
+
+/// The beginnings of the errors of a wake-up that pass; all others are final.
+const PASSING: [&str; 7] = [
+    "Control plane request failed: endpoint is temporarily unavailable",
+    "Couldn't connect to compute node",
+    "Failed to acquire permit",
+    "Too many connections",
+    "connection closed",
+    "error communicating with the server",
+    "the database system is starting up",
+];
+
+/// Returns whether another try to wake the compute is in vain.
+pub(crate) fn is_final(message: &str) -> bool {
+    let passes = |beginning: &&str| message.starts_with(*beginning);
+    message != "Control plane request failed" && !PASSING.iter().any(passes)
+}
+
+impl Faults {
+    pub(crate) fn new(wake_error_cache: Duration) -> Self {
+        Self {
+            wake_error_cache,
+            remembered: Mutex::default(),
+            wakes: Mutex::default(),
+            refusals: Mutex::default(),
+            hangs: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn fail_wakes(&self, times: u64, message: String) {
+        plan(&self.wakes, times, message);
+    }
+
+    pub(crate) fn refuse(&self, times: u64, message: String) {
+        plan(&self.refusals, times, message);
+    }
+
+    pub(crate) fn hang(&self, times: u64) {
+        plan(&self.hangs, times, String::new());
+    }
+
+    pub(crate) fn clear(&self) {
+        for plan in [&self.wakes, &self.refusals, &self.hangs] {
+            locked(plan).clear();
+        }
+        *locked(&self.remembered) = None;
+    }
+
+    /// Takes the message that this try to wake the compute fails with, if it does.
+    pub(crate) fn next_wake_error(&self) -> Option<String> {
+        let message = next(&self.wakes)?;
+        if is_final(&message) {
+            *locked(&self.remembered) = Some((Instant::now(), message.clone()));
+        }
+        Some(message)
+    }
+
+    /// Returns the final error of a wake-up that is still remembered.
+    pub(crate) fn remembered_wake_error(&self) -> Option<String> {
+        let remembered = locked(&self.remembered);
+        let (since, message) = remembered.as_ref()?;
+        (since.elapsed() < self.wake_error_cache).then(|| message.clone())
+    }
+
+    /// Takes the message that this connection is refused with, if it is.
+    pub(crate) fn next_refusal(&self) -> Option<String> {
+        next(&self.refusals)
+    }
+
+    /// Takes whether this connection is never answered.
+    pub(crate) fn hang_next(&self) -> bool {
+        next(&self.hangs).is_some()
+    }
+}
+
+type Plan = Mutex<VecDeque<(u64, String)>>;
+
+fn plan(plan: &Plan, times: u64, message: String) {
+    if times > 0 {
+        locked(plan).push_back((times, message));
+    }
+}
+
+fn next(plan: &Plan) -> Option<String> {
+    let mut plan = locked(plan);
+    let (left, message) = plan.front_mut()?;
+    let message = message.clone();
+    *left -= 1;
+    if *left == 0 {
+        plan.pop_front();
+    }
+    Some(message)
+}

@@ -1,0 +1,112 @@
+//! How a client proves who it is.
+
+use tokio::time::timeout;
+
+use super::client::{Client, Failure};
+use super::route::{self, Endpoint};
+use super::shared::Shared;
+use crate::protocol::message;
+use crate::protocol::scram::{self, Exchange, Outcome, Verifier};
+use crate::protocol::tag::authentication;
+
+const TOO_LATE: &str = "Authentication timed out";
+
+/// Authenticates a client; one whose endpoint is not known yet names it with the password.
+pub(super) async fn authenticate(
+    shared: &Shared,
+    client: &mut Client,
+    endpoint: Option<Endpoint>,
+    user: &str,
+) -> Result<Endpoint, Failure> {
+    let exchange = async {
+        match endpoint {
+            Some(endpoint) => {
+                count_at(shared, client, &endpoint);
+                let is_accepted = sasl(shared, client, &endpoint, user).await?;
+                Ok((endpoint, is_accepted))
+            }
+            None => cleartext(shared, client, user).await,
+        }
+    };
+    let (endpoint, is_accepted) = match timeout(shared.timing.authentication, exchange).await {
+        Ok(outcome) => outcome?,
+        Err(_) => return Err(TOO_LATE.into()),
+    };
+    if !is_accepted {
+        return Err(format!("password authentication failed for user '{user}'").into());
+    }
+    client.queue(message::authentication(authentication::OK, &[]));
+    Ok(endpoint)
+}
+
+async fn sasl(
+    shared: &Shared,
+    client: &mut Client,
+    endpoint: &Endpoint,
+    user: &str,
+) -> Result<bool, Failure> {
+    let mechanisms = match shared.channel_binding {
+        true => format!("{}\0{}\0\0", scram::PLUS, scram::PLAIN),
+        false => format!("{}\0\0", scram::PLAIN),
+    };
+    let offer = message::authentication(authentication::SASL, mechanisms.as_bytes());
+    client.send(&offer).await?;
+
+    let first = client.read_password().await?;
+    let (mechanism, data) = initial_response(&first).ok_or(scram::VIOLATION)?;
+    let verifier = verifier(shared, endpoint, user).await;
+    let verifier = verifier.unwrap_or_else(Verifier::unsatisfiable);
+    let end_point = shared.channel_binding.then_some(&*shared.tls.end_point);
+    let exchange = Exchange::start(mechanism, data, verifier, end_point)?;
+    let server_first = exchange.server_first().as_bytes();
+    let challenge = message::authentication(authentication::SASL_CONTINUE, server_first);
+    client.send(&challenge).await?;
+
+    let last = client.read_password().await?;
+    match exchange.finish(&last)? {
+        Outcome::Accepted(proof) => {
+            let proof = message::authentication(authentication::SASL_FINAL, proof.as_bytes());
+            client.queue(proof);
+            Ok(true)
+        }
+        Outcome::Refused => Ok(false),
+    }
+}
+
+async fn cleartext(
+    shared: &Shared,
+    client: &mut Client,
+    user: &str,
+) -> Result<(Endpoint, bool), Failure> {
+    let request = message::authentication(authentication::CLEARTEXT_PASSWORD, &[]);
+    client.send(&request).await?;
+    let body = client.read_password().await?;
+    let text = body.strip_suffix(&[0]).unwrap_or(&body);
+    let text = str::from_utf8(text).map_err(|_| scram::VIOLATION)?;
+    let (endpoint, password) = route::from_password(text)?;
+    count_at(shared, client, &endpoint);
+    let verifier = verifier(shared, &endpoint, user).await;
+    let is_accepted = verifier.is_some_and(|verifier| verifier.accepts(password.as_bytes()));
+    Ok((endpoint, is_accepted))
+}
+
+fn count_at(shared: &Shared, client: &mut Client, endpoint: &Endpoint) {
+    if shared.has(endpoint) {
+        client.count_at(shared.tally(endpoint));
+    }
+}
+
+async fn verifier(shared: &Shared, endpoint: &Endpoint, user: &str) -> Option<Verifier> {
+    match shared.has(endpoint) {
+        true => shared.roles.verifier(user).await,
+        false => None,
+    }
+}
+
+/// Returns the mechanism and the data of a SASLInitialResponse.
+fn initial_response(body: &[u8]) -> Option<(&str, &[u8])> {
+    let end = body.iter().position(|byte| *byte == 0)?;
+    let mechanism = str::from_utf8(&body[..end]).ok()?;
+    let (length, data) = body[end + 1..].split_first_chunk::<4>()?;
+    (u32::from_be_bytes(*length) as usize == data.len()).then_some((mechanism, data))
+}

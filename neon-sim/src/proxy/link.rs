@@ -1,0 +1,194 @@
+//! The client's socket, with latency in both directions if the user sets one.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How many chunks may be under way to the proxy; TCP holds back the rest.
+const WINDOW: usize = 64;
+
+/// How long bytes take in one direction; shared by all links, and changed at any time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Latency(Arc<AtomicU64>);
+
+impl Latency {
+    pub(crate) fn set(&self, latency: Duration) {
+        let nanos = latency.as_nanos().try_into().unwrap_or(u64::MAX);
+        self.0.store(nanos, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A client's connection.
+pub(crate) struct Link {
+    latency: Latency,
+    read: OwnedReadHalf,
+    /// Chunks that have arrived but are delayed; an empty chunk is the end.
+    arriving: VecDeque<(Instant, Vec<u8>)>,
+    timer: Pin<Box<Sleep>>,
+    writer: Writer,
+}
+
+enum Writer {
+    Immediate(Quiet),
+    /// Once delayed, bytes always go through the task, so that none overtakes another.
+    Delayed {
+        queue: UnboundedSender<(Instant, Vec<u8>)>,
+        task: JoinHandle<()>,
+    },
+    Closed,
+}
+
+impl Link {
+    pub(crate) fn new(stream: TcpStream, latency: Latency) -> Self {
+        let (read, write) = stream.into_split();
+        Self {
+            latency,
+            read,
+            arriving: VecDeque::new(),
+            timer: Box::pin(sleep_until(Instant::now())),
+            writer: Writer::Immediate(Quiet(Some(write))),
+        }
+    }
+
+    /// Closes the connection with a reset instead of an orderly end.
+    pub(crate) fn reset(self) {
+        // Without the option the connection just ends in an orderly way.
+        let _ = self.read.as_ref().set_zero_linger();
+        if let Writer::Delayed { task, .. } = self.writer {
+            task.abort();
+        }
+    }
+
+    fn take_in(&mut self, cx: &mut Context<'_>, latency: Duration) -> io::Result<()> {
+        let ended = |(_, chunk): &(_, Vec<u8>)| chunk.is_empty();
+        while self.arriving.len() < WINDOW && !self.arriving.back().is_some_and(ended) {
+            let mut bytes = [0; 16 * 1024];
+            let mut chunk = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.read).poll_read(cx, &mut chunk) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => break,
+            }
+            self.arriving
+                .push_back((Instant::now() + latency, chunk.filled().to_vec()));
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Link {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let latency = this.latency.get();
+        if latency.is_zero() && this.arriving.is_empty() {
+            return Pin::new(&mut this.read).poll_read(cx, buf);
+        }
+        this.take_in(cx, latency)?;
+        loop {
+            let Some((due, chunk)) = this.arriving.front_mut() else {
+                return Poll::Pending;
+            };
+            if *due <= Instant::now() {
+                let taken = chunk.len().min(buf.remaining());
+                buf.put_slice(&chunk[..taken]);
+                chunk.drain(..taken);
+                if chunk.is_empty() && taken > 0 {
+                    this.arriving.pop_front();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            let due = *due;
+            this.timer.as_mut().reset(due);
+            ready!(this.timer.as_mut().poll(cx));
+        }
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let latency = this.latency.get();
+        if let Writer::Immediate(write) = &mut this.writer {
+            let Some(half) = &mut write.0 else {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            };
+            if latency.is_zero() {
+                return Pin::new(half).poll_write(cx, buf);
+            }
+            let (queue, queued) = unbounded_channel();
+            let task = tokio::spawn(deliver(Quiet(write.0.take()), queued));
+            this.writer = Writer::Delayed { queue, task };
+        }
+        match &this.writer {
+            Writer::Delayed { queue, .. } => Poll::Ready(
+                queue
+                    .send((Instant::now() + latency, buf.to_vec()))
+                    .map(|()| buf.len())
+                    .map_err(|_| io::ErrorKind::BrokenPipe.into()),
+            ),
+            _ => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Sockets do not buffer, and delayed bytes count as sent.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Writer::Immediate(Quiet(Some(half))) = &mut this.writer {
+            ready!(Pin::new(half).poll_shutdown(cx))?;
+        }
+        if matches!(this.writer, Writer::Delayed { .. }) {
+            // The task ends the connection after the last chunk.
+            this.writer = Writer::Closed;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+async fn deliver(mut write: Quiet, mut queued: UnboundedReceiver<(Instant, Vec<u8>)>) {
+    let Some(half) = &mut write.0 else { return };
+    while let Some((due, chunk)) = queued.recv().await {
+        sleep_until(due).await;
+        if half.write_all(&chunk).await.is_err() {
+            return;
+        }
+    }
+    // The peer may have gone already.
+    let _ = half.shutdown().await;
+}
+
+/// A write half that sends no FIN when it is dropped, so that a reset does not look like an orderly end.
+struct Quiet(Option<OwnedWriteHalf>);
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        if let Some(half) = self.0.take() {
+            half.forget();
+        }
+    }
+}

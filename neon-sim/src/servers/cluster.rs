@@ -1,0 +1,234 @@
+//! A throwaway PostgreSQL with a PgBouncer in front of it.
+
+use std::fs::{self, DirBuilder};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
+
+use super::binaries::Binaries;
+use super::files::private_directory;
+use super::guard::Guard;
+use super::identity::Identity;
+use super::names::{DATABASE, SUPERUSER};
+use super::server::{Server, ServerSettings};
+use super::{pgbouncer, postgres, template};
+use crate::error::{Context, Error};
+
+/// PostgreSQL's words to clients that come too early.
+const STARTING: &str = "the database system is starting up";
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(5);
+/// Between two looks at sessions that are ending.
+const END_PAUSE: Duration = Duration::from_millis(2);
+const ATTEMPTS: usize = 5;
+
+/// The servers behind the proxy.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    directory: PathBuf,
+    postgres_port: u16,
+    pgbouncer_port: u16,
+    pgbouncer_version: (u32, u32),
+    guard: Guard,
+}
+
+impl Cluster {
+    /// Starts both servers and waits until they answer.
+    pub(crate) async fn start(
+        password: &str,
+        binaries: &Binaries,
+        postgres: &ServerSettings,
+        pgbouncer: &ServerSettings,
+    ) -> Result<Self, Error> {
+        let mut attempt = 1;
+        loop {
+            let cluster = Self::spawn(binaries, password, postgres, pgbouncer)?;
+            match cluster.ready().await {
+                // Another process may have taken a port between its choice and its use.
+                Err(Error::Program { detail, .. })
+                    if attempt < ATTEMPTS && detail.contains("Address already in use") =>
+                {
+                    attempt += 1;
+                }
+                ready => return ready.map(|()| cluster),
+            }
+        }
+    }
+
+    fn spawn(
+        binaries: &Binaries,
+        password: &str,
+        postgres_settings: &ServerSettings,
+        pgbouncer_settings: &ServerSettings,
+    ) -> Result<Self, Error> {
+        let making = || "cannot make a temporary directory".into();
+        let probe = tempfile::tempfile().context(making)?;
+        let who = Identity::of_owner(&probe.metadata().context(making)?)?;
+        let directory = private_directory("neon-sim-", who)?;
+        who.own(directory.path())?;
+        let guard = Guard::new(binaries, who, directory.path())?;
+        // From here on the guard removes it.
+        let directory = directory.keep();
+        let path = directory.as_path();
+        let run = path.join("run");
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&run)
+            .context(|| format!("cannot make {}", run.display()))?;
+        who.own(&run)?;
+
+        template::copy_to(&path.join("data"), binaries, who)?;
+        let [postgres_port, pgbouncer_port] = free_ports()?;
+        postgres::configure(path, postgres_port, postgres_settings, who)?;
+        let pgbouncer_version = pgbouncer::configure(
+            binaries,
+            who,
+            &pgbouncer::Place {
+                run: &run,
+                port: pgbouncer_port,
+                postgres_port,
+            },
+            password,
+            pgbouncer_settings,
+        )?;
+        guard.start(Server::Postgres)?;
+        guard.start(Server::PgBouncer)?;
+        Ok(Self {
+            directory,
+            postgres_port,
+            pgbouncer_port,
+            pgbouncer_version,
+            guard,
+        })
+    }
+
+    async fn ready(&self) -> Result<(), Error> {
+        let started = Instant::now();
+        for server in [Server::Postgres, Server::PgBouncer] {
+            let program = server.program();
+            while !self.answers(server).await {
+                let log = self.directory.join(program).with_extension("log");
+                let said = fs::read_to_string(log).unwrap_or_default();
+                let fatal = |line: &str| line.contains("FATAL") && !line.contains(STARTING);
+                if said.lines().any(fatal) || started.elapsed() > PATIENCE {
+                    let from = said.len().saturating_sub(2000);
+                    let detail = said.get(from..).unwrap_or(&said).trim().to_owned();
+                    return Err(Error::Program { program, detail });
+                }
+                sleep(PAUSE).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops a server, and starts it again after `down`; returns when it answers.
+    pub(crate) async fn restart(&self, server: Server, down: Duration) -> Result<(), Error> {
+        self.guard.stop(server)?;
+        while self.answers(server).await {
+            sleep(PAUSE).await;
+        }
+        sleep(down).await;
+        self.guard.start(server)?;
+        let started = Instant::now();
+        while !self.answers(server).await {
+            if started.elapsed() > PATIENCE {
+                return Err(Error::Program {
+                    program: server.program(),
+                    detail: "it does not come back".into(),
+                });
+            }
+            sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    async fn answers(&self, server: Server) -> bool {
+        self.connect(server, server.database()).await.is_ok()
+    }
+
+    /// Ends every session that came through the proxy, so that no state of it is left.
+    pub(crate) async fn end_sessions(&self) -> Result<(), tokio_postgres::Error> {
+        let postgres = self.connect(Server::Postgres, DATABASE).await?;
+        let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE backend_type IN ('client backend', 'walsender') AND client_addr IS NULL \
+             AND application_name <> 'neon-sim'";
+        until_no_row(&postgres, terminate, |_| true).await?;
+        // PgBouncer must not give a connection that has just ended to a new client.
+        let pgbouncer = self.connect(Server::PgBouncer, "pgbouncer").await?;
+        let is_server = |row: &SimpleQueryRow| row.get("database") != Some("pgbouncer");
+        until_no_row(&pgbouncer, "SHOW SERVERS", is_server).await
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn port(&self, server: Server) -> u16 {
+        match server {
+            Server::Postgres => self.postgres_port,
+            Server::PgBouncer => self.pgbouncer_port,
+        }
+    }
+
+    /// Returns PgBouncer's version, as 1 and 24.
+    pub(crate) fn pgbouncer_version(&self) -> (u32, u32) {
+        self.pgbouncer_version
+    }
+
+    /// Returns the socket that a server listens on.
+    pub(crate) fn socket(&self, server: Server) -> PathBuf {
+        let port = self.port(server);
+        self.directory.join(format!("run/.s.PGSQL.{port}"))
+    }
+
+    /// Connects to a server as a superuser, past the proxy.
+    pub(crate) async fn connect(
+        &self,
+        server: Server,
+        database: &str,
+    ) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = tokio_postgres::Config::new()
+            .host_path(self.directory.join("run"))
+            .port(self.port(server))
+            .user(SUPERUSER)
+            .dbname(database)
+            .application_name("neon-sim")
+            .connect(NoTls)
+            .await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+}
+
+/// Repeats a statement until it returns no such row.
+async fn until_no_row(
+    client: &Client,
+    statement: &str,
+    is_such: impl Fn(&SimpleQueryRow) -> bool,
+) -> Result<(), tokio_postgres::Error> {
+    loop {
+        let messages = client.simple_query(statement).await?;
+        let is_left = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => is_such(row),
+            _ => false,
+        };
+        if !messages.iter().any(is_left) {
+            return Ok(());
+        }
+        sleep(END_PAUSE).await;
+    }
+}
+
+fn free_ports() -> Result<[u16; 2], Error> {
+    let choosing = || "cannot choose a port".into();
+    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(choosing);
+    // Both are held at once, so that they differ.
+    let (one, other) = (listen()?, listen()?);
+    let one = one.local_addr().context(choosing)?.port();
+    let other = other.local_addr().context(choosing)?.port();
+    Ok([one, other])
+}

@@ -1,0 +1,65 @@
+//! A stand-in's settings.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::proxy::timing::Timing;
+use crate::proxy::tls::Certificate;
+use crate::servers::server::ServerSettings;
+
+/// The settings that a [`Builder`](super::builder::Builder) collects.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub(super) suspend_after: Option<Duration>,
+    pub(super) cold_start: Duration,
+    pub(super) domain: String,
+    pub(super) endpoint: String,
+    pub(super) port: u16,
+    pub(super) certificate: Certificate,
+    pub(super) channel_binding: bool,
+    pub(super) timing: Timing,
+    pub(super) postgres_settings: ServerSettings,
+    pub(super) pgbouncer: Option<PathBuf>,
+    pub(super) pgbouncer_settings: ServerSettings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            suspend_after: Some(Duration::from_secs(300)),
+            cold_start: Duration::from_millis(400),
+            domain: "neon.localhost".into(),
+            endpoint: "ep-quiet-lake-123456".into(),
+            port: 0,
+            certificate: Certificate::Valid,
+            channel_binding: true,
+            timing: Timing::default(),
+            postgres_settings: ServerSettings::new(),
+            pgbouncer: None,
+            pgbouncer_settings: ServerSettings::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Returns an error that names the setting that cannot be used.
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        let is_label = |text: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        };
+        if !is_label(&self.endpoint) || self.endpoint.ends_with("-pooler") {
+            return Err(Error::Setting(format!(
+                "the endpoint `{}` is not of the form `ep-<name>-<number>`",
+                self.endpoint
+            )));
+        }
+        if !self.domain.split('.').all(is_label) {
+            return Err(Error::Setting(format!(
+                "the domain `{}` is not a host name",
+                self.domain
+            )));
+        }
+        Ok(())
+    }
+}
