@@ -10,8 +10,10 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Connector;
 use super::error::{Failure, TargetMismatch};
-use super::established::{Driver, EstablishedSession, SessionControl};
-use crate::session::{Canceller, Channel, LoginTap, SessionStatus, StreamHandoff};
+use super::established::EstablishedSession;
+use crate::session::{
+    Canceller, Channel, Driver, LoginTap, SessionControl, SessionStatus, StreamHandoff,
+};
 use crate::transport::{Negotiated, Peer, Progress, Transport};
 
 impl Connector {

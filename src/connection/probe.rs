@@ -1,8 +1,7 @@
 //! Asks the other side whether statements may have names.
 
 use super::Connection;
-use super::response_head::{ResponseHead, only_row};
-use super::run::{Refused, read};
+use super::response_head::{Refused, ResponseHead, only_row, read};
 use super::statement_cache::Plan;
 use super::types::TEXT;
 use crate::pooler::{Names, Probe};

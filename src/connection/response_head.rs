@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use diesel::result::Error;
+
 use super::statement_cache::{Plan, Prepared};
 use crate::protocol::{Column, Message, ServerError, affected, columns, tag};
 use crate::query::Row;
-use crate::session::{Failure, Response};
+use crate::session::{Command, Failure, Response};
 
 /// The first of a statement's answer: whether it will have rows, and the message behind that.
 pub(super) struct ResponseHead<'a> {
@@ -14,8 +16,40 @@ pub(super) struct ResponseHead<'a> {
     pub(super) next: Message,
 }
 
+/// Why a statement has not begun.
+pub(super) struct Refused {
+    pub(super) failure: Failure,
+    /// What rode in front of it, where that may be done again.
+    pub(super) commands: Vec<Command>,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            commands: Vec::new(),
+        }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        refused.failure.into()
+    }
+}
+
+/// Reads an answer's beginning.
+pub(super) async fn read<'a>(
+    mut answer: Response<'a>,
+    plan: &mut Plan<'_>,
+) -> Result<ResponseHead<'a>, Refused> {
+    let commands = answer.begun();
+    let begun = begun(answer, plan).await;
+    begun.map_err(|failure| Refused { failure, commands })
+}
+
 /// Reads on to the first message of the result proper.
-pub(super) async fn begun<'a>(
+async fn begun<'a>(
     mut answer: Response<'a>,
     plan: &mut Plan<'_>,
 ) -> Result<ResponseHead<'a>, Failure> {

@@ -96,7 +96,7 @@ impl<'conn> RowStream<'conn> {
 
     fn finish(&mut self, error: Option<&Error>) {
         if !std::mem::replace(&mut self.finished, true) {
-            self.connection.finish(&self.sql, error);
+            self.connection.record_finish(&self.sql, error);
         }
     }
 }

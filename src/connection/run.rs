@@ -3,18 +3,18 @@
 use std::any::TypeId;
 use std::sync::Arc;
 
-use diesel::connection::{InstrumentationEvent, StrQueryHelper};
-use diesel::result::{Error, QueryResult};
+use diesel::connection::InstrumentationEvent;
+use diesel::result::QueryResult;
 
 use super::Connection;
-use super::response_head::{ResponseHead, begun, count};
+use super::response_head::{Refused, ResponseHead, count, read};
 use super::row_stream::RowStream;
 use super::statement::Statement;
 use super::statement_cache::{Key, Plan, Prepared};
 use crate::pooler::Names;
-use crate::protocol::{Messages, Request, command_tag, tag};
+use crate::protocol::{command_tag, tag};
 use crate::query::Binds;
-use crate::session::{Command, Failure, Response};
+use crate::session::Failure;
 use crate::url::Endpoint;
 
 impl Connection {
@@ -29,7 +29,7 @@ impl Connection {
         match self.begin(&sql, binds, cacheable, id).await {
             Ok(begun) => Ok(RowStream::new(self, sql, begun)),
             Err(error) => {
-                self.finish(&sql, Some(&error));
+                self.record_finish(&sql, Some(&error));
                 Err(error)
             }
         }
@@ -48,18 +48,8 @@ impl Connection {
             Ok(count(begun).await?)
         }
         .await;
-        self.finish(&sql, executed.as_ref().err());
+        self.record_finish(&sql, executed.as_ref().err());
         executed
-    }
-
-    pub(super) fn start(&self, sql: &str) {
-        let query = StrQueryHelper::new(sql);
-        self.record(InstrumentationEvent::start_query(&query));
-    }
-
-    pub(super) fn finish(&self, sql: &str, error: Option<&Error>) {
-        let query = StrQueryHelper::new(sql);
-        self.record(InstrumentationEvent::finish_query(&query, error));
     }
 
     async fn begin(
@@ -104,7 +94,7 @@ impl Connection {
         if !cacheable && !self.comes_again(sql, oids) {
             let begun = self.begin_unnamed(sql, oids, binds).await?;
             if begun.next.tag == tag::COMMAND_COMPLETE {
-                self.completed(command_tag(&begun.next.body));
+                self.statements.completed(command_tag(&begun.next.body));
             }
             return Ok(begun);
         }
@@ -126,14 +116,6 @@ impl Connection {
             && (sql.starts_with("INSERT ") || sql.starts_with("UPDATE "))
             && sql.len() <= LONGEST
             && self.statements.comes_again(sql, oids)
-    }
-
-    /// A command may have taken the names away; behind a pooler that tracks them, using one that is
-    /// gone ends the session.
-    pub(super) fn completed(&self, tag: &str) {
-        if matches!(tag, "DEALLOCATE ALL" | "DISCARD ALL") {
-            self.statements.clear();
-        }
     }
 
     async fn begin_unnamed(
@@ -187,91 +169,10 @@ impl Connection {
             Err(refused) => Err(refused),
         }
     }
-
-    pub(super) async fn send(
-        &self,
-        plan: &Plan<'_>,
-        sql: &str,
-        oids: &[u32],
-        binds: &Binds,
-    ) -> Result<Response<'_>, Failure> {
-        let retired = self.statements.retired();
-        let parsed = match plan {
-            Plan::Named(_) => 0,
-            _ => sql.len() + size_of_val(oids),
-        };
-        let mut messages = Messages::with_capacity(parsed + binds.size() + HEADERS);
-        let encode = || {
-            for name in retired.names() {
-                messages.close(name)?;
-            }
-            let name = plan.name().unwrap_or("");
-            let describes = match plan {
-                // The pooler may have prepared it anew, on a server where types have changed.
-                Plan::Named(prepared) => {
-                    prepared.columns.is_none() || self.pooler.names() != Names::Direct
-                }
-                _ => true,
-            };
-            let text = match plan {
-                Plan::Prepare(_) => self.pooler.text(sql),
-                _ => sql.into(),
-            };
-            if !matches!(plan, Plan::Named(_)) {
-                messages.parse(name, &text, oids)?;
-            }
-            messages.bind(name, &binds.values)?;
-            if describes {
-                messages.describe();
-            }
-            messages.execute();
-            messages.sync();
-            Ok(Request::Extended(messages))
-        };
-        let request = encode().map_err(Failure::Unsendable)?;
-        let answer = self.session.send(request).await?;
-        retired.closed();
-        Ok(answer)
-    }
-}
-
-/// Why a statement has not begun.
-pub(super) struct Refused {
-    pub(super) failure: Failure,
-    /// What rode in front of it, where that may be done again.
-    pub(super) commands: Vec<Command>,
-}
-
-impl From<Failure> for Refused {
-    fn from(failure: Failure) -> Self {
-        Self {
-            failure,
-            commands: Vec::new(),
-        }
-    }
-}
-
-impl From<Refused> for Error {
-    fn from(refused: Refused) -> Self {
-        refused.failure.into()
-    }
-}
-
-/// Reads an answer's beginning.
-pub(super) async fn read<'a>(
-    mut answer: Response<'a>,
-    plan: &mut Plan<'_>,
-) -> Result<ResponseHead<'a>, Refused> {
-    let commands = answer.begun();
-    let begun = begun(answer, plan).await;
-    begun.map_err(|failure| Refused { failure, commands })
 }
 
 /// A batch of many rows is not worth the memory.
 const LONGEST: usize = 4096;
-
-/// More than what is around a statement and its binds in a request.
-const HEADERS: usize = 128;
 
 /// Whether the server does not know a name any more, or not what it stood for.
 fn is_stale(failure: &Failure, plan: &Plan<'_>) -> bool {

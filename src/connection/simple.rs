@@ -12,6 +12,16 @@ use crate::session::{Command, Failure, Response};
 use crate::util::comment;
 
 impl Connection {
+    pub(super) async fn batch(&self, sql: &str) -> QueryResult<()> {
+        self.record_start(sql);
+        let done = match self.refuse_listen(sql) {
+            Ok(()) => self.simple(sql.to_owned(), false).await.map(drop),
+            Err(error) => Err(error),
+        };
+        self.record_finish(sql, done.as_ref().err());
+        done
+    }
+
     /// Runs SQL and returns the last command's tag.
     pub(super) async fn simple(&self, sql: String, ahead: bool) -> QueryResult<String> {
         // A check is to find out one thing only.
@@ -85,7 +95,7 @@ impl Connection {
             match message.tag {
                 tag::COMMAND_COMPLETE => {
                     last = command_tag(&message.body).to_owned();
-                    self.completed(&last);
+                    self.statements.completed(&last);
                 }
                 tag::ERROR_RESPONSE => {
                     let error = answer.error(&message.body);

@@ -165,6 +165,14 @@ impl StatementCache {
         }
     }
 
+    /// Takes note of a command that is complete: it may have taken the names away, and behind a pooler that tracks
+    /// them, using one that is gone ends the session.
+    pub(super) fn completed(&self, tag: &str) {
+        if matches!(tag, "DEALLOCATE ALL" | "DISCARD ALL") {
+            self.clear();
+        }
+    }
+
     /// The server's statements are not what they were.
     pub(super) fn clear(&self) {
         self.lock().clear();

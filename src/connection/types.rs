@@ -6,8 +6,7 @@ use diesel::pg::{PgMetadataCache, PgMetadataCacheKey};
 use diesel::result::{Error, QueryResult};
 
 use super::Connection;
-use super::response_head::only_row;
-use super::run::Refused;
+use super::response_head::{Refused, only_row};
 use crate::protocol::{Fields, Malformed, Messages, Request};
 use crate::query::Row;
 use crate::query::{Binds, TypeName, Types};

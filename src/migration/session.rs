@@ -10,15 +10,16 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::sync::CancellationToken;
 
 use super::error::MigrateError;
-use crate::connect::{self, ConnectErrorKind, ConnectSlot, Connector, EstablishedSession};
+use crate::connect::{ConnectErrorKind, ConnectSlot, Connector, EstablishedSession};
 use crate::policy::Policy;
+use crate::session::SessionControl;
 use crate::url::DatabaseUrl;
 
 /// A session with the server itself. Everything goes by the simple protocol: a migration has several
 /// statements, and its errors come with the position in the whole.
 pub(super) struct Session {
     client: Client,
-    session: connect::SessionControl,
+    session: SessionControl,
     stop: CancellationToken,
 }
 
@@ -191,7 +192,7 @@ fn is_cancelled(outcome: &Result<(), Interrupted>) -> bool {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.session.abandon();
+        self.session.close();
     }
 }
 

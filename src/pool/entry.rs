@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::leak::CheckoutRecord;
 use super::stats::{ClosedFor, Stats};
-use crate::connect::SessionControl;
+use crate::session::SessionControl;
 use crate::util::clock::{self, Moment};
 
 /// A connection with its deadline and its generation, fixed when it is born.
@@ -146,7 +146,7 @@ impl<C> Drop for Kept<C> {
                 false => ClosedFor::Idle,
             });
         self.stats.closed_for(reason);
-        self.session.abandon();
+        self.session.close();
     }
 }
 

@@ -72,20 +72,22 @@ impl Canceller {
         Ok(cancelled?)
     }
 
-    /// Cancels until the server is through: a request that overtakes its statement stops nothing, and of
-    /// several statements each stops one. `answers` ends with the last one that is owed.
+    /// Repeats the cancel request until `outstanding`, which yields an item for each response, has ended: a request
+    /// that overtakes its statement stops nothing, and each request stops one statement.
     ///
-    /// The session's own stream has to stay open meanwhile: a pooler forgets the key of a client that has
-    /// gone.
-    pub(crate) async fn cancel_until(&self, mut answers: impl Stream<Item = ()> + Unpin) {
+    /// `outstanding` keeps the session's own stream open: a pooler forgets the key of a client that has gone.
+    pub(super) async fn cancel_until_answered(
+        &self,
+        mut outstanding: impl Stream<Item = ()> + Unpin,
+    ) {
         let mut pauses = PAUSES.iter();
         while let Some(pause) = pauses.next() {
             let timer = self.0.dialler.timer();
-            if let Some(Err(error)) = timer.timeout(PATIENCE, self.cancel()).await {
+            if let Some(Err(error)) = timer.timeout(REQUEST_TIMEOUT, self.cancel()).await {
                 tracing::debug!(error = %error, "a statement could not be cancelled");
             }
             let pause = pin!(self.sleep(Duration::from_millis(*pause)));
-            match select(answers.next(), pause).await {
+            match select(outstanding.next(), pause).await {
                 Either::Left((None, _)) => return,
                 Either::Left((Some(()), _)) => pauses = PAUSES.iter(),
                 Either::Right(_) => {}
@@ -121,8 +123,8 @@ impl fmt::Debug for Canceller {
 /// In milliseconds, how long each request has to show an effect.
 const PAUSES: [u64; 5] = [50, 150, 300, 500, 1000];
 
-/// A server that has not taken note of a cancel request by then will not.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the server may take to accept a cancel request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A stream that is not shut down before the other side has done so: PgBouncer 1.18 crashes where a
 /// cancel request's socket closes too early, and a request is sure to have been seen only then.

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use super::abandon::cancel;
 use super::canceller::Canceller;
 use super::channel::Channel;
-use super::drain::DrainStream;
 use super::error::Failure;
 use super::pipeline::Pipeline;
 use super::status::SessionStatus;
@@ -158,29 +158,22 @@ impl SessionHandle {
         let _ = pipeline.write();
     }
 
-    /// Ends the session: with Terminate, or, where an answer is outstanding, by cancelling it.
+    /// Ends the session: with Terminate, or by cancelling if a response is outstanding.
     pub(crate) fn close(&self) {
         self.look();
         let mut pipeline = self.lock();
         let words = ServerError::local("08003", "the connection was closed");
         if pipeline.requests.is_outstanding() {
-            let remains = pipeline.give_up(words);
+            let outstanding = pipeline.give_up(words);
             drop(pipeline);
-            self.cancel(remains);
+            if let Some(outstanding) = outstanding {
+                cancel(&self.canceller, outstanding);
+            }
         } else if let Some(mut channel) = pipeline.channel.take() {
             pipeline.lose(words);
             let mut goodbye = Messages::default();
             goodbye.terminate();
             channel.transport.close_with(goodbye.as_bytes());
-        }
-    }
-
-    /// Stops in the background what the server is still at.
-    pub(super) fn cancel(&self, remains: Option<DrainStream>) {
-        if let Some(remains) = remains {
-            let canceller = self.canceller.clone();
-            self.canceller
-                .spawn(async move { canceller.cancel_until(remains).await });
         }
     }
 

@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use slab::Slab;
 
@@ -17,6 +17,8 @@ pub(super) struct Waiters {
     quiet: AtomicBool,
     /// How many there are, those included that wait for the pipeline's lock.
     count: AtomicUsize,
+    /// Whether one of them waits until it is alone.
+    is_deferring: AtomicBool,
 }
 
 impl Waiters {
@@ -28,11 +30,6 @@ impl Waiters {
     /// Whether looking at the stream would show nothing new.
     pub(super) fn is_quiet(&self) -> bool {
         self.quiet.load(Ordering::Acquire)
-    }
-
-    /// Returns how many there are, whether or not they wait at this moment.
-    pub(super) fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire)
     }
 
     /// There is news; [`wake_due`](Self::wake_due) tells.
@@ -80,7 +77,7 @@ pub(super) struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     pub(super) fn new(waiters: &'a Waiters) -> Self {
-        waiters.count.fetch_add(1, Ordering::AcqRel);
+        waiters.count.fetch_add(1, Ordering::SeqCst);
         Self {
             waiters,
             key: None,
@@ -106,12 +103,30 @@ impl<'a> Waiting<'a> {
     }
 }
 
+impl Waiting<'_> {
+    /// Resolves once nobody else waits. Registers in any case, so that what follows may return `Pending` as it is.
+    pub(super) fn poll_alone(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.register(cx);
+        let waiters = self.waiters;
+        // Set before the count is read: the last other one to leave sees the flag, or is not counted any more.
+        waiters.is_deferring.store(true, Ordering::SeqCst);
+        if waiters.count.load(Ordering::SeqCst) > 1 {
+            return Poll::Pending;
+        }
+        waiters.is_deferring.store(false, Ordering::SeqCst);
+        Poll::Ready(())
+    }
+}
+
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.waiters.count.fetch_sub(1, Ordering::AcqRel);
         if let Some(key) = self.key {
             let gone = self.waiters.lock().try_remove(key);
             drop(gone);
+        }
+        let left = self.waiters.count.fetch_sub(1, Ordering::SeqCst) - 1;
+        if left == 1 && self.waiters.is_deferring.load(Ordering::SeqCst) {
+            self.waiters.wake_all();
         }
     }
 }

@@ -10,6 +10,25 @@ use super::super::Connection;
 use super::TransactionManager;
 use super::scope::end;
 
+impl Connection {
+    /// Begins a transaction with more to say than [`transaction`](AsyncConnection::transaction) does.
+    ///
+    /// ```no_run
+    /// # async fn example(connection: &mut diesel_neon::Connection) -> diesel::QueryResult<()> {
+    /// connection
+    ///     .build_transaction()
+    ///     .serializable()
+    ///     .read_only()
+    ///     .deferrable()
+    ///     .run(async |connection| Ok(()))
+    ///     .await
+    /// # }
+    /// ```
+    pub fn build_transaction(&mut self) -> TransactionBuilder<'_> {
+        TransactionBuilder::new(self)
+    }
+}
+
 /// Begins a transaction with more to say than BEGIN; see [`Connection::build_transaction`].
 #[must_use = "a transaction runs when run() is called"]
 pub struct TransactionBuilder<'a> {

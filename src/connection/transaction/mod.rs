@@ -280,18 +280,18 @@ impl Connection {
     }
 
     async fn run_end(&mut self, end: &End) -> QueryResult<String> {
-        self.start(&end.sql);
+        self.record_start(&end.sql);
         let done = self
             .simple(format!("{}{}", end.sql, end.release), false)
             .await;
-        self.finish(&end.sql, done.as_ref().err());
+        self.record_finish(&end.sql, done.as_ref().err());
         done
     }
 
     /// Tells instrumentation of a command that takes no flight of its own.
     fn tell(&self, sql: &str, error: Option<&Error>) {
-        self.start(sql);
-        self.finish(sql, error);
+        self.record_start(sql);
+        self.record_finish(sql, error);
     }
 }
 

@@ -271,7 +271,7 @@ impl<C: Establish> ConnectionManager<C> {
             })
         } else if entry.is_validating() {
             Err(EvictReason::CheckCancelled)
-        } else if entry.session().is_given_up() || (status.is_busy() && entry.is_abandoned()) {
+        } else if entry.session().is_cancelled() || (status.is_busy() && entry.is_abandoned()) {
             Err(EvictReason::Abandoned)
         } else if C::TransactionManager::is_broken_transaction_manager(&mut **entry)
             || (entry.session().status.in_transaction() && !is_in_test_transaction(&mut **entry))
@@ -363,7 +363,7 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
         match self.inspect(entry) {
             Ok(()) => {
                 if entry.session().status.is_busy() {
-                    entry.session().settle();
+                    entry.session().abandon();
                 }
                 false
             }

@@ -1,0 +1,161 @@
+//! [`SessionControl`]: what a pool knows of a session beside its connection, and how it ends one that tokio-postgres
+//! drives.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use futures_util::{FutureExt, Stream};
+use tokio::task::JoinHandle;
+use tokio_postgres::AsyncMessage;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::abandon::{Abandoned, Decision, cancel, until_decided};
+use super::canceller::Canceller;
+use super::status::SessionStatus;
+use super::tap::LoginTap;
+
+/// What is kept of a session beside the connection itself.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionControl {
+    pub(crate) status: Arc<SessionStatus>,
+    pub(crate) canceller: Canceller,
+    /// The task in which tokio-postgres drives the session, until the session is to end. A [`SessionHandle`] has none,
+    /// and sees to its own abandoned responses.
+    ///
+    /// [`SessionHandle`]: super::SessionHandle
+    driver: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Set before the session's statement is cancelled from here.
+    is_cancelled: Arc<AtomicBool>,
+}
+
+/// tokio-postgres's half of a session.
+pub(crate) type Driver = tokio_postgres::Connection<LoginTap, LoginTap>;
+
+impl SessionControl {
+    pub(crate) fn new(status: Arc<SessionStatus>, canceller: Canceller) -> Self {
+        Self {
+            status,
+            canceller,
+            driver: Arc::default(),
+            is_cancelled: Arc::default(),
+        }
+    }
+
+    /// Drives the session in a task of its own.
+    pub(crate) fn drive(&self, mut driver: Driver) {
+        let task = tokio::spawn(async move {
+            loop {
+                match poll_fn(|cx| driver.poll_message(cx)).await {
+                    Some(Ok(AsyncMessage::Notice(notice))) => {
+                        tracing::debug!(severity = notice.severity(), "{}", notice.message());
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => {
+                        tracing::debug!(error = %error, "a connection has ended");
+                        break;
+                    }
+                    None => break,
+                }
+            }
+        });
+        *self.driver() = Some(task);
+    }
+
+    /// Returns whether the session's statement is being cancelled, so that no other statement may be sent.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Gives up an outstanding response of a connection that nobody holds: the response has a moment to arrive, and
+    /// then costs the session, since a driver does not tell an abandoned statement from a name that it closes.
+    pub(crate) fn abandon(&self) {
+        if self.driver().is_none() {
+            return;
+        }
+        let session = self.clone();
+        let driven = DrivenSession {
+            responses: session.status.answers(),
+            control: session.clone(),
+        };
+        self.canceller.spawn(async move {
+            if let Some(outstanding) = until_decided(driven, &session.canceller).await {
+                cancel(&session.canceller, outstanding);
+            }
+        });
+    }
+
+    /// Ends the session at once if it owes a response: its driver would wait for it.
+    pub(crate) fn close(&self) {
+        if !self.status.is_busy() || self.status.has_ended() {
+            return;
+        }
+        if let Some(driver) = self.take_driver() {
+            cancel(&self.canceller, driver);
+        }
+    }
+
+    fn take_driver(&self) -> Option<DriverEnd> {
+        let driver = self.driver().take()?;
+        Some(DriverEnd(AbortOnDropHandle::new(driver)))
+    }
+
+    fn driver(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session that tokio-postgres drives, with a response that nobody waits for.
+struct DrivenSession {
+    control: SessionControl,
+    /// How many responses had arrived when the connection was given back.
+    responses: u64,
+}
+
+impl DrivenSession {
+    fn is_late(&self) -> bool {
+        let status = &self.control.status;
+        status.answers() == self.responses && status.is_busy()
+    }
+}
+
+impl Abandoned for DrivenSession {
+    type Outstanding = DriverEnd;
+
+    async fn until_complete(&mut self) {
+        // The driver reads the response, and tells nobody.
+        std::future::pending().await
+    }
+
+    fn decide(&mut self) -> Decision<DriverEnd> {
+        if !self.is_late() {
+            return Decision::Keep;
+        }
+        let is_cancelled = &self.control.is_cancelled;
+        is_cancelled.store(true, Ordering::SeqCst);
+        // Rechecks after setting the flag: a later holder may have been handed the connection before, and have
+        // received a response since.
+        let driver = self.is_late().then(|| self.control.take_driver());
+        match driver.flatten() {
+            Some(driver) => Decision::Cancel(driver),
+            None => {
+                is_cancelled.store(false, Ordering::SeqCst);
+                Decision::Keep
+            }
+        }
+    }
+}
+
+/// Ends once the driver has come to its end. Aborts the driver if dropped before.
+struct DriverEnd(AbortOnDropHandle<()>);
+
+impl Stream for DriverEnd {
+    type Item = ();
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        let _ = ready!(self.0.poll_unpin(cx));
+        Poll::Ready(None)
+    }
+}
