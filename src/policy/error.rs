@@ -1,0 +1,56 @@
+//! [`PolicyError`]: which settings contradict.
+
+use std::time::Duration;
+
+/// Settings contradict.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// A setting is zero that must not be.
+    #[error("{setting} must be more than zero")]
+    Zero {
+        /// Which one.
+        setting: &'static str,
+    },
+    /// A setting would keep the compute awake.
+    #[error(
+        "{setting} keeps the compute awake, and you pay for it: leave it out, or declare with \
+         never_suspends() that scale to zero is off"
+    )]
+    KeepsAwake {
+        /// The setting.
+        setting: &'static str,
+    },
+    /// More connections are asked for than there may be.
+    #[error("{setting} must not be above max_size")]
+    MoreThanMaxSize {
+        /// The setting.
+        setting: &'static str,
+    },
+    /// A setting is not below the one that bounds it.
+    #[error("{setting} ({value:?}) must be below {limit_setting} ({limit:?})")]
+    NotBelow {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: Duration,
+        /// The setting that bounds it.
+        limit_setting: &'static str,
+        /// That one's value.
+        limit: Duration,
+    },
+    /// A setting is above the one that bounds it.
+    #[error("{setting} ({value:?}) must not be above {limit_setting} ({limit:?})")]
+    Above {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: Duration,
+        /// The setting that bounds it.
+        limit_setting: &'static str,
+        /// That one's value.
+        limit: Duration,
+    },
+}
+
+crate::util::debug_is_display!(PolicyError);
