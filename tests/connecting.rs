@@ -87,10 +87,22 @@ async fn every_caller_that_waits_is_told() {
 
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_is_refused() {
-    for (certificate, says) in [
-        (Certificate::UnknownAuthority, "invalid peer certificate"),
-        (Certificate::WrongHost, "not valid for name"),
-        (Certificate::Expired, "expired"),
+    for (certificate, says, code) in [
+        (
+            Certificate::UnknownAuthority,
+            "invalid peer certificate",
+            "certificate-unknown-issuer",
+        ),
+        (
+            Certificate::WrongHost,
+            "use the host name that Neon's console shows",
+            "certificate-wrong-host",
+        ),
+        (
+            Certificate::Expired,
+            "check this machine's clock",
+            "certificate-expired",
+        ),
     ] {
         let neon = NeonSim::builder()
             .never_suspend()
@@ -102,6 +114,7 @@ async fn a_certificate_that_is_not_trusted_is_refused() {
             let error = refusal(&url).await;
             assert_eq!(error.kind(), ConnectErrorKind::Tls, "{error}");
             assert!(error.to_string().contains(says), "{error}");
+            assert_eq!(error.diagnosis().code(), code, "{error}");
             assert_eq!(neon.counters().direct.connections, 0);
         }
     }
@@ -225,11 +238,13 @@ async fn a_refused_connection_is_told_at_once() {
     assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
     assert!(error.is_transient());
     assert!(error.to_string().contains("Connection refused"), "{error}");
+    assert_eq!(error.diagnosis().code(), "tcp-refused");
 
     #[cfg(unix)]
     {
         let error = refusal("postgresql:///db?host=/no/such/folder&user=u").await;
         assert_eq!(error.kind(), ConnectErrorKind::Unreachable, "{error}");
+        assert_eq!(error.diagnosis().code(), "socket-missing");
     }
 }
 

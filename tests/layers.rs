@@ -47,7 +47,10 @@ const SRC: &[Room<'static>] = &[
         &["connect", "env", "policy", "transport", "url", "util"],
     ),
     ("books", ABOVE),
-    ("diagnose", &["connection"]),
+    (
+        "diagnose",
+        &["connect", "connection", "session", "transport"],
+    ),
     ("guide", &[]),
 ];
 

@@ -714,6 +714,36 @@ async fn a_server_without_tls_is_told() {
 }
 
 #[tokio::test]
+async fn the_server_that_target_session_attrs_asks_for_is_looked_at() {
+    let (replica, primary) = (start().await, start().await);
+    let read_only = "ALTER ROLE neondb_owner SET default_transaction_read_only = on";
+    replica.sql(read_only).await.unwrap();
+    let same = format!("ALTER ROLE neondb_owner PASSWORD '{}'", replica.password());
+    primary.sql(&same).await.unwrap();
+    let host = |neon: &NeonSim| {
+        let url = neon.postgres_url();
+        let (_, rest) = url.split_once('@').unwrap();
+        rest.split_once('/').unwrap().0.to_owned()
+    };
+    let url = |hosts: String| {
+        let login = format!("neondb_owner:{}", replica.password());
+        format!("postgresql://{login}@{hosts}/neondb?target_session_attrs=read-write")
+    };
+    let doctor = Doctor::new("replica").set("DATABASE_URL", &url(host(&replica)));
+    doctor.fails(Some("start"), "target-session-attrs").await;
+
+    let hosts = format!("{},{}", host(&replica), host(&primary));
+    let doctor = Doctor::new("replica_and_primary").set("DATABASE_URL", &url(hosts));
+    let report = doctor.json().await;
+    assert_eq!(report.code, 0, "{report:?}");
+    let passed_over = report.check("start")["summary"].as_str().unwrap();
+    assert!(
+        passed_over.contains("the server is read-only"),
+        "{report:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_login_that_hangs_ends_with_a_verdict() {
     let neon = start().await;
     neon.hang_connections(1);

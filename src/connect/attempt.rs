@@ -18,16 +18,20 @@ use crate::transport::{Negotiated, Peer, Progress, Transport};
 
 impl Connector {
     pub(super) async fn attempt(&self) -> Result<EstablishedSession, Failure> {
-        let log_in = |transport, peer, progress| self.log_in(transport, peer, progress);
+        let log_in = |transport, peer, progress| {
+            let status = Arc::new(SessionStatus::new());
+            self.log_in(transport, peer, progress, status)
+        };
         self.dialler.dial(log_in).await
     }
 
     /// Logs in on one stream. Whatever is known of the session is known of this stream alone.
-    async fn log_in(
+    pub(super) async fn log_in(
         &self,
         transport: Transport,
         peer: Peer,
         progress: Arc<Progress>,
+        status: Arc<SessionStatus>,
     ) -> Result<EstablishedSession, Failure> {
         let target = self.config.get_target_session_attrs();
         let answers = if target == TargetSessionAttrs::Any {
@@ -35,10 +39,7 @@ impl Connector {
         } else {
             2
         };
-        let (status, handoff) = (
-            Arc::new(SessionStatus::new()),
-            Arc::new(StreamHandoff::after(answers)),
-        );
+        let handoff = Arc::new(StreamHandoff::after(answers));
         let channel = Channel {
             transport,
             _open: self.open.token(),

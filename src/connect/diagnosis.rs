@@ -1,9 +1,9 @@
 //! [`Diagnosis`]: what a failed connect means, told by its words.
 
+pub(super) mod steps;
 mod table;
 
 use std::error::Error;
-use std::io;
 
 use self::table::TABLE;
 use super::error::ConnectErrorKind;
@@ -26,34 +26,22 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Returns what `error` means: tokio-postgres's, or one of the way to the server.
-    pub fn of(error: &(dyn Error + 'static)) -> &'static Self {
-        match error.downcast_ref::<tokio_postgres::Error>() {
-            Some(error) => match error.as_db_error() {
-                Some(told) => Self::of_words(told.message(), Some(told.code().code())),
-                None => Self::of_step(error),
-            },
-            None if error.is::<io::Error>() => &UNREACHABLE,
-            None => &REFUSED,
-        }
-    }
-
-    /// A short name that does not change: `credentials`, `endpoint-disabled`.
+    /// Returns a short name that does not change: `credentials`, `endpoint-disabled`.
     pub fn code(&self) -> &'static str {
         self.code
     }
 
-    /// The class of the failure.
+    /// Returns the class of the failure.
     pub fn kind(&self) -> ConnectErrorKind {
         self.kind
     }
 
-    /// What has happened, for people.
+    /// Returns what has happened, for people.
     pub fn meaning(&self) -> &'static str {
         self.meaning
     }
 
-    /// What to do.
+    /// Returns what to do.
     pub fn hint(&self) -> &'static str {
         self.hint
     }
@@ -66,17 +54,21 @@ impl Diagnosis {
             TABLE.iter().find(is_theirs)
         };
         let known = Self::by_text(message).or_else(by_sqlstate);
-        known.unwrap_or(&REFUSED)
+        known.unwrap_or(&steps::REFUSED)
     }
 
-    pub(super) fn of_dialling(error: &DialError) -> &'static Self {
-        match error {
-            DialError::Resolve { .. } => Self::by_text("could not resolve").unwrap_or(&UNREACHABLE),
-            DialError::Connect { .. } | DialError::NotPostgres(_) => &UNREACHABLE,
-            DialError::Forbidden { .. } => &PLAIN_TEXT,
-            DialError::Closed { .. } | DialError::Refused(_) => &BROKEN,
-            DialError::NoTls(_) | DialError::Tls { .. } => &TLS,
+    /// Returns what an error of the login means.
+    pub(super) fn of_login(error: &tokio_postgres::Error) -> &'static Self {
+        match error.as_db_error() {
+            Some(told) => Self::of_words(told.message(), Some(told.code().code())),
+            // tokio-postgres tells its own apart by their texts only.
+            None => Self::by_text(&chain(error)).unwrap_or(&steps::BROKEN),
         }
+    }
+
+    /// Returns what it means that no stream to a server came about.
+    pub(super) fn of_dialling(error: &DialError) -> &'static Self {
+        steps::of_dialling(error)
     }
 
     fn by_text(message: &str) -> Option<&'static Self> {
@@ -87,113 +79,11 @@ impl Diagnosis {
         })
     }
 
-    /// What failed on this side; tokio-postgres tells its steps apart by their texts only.
-    fn of_step(error: &tokio_postgres::Error) -> &'static Self {
-        let step = error.to_string();
-        let text = chain(error);
-        if let Some(known) = Self::by_text(&text) {
-            known
-        } else if step.starts_with("error performing TLS handshake") {
-            match find_io(error).map(io::Error::kind) {
-                // The peer went away in the middle of the handshake.
-                Some(
-                    io::ErrorKind::UnexpectedEof
-                    | io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::ConnectionAborted
-                    | io::ErrorKind::BrokenPipe,
-                ) => &BROKEN,
-                _ => &TLS,
-            }
-        } else if step.starts_with("error connecting to server") {
-            &UNREACHABLE
-        } else {
-            &BROKEN
-        }
-    }
-
-    pub(super) fn broken() -> &'static Self {
-        &BROKEN
-    }
-
-    pub(super) fn other_target() -> &'static Self {
-        &OTHER_TARGET
-    }
-
-    /// Whether it is about one of a host's addresses, and says nothing of the others.
+    /// Returns whether it is about one of a host's addresses, and says nothing of the others.
     pub(super) fn is_of_one_address(&self) -> bool {
-        std::ptr::eq(self, &PLAIN_TEXT)
-    }
-
-    pub(super) fn timed_out() -> &'static Self {
-        &TIMED_OUT
+        self.code == "sslmode-weak"
     }
 }
-
-static BROKEN: Diagnosis = Diagnosis {
-    code: "unavailable",
-    kind: ConnectErrorKind::Unavailable,
-    meaning: "the connection broke before the session was there: the server is starting or stopping, or \
-              something in between cuts connections",
-    hint: "try again; if it stays, look for a firewall or a proxy in between",
-    texts: &[],
-    sqlstates: &[],
-};
-
-static TLS: Diagnosis = Diagnosis {
-    code: "tls",
-    kind: ConnectErrorKind::Tls,
-    meaning: "TLS failed, or the host's certificate is not trusted",
-    hint: "check the host name, this machine's clock and its root certificates (SSL_CERT_FILE, or \
-           sslrootcert in the database URL)",
-    texts: &[],
-    sqlstates: &[],
-};
-
-static UNREACHABLE: Diagnosis = Diagnosis {
-    code: "unreachable",
-    kind: ConnectErrorKind::Unreachable,
-    meaning: "nothing listens there, or the network does not lead there",
-    hint: "check the host and the port in the database URL, and the firewall",
-    texts: &[],
-    sqlstates: &[],
-};
-
-static PLAIN_TEXT: Diagnosis = Diagnosis {
-    code: "plain-text",
-    kind: ConnectErrorKind::Configuration,
-    meaning: "the URL means plain text, and the host's address is not on this machine",
-    hint: "use sslmode=verify-full in the database URL",
-    texts: &[],
-    sqlstates: &[],
-};
-
-static OTHER_TARGET: Diagnosis = Diagnosis {
-    code: "target-session-attrs",
-    kind: ConnectErrorKind::TargetSessionAttrs,
-    meaning: "none of the URL's hosts is a server of the kind that target_session_attrs asks for",
-    hint: "add the other server to the database URL, or change target_session_attrs",
-    texts: &[],
-    sqlstates: &[],
-};
-
-static TIMED_OUT: Diagnosis = Diagnosis {
-    code: "connect-timeout",
-    kind: ConnectErrorKind::TimedOut,
-    meaning: "there was no session before the time was up, most often in a cold start",
-    hint: "raise connect_timeout if cold starts take longer",
-    texts: &[],
-    sqlstates: &[],
-};
-
-/// Not known here: it may be Neon's fault as well as the user's own.
-static REFUSED: Diagnosis = Diagnosis {
-    code: "refused",
-    kind: ConnectErrorKind::Other,
-    meaning: "the server refused, for a reason that is not known here",
-    hint: "go by its words",
-    texts: &[],
-    sqlstates: &[],
-};
 
 /// A message in lower case, with nothing between its first and its last double quote: what stands there
 /// is the user's own, and may be any text.
@@ -203,17 +93,6 @@ fn without_names(message: &str) -> String {
         _ => message.to_owned(),
     };
     text.to_ascii_lowercase()
-}
-
-fn find_io<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref() {
-            return Some(io);
-        }
-        next = error.source();
-    }
-    None
 }
 
 /// The causes in one line; tokio-postgres's own texts name only the step.
@@ -356,16 +235,7 @@ mod tests {
 
     #[test]
     fn nobody_is_sent_to_a_status_page_for_what_may_be_a_mistake_of_his_own() {
-        let local = [
-            &BROKEN,
-            &TLS,
-            &UNREACHABLE,
-            &PLAIN_TEXT,
-            &OTHER_TARGET,
-            &TIMED_OUT,
-            &REFUSED,
-        ];
-        for known in TABLE.iter().chain(local) {
+        for known in TABLE.iter().chain(steps::STEPS.iter().copied()) {
             let says = [known.meaning, known.hint].concat();
             let is_neons = known.code == "control-plane";
             assert_eq!(says.contains("neonstatus"), is_neons, "{known:?}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::diagnosis::{Diagnosis, chain};
+use super::diagnosis::{Diagnosis, chain, steps};
 use crate::session::CancelFailure;
 use crate::transport::{Contender, DialError, Verdict};
 
@@ -44,12 +44,20 @@ impl ConnectError {
         elapsed: Duration,
     ) -> Self {
         Self {
-            diagnosis: Diagnosis::timed_out(),
+            diagnosis: &steps::TIMED_OUT,
             retry_class: RetryClass::Patient,
             failure: last.map(Box::new),
             budget,
             attempts,
             elapsed,
+        }
+    }
+
+    /// One step of a single attempt had no answer within `limit`.
+    pub(super) fn late(step: &'static Diagnosis, limit: Duration, elapsed: Duration) -> Self {
+        Self {
+            diagnosis: step,
+            ..Self::timed_out(None, limit, 1, elapsed)
         }
     }
 
@@ -76,6 +84,21 @@ impl ConnectError {
     /// What it means, and what to do.
     pub fn diagnosis(&self) -> &'static Diagnosis {
         self.diagnosis
+    }
+
+    /// Returns why there is no connection, in the server's own words where it gave a reason, without what to
+    /// do.
+    pub fn reason(&self) -> String {
+        match (self.kind(), &self.failure) {
+            (ConnectErrorKind::TimedOut, Some(last)) => {
+                format!(
+                    "no connection within {:?}, last failure: {last}",
+                    self.budget
+                )
+            }
+            (_, Some(failure)) => failure.message.clone(),
+            (_, None) => format!("no connection within {:?}", self.budget),
+        }
     }
 
     /// The server's SQLSTATE, where it sent one. Neon's proxy sends `XX000` for everything, so go by
@@ -125,15 +148,9 @@ impl ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.kind(), &self.failure) {
-            (ConnectErrorKind::TimedOut, last) => {
-                write!(f, "no connection within {:?}", self.budget)?;
-                if let Some(last) = last {
-                    write!(f, ", last failure: {last}")?;
-                }
-            }
-            (_, Some(failure)) => write!(f, "{failure}")?,
-            (_, None) => {}
+        match &self.failure {
+            Some(failure) if self.kind() != ConnectErrorKind::TimedOut => failure.fmt(f)?,
+            _ => f.write_str(&self.reason())?,
         }
         if self.attempts > 1 {
             write!(f, " ({} attempts)", self.attempts)?;
@@ -240,7 +257,7 @@ impl Failure {
             None => (None, chain(&error)),
         };
         Self {
-            diagnosis: Diagnosis::of(&error),
+            diagnosis: Diagnosis::of_login(&error),
             code,
             message,
             source: Arc::new(error),
@@ -250,7 +267,7 @@ impl Failure {
     /// The session was there, but could not be made ready.
     pub(super) fn setup(error: diesel::ConnectionError) -> Self {
         Self {
-            diagnosis: Diagnosis::broken(),
+            diagnosis: &steps::BROKEN,
             code: None,
             message: format!("setting the session up failed: {error}"),
             source: Arc::new(error),
@@ -285,7 +302,7 @@ impl From<CancelFailure> for Failure {
 impl From<TargetMismatch> for Failure {
     fn from(mismatch: TargetMismatch) -> Self {
         Self {
-            diagnosis: Diagnosis::other_target(),
+            diagnosis: &steps::OTHER_TARGET,
             code: None,
             message: mismatch.to_string(),
             source: Arc::new(mismatch),

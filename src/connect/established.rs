@@ -25,6 +25,11 @@ impl EstablishedSession {
         self.session.clone()
     }
 
+    /// Returns what the server has reported of one of its settings, such as `TimeZone`.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        self.session.status.parameter(name)
+    }
+
     /// Leaves the session with tokio-postgres: a task drives it from now on.
     pub fn into_client(self) -> Client {
         self.handoff.decline();

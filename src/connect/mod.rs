@@ -6,6 +6,7 @@ mod diagnosis;
 mod error;
 mod establish;
 mod established;
+mod probe;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -23,6 +24,7 @@ pub use self::error::{ConnectError, ConnectErrorKind};
 pub use self::establish::Establish;
 pub(crate) use self::establish::is_in_test_transaction;
 pub use self::established::EstablishedSession;
+pub use self::probe::{Login, Probe, TlsInspection};
 use crate::policy::Policy;
 use crate::pooler::PoolerSupport;
 use crate::session::SessionControl;

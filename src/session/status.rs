@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, O
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::login::LoginTrace;
 use crate::protocol::tag::{self, frontend, status};
 use crate::protocol::{ServerError, command_tag};
 use crate::util::clock::{LastSeen, Moment};
@@ -23,7 +24,7 @@ pub(crate) struct SessionStatus {
     /// The process that the server says it is, or 0.
     process: AtomicI32,
     ended: AtomicBool,
-    cold: AtomicBool,
+    login: Mutex<LoginTrace>,
     /// Transactions, one within the other, whose futures would tell if they were dropped.
     guarded: AtomicU32,
     abandoned: AtomicBool,
@@ -41,7 +42,7 @@ impl SessionStatus {
             transaction_ends: AtomicU64::new(0),
             process: AtomicI32::new(0),
             ended: AtomicBool::new(false),
-            cold: AtomicBool::new(false),
+            login: Mutex::default(),
             guarded: AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
             fatal_error: Mutex::new(None),
@@ -125,11 +126,16 @@ impl SessionStatus {
 
     /// Whether the login has woken a compute.
     pub(crate) fn was_cold(&self) -> bool {
-        self.cold.load(Ordering::Acquire)
+        self.login().was_cold
     }
 
-    pub(super) fn set_cold_start(&self, cold: bool) {
-        self.cold.store(cold, Ordering::Release);
+    /// Returns what the login has shown so far.
+    pub(crate) fn login(&self) -> LoginTrace {
+        *self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn trace_login(&self, trace: LoginTrace) {
+        *self.login.lock().unwrap_or_else(PoisonError::into_inner) = trace;
     }
 
     /// The fatal error that the server sent, if it did.

@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::channel::Channel;
-use super::cold_start::LoginClock;
 use super::handoff::StreamHandoff;
+use super::login::{LoginMonitor, is_last_question};
 use super::status::SessionStatus;
 use crate::protocol::{FrameScanner, tag};
 use crate::transport::{Progress, Stage, Transport};
@@ -25,7 +25,7 @@ pub(crate) struct LoginTap {
     frontend: FrameScanner,
     backend: FrameScanner,
     status: Arc<SessionStatus>,
-    login: LoginClock,
+    login: LoginMonitor,
     progress: Arc<Progress>,
     handoff: Arc<StreamHandoff>,
     /// Read, but not passed on.
@@ -54,7 +54,7 @@ impl LoginTap {
                 )
             }),
             status,
-            login: LoginClock::default(),
+            login: LoginMonitor::default(),
             progress,
             handoff,
             held: BytesMut::new(),
@@ -98,8 +98,8 @@ impl AsyncRead for LoginTap {
         let (status, login) = (&this.status, &mut this.login);
         let new = &buf.filled()[before..];
         let left = this.backend.advance(new, |tag, body| {
-            if let Some(cold) = login.received(tag) {
-                status.set_cold_start(cold);
+            if let Some(trace) = login.received(tag, body) {
+                status.trace_login(trace);
             }
             status.received(tag, body);
             match tag {
@@ -129,6 +129,7 @@ impl AsyncWrite for LoginTap {
         match &result {
             Ok(written) => {
                 let (status, login) = (&this.status, &mut this.login);
+                login.wrote(&buf[..*written]);
                 this.frontend.advance(&buf[..*written], |tag, _| {
                     login.sent(tag);
                     status.sent(tag);
@@ -172,15 +173,4 @@ impl Drop for LoginTap {
             self.status.end();
         }
     }
-}
-
-/// Whether the server wants no more than the answer to this AuthenticationRequest, if that much: a password,
-/// the proof of SCRAM, or nothing.
-fn is_last_question(body: &[u8]) -> bool {
-    const OK: i32 = 0;
-    const CLEARTEXT: i32 = 3;
-    const MD5: i32 = 5;
-    const SASL_CONTINUE: i32 = 11;
-    let kind = body.first_chunk().copied().map(i32::from_be_bytes);
-    matches!(kind, Some(OK | CLEARTEXT | MD5 | SASL_CONTINUE))
 }

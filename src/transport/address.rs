@@ -11,8 +11,11 @@ use crate::url::{Host, HostName};
 
 /// Where one server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Address {
+#[non_exhaustive]
+pub enum Address {
+    /// An IP address and a port.
     Tcp(SocketAddr),
+    /// The file of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -27,9 +30,21 @@ impl fmt::Display for Address {
 
 /// An address, and the name that the certificate of the server behind it must bear.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Peer {
+pub struct Peer {
     pub(super) name: String,
     pub(super) address: Address,
+}
+
+impl Peer {
+    /// Returns the name, or the directory of a Unix socket.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the address.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
 }
 
 /// Splits the hosts of a URL into servers: neighbours of one name and port are addresses of one server.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -20,7 +21,7 @@ impl DatabaseUrl {
     /// [`TlsError`] where the certificates to trust cannot be loaded.
     pub fn to_rustls(&self) -> Result<Option<ClientConfig>, TlsError> {
         match self.encryption() {
-            Encryption::Tls { roots, .. } => client_config(roots).map(Some),
+            Encryption::Tls { roots, .. } => client_config(verifier(roots)?).map(Some),
             Encryption::Plain => Ok(None),
         }
     }
@@ -31,16 +32,24 @@ impl DatabaseUrl {
 /// The crypto provider is named here and not looked up, because rustls panics where an application has
 /// none or two of them. One configuration serves all of a pool's connections, so that they resume each
 /// other's sessions.
-pub(super) fn client_config(roots: &RootCertificates) -> Result<ClientConfig, TlsError> {
+pub(super) fn client_config(verifier: Arc<WebPkiServerVerifier>) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Rustls)?
-        .with_root_certificates(root_store(roots)?)
+        .with_webpki_verifier(verifier)
         .with_no_client_auth();
     // Direct negotiation requires it; servers that know only SSLRequest ignore it.
     config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(config)
+}
+
+/// Builds what decides which certificates are trusted.
+pub(super) fn verifier(roots: &RootCertificates) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let store = Arc::new(root_store(roots)?);
+    let verifier = WebPkiServerVerifier::builder_with_provider(store, provider).build();
+    verifier.map_err(|error| TlsError::Rustls(rustls::Error::General(error.to_string())))
 }
 
 /// The certificates to trust cannot be loaded.

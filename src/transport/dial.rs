@@ -10,8 +10,9 @@ use tokio_postgres::config::LoadBalanceHosts;
 
 use super::Transport;
 use super::address::{self, Address, Peer};
-use super::client_config::{TlsError, client_config};
+use super::client_config::{TlsError, verifier};
 use super::error::DialError;
+use super::inspect::Inspection;
 use super::race::{Contender, Pace, Progress, Stage, race};
 use super::socket::SocketOptions;
 use super::timer::Timer;
@@ -39,7 +40,7 @@ impl Dialler {
         let tls = match url.encryption() {
             Encryption::Tls {
                 roots, negotiation, ..
-            } => Some(Tls::new(client_config(roots)?, *negotiation)),
+            } => Some(Tls::new(verifier(roots)?, *negotiation)?),
             Encryption::Plain => None,
         };
         Ok(Self {
@@ -97,39 +98,66 @@ impl Dialler {
         self.connect(peer, &Progress::default()).await
     }
 
-    async fn connect(&self, peer: &Peer, progress: &Progress) -> Result<Transport, DialError> {
+    pub(crate) async fn connect(
+        &self,
+        peer: &Peer,
+        progress: &Progress,
+    ) -> Result<Transport, DialError> {
+        let transport = self.reach(peer).await?;
+        progress.reach(Stage::Securing);
+        let transport = match (transport, &self.tls) {
+            (Transport::Plain(stream), Some(tls)) => {
+                Transport::Tls(Box::new(tls.negotiate(stream, peer).await?))
+            }
+            (transport, _) => transport,
+        };
+        progress.reach(Stage::LoggingIn);
+        Ok(transport)
+    }
+
+    /// Looks up the addresses of one host, in the order in which they are tried.
+    pub(crate) async fn resolve(&self, host: &Host) -> Result<Vec<Peer>, DialError> {
+        address::resolve(std::slice::from_ref(host), false).await
+    }
+
+    /// Opens a stream to `peer`, and sends nothing on it.
+    pub(crate) async fn reach(&self, peer: &Peer) -> Result<Transport, DialError> {
         let failed = |source| DialError::Connect {
             address: peer.address.clone(),
             source,
         };
-        let transport = match &peer.address {
+        match &peer.address {
             Address::Tcp(address) => {
                 // The address decides and not the name: `localhost` may lead anywhere.
                 if let Err(source) = self.url.check_address(address.ip()) {
                     let name = peer.name.clone();
                     return Err(DialError::Forbidden { name, source });
                 }
-                let stream = self
-                    .bounded(TcpStream::connect(address))
-                    .await
-                    .map_err(failed)?;
+                let stream = self.bounded(TcpStream::connect(address)).await;
+                let stream = stream.map_err(failed)?;
                 self.options.set(&stream).map_err(failed)?;
-                progress.reach(Stage::Securing);
-                match &self.tls {
-                    Some(tls) => Transport::Tls(Box::new(tls.negotiate(stream, peer).await?)),
-                    None => Transport::Plain(stream),
-                }
+                Ok(Transport::Plain(stream))
             }
             #[cfg(unix)]
             Address::Unix(path) => {
                 let stream = self.bounded(tokio::net::UnixStream::connect(path)).await;
-                Transport::Unix(stream.map_err(failed)?)
+                Ok(Transport::Unix(stream.map_err(failed)?))
             }
             #[cfg(not(unix))]
-            Address::Unix(_) => return Err(failed(io::ErrorKind::Unsupported.into())),
-        };
-        progress.reach(Stage::LoggingIn);
-        Ok(transport)
+            Address::Unix(_) => Err(failed(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    /// Makes a TLS handshake with `peer` for the sake of what the server shows in it. Returns `None` if the
+    /// URL means plain text.
+    pub(crate) async fn inspect(&self, peer: &Peer) -> Option<Inspection> {
+        let tls = self.tls.as_ref()?;
+        Some(match self.reach(peer).await {
+            Ok(Transport::Plain(stream)) => tls.inspect(stream, peer).await,
+            // On a Unix socket there is no TLS.
+            Ok(_) => return None,
+            Err(error) => Inspection::failed(error),
+        })
     }
 
     async fn bounded<T>(&self, connect: impl Future<Output = io::Result<T>>) -> io::Result<T> {

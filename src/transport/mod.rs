@@ -7,6 +7,7 @@ mod address;
 mod client_config;
 mod dial;
 mod error;
+mod inspect;
 mod race;
 mod socket;
 mod timer;
@@ -21,12 +22,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
-#[cfg(test)]
-pub(crate) use self::address::Address;
-pub(crate) use self::address::Peer;
+pub use self::address::{Address, Peer};
 pub use self::client_config::TlsError;
 pub(crate) use self::dial::Dialler;
 pub(crate) use self::error::DialError;
+pub use self::inspect::TlsSession;
 pub(crate) use self::race::{Contender, Progress, Stage, Verdict};
 pub(crate) use self::timer::Timer;
 pub(crate) use self::tls::Negotiated;

@@ -4,14 +4,16 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::{Ready, ready};
 use std::io;
+use std::sync::Arc;
 
-use rustls::ClientConfig;
+use rustls::client::WebPkiServerVerifier;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::{Address, Peer};
+use super::client_config::{TlsError, client_config};
 use super::error::DialError;
 use crate::url::SslNegotiation;
 
@@ -21,15 +23,20 @@ pub(super) type Stream = <MakeRustlsConnect as MakeTlsConnect<TcpStream>>::Strea
 #[derive(Clone)]
 pub(super) struct Tls {
     connect: MakeRustlsConnect,
-    negotiation: SslNegotiation,
+    pub(super) verifier: Arc<WebPkiServerVerifier>,
+    pub(super) negotiation: SslNegotiation,
 }
 
 impl Tls {
-    pub(super) fn new(config: ClientConfig, negotiation: SslNegotiation) -> Self {
-        Self {
-            connect: MakeRustlsConnect::new(config),
+    pub(super) fn new(
+        verifier: Arc<WebPkiServerVerifier>,
+        negotiation: SslNegotiation,
+    ) -> Result<Self, TlsError> {
+        Ok(Self {
+            connect: MakeRustlsConnect::new(client_config(Arc::clone(&verifier))?),
+            verifier,
             negotiation,
-        }
+        })
     }
 
     pub(super) async fn negotiate(
@@ -37,20 +44,26 @@ impl Tls {
         mut stream: TcpStream,
         peer: &Peer,
     ) -> Result<Stream, DialError> {
-        if self.negotiation == SslNegotiation::Postgres {
-            let answer = request(&mut stream).await;
-            let address = || peer.address.clone();
-            match answer.map_err(|error| failed(&peer.address, error))? {
-                b'S' => {}
-                b'N' => return Err(DialError::NoTls(address())),
-                b'E' => return Err(DialError::Refused(address())),
-                _ => return Err(DialError::NotPostgres(address())),
-            }
-        }
+        self.ask(&mut stream, peer).await?;
         let mut connect = self.connect.clone();
         let Ok(connect) = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut connect, &peer.name);
         let stream = TlsConnect::connect(connect, stream).await;
         stream.map_err(|error| failed(&peer.address, error))
+    }
+
+    /// Asks the server whether it speaks TLS, unless it is to begin unasked.
+    pub(super) async fn ask(&self, stream: &mut TcpStream, peer: &Peer) -> Result<(), DialError> {
+        if self.negotiation == SslNegotiation::Direct {
+            return Ok(());
+        }
+        let answer = request(stream).await;
+        let address = || peer.address.clone();
+        match answer.map_err(|error| failed(&peer.address, error))? {
+            b'S' => Ok(()),
+            b'N' => Err(DialError::NoTls(address())),
+            b'E' => Err(DialError::Refused(address())),
+            _ => Err(DialError::NotPostgres(address())),
+        }
     }
 }
 
@@ -69,7 +82,7 @@ async fn request(stream: &mut TcpStream) -> io::Result<u8> {
     stream.read_u8().await
 }
 
-fn failed(address: &Address, source: io::Error) -> DialError {
+pub(super) fn failed(address: &Address, source: io::Error) -> DialError {
     let address = address.clone();
     match source.kind() {
         io::ErrorKind::UnexpectedEof

@@ -3,14 +3,14 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use diesel_neon::Endpoint;
+use diesel_neon::diagnose::{Peer, Probe};
 use diesel_neon::migration::MigrateError;
+use diesel_neon::{Endpoint, EstablishedSession};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::database::{self, Server};
 use super::environment::Target;
-use super::login::{Login, Session, Tap};
 use super::network::of;
 use super::report::{Check, Finding, Role, Status};
 use super::{Doctor, STEP, migrations};
@@ -19,12 +19,14 @@ impl Doctor<'_> {
     pub(super) async fn ask(
         &mut self,
         target: &Target,
-        login: &Login,
-        session: Session,
+        probe: &Probe,
+        peer: &Peer,
+        session: EstablishedSession,
         seen: Option<Server>,
     ) -> Option<Server> {
         let (role, endpoint) = (target.role(), target.found.url.endpoint());
-        let client = &session.client;
+        let time_zone = session.parameter("TimeZone");
+        let client = &session.into_client();
         let asked = self.query(role, "server", Server::ask(client)).await;
         let Some((server, took)) = asked else {
             self.skip_behind(target, "server", "the session does not answer");
@@ -34,7 +36,7 @@ impl Doctor<'_> {
         let first = seen.is_none();
         if first {
             self.put(of(role, server.clock()));
-            self.put(of(role, server.time_zone(session.time_zone.as_deref())));
+            self.put(of(role, server.time_zone(time_zone.as_deref())));
         }
         let work = database::round_trip(client);
         if let Some((check, took)) = self.query(role, "round-trip", work).await {
@@ -47,7 +49,7 @@ impl Doctor<'_> {
             self.put(of(role, check));
         }
         let began = Instant::now();
-        let shared = self.shares(role, login, client).await;
+        let shared = self.shares(role, probe, peer, client).await;
         if let Some(shared) = shared {
             let check = database::pooler(endpoint, shared, target.serves(Role::Direct));
             self.put(of(role, check.took(began.elapsed())));
@@ -77,12 +79,17 @@ impl Doctor<'_> {
     }
 
     /// Whether a second session has the first one's backend, which only a pooler brings about.
-    async fn shares(&mut self, role: Role, login: &Login, client: &Client) -> Option<bool> {
-        let tap = Tap::default();
+    async fn shares(
+        &mut self,
+        role: Role,
+        probe: &Probe,
+        peer: &Peer,
+        client: &Client,
+    ) -> Option<bool> {
         let both = async {
-            let second = login.run(&tap).await.ok()?;
+            let second = probe.log_in(peer).await.session.ok()?.into_client();
             let ours = database::backend(client).await.ok()?;
-            Some(ours == database::backend(&second.client).await.ok()?)
+            Some(ours == database::backend(&second).await.ok()?)
         };
         let limited = timeout(STEP, both);
         match self.page.waiting("opening a second session", limited).await {
@@ -109,7 +116,7 @@ impl Doctor<'_> {
                 let why = format!("there is no folder {}", path.display());
                 return self.skip(Some(role), &["migrations"], &why);
             }
-            Ok(Err(error)) => migrations::unreadable(self.scrub(&crate::with_causes(&error))),
+            Ok(Err(error)) => migrations::unreadable(crate::with_causes(&error)),
             Err(_) => migrations::unreadable(format!("no answer within {limit:?}")),
         };
         self.put(of(role, check.took(began.elapsed())));
@@ -134,7 +141,7 @@ impl Doctor<'_> {
              role may not ask",
             "run the doctor again; if it stays, go by the error's words",
         );
-        let check = Check::failure(name, "no answer", finding.with_error(self.scrub(&error)));
+        let check = Check::failure(name, "no answer", finding.with_error(error));
         self.put(of(role, check.took(began.elapsed())));
         None
     }

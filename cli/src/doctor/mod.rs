@@ -4,11 +4,10 @@
 //! and sends. What it sees on the way (certificates, mechanisms, times) is its own affair.
 
 mod asking;
+mod certificate;
 mod connecting;
 mod database;
-mod diagnosis;
 mod environment;
-mod login;
 mod migrations;
 mod network;
 mod options;
@@ -145,16 +144,14 @@ impl<'a> Doctor<'a> {
         for check in environment::parameters(target) {
             self.put(of(role, check));
         }
-        let Some((host, address)) = self.reach(target).await else {
+        let Some(probe) = self.prepare(target) else {
             return seen;
         };
-        let Some(login) = self.secure(target, host, address).await else {
+        let peers = self.reach(target, &probe).await;
+        let Some((peer, session)) = self.log_in(target, &probe, &peers).await else {
             return seen;
         };
-        let Some(session) = self.log_in(target, &login).await else {
-            return seen;
-        };
-        self.ask(target, &login, session, seen).await
+        self.ask(target, &probe, peer, session, seen).await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use diesel_neon::ConnectError;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -86,6 +87,13 @@ impl Finding {
         }
     }
 
+    /// Returns what the pool says of a step that failed.
+    pub(crate) fn of(error: &ConnectError) -> Self {
+        let diagnosis = error.diagnosis();
+        Self::new(diagnosis.code(), diagnosis.meaning(), diagnosis.hint())
+            .with_error(error.reason())
+    }
+
     pub(crate) fn with_error(mut self, error: impl Into<String>) -> Self {
         self.error = Some(error.into());
         self
@@ -144,17 +152,18 @@ impl Check {
         self
     }
 
-    /// Takes control characters out: servers' words and certificates' names must not steer a terminal.
-    pub(crate) fn tame(&mut self) {
-        let error = self
-            .finding
-            .as_mut()
-            .and_then(|finding| finding.error.as_mut());
-        for text in [&mut self.summary]
-            .into_iter()
-            .chain(&mut self.details)
-            .chain(error)
-        {
+    /// Takes out of other people's words what must not be printed: secrets, which a server could quote, and
+    /// control characters, which steer a terminal.
+    pub(crate) fn tame(&mut self, secrets: &[String]) {
+        let finding = self.finding.as_mut();
+        let mut error = finding.and_then(|finding| finding.error.as_mut());
+        if let Some(error) = error.as_deref_mut() {
+            for secret in secrets {
+                *error = error.replace(secret, "***");
+            }
+        }
+        let texts = [&mut self.summary].into_iter().chain(&mut self.details);
+        for text in texts.chain(error) {
             if text.contains(char::is_control) {
                 *text = text.replace(char::is_control, " ");
             }

@@ -374,18 +374,9 @@ pub(super) static TABLE: &[Diagnosis] = &[
     Diagnosis {
         code: "unavailable",
         kind: Kind::Unavailable,
-        meaning: super::BROKEN.meaning,
-        hint: super::BROKEN.hint,
+        meaning: super::steps::BROKEN.meaning,
+        hint: super::steps::BROKEN.hint,
         texts: &["error communicating with the server", "connection closed"],
-        sqlstates: &[],
-    },
-    // On this side.
-    Diagnosis {
-        code: "dns-unresolved",
-        kind: Kind::Resolve,
-        meaning: "the host's name has no address",
-        hint: "check the host in the database URL, and this machine's name service",
-        texts: &["failed to lookup address information", "could not resolve"],
         sqlstates: &[],
     },
 ];

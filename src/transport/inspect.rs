@@ -1,0 +1,141 @@
+//! [`Inspection`]: what a server shows of itself in a TLS handshake, trusted or not.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CipherSuite, DigitallySignedStruct, ProtocolVersion, SignatureScheme};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::address::Peer;
+use super::client_config::client_config;
+use super::error::DialError;
+use super::tls::{self, Tls};
+
+/// What came of one handshake.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    /// What the server showed, its own certificate first; rustls keeps what it refuses to itself.
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    pub(crate) session: Result<TlsSession, DialError>,
+}
+
+/// What client and server agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsSession {
+    /// The version of TLS.
+    pub version: Option<ProtocolVersion>,
+    /// The cipher suite.
+    pub cipher_suite: Option<CipherSuite>,
+    /// The protocol that ALPN chose, which is `postgresql` if the server knows ALPN.
+    pub alpn: Option<Vec<u8>>,
+}
+
+impl Inspection {
+    pub(super) fn failed(error: DialError) -> Self {
+        Self {
+            certificates: Vec::new(),
+            session: Err(error),
+        }
+    }
+}
+
+impl Tls {
+    /// Makes a handshake as [`negotiate`](Self::negotiate) does, and closes the stream.
+    pub(super) async fn inspect(&self, mut stream: TcpStream, peer: &Peer) -> Inspection {
+        let recorder = Arc::new(Recorder {
+            inner: Arc::clone(&self.verifier),
+            shown: Mutex::default(),
+        });
+        let session = match self.ask(&mut stream, peer).await {
+            Ok(()) => {
+                let session = self.shake_hands(stream, peer, Arc::clone(&recorder)).await;
+                session.map_err(|error| tls::failed(&peer.address, error))
+            }
+            Err(error) => Err(error),
+        };
+        let mut shown = recorder.shown.lock();
+        let shown = shown.as_deref_mut().map(std::mem::take);
+        Inspection {
+            certificates: shown.unwrap_or_default(),
+            session,
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        peer: &Peer,
+        recorder: Arc<Recorder>,
+    ) -> io::Result<TlsSession> {
+        let name = ServerName::try_from(peer.name.clone())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let mut config = client_config(Arc::clone(&self.verifier)).map_err(io::Error::other)?;
+        config.dangerous().set_certificate_verifier(recorder);
+        let connector = TlsConnector::from(Arc::new(config));
+        let mut stream = connector.connect(name, stream).await?;
+        let (_, connection) = stream.get_ref();
+        let suite = connection.negotiated_cipher_suite();
+        let session = TlsSession {
+            version: connection.protocol_version(),
+            cipher_suite: suite.map(|suite| suite.suite()),
+            alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+        };
+        // Politeness only.
+        let _ = stream.shutdown().await;
+        Ok(session)
+    }
+}
+
+/// Trusts whom the pool trusts, and remembers what was shown.
+#[derive(Debug)]
+struct Recorder {
+    inner: Arc<WebPkiServerVerifier>,
+    shown: Mutex<Vec<CertificateDer<'static>>>,
+}
+
+impl ServerCertVerifier for Recorder {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain = [end_entity].into_iter().chain(intermediates);
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) =
+            chain.map(|one| one.clone().into_owned()).collect();
+        let inner = &self.inner;
+        inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
