@@ -560,7 +560,7 @@ async fn a_book_whose_commit_got_no_answer_is_not_made_twice() {
             let attempts = AtomicU32::new(0);
             let work = once(&pool, in_transaction, || {
                 if attempts.fetch_add(1, Ordering::Relaxed) == 0 {
-                    neon.set_delay(Duration::from_secs(1));
+                    neon.set_latency(Duration::from_secs(1));
                 }
             });
             let loss = async {
@@ -568,7 +568,7 @@ async fn a_book_whose_commit_got_no_answer_is_not_made_twice() {
                 while count(&neon).await == 0 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                neon.set_delay(Duration::ZERO);
+                neon.set_latency(Duration::ZERO);
                 neon.suspend(Suspension::Reset).await;
             };
             let (made, ()) = timeout(HANG, async { tokio::join!(work, loss) })

@@ -141,7 +141,7 @@ impl Stage {
     async fn new(url: impl Fn(&NeonSim) -> String) -> Self {
         let neon = builder()
             .cold_start(Duration::from_millis(10))
-            .access_control_cache(Duration::ZERO);
+            .access_control_cache_ttl(Duration::ZERO);
         let neon = neon.start().await.expect("the stand-in for Neon starts");
         neon.sql(SCHEMA).await.unwrap();
         Self {
@@ -197,7 +197,7 @@ impl Stage {
                 let mut held = prepare(&pool).await;
                 let ended = drop_at(step, patience, run(&pool, &mut held)).await;
                 self.drops.set(self.drops.get() + 1);
-                self.neon.set_delay(Duration::ZERO);
+                self.neon.set_latency(Duration::ZERO);
                 self.neon.clear_faults();
                 if *goes_on {
                     go_on(theirs(&mut held), &what).await;
@@ -291,7 +291,7 @@ impl Stage {
     /// Everything takes its time from here on.
     fn slow_down(&self, fate: Fate) {
         if fate == Slow {
-            self.neon.set_delay(Duration::from_millis(2));
+            self.neon.set_latency(Duration::from_millis(2));
         }
     }
 
@@ -449,9 +449,9 @@ async fn validate(stage: &Stage) {
             match fate {
                 Fails => {
                     // The news comes when the question is on its way.
-                    stage.neon.set_delay(Duration::from_millis(30));
+                    stage.neon.set_latency(Duration::from_millis(30));
                     stage.neon.suspend(Suspension::Normal).await;
-                    stage.neon.set_delay(Duration::ZERO);
+                    stage.neon.set_latency(Duration::ZERO);
                 }
                 Never => {
                     stage.neon.suspend(Suspension::Silent).await;

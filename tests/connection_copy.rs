@@ -44,7 +44,7 @@ async fn data_behind_a_failure_keeps_no_server_from_others() {
         for (n, wait) in [300, 75, 0].into_iter().enumerate() {
             for way in ["finish", "drop", "go on and finish", "go on and drop"] {
                 let what = format!("{n}, {way}");
-                neon.set_delay(far);
+                neon.set_latency(far);
                 let mut copy = own.copy_in(COPY).await.unwrap();
                 copy.send(b"not a number\t\n").await.unwrap();
                 sleep(Duration::from_millis(wait)).await;
@@ -62,7 +62,7 @@ async fn data_behind_a_failure_keeps_no_server_from_others() {
                     false => drop(copy),
                 }
                 sleep(4 * far).await;
-                neon.set_delay(Duration::ZERO);
+                neon.set_latency(Duration::ZERO);
                 let others = insert(&mut other, format!("{url}, {what}, other"));
                 assert_eq!(others.await, Ok(1), "{what}");
                 match insert(&mut own, format!("{url}, {what}, own")).await {
@@ -86,7 +86,7 @@ async fn one_that_fails_in_a_transaction_keeps_no_server_from_others() {
         let mut other = connect(&url).await;
         // In the second case the end of the data crosses the failure.
         for wait in [300, 75, 0] {
-            neon.set_delay(far);
+            neon.set_latency(far);
             let failed = own.transaction(async |own| {
                 let mut copy = own.copy_in(COPY).await?;
                 copy.send(b"not a number\t\n").await?;
@@ -98,7 +98,7 @@ async fn one_that_fails_in_a_transaction_keeps_no_server_from_others() {
                 Some("22P02"),
                 "{wait}"
             );
-            neon.set_delay(Duration::ZERO);
+            neon.set_latency(Duration::ZERO);
             for (whose, connection) in [("other", &mut other), ("own", &mut own)] {
                 let inserted = insert(connection, format!("{url}, {wait}, {whose}"));
                 assert_eq!(inserted.await, Ok(1), "{wait}, {whose}");
@@ -110,7 +110,7 @@ async fn one_that_fails_in_a_transaction_keeps_no_server_from_others() {
 #[tokio::test]
 async fn one_that_is_given_up_before_its_data_costs_no_connection() {
     let neon = start().await;
-    neon.set_delay(Duration::from_millis(2));
+    neon.set_latency(Duration::from_millis(2));
     for (route, url) in routes(&neon) {
         let before = neon.counters();
         let mut connection = connect(&url).await;

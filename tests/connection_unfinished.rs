@@ -366,7 +366,7 @@ async fn a_rollback_that_is_given_up_leaves_a_connection_that_can_be_used_again(
     let neon = start().await;
     let mut connection = connect(&neon.url()).await;
     for round in 0..20 {
-        neon.set_delay(Duration::from_millis(5));
+        neon.set_latency(Duration::from_millis(5));
         let mut rolled_back = Box::pin(connection.transaction(async |connection| {
             insert(connection, "rolled back").await?;
             Err::<(), _>(Error::RollbackTransaction)
@@ -378,7 +378,7 @@ async fn a_rollback_that_is_given_up_leaves_a_connection_that_can_be_used_again(
             sleep(Duration::from_millis(1)).await;
         }
         drop(rolled_back);
-        neon.set_delay(Duration::ZERO);
+        neon.set_latency(Duration::ZERO);
         let again = timeout(HANG, connection.roll_back_abandoned()).await;
         again.expect("no hang").unwrap();
         let name = round.to_string();

@@ -296,9 +296,9 @@ async fn a_server_that_is_far_away_is_not_taken_for_a_dead_one() {
         drop(held);
         let before = pool.status();
         // A check takes as long as makes it late, and a new connection several times that.
-        neon.set_delay(Duration::from_millis(200));
+        neon.set_latency(Duration::from_millis(200));
         assert_eq!(burst(&pool, 10).await, [""; 0]);
-        neon.set_delay(Duration::ZERO);
+        neon.set_latency(Duration::ZERO);
         let after = pool.status();
         assert_eq!(after.checks.passed - before.checks.passed, 10);
         assert_eq!((after.checks.failed, after.generation), (0, 0));

@@ -636,7 +636,7 @@ async fn a_login_that_cannot_be_bound_to_tls_is_told_where_it_must_be() {
 #[tokio::test]
 async fn a_server_that_is_far_away_is_a_warning() {
     let neon = start().await;
-    neon.set_delay(Duration::from_millis(50));
+    neon.set_latency(Duration::from_millis(50));
     let doctor = Doctor::new("far").set("DATABASE_URL", &neon.url());
     let report = doctor.json().await;
     let check = report.check("round-trip");

@@ -1,5 +1,5 @@
-//! libpq's own parser of connection strings, loaded when it is asked for: what diesel-neon makes of a
-//! URL is held against it. Nothing links to libpq, so the workspace builds where there is none.
+//! libpq's own parser of connection strings, loaded at run time, to compare diesel-neon's with. Nothing links to libpq,
+//! so the workspace builds without it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -8,21 +8,21 @@ use std::process::Command;
 
 use libloading::Library;
 
-/// The library and the functions of it that parse.
+/// The loaded library, and its functions that parse.
 #[derive(Debug)]
 pub struct Libpq {
     parse: Parse,
     free: Free,
     free_text: FreeText,
     version: c_int,
-    // Dropped last: the functions above live in it.
+    // Dropped last, since it holds the functions above.
     _library: Library,
 }
 
-/// The parameters that a connection string sets, by keyword; libpq knows of no character set.
+/// The parameters that a connection string sets, by keyword, as bytes: libpq knows no character set.
 pub type Parameters = BTreeMap<String, Vec<u8>>;
 
-/// A keyword and the value that it has.
+/// A keyword and its value.
 type Keyword = (String, Option<Vec<u8>>);
 
 impl Libpq {
@@ -30,7 +30,7 @@ impl Libpq {
     ///
     /// # Errors
     ///
-    /// The loader's words on every place that was tried.
+    /// The loader's error for every place that was tried.
     pub fn load() -> Result<Self, String> {
         let mut tried = Vec::new();
         for path in places() {
@@ -66,7 +66,7 @@ impl Libpq {
     ///
     /// # Errors
     ///
-    /// libpq's own words. They may quote the password.
+    /// libpq's own error, which may quote the password.
     pub fn parse(&self, text: &str) -> Result<Parameters, String> {
         let options = self.options(text)?;
         let set = |(keyword, value): Keyword| Some((keyword, value?));

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Why the stand-in could not start or could not do what it was asked.
+/// Why the stand-in could not start, or could not carry out a call.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,15 +13,15 @@ pub enum Error {
     /// A file, a directory, a socket or a process could not be used.
     #[error("{what}")]
     Io {
-        /// What was being attempted.
+        /// What was being done.
         what: String,
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
 
     /// A program that the stand-in runs is not on this machine.
     #[error("`{program}` was not found in {searched}; install it with {install}")]
-    Missing {
+    MissingProgram {
         /// The program's name.
         program: &'static str,
         /// The directories that were searched.
@@ -32,10 +32,10 @@ pub enum Error {
 
     /// A program that the stand-in runs has failed.
     #[error("{program} failed: {detail}")]
-    Program {
+    ProgramFailed {
         /// The program's name.
         program: &'static str,
-        /// The last lines of what it said.
+        /// The last lines that it printed.
         detail: String,
     },
 
@@ -56,7 +56,7 @@ pub enum Error {
     Tls(#[from] rustls::Error),
 }
 
-/// Adds to an error of the system what was being done.
+/// Adds what was being done to an error of the system.
 pub(crate) trait Context<T> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }

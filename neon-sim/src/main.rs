@@ -21,7 +21,7 @@ use tokio::sync::broadcast::error::RecvError;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// How long nothing must happen before the compute is suspended, or `never`
+    /// How long the compute must be idle before it is suspended, or `never`
     #[arg(long, default_value = "5m", value_parser = window, value_name = "DURATION")]
     suspend_after: Window,
 
@@ -46,7 +46,7 @@ struct Arguments {
     env_file: Option<PathBuf>,
 }
 
-/// The time without activity before a suspension; nothing means never.
+/// The idle time before a suspension; `None` means never.
 type Window = Option<Duration>;
 
 fn window(text: &str) -> Result<Window, humantime::DurationError> {
@@ -69,7 +69,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), String> {
-    // Listened for from the start, so that a signal while starting is not lost.
+    // The signals are listened for from the start, so that one while starting is not lost.
     let stopped = stopped().map_err(|error| format!("cannot listen for signals: {error}"))?;
     tokio::pin!(stopped);
     let neon = tokio::select! {
@@ -89,7 +89,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         Some(path) => Some(EnvFile::write(path, &lines)?),
         None => None,
     };
-    // Whoever reads this may have seen enough.
+    // The reader may have closed the pipe.
     let _ = io::stdout()
         .write_all(format!("{lines}NEON_SIM_CA='{}'\n", neon.ca_path().display()).as_bytes());
     match arguments.suspend_after {
@@ -153,11 +153,11 @@ fn stopped() -> io::Result<impl Future<Output = &'static str>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (ended, input) = tokio::sync::oneshot::channel::<()>();
-    // A terminal is left alone, and /dev/null says nothing about anybody's end.
+    // A terminal is left alone, and /dev/null says nothing about a parent's end.
     let piped = fs::metadata("/dev/stdin").is_ok_and(|stdin| stdin.file_type().is_fifo());
     let watched = piped.then(|| {
         std::thread::spawn(move || {
-            // Either way, the other end is gone.
+            // Either way, the pipe's other end is closed.
             let _ = io::copy(&mut io::stdin(), &mut io::sink());
             drop(ended);
         })
@@ -172,7 +172,7 @@ fn stopped() -> io::Result<impl Future<Output = &'static str>> {
     })
 }
 
-/// A file that says where the stand-in is, for as long as it is there.
+/// A file with the connection strings, removed when the stand-in stops.
 struct EnvFile<'a>(&'a Path);
 
 impl<'a> EnvFile<'a> {
@@ -193,7 +193,7 @@ impl<'a> EnvFile<'a> {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        // Complete from the moment that it is there, and private.
+        // The rename makes the file appear complete, and private.
         let mut fresh = NamedTempFile::new_in(directory).map_err(cannot)?;
         fresh
             .write_all(format!("{}{lines}", Self::MARK).as_bytes())
@@ -205,7 +205,7 @@ impl<'a> EnvFile<'a> {
 
 impl Drop for EnvFile<'_> {
     fn drop(&mut self) {
-        // Somebody else may have removed it.
+        // Another program may have removed it.
         let _ = fs::remove_file(self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Nothing is left, however it ends; and the command.
+//! Nothing is left behind, however the stand-in ends; and the command.
 
 mod common;
 

@@ -4,6 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
+use common::raw::tag;
 use common::{bounded, config, direct_negotiation, psql, refusal, tls, try_connect};
 use neon_sim::NeonSim;
 use rustls::pki_types::ServerName;
@@ -176,7 +177,7 @@ async fn tls_sessions_are_resumed() {
         // The tickets come with the first answer: here, that GSS is not to be had.
         let gss = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
         stream.write_all(&gss).await.unwrap();
-        assert_eq!(bounded(stream.read_u8()).await.unwrap(), b'N');
+        assert_eq!(bounded(stream.read_u8()).await.unwrap(), tag::NOT_ENCRYPTED);
     }
     assert_eq!(
         kinds,
@@ -203,12 +204,12 @@ async fn plain_text_is_refused_whatever_precedes_it() {
         .write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30])
         .await
         .unwrap();
-    assert_eq!(bounded(stream.read_u8()).await.unwrap(), b'N');
+    assert_eq!(bounded(stream.read_u8()).await.unwrap(), tag::NOT_ENCRYPTED);
     stream
         .write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f])
         .await
         .unwrap();
-    assert_eq!(bounded(stream.read_u8()).await.unwrap(), b'S');
+    assert_eq!(bounded(stream.read_u8()).await.unwrap(), tag::ENCRYPTED);
 }
 
 /// "`password authentication failed for user '…'` (unknown role or endpoint too)."

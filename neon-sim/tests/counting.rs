@@ -1,4 +1,4 @@
-//! What is counted.
+//! The counters.
 
 mod common;
 

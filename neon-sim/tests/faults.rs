@@ -44,7 +44,7 @@ async fn a_connection_hangs_in_authentication() {
 /// "Compute unreachable: `Couldn't connect to compute node`", and nothing is lost that was committed.
 #[tokio::test]
 async fn servers_that_are_restarted_come_back_with_what_was_committed() {
-    let impatient = NeonSim::builder().unreachable_after(Duration::ZERO);
+    let impatient = NeonSim::builder().compute_connect_timeout(Duration::ZERO);
     let neon = bounded(impatient.never_suspend().start()).await.unwrap();
     let attempt = async |url: &str| try_connect(&config(url), neon.ca_path()).await;
     // For a moment PostgreSQL says that it shuts down.
@@ -88,20 +88,20 @@ async fn a_delay_counts_in_both_directions_and_on_open_connections() {
     let neon = start().await;
     let (client, _) = connect(&neon.url(), neon.ca_path()).await;
     let delay = Duration::from_millis(50);
-    neon.set_delay(delay);
+    neon.set_latency(delay);
     let started = Instant::now();
     client.simple_query("SELECT 1").await.unwrap();
     assert!(started.elapsed() >= delay * 2);
     // More than a buffer's worth arrives complete and in order.
     let long = "SELECT string_agg(i::text, ',') FROM generate_series(1, 200000) i";
     let delayed = client.query_typed(long, &[]).await.unwrap();
-    neon.set_delay(Duration::ZERO);
+    neon.set_latency(Duration::ZERO);
     let direct = client.query_typed(long, &[]).await.unwrap();
     assert_eq!(
         delayed[0].get::<_, String>(0),
         direct[0].get::<_, String>(0)
     );
-    neon.set_delay(delay);
+    neon.set_latency(delay);
     let started = Instant::now();
     connect(&neon.pooled_url(), neon.ca_path()).await;
     assert!(started.elapsed() >= delay * 2 * 5);

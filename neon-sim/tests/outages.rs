@@ -1,4 +1,4 @@
-//! What the proxy waits for and remembers. Each test quotes the fact about Neon's proxy that it holds.
+//! What the proxy waits for and caches. Each test quotes the fact about Neon's proxy that it holds.
 
 mod common;
 
@@ -35,7 +35,7 @@ async fn a_final_error_of_a_wake_up_is_remembered() {
 /// "For 30 s": afterwards the next connection is tried again.
 #[tokio::test]
 async fn a_final_error_of_a_wake_up_is_forgotten_in_the_end() {
-    let neon = start(NeonSim::builder().wake_error_cache(Duration::from_millis(300))).await;
+    let neon = start(NeonSim::builder().wake_error_cache_ttl(Duration::from_millis(300))).await;
     neon.suspend(Suspension::Normal).await;
     neon.fail_wakes(1, DISABLED);
     let attempt = async || try_connect(&config(&neon.url()), neon.ca_path()).await;
@@ -47,7 +47,7 @@ async fn a_final_error_of_a_wake_up_is_forgotten_in_the_end() {
 #[tokio::test]
 async fn a_password_that_was_changed_is_accepted_for_a_while() {
     let neon = start(NeonSim::builder()).await;
-    let forgetful = start(NeonSim::builder().access_control_cache(Duration::ZERO)).await;
+    let forgetful = start(NeonSim::builder().access_control_cache_ttl(Duration::ZERO)).await;
     for (neon, accepted) in [(&neon, true), (&forgetful, false)] {
         connect(&neon.url(), neon.ca_path()).await;
         let other = "ALTER ROLE neondb_owner PASSWORD 'another'";
@@ -73,7 +73,7 @@ async fn a_role_that_may_not_log_in_is_told_by_postgres() {
 #[tokio::test]
 async fn a_compute_that_cannot_be_reached_is_waited_for() {
     let patient = start(NeonSim::builder()).await;
-    let hasty = start(NeonSim::builder().unreachable_after(Duration::from_millis(50))).await;
+    let hasty = start(NeonSim::builder().compute_connect_timeout(Duration::from_millis(50))).await;
     let down = Duration::from_secs(1);
     for (neon, served) in [(&patient, true), (&hasty, false)] {
         // The session's end says that the pooler is down.

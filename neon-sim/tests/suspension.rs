@@ -1,4 +1,4 @@
-//! Scale to zero: what it does to sessions, what keeps it away, and what waking is like.
+//! Scale to zero: how sessions end, what keeps the compute awake, and how it wakes. Each test quotes its fact.
 
 mod common;
 

@@ -1,11 +1,11 @@
-//! What the proxy says and does byte by byte. Each test quotes the fact about Neon's proxy that it holds.
+//! The proxy's side of the protocol, byte by byte. Each test quotes the fact about Neon's proxy that it holds.
 
 mod common;
 
 use std::time::Duration;
 
 use common::bounded;
-use common::raw::{self, End, ask, errors, message, own_error, startup, until_closed};
+use common::raw::{self, End, ask, errors, message, own_error, startup, tag, until_closed};
 use neon_sim::{Builder, Certificate, NeonSim, Suspension};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -58,8 +58,8 @@ async fn an_unknown_domain_is_no_server_name() {
     for (option, asked) in [("", 3), ("endpoint=ep-quiet-lake-123456", 10)] {
         let stream = raw::tcp(&neon).await;
         let mut client = raw::direct_tls(&neon, stream, Some(unknown.clone())).await;
-        let (tag, body) = ask(&mut client, &startup(0, &[USER, ("options", option)])).await;
-        assert_eq!((tag, body[3]), (b'R', asked));
+        let (kind, body) = ask(&mut client, &startup(0, &[USER, ("options", option)])).await;
+        assert_eq!((kind, body[3]), (tag::AUTHENTICATION, asked));
     }
 }
 
@@ -80,8 +80,14 @@ async fn a_proof_of_more_than_512_bytes_violates_the_protocol() {
     ] {
         assert!(matches!(proof.len(), 512 | 513));
         let mut client = raw::direct_tls(&neon, raw::tcp(&neon).await, name).await;
-        assert_eq!(ask(&mut client, &startup(0, &[USER])).await.0, b'R');
-        client.write_all(&message(b'p', &proof)).await.unwrap();
+        assert_eq!(
+            ask(&mut client, &startup(0, &[USER])).await.0,
+            tag::AUTHENTICATION
+        );
+        client
+            .write_all(&message(tag::PASSWORD, &proof))
+            .await
+            .unwrap();
         let (said, end) = until_closed(&mut client).await;
         assert_eq!(errors(&said), [own_error(text)]);
         assert_eq!(end, End::BareFin);
@@ -99,7 +105,10 @@ async fn a_claim_that_channel_binding_is_not_offered_is_refused() {
     let mut body = b"SCRAM-SHA-256\0".to_vec();
     body.extend((first.len() as u32).to_be_bytes());
     body.extend(first);
-    client.write_all(&message(b'p', &body)).await.unwrap();
+    client
+        .write_all(&message(tag::PASSWORD, &body))
+        .await
+        .unwrap();
     let (said, _) = until_closed(&mut client).await;
     assert_eq!(errors(&said), [own_error("SCRAM-PLUS not used")]);
 }
@@ -121,7 +130,10 @@ async fn whoever_proves_nothing_is_told() {
     let neon = start(NeonSim::builder().authentication_timeout(patience)).await;
     for name in [Some(neon.host()), None] {
         let mut client = raw::direct_tls(&neon, raw::tcp(&neon).await, name).await;
-        assert_eq!(ask(&mut client, &startup(0, &[USER])).await.0, b'R');
+        assert_eq!(
+            ask(&mut client, &startup(0, &[USER])).await.0,
+            tag::AUTHENTICATION
+        );
         let (said, end) = until_closed(&mut client).await;
         assert_eq!(errors(&said), [own_error("Authentication timed out")]);
         assert_eq!(end, End::BareFin);
@@ -132,7 +144,10 @@ async fn whoever_proves_nothing_is_told() {
 #[tokio::test]
 async fn extensions_are_negotiated_beyond_3_0_alone() {
     let neon = start(NeonSim::builder()).await;
-    for (minor, answer) in [(0, b'R'), (2, b'v')] {
+    for (minor, answer) in [
+        (0, tag::AUTHENTICATION),
+        (2, tag::NEGOTIATE_PROTOCOL_VERSION),
+    ] {
         let mut client = raw::direct_tls(&neon, raw::tcp(&neon).await, Some(neon.host())).await;
         let packet = startup(minor, &[USER, ("_pq_.command_tag_format", "1")]);
         assert_eq!(ask(&mut client, &packet).await.0, answer);
@@ -172,7 +187,7 @@ async fn a_statement_hears_that_postgres_stops() {
         (format!("{ENDPOINT}-pooler"), &["57P01", "08P01"]),
     ] {
         let mut client = raw::log_in(&neon, &endpoint).await;
-        let query = message(b'Q', b"SELECT pg_sleep(600)\0");
+        let query = message(tag::QUERY, b"SELECT pg_sleep(600)\0");
         client.write_all(&query).await.unwrap();
         client.flush().await.unwrap();
         let running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'";

@@ -36,7 +36,7 @@ diesel::table! {
 pub fn builder() -> Builder {
     let builder = NeonSim::builder().never_suspend();
     match TRACKED {
-        true => builder.pgbouncer(tracking_pgbouncer()),
+        true => builder.pgbouncer_program(tracking_pgbouncer()),
         false => builder.pgbouncer_settings([("max_prepared_statements", "0")]),
     }
 }

@@ -29,7 +29,7 @@ async fn main() {
     let plain = neon.postgres_url();
     tables("PostgreSQL on loopback, without TLS", &plain, &plain).await;
     tables("Direct endpoint, TLS", &neon.url(), &by_option).await;
-    neon.set_delay(Duration::from_millis(1));
+    neon.set_latency(Duration::from_millis(1));
     let what = "Direct endpoint, TLS, round trips of 2 ms";
     tables(what, &neon.url(), &by_option).await;
 }

@@ -1,4 +1,4 @@
-//! What `DatabaseUrl` accepts means what libpq's own parser makes of it.
+//! Every URL that `DatabaseUrl` accepts means what libpq's own parser makes of it.
 
 mod meaning;
 
@@ -16,7 +16,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use self::meaning::{ours, theirs};
 
-/// Says that a machine is known to have no libpq.
+/// The variable that says that this machine is known to have no libpq.
 const WITHOUT: &str = "DIESEL_NEON_WITHOUT_LIBPQ";
 
 static LIBPQ: LazyLock<Libpq> = LazyLock::new(|| match Libpq::load() {
@@ -26,7 +26,7 @@ static LIBPQ: LazyLock<Libpq> = LazyLock::new(|| match Libpq::load() {
             std::env::var_os(WITHOUT).is_some(),
             "libpq cannot be loaded ({error}): run `make setup`, or set {WITHOUT}=1 to do without it"
         );
-        // Past what libtest captures, and before any of these tests can be said to have passed.
+        // libtest does not capture this, and the exit keeps these tests from being reported as passed.
         let _ = writeln!(
             std::io::stderr(),
             "\nMISSING: libpq; the URL parser was NOT compared with it"
@@ -35,7 +35,7 @@ static LIBPQ: LazyLock<Libpq> = LazyLock::new(|| match Libpq::load() {
     }
 });
 
-/// Whether `url` is accepted; fails where it is, and libpq refuses it or takes it for something else.
+/// Returns whether `DatabaseUrl` accepts `url`; fails if it does and libpq refuses the URL or understands it otherwise.
 fn is_accepted(url: &str) -> Result<bool, TestCaseError> {
     let Ok(parsed) = DatabaseUrl::parse(url) else {
         return Ok(false);
@@ -45,7 +45,7 @@ fn is_accepted(url: &str) -> Result<bool, TestCaseError> {
         set.map_err(|error| TestCaseError::fail(format!("{url:?}: libpq refuses: {error}")))?;
     prop_assert_eq!(&ours(&parsed), &set, "{:?}", url);
 
-    // libpq is to make the same of it once it is rendered, but for the file name of a socket.
+    // libpq understands the rendered URL in the same way, except for the file name of a socket.
     let rendered = parsed.to_libpq();
     let set = LIBPQ.parse(&rendered);
     let set = set.map_err(|error| TestCaseError::fail(format!("{rendered}: {error}")))?;
@@ -65,7 +65,7 @@ fn is_accepted(url: &str) -> Result<bool, TestCaseError> {
     Ok(true)
 }
 
-/// Runs `test` on `cases` generated values; it says whether its URL was accepted. Returns how many were.
+/// Runs `test` on `cases` generated values, and returns for how many it returned `true`: the URL was accepted.
 fn run<S: Strategy>(
     cases: u32,
     strategy: S,
@@ -84,7 +84,7 @@ fn run<S: Strategy>(
     accepted.get()
 }
 
-/// `true` where the URL is to be accepted; the words of each error are in diesel-neon's own tests.
+/// URLs, each with whether it must be accepted; diesel-neon's own tests check the text of each error.
 const NAMED: [(&str, bool); 66] = [
     ("postgresql://u@h.example:6543/?host=x.example", true),
     ("postgresql://u@h.example:6543/?port=6544", true),
@@ -179,7 +179,7 @@ fn named_urls_mean_what_they_mean_to_libpq() {
     }
 }
 
-/// The parts of well-formed URLs, each percent-encoded or not, in every place where it may stand.
+/// The parts of well-formed URLs, each percent-encoded or not, in every place that they may take.
 #[test]
 fn well_formed_urls_are_accepted_and_mean_the_same() {
     let word = || string_regex("[a-zA-Z0-9_.~+!$*();ä€-]{1,8}|\\PC{1,6}").unwrap();
@@ -278,7 +278,7 @@ fn well_formed_urls_are_accepted_and_mean_the_same() {
             url.push_str(&settings.join("&"));
         }
         let accepted = is_accepted(&url)?;
-        // What else there is, such as fewer hosts than ports, is refused by both.
+        // Both refuse the rest, such as fewer hosts than ports.
         let lists = settings.iter().any(|setting| setting.starts_with("host"));
         let on_tls = [
             "channel_binding=require",
@@ -297,7 +297,7 @@ fn well_formed_urls_are_accepted_and_mean_the_same() {
     assert!(accepted > 2500, "only {accepted} were accepted");
 }
 
-/// Pieces in no order, so that whatever can be mistaken for something else is.
+/// Pieces in random order, so that every piece is met where it can be mistaken for another.
 #[test]
 fn what_is_accepted_of_scrambled_urls_means_the_same() {
     let piece = || {

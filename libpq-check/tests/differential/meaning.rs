@@ -1,4 +1,4 @@
-//! What a URL says of a connection, as this crate and as libpq take it.
+//! The meaning of a URL, as diesel-neon and as libpq understand it.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use diesel_neon::{DatabaseUrl, HostName};
 use libpq_check::Parameters;
 use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};
 
-/// What a URL says of a connection, as the drivers act on it.
+/// The meaning of a URL, as the drivers act on it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Meaning {
     /// Name or folder, `hostaddr`, port.
@@ -53,7 +53,7 @@ pub(crate) fn ours(url: &DatabaseUrl) -> Meaning {
     }
 }
 
-/// `Err` where libpq would complain on connecting.
+/// Returns what libpq makes of a URL, or an error that libpq would raise only on connecting.
 pub(crate) fn theirs(set: &Parameters) -> Result<Meaning, String> {
     let text = |key: &str| -> Result<Option<String>, String> {
         let value = set.get(key).filter(|value| !value.is_empty()).cloned();
@@ -67,7 +67,7 @@ pub(crate) fn theirs(set: &Parameters) -> Result<Meaning, String> {
             .transpose()
             .map_err(|_| format!("invalid integer for {key}"))
     };
-    // Where libpq would leave it to the system, the crate has defaults of its own.
+    // If libpq leaves a parameter to the system, diesel-neon has a default of its own.
     let silent = ours(&DatabaseUrl::parse("postgresql://h.example").unwrap());
     let positive = |key: &str, default: u64| -> Result<u64, String> {
         let set = number(key)?.and_then(|number| u64::try_from(number).ok());
@@ -98,7 +98,7 @@ pub(crate) fn theirs(set: &Parameters) -> Result<Meaning, String> {
     })
 }
 
-/// As `connectOptions2` and `PQconnectPoll` take the three lists.
+/// Combines the three lists as `connectOptions2` and `PQconnectPoll` do.
 fn their_hosts(
     names: Option<String>,
     addresses: Option<String>,

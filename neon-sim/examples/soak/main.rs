@@ -1,7 +1,7 @@
 //! Load and faults against the pool on a stand-in for Neon, for as long as you like: no write that was
 //! acknowledged may be missing or doubled, and no request may fail that had time to succeed.
 //!
-//! What is done, and what goes wrong, follows from the seed; when, from the machine.
+//! The seed decides what is done and what goes wrong; the machine decides when.
 
 mod rounds;
 
@@ -19,7 +19,7 @@ struct Arguments {
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     duration: Duration,
 
-    /// What everything is decided by; drawn where it is not given
+    /// The seed that decides everything; drawn at random if it is not given
     #[arg(long)]
     seed: Option<u64>,
 }

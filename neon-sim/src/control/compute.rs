@@ -112,7 +112,7 @@ impl Compute {
         (state.wakes, state.suspensions, slept)
     }
 
-    /// Suspends the compute whenever nothing has happened for the length of the window.
+    /// Suspends the compute whenever it has been idle for the length of the window.
     pub(crate) async fn watch(&self) {
         let Some(window) = self.window else { return };
         loop {
@@ -248,7 +248,7 @@ impl Compute {
     }
 
     fn tell(&self, event: Event) {
-        // Nobody needs to listen.
+        // An error says that nobody listens.
         let _ = self.events.send(event);
     }
 }

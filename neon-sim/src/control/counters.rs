@@ -1,18 +1,18 @@
-//! What the stand-in has counted.
+//! The counters of what clients do.
 
 use std::ops::Sub;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What has happened since the stand-in started.
+/// Counts since the stand-in started.
 ///
-/// Subtract an earlier value to learn what has happened in between.
+/// Subtract earlier counters to get the counts in between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
-    /// The direct endpoint.
+    /// Counts of the direct endpoint.
     pub direct: EndpointCounters,
-    /// The pooled endpoint.
+    /// Counts of the pooled endpoint.
     pub pooled: EndpointCounters,
     /// How often the compute has woken.
     pub wakes: u64,
@@ -38,10 +38,10 @@ impl Sub for Counters {
 
 macro_rules! endpoint_counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What has happened at one endpoint.
+        /// Counts of one endpoint.
         ///
-        /// Sessions are counted from the first ReadyForQuery on, in bytes of the PostgreSQL
-        /// protocol, that is without TLS.
+        /// Messages and bytes count from a session's first ReadyForQuery on; bytes are those of the PostgreSQL
+        /// protocol, without TLS.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct EndpointCounters {
@@ -58,7 +58,7 @@ macro_rules! endpoint_counters {
             }
         }
 
-        /// The counters of one endpoint while they count.
+        /// The live counters of one endpoint.
         #[derive(Debug, Default)]
         pub(crate) struct Tally {
             $(pub(crate) $name: Count,)*
@@ -75,13 +75,13 @@ macro_rules! endpoint_counters {
 }
 
 endpoint_counters! {
-    /// Connections that got as far as asking for this endpoint.
+    /// Connections that asked for this endpoint, established or not.
     attempts,
-    /// Sessions established.
+    /// Connections that became sessions.
     connections,
-    /// Round trips of the connection attempts, TLS and authentication included.
+    /// Round trips of the attempts, with TLS and authentication, without TCP's own.
     handshake_flights,
-    /// Turns of the conversation: data from the client after something from the server.
+    /// Round trips of the sessions: a client's bytes count as one if the server has sent something since its last.
     flights,
     /// Bytes from the client.
     bytes_in,

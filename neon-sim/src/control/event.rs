@@ -6,12 +6,12 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Suspension {
-    /// As Neon does it: direct sessions are told (`57P01`) and closed, pooled ones just closed.
+    /// As on Neon: direct sessions get `57P01` and are closed, pooled ones are just closed.
     #[default]
     Normal,
     /// The connections are reset.
     Reset,
-    /// The connections stay open, but nothing ever answers.
+    /// The connections stay open, but are never answered again.
     Silent,
 }
 
@@ -24,12 +24,12 @@ pub enum Event {
     Suspended {
         /// How its sessions ended.
         suspension: Suspension,
-        /// How many there were.
+        /// How many sessions there were.
         sessions: usize,
     },
-    /// A connection has made the compute wake.
+    /// The compute has begun to wake, for a connection or on request.
     Waking,
-    /// A try to wake the compute has failed, as was asked for.
+    /// A try to wake the compute has failed, on request.
     #[non_exhaustive]
     WakeFailed {
         /// The control plane's words; the client is told those of the last try.
@@ -38,7 +38,7 @@ pub enum Event {
     /// The compute is awake.
     #[non_exhaustive]
     Woken {
-        /// How long it has slept.
+        /// How long it was suspended.
         slept: Duration,
     },
 }

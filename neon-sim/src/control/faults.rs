@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::sync::locked;
 
-/// What is to go wrong with the next connections.
+/// The faults that the next connections meet.
 #[derive(Debug)]
 pub(crate) struct Faults {
     /// How long a final error of a wake-up is remembered.
@@ -85,7 +85,7 @@ impl Faults {
         next(&self.refusals)
     }
 
-    /// Takes whether this connection is never answered.
+    /// Takes a turn of the hangs; returns whether this connection is never answered.
     pub(crate) fn hang_next(&self) -> bool {
         next(&self.hangs).is_some()
     }

@@ -1,5 +1,5 @@
-//! What Neon's control plane does and knows: when the compute sleeps and wakes, which roles there are, what is to go
-//! wrong; and what is told of all that.
+//! Neon's control plane: the compute that is suspended and wakes, the roles, the faults on request, and the events and
+//! counters that tell what has happened.
 
 pub(crate) mod compute;
 pub(crate) mod counters;

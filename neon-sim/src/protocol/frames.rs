@@ -5,7 +5,7 @@
 pub(crate) struct Frames {
     head: [u8; 6],
     have: usize,
-    /// Bytes of the current message that are still to come and do not matter.
+    /// How many bytes of the current message are still to come and ignored.
     skip: usize,
 }
 

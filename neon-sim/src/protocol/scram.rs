@@ -13,7 +13,7 @@ pub(crate) const PLUS: &str = "SCRAM-SHA-256-PLUS";
 /// The error for a client that breaks the protocol.
 pub(crate) const VIOLATION: &str = "authentication protocol violation";
 
-/// What the server keeps instead of a password.
+/// What a server stores instead of a password.
 #[derive(Clone)]
 pub(crate) struct Verifier {
     iterations: NonZeroU32,
@@ -67,7 +67,7 @@ impl Verifier {
 /// A SASL exchange that waits for the client's final message.
 pub(crate) struct Exchange {
     verifier: Verifier,
-    /// What the client must repeat in `c=`.
+    /// The value that the client must repeat in `c=`.
     binding: String,
     nonce: String,
     client_first_bare: String,

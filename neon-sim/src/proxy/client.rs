@@ -20,7 +20,7 @@ pub(super) struct Client {
     stream: TlsStream<Link>,
     /// How many round trips the client has waited for, and are not counted yet.
     flights: u64,
-    /// What the client is sent with the next write.
+    /// Messages for the next write.
     unsent: Vec<u8>,
     /// The counters of the endpoint that the client asks for, as soon as it is known.
     tally: Option<Arc<Tally>>,
@@ -83,7 +83,7 @@ impl Client {
 
     /// Never answers again, and waits until the client gives up.
     pub(super) async fn hang(&mut self) {
-        // Either way, the client has gone.
+        // Either way, the client has left.
         let _ = copy(&mut self.stream, &mut sink()).await;
     }
 

@@ -178,7 +178,7 @@ async fn deliver(mut write: Quiet, mut queued: UnboundedReceiver<(Instant, Vec<u
             return;
         }
     }
-    // The peer may have gone already.
+    // The peer may have left already.
     let _ = half.shutdown().await;
 }
 

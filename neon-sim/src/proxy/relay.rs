@@ -42,7 +42,7 @@ pub(super) async fn relay(
     drop((backend_read, backend_write));
     match end {
         None => {
-            // The client may have gone as well.
+            // The client may have left as well.
             let _ = timeout(FAREWELL, client_write.shutdown()).await;
         }
         Some(end) => suspended(client_read, client_write, session, end).await,
@@ -95,14 +95,14 @@ async fn suspended(
                 }
                 write.shutdown().await
             };
-            // The client may not be listening.
+            // The client may not be reading.
             let _ = timeout(FAREWELL, farewell).await;
         }
         Suspension::Reset => read.unsplit(write).into_inner().0.reset(),
         Suspension::Silent => {
             session.let_sleep();
             drop(end);
-            // Until the client gives up.
+            // Reads until the client gives up.
             let _ = copy(&mut read, &mut sink()).await;
         }
     }

@@ -32,7 +32,7 @@ struct State {
     server_has_spoken: bool,
     /// Whether bytes of the server are on their way to the client.
     delivering: bool,
-    /// Present while the session keeps the compute awake.
+    /// `Some` while the session keeps the compute awake.
     busy: Option<Busy>,
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Makes the certificates and writes the authority's to `ca_path`.
+    /// Makes the certificates, and writes the authority's to `ca_path`.
     pub(crate) fn new(domain: &str, kind: Certificate, ca_path: &Path) -> Result<Self, Error> {
         let authority = authority()?;
         let shown = match kind {

@@ -23,7 +23,7 @@ impl Binaries {
             .iter()
             .map(|directory| directory.join("postgres"))
             .find(|postgres| postgres.is_file() && postgres.with_file_name("initdb").is_file())
-            .ok_or_else(|| Error::Missing {
+            .ok_or_else(|| Error::MissingProgram {
                 program: "postgres",
                 searched: listed(&servers),
                 install: "`apt-get install postgresql` or `brew install postgresql`",
@@ -39,7 +39,7 @@ impl Binaries {
             .iter()
             .find(|pgbouncer| pgbouncer.is_file())
             .cloned()
-            .ok_or_else(|| Error::Missing {
+            .ok_or_else(|| Error::MissingProgram {
                 program: "pgbouncer",
                 searched: listed(&poolers),
                 install: "`apt-get install pgbouncer` or `brew install pgbouncer`",

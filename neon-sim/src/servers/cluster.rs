@@ -49,7 +49,7 @@ impl Cluster {
             let cluster = Self::spawn(binaries, password, postgres, pgbouncer)?;
             match cluster.ready().await {
                 // Another process may have taken a port between its choice and its use.
-                Err(Error::Program { detail, .. })
+                Err(Error::ProgramFailed { detail, .. })
                     if attempt < ATTEMPTS && detail.contains("Address already in use") =>
                 {
                     attempt += 1;
@@ -71,7 +71,7 @@ impl Cluster {
         let directory = private_directory("neon-sim-", who)?;
         who.own(directory.path())?;
         let guard = Guard::new(binaries, who, directory.path())?;
-        // From here on the guard removes it.
+        // From here on the guard removes the directory.
         let directory = directory.keep();
         let path = directory.as_path();
         let run = path.join("run");
@@ -117,7 +117,7 @@ impl Cluster {
                 if said.lines().any(fatal) || started.elapsed() > PATIENCE {
                     let from = said.len().saturating_sub(2000);
                     let detail = said.get(from..).unwrap_or(&said).trim().to_owned();
-                    return Err(Error::Program { program, detail });
+                    return Err(Error::ProgramFailed { program, detail });
                 }
                 sleep(PAUSE).await;
             }
@@ -136,7 +136,7 @@ impl Cluster {
         let started = Instant::now();
         while !self.answers(server).await {
             if started.elapsed() > PATIENCE {
-                return Err(Error::Program {
+                return Err(Error::ProgramFailed {
                     program: server.program(),
                     detail: "it does not come back".into(),
                 });
@@ -226,7 +226,7 @@ async fn until_no_row(
 fn free_ports() -> Result<[u16; 2], Error> {
     let choosing = || "cannot choose a port".into();
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(choosing);
-    // Both are held at once, so that they differ.
+    // Both ports are held at once, so that they differ.
     let (one, other) = (listen()?, listen()?);
     let one = one.local_addr().context(choosing)?.port();
     let other = other.local_addr().context(choosing)?.port();

@@ -1,7 +1,7 @@
 //! The shell that runs the servers and outlives this process just long enough to stop them.
 //!
-//! It waits for the end of its input. That comes when the stand-in is dropped, and just as well
-//! when this process is killed, since the system then closes the other end of the pipe.
+//! The shell waits for the end of its input, which comes when the stand-in is dropped, and also when this process is
+//! killed, since the system then closes the other end of the pipe.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;

@@ -55,7 +55,7 @@ pub(super) fn configure(
         "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n",
         who,
     )?;
-    // Roles that are not listed here are looked up in the server.
+    // PgBouncer looks up other roles in the server.
     write(
         &place.run.join("pgbouncer.users"),
         &format!("\"{SUPERUSER}\" \"\"\n\"{OWNER}\" \"{password}\"\n"),
@@ -74,7 +74,7 @@ fn merged(settings: &ServerSettings, version: (u32, u32)) -> Result<ServerSettin
         ("query_wait_timeout", "120"),
         ("ignore_startup_parameters", "extra_float_digits"),
         ("max_prepared_statements", "1000"),
-        // A failed login must not spoil those that follow.
+        // A failed login must not delay the next.
         ("server_login_retry", "0.05"),
     ]
     .into_iter()

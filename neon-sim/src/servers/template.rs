@@ -1,8 +1,8 @@
-//! An initialised cluster to copy from, since `initdb` is most of the time that a start takes.
+//! An initialised cluster to copy from, since `initdb` takes most of the time of a start.
 //!
-//! It is kept in the directory for temporary files, under a name that says which PostgreSQL made
-//! it and for whom, and used only if it is private to that user and complete. It comes into being
-//! by a rename, so that processes starting at the same time cannot see half of one.
+//! The template is kept in the directory for temporary files, under a name that says which PostgreSQL made it and for
+//! whom. It is used only if it is private to that user and complete. A rename puts it there, so that processes that
+//! start at the same time never see half a template.
 
 use std::fs;
 use std::io::Write;
@@ -174,14 +174,14 @@ fn run(program: &'static str, command: &mut Command, input: &str) -> Result<(), 
         .spawn()
         .context(starting)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that ends early says why on its own.
+        // A program that ends early prints why.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().context(starting)?;
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::Program {
+    Err(Error::ProgramFailed {
         program,
         detail: String::from_utf8_lossy(&[output.stdout, output.stderr].concat())
             .trim()

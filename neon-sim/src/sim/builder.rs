@@ -86,7 +86,7 @@ impl Builder {
     /// Set the PgBouncer program to run: the machine's own.
     ///
     /// Its abilities depend on its version, see [`NeonSim::pgbouncer_version`].
-    pub fn pgbouncer(mut self, program: impl Into<PathBuf>) -> Self {
+    pub fn pgbouncer_program(mut self, program: impl Into<PathBuf>) -> Self {
         self.config.pgbouncer = Some(program.into());
         self
     }
@@ -125,8 +125,8 @@ impl Builder {
     }
 
     /// Set how long the proxy tries to connect to the compute before it refuses the client: 3 s.
-    pub fn unreachable_after(mut self, unreachable_after: Duration) -> Self {
-        self.config.timing.compute_connect = unreachable_after;
+    pub fn compute_connect_timeout(mut self, compute_connect_timeout: Duration) -> Self {
+        self.config.timing.compute_connect = compute_connect_timeout;
         self
     }
 
@@ -139,13 +139,13 @@ impl Builder {
     }
 
     /// Set how long the proxy answers with a final error of a wake-up without another try: 30 s.
-    pub fn wake_error_cache(mut self, wake_error_cache: Duration) -> Self {
+    pub fn wake_error_cache_ttl(mut self, wake_error_cache: Duration) -> Self {
         self.config.timing.wake_error_cache = wake_error_cache;
         self
     }
 
     /// Set how long the proxy caches a role's password: 240 s.
-    pub fn access_control_cache(mut self, access_control_cache: Duration) -> Self {
+    pub fn access_control_cache_ttl(mut self, access_control_cache: Duration) -> Self {
         self.config.timing.access_control_cache = access_control_cache;
         self
     }

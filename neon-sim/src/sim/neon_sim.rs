@@ -215,7 +215,7 @@ impl NeonSim {
     ///
     /// As with Neon's proxy, a client is refused with a message that may pass only after some more tries, see
     /// [`Builder::wake_retries`](crate::Builder::wake_retries), and with a final one at once; everyone else is refused
-    /// with that for [`Builder::wake_error_cache`](crate::Builder::wake_error_cache).
+    /// with that for [`Builder::wake_error_cache_ttl`](crate::Builder::wake_error_cache_ttl).
     pub fn fail_wakes(&self, times: u64, message: impl Into<String>) {
         self.parts.faults.fail_wakes(times, message.into());
     }
@@ -265,8 +265,8 @@ impl NeonSim {
     /// Delays every byte by this time in each direction from now on, on open connections too.
     ///
     /// A round trip takes twice as long. The resolution is a millisecond.
-    pub fn set_delay(&self, delay: Duration) {
-        self.parts.latency.set(delay);
+    pub fn set_latency(&self, latency: Duration) {
+        self.parts.latency.set(latency);
     }
 
     /// Returns the counters since the start.

@@ -1,4 +1,4 @@
-//! What the tests share: clients, and a bound on how long anything may take.
+//! Clients for the tests, and bounds on how long anything may take.
 #![allow(dead_code, reason = "no test needs all of it")]
 
 pub(crate) mod raw;
@@ -50,7 +50,7 @@ pub(crate) fn tls(ca: &Path) -> ClientConfig {
     config
 }
 
-/// A URL of the stand-in, as tokio-postgres understands it.
+/// Returns a URL of the stand-in as tokio-postgres's configuration.
 pub(crate) fn config(url: &str) -> Config {
     url.split("&sslrootcert").next().unwrap().parse().unwrap()
 }
@@ -73,7 +73,7 @@ pub(crate) async fn connect(url: &str, ca: &Path) -> (Client, Driver) {
     try_connect(&config(url), ca).await.unwrap()
 }
 
-/// The error that the server has sent.
+/// Returns the error that the server has sent.
 pub(crate) fn told<T>(result: Result<T, Error>) -> DbError {
     match result {
         Ok(_) => panic!("this should have failed"),
@@ -84,7 +84,7 @@ pub(crate) fn told<T>(result: Result<T, Error>) -> DbError {
     }
 }
 
-/// The message of an error of the connection phase, which always looks the same.
+/// Returns the message of an error of the connection phase; its other fields are always the same.
 pub(crate) fn refusal<T>(result: Result<T, Error>) -> String {
     let told = told(result);
     assert_eq!(told.severity(), "ERROR");
@@ -93,7 +93,7 @@ pub(crate) fn refusal<T>(result: Result<T, Error>) -> String {
     told.message().to_owned()
 }
 
-/// What psql prints, or what it complains about.
+/// Returns what psql prints, or its error.
 pub(crate) async fn psql(
     url: &str,
     sql: &str,

@@ -18,7 +18,20 @@ pub(crate) async fn tcp(neon: &NeonSim) -> TcpStream {
     bounded(connecting).await.unwrap()
 }
 
-/// TLS without an SSLRequest, with or without a server's name.
+/// The tags of messages, by name.
+pub(crate) mod tag {
+    pub(crate) const AUTHENTICATION: u8 = b'R';
+    pub(crate) const ERROR_RESPONSE: u8 = b'E';
+    pub(crate) const NEGOTIATE_PROTOCOL_VERSION: u8 = b'v';
+    pub(crate) const PASSWORD: u8 = b'p';
+    pub(crate) const QUERY: u8 = b'Q';
+    pub(crate) const READY_FOR_QUERY: u8 = b'Z';
+    /// The answers to a request for encryption.
+    pub(crate) const ENCRYPTED: u8 = b'S';
+    pub(crate) const NOT_ENCRYPTED: u8 = b'N';
+}
+
+/// Starts TLS without an SSLRequest, with or without a server's name.
 pub(crate) async fn direct_tls(
     neon: &NeonSim,
     stream: TcpStream,
@@ -31,7 +44,7 @@ pub(crate) async fn direct_tls(
     bounded(connector.connect(name, stream)).await.unwrap()
 }
 
-/// A startup packet of protocol 3.`minor`.
+/// Returns a startup packet of protocol 3.`minor`.
 pub(crate) fn startup(minor: u8, parameters: &[(&str, &str)]) -> Vec<u8> {
     let mut body = vec![0, 3, 0, minor];
     for (name, value) in parameters {
@@ -45,7 +58,7 @@ pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
 }
 
-/// Sends this, and reads the next message.
+/// Sends bytes, and reads the next message.
 pub(crate) async fn ask(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     bytes: &[u8],
@@ -55,7 +68,7 @@ pub(crate) async fn ask(
     read(stream).await
 }
 
-/// The next message.
+/// Reads the next message.
 pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> (u8, Vec<u8>) {
     let reading = async {
         let tag = stream.read_u8().await?;
@@ -67,21 +80,24 @@ pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> (u8, Vec<u8>)
     bounded(reading).await.unwrap()
 }
 
-/// A session of `neondb_owner`, ready for its first query, at the endpoint that the password names.
+/// Opens a session of `neondb_owner`, at the endpoint that the password names, up to its first ReadyForQuery.
 pub(crate) async fn log_in(neon: &NeonSim, endpoint: &str) -> TlsStream<TcpStream> {
     let mut stream = direct_tls(neon, tcp(neon).await, None).await;
     let packet = startup(0, &[("user", "neondb_owner"), ("database", "neondb")]);
-    assert_eq!(ask(&mut stream, &packet).await, (b'R', vec![0, 0, 0, 3]));
+    assert_eq!(
+        ask(&mut stream, &packet).await,
+        (tag::AUTHENTICATION, vec![0, 0, 0, 3])
+    );
     let password = format!("endpoint={endpoint};{}\0", neon.password());
-    let mut answer = ask(&mut stream, &message(b'p', password.as_bytes())).await;
-    while answer.0 != b'Z' {
-        assert_ne!(answer.0, b'E', "{:?}", fields(&answer.1));
+    let mut answer = ask(&mut stream, &message(tag::PASSWORD, password.as_bytes())).await;
+    while answer.0 != tag::READY_FOR_QUERY {
+        assert_ne!(answer.0, tag::ERROR_RESPONSE, "{:?}", fields(&answer.1));
         answer = read(&mut stream).await;
     }
     stream
 }
 
-/// What asks for the end of this client's statement; it must not insist on TLS.
+/// Returns the CancelRequest for this client's statement; the client must not insist on TLS.
 pub(crate) async fn cancel_request(client: &Client) -> Vec<u8> {
     let (ours, mut theirs) = duplex(64);
     let token = client.cancel_token();
@@ -91,7 +107,7 @@ pub(crate) async fn cancel_request(client: &Client) -> Vec<u8> {
     request
 }
 
-/// How a stream under TLS ends that has nothing more to say.
+/// How a stream under TLS ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum End {
     BareFin,
@@ -109,13 +125,13 @@ pub(crate) async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) -> (Vec<
     (read, end)
 }
 
-/// The fields of the ErrorResponses among these messages, one error after another.
+/// Returns the fields of each ErrorResponse among these messages.
 pub(crate) fn errors(mut messages: &[u8]) -> Vec<Vec<(char, String)>> {
     let mut errors = Vec::new();
     while let Some((head, rest)) = messages.split_first_chunk::<5>() {
-        let [tag, length @ ..] = *head;
+        let [kind, length @ ..] = *head;
         let (body, rest) = rest.split_at(u32::from_be_bytes(length) as usize - 4);
-        if tag == b'E' {
+        if kind == tag::ERROR_RESPONSE {
             errors.push(fields(body));
         }
         messages = rest;
@@ -130,7 +146,7 @@ pub(crate) fn fields(body: &[u8]) -> Vec<(char, String)> {
         .collect()
 }
 
-/// All that an error of the proxy's own consists of.
+/// Returns all the fields of an error of the proxy's own.
 pub(crate) fn own_error(message: &str) -> Vec<(char, String)> {
     [('S', "ERROR"), ('C', "XX000"), ('M', message)]
         .map(|(name, value)| (name, value.to_owned()))

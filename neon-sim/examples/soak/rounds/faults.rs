@@ -1,4 +1,4 @@
-//! What goes wrong.
+//! The faults.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,9 +15,9 @@ pub(crate) enum Fault {
     Refuse(u64, &'static str),
     /// The next connections are never answered.
     Hang(u64),
-    /// Sessions are terminated, this share of them.
+    /// This share of the sessions is terminated.
     Terminate(f64),
-    /// The network takes its time, in each direction.
+    /// The network is slow, in each direction.
     Delay(Duration),
     /// The application asks one of the pools for new connections.
     Invalidate(usize),
@@ -43,7 +43,7 @@ impl Fault {
         suspension.copied().map(Self::Suspend)
     }
 
-    /// Whether what is in flight is never answered.
+    /// Returns whether statements under way are never answered.
     pub(crate) fn is_silent(&self) -> bool {
         matches!(
             self,
@@ -75,7 +75,7 @@ impl Fault {
                     .await
                     .expect("sessions can be terminated");
             }
-            Self::Delay(delay) => neon.set_delay(*delay),
+            Self::Delay(delay) => neon.set_latency(*delay),
             Self::Invalidate(pool) => pools[*pool].invalidate_all(),
         }
     }
@@ -98,7 +98,7 @@ impl fmt::Display for Fault {
 
 const SUSPENSIONS: [Suspension; 3] = [Suspension::Normal, Suspension::Reset, Suspension::Silent];
 
-/// What Neon's proxy says of what passes.
+/// Neon's words for failures that pass.
 const MESSAGES: [&str; 3] = [
     "Couldn't connect to compute node",
     "Control plane request failed",

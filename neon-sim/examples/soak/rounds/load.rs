@@ -29,8 +29,8 @@ impl Worker {
         Self { name, pool, random }
     }
 
-    /// Goes on until it is told to stop. Requests that began before the last silence are given up, as by
-    /// an application's own timeout: who has sent a statement to somebody who never answers cannot know.
+    /// Sends requests until `stop` is set. Gives up requests that began before the last silence, as an application's
+    /// own timeout does: nothing tells a client that the server never answers.
     pub(crate) async fn run(
         mut self,
         stop: Arc<AtomicBool>,
@@ -73,9 +73,9 @@ pub(crate) struct Request {
     pub(crate) outcome: Outcome,
     pub(crate) took: Duration,
     pub(crate) attempts: AtomicU32,
-    /// Whether all of a transaction was done but its COMMIT.
+    /// Whether the transaction was complete except for its COMMIT.
     committing: AtomicBool,
-    /// How long the server takes over it.
+    /// How long the server takes.
     pause: Duration,
     accounts: [i32; 2],
 }
@@ -90,7 +90,7 @@ pub(crate) enum Kind {
     Transaction,
     IdempotentRun,
     IdempotentTransaction,
-    /// A connection given back in a transaction of which the pool was not told.
+    /// A connection returned inside a transaction that the pool does not know of.
     Forgotten,
 }
 
@@ -118,7 +118,7 @@ pub(crate) enum Outcome {
     Acknowledged,
     /// The connection was lost with the answer outstanding.
     Ambiguous,
-    /// Nobody waited for the answer.
+    /// The caller gave up before the answer.
     Cancelled,
     RolledBack,
     /// It had time to succeed.
@@ -169,7 +169,7 @@ impl Request {
         }
     }
 
-    /// What was sent may have been done, so that the pool must not do it again.
+    /// The statement may have been run, so the pool must not run it again.
     fn may_fail_with(&self, error: &RetryError) -> bool {
         let RetryError::Query(error) = error else {
             return false;
@@ -243,7 +243,7 @@ impl fmt::Display for Request {
     }
 }
 
-/// Gets a connection, and an answer on it.
+/// Gets a connection, and an answer from the server.
 pub(crate) async fn hello(pool: Pool) -> Result<(), String> {
     let mut connection = pool
         .get()

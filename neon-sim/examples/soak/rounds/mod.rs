@@ -19,7 +19,7 @@ use self::faults::Fault;
 use self::load::{Outcome, Request, Worker};
 pub(crate) use self::tally::Tally;
 
-/// A stand-in for Neon, a pool on each of its endpoints, and what has happened so far.
+/// A stand-in for Neon, a pool on each of its endpoints, and the tally so far.
 pub(crate) struct Soak {
     neon: Arc<NeonSim>,
     pools: Vec<Pool>,
@@ -50,12 +50,12 @@ impl Soak {
         }
     }
 
-    /// What happened so far.
+    /// Returns the tally so far.
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// Some faults under load, then the reckoning: what must not be.
+    /// Brings some faults under load, then returns everything that is wrong afterwards.
     pub(crate) async fn round(&mut self) -> Vec<String> {
         self.tally.rounds += 1;
         let requests = self.load_and_faults().await;
@@ -113,7 +113,7 @@ impl Soak {
         requests
     }
 
-    /// Transactions, queries and sessions that nobody waits for any more must end by themselves.
+    /// Returns complaints about transactions, queries and sessions that nobody waits for and that do not end.
     async fn left_behind(&self) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -164,7 +164,7 @@ impl Soak {
         number(&self.neon, &sessions).await
     }
 
-    /// Whatever has happened to idle connections, those that are handed out work for everybody.
+    /// Returns the errors of many callers at once, each of whom must get a connection that works.
     async fn burst(&mut self) -> Vec<String> {
         let mut callers = JoinSet::new();
         for pool in &self.pools {
@@ -178,7 +178,7 @@ impl Soak {
         answers.into_iter().filter_map(Result::err).collect()
     }
 
-    /// Compares the requests with what the database has kept.
+    /// Returns complaints about writes that are missing or doubled in the database.
     async fn lost_or_doubled(&mut self, requests: &[Request]) -> Vec<String> {
         let rows = self
             .neon
@@ -257,7 +257,7 @@ fn text(value: &Option<String>) -> String {
     value.clone().unwrap_or_default()
 }
 
-/// `writes` takes a key twice unless the request says that it may be done twice: doubling would show.
+/// `writes` has no unique key for requests that may not be repeated, so that a doubled write shows.
 const TABLES: &str = "
     SET ROLE neondb_owner;
     CREATE TABLE writes (key TEXT NOT NULL, part INT NOT NULL, once BOOLEAN NOT NULL);
@@ -269,7 +269,7 @@ const MAX_SIZE: u32 = 5;
 /// Per endpoint.
 const WORKERS: usize = 8;
 const BYPASS: Duration = Duration::from_millis(50);
-/// The application's own.
+/// The application's own timeout.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
-/// For what ends by itself.
+/// The bound on what must end by itself.
 const PATIENCE: Duration = Duration::from_secs(30);

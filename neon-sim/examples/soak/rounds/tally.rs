@@ -1,4 +1,4 @@
-//! What was done, and what came of it.
+//! Counts of what was done, and of what came of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +29,7 @@ struct Counts {
     again: u64,
     ambiguous: u64,
     cancelled: u64,
-    /// Of the two before, those that were there all the same.
+    /// How many of the two before were in the database all the same.
     found: u64,
 }
 
