@@ -22,11 +22,11 @@ Print a script that completes this command's arguments in a shell
     diesel-neon completions fish > ~/.config/fish/completions/diesel-neon.fish";
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
-    // `generate` panics where its writer fails, as a pipe may that nobody reads any more.
+    // `generate` panics if its writer fails, as stdout does when its reader has gone.
     let mut script = Vec::new();
     let mut command = Cli::command();
     match options.shell {
-        // For a hyphenated name it writes case labels that its own look-up does not find.
+        // For a name with a hyphen, clap_complete writes case labels that its own look-up does not find.
         Shell::Bash => {
             let mut plain = Vec::new();
             generate(options.shell, &mut command.name(PLAIN), PLAIN, &mut plain);

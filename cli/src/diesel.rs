@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &[OsString], has_dotenv: bool) -> Result<ExitCode, 
             if let Some(password) = found.url.password() {
                 diesel.env("PGPASSWORD", password);
             }
-            // libpq takes from them what the URL leaves open, and they would lead it elsewhere.
+            // libpq takes from these variables what the URL leaves open: they would lead it elsewhere.
             for variable in ["PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER"] {
                 diesel.env_remove(variable);
             }
@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &[OsString], has_dotenv: bool) -> Result<ExitCode, 
         }
         // Not every subcommand needs a database, and only diesel knows which one does.
         Err(missing @ EnvError::Missing { .. }) => {
-            // An empty one makes diesel panic, but keeps it from reading another out of a .env file.
+            // An empty DATABASE_URL makes diesel panic, but keeps it from reading another one from a .env file.
             if !has_dotenv {
                 diesel.env_remove("DATABASE_URL");
             }
@@ -93,7 +93,7 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     let signal = std::os::unix::process::ExitStatusExt::signal(&status).map(|signal| 128 + signal);
     #[cfg(not(unix))]
     let signal = None;
-    // Windows has codes beyond a byte; what is left of them must not look like success.
+    // Windows has exit codes beyond a byte, and their lowest byte must not look like success.
     match status.code().or(signal).map(u8::try_from) {
         Some(Ok(code)) => ExitCode::from(code),
         _ => ExitCode::FAILURE,

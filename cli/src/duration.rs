@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Takes `500ms`, `15s`, `5m`, `1h`, and a bare number as seconds.
+/// Parses `500ms`, `15s`, `5m`, `1h`, and a bare number as seconds.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -15,7 +15,9 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     };
     let number: u64 = number.parse().map_err(|_| EXPECTED.to_owned())?;
     match number.checked_mul(millis) {
-        Some(0) | None => Err("it must be more than zero, and below eternity".to_owned()),
+        Some(0) | None => {
+            Err("expected more than zero, and less than 2^64 milliseconds".to_owned())
+        }
         Some(millis) => Ok(Duration::from_millis(millis)),
     }
 }

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(failure) => {
-            // Whoever reads through a pipe may have seen enough, which is no failure.
+            // A reader that closes the pipe has seen enough, which is no failure.
             if failure.is_broken_pipe() {
                 return ExitCode::SUCCESS;
             }
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Tells people something, if anybody listens: `eprintln!` panics where nobody does.
+/// Writes a line to stderr. `eprintln!` would panic if nobody reads it.
 fn note(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "diesel-neon: {text}");
 }
@@ -62,7 +62,7 @@ enum Task {
         after_help = VARIABLES
     )]
     Diesel {
-        /// Handed on as they are, `--help` too
+        /// Arguments of the diesel CLI, passed on unchanged, `--help` too
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -124,13 +124,13 @@ enum Failure {
     #[error("the migrations' lock is held by {holder}: --lock-wait 5m waits for it")]
     Locked { holder: String },
     #[error(
-        "the migrations' lock was not free within {waited:.1?}: it is held by {holder}; try again when that is \
-         done, or give more time with --lock-wait"
+        "the migrations' lock was not free within {waited:.1?}: it is held by {holder}; try again when that \
+         session is done, or give more time with --lock-wait"
     )]
     LockedFor { holder: String, waited: Duration },
     #[error(
-        "stopped {}; what was under way is undone, unless it was at its commit: diesel-neon migrate list tells",
-        .migration.as_ref().map_or("before a migration began".to_owned(), |name| format!("in {name}"))
+        "stopped {}; that migration is undone, unless it was at its commit: diesel-neon migrate list tells",
+        .migration.as_ref().map_or("before the next migration".to_owned(), |name| format!("in {name}"))
     )]
     Interrupted {
         migration: Option<String>,
@@ -149,7 +149,7 @@ impl Failure {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// Shells' and clap's numbers.
+    /// Returns the exit status, by the conventions of shells and of clap.
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Environment(_)
@@ -168,13 +168,13 @@ impl Failure {
     }
 }
 
-/// An error and its causes in one line, each said once.
+/// Joins an error and its causes to one line that says nothing twice.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        // Whoever quotes what is at the bottom has quoted what is on the way there.
-        if !text.contains(&at_the_bottom(error)) {
+        // A text that quotes the last cause quotes those before it too.
+        if !text.contains(&last_cause(error)) {
             text.push_str(": ");
             text.push_str(&error.to_string());
         }
@@ -183,8 +183,8 @@ fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-/// The first cause of all; of the server's errors, the words without what drivers put before them.
-fn at_the_bottom(mut error: &(dyn Error + 'static)) -> String {
+/// Returns the text of the last cause; of a server's error, its message without the driver's prefix.
+fn last_cause(mut error: &(dyn Error + 'static)) -> String {
     while let Some(cause) = error.source() {
         error = cause;
     }

@@ -29,7 +29,7 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Apply what is pending
+    /// Apply the pending migrations
     Run,
     /// Revert the migrations that were applied last, the latest first
     Revert(HowMany),
@@ -37,7 +37,7 @@ enum Task {
     Redo(HowMany),
     /// Show every migration, here or applied
     List,
-    /// Name what is pending; exit status 3 if anything is
+    /// Name the pending migrations; exit status 3 if there are any
     Pending,
     /// Show the SQL that `run` would run
     DryRun,
@@ -82,7 +82,7 @@ A lock makes processes that start together take turns: each migration is run onc
 runs in a transaction, unless its metadata.toml says otherwise. The folder is the one that is given, else
 MIGRATION_DIRECTORY, else diesel.toml's, else the nearest `migrations`, here or above.
 
-Exit status: 0 done; 1 a failure; 2 wrong usage; 3 `pending` has named something.";
+Exit status: 0 done; 1 a failure; 2 wrong usage; 3 `pending` has named a migration.";
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     load_dotenv()?;
@@ -91,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
         .build()
         .map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(work(options));
-    // A name look-up that hangs would hold the process up.
+    // A name look-up that hangs would keep the process from ending.
     runtime.shutdown_background();
     outcome
 }
@@ -146,13 +146,13 @@ async fn work(options: &Options) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Neither a failure nor usage.
+/// The exit status of `pending` if there are any: neither a failure nor wrong usage.
 const PENDING: u8 = 3;
 
 fn wait(text: &str) -> Result<Duration, String> {
     let zero = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     match zero.bytes().all(|digit| digit == b'0') && !zero.is_empty() {
-        // With a unit that there is.
+        // The unit is checked all the same.
         true => duration::parse(&text.replacen('0', "1", 1)).map(|_| Duration::ZERO),
         false => duration::parse(text),
     }
@@ -164,7 +164,7 @@ fn tell(progress: &Progress, under_way: &UnderWay) {
             note(format_args!("waiting for the lock, held by {holder}"));
         }
         Progress::Edited { name, .. } => note(format_args!(
-            "{name} was edited after it was applied; what it does now was not done here"
+            "{name} was edited after it was applied: this database has what it did before"
         )),
         Progress::Started {
             name, direction, ..
@@ -175,7 +175,7 @@ fn tell(progress: &Progress, under_way: &UnderWay) {
                 Direction::Up => "applied",
                 Direction::Down => "reverted",
             };
-            // The migration matters more than whether somebody reads about it.
+            // A closed stdout must not stop a migration.
             let _ = writeln!(io::stdout(), "{verb} {} in {:.1?}", done.name, done.took);
         }
         _ => {}
@@ -200,7 +200,7 @@ fn summarize(
     }
 }
 
-/// Prints a line. Whoever reads through a pipe may have seen enough; the exit status stands.
+/// Prints a line. A reader that closes the pipe has seen enough; the exit status stands.
 fn print(line: fmt::Arguments<'_>) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{line}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -231,10 +231,10 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// The port that goes without saying.
+/// The default port, which is not shown.
 const POSTGRES: u16 = 5432;
 
-/// As the diesel CLI marks them; it knows nothing of what was edited.
+/// A line of `list`, with the diesel CLI's marks; `[!]`, for an edited migration, is not one of them.
 struct Line<'a>(&'a Listed);
 
 impl fmt::Display for Line<'_> {

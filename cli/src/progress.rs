@@ -1,4 +1,4 @@
-//! What is under way: a line on a terminal while it lasts, and a word where it is stopped.
+//! [`UnderWay`]: shows the migration under way on a terminal, and stops it on a signal.
 
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
@@ -37,8 +37,8 @@ impl UnderWay {
         }
     }
 
-    /// Waits for `work`, and draws what is under way. Where a signal asks for it, `work` is dropped,
-    /// and what that leaves to do is waited for.
+    /// Waits for `work`, and draws the migration under way. On a signal, drops `work` and waits for the tasks that
+    /// clean up behind it.
     pub(crate) async fn watch<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
         let mut signals = Signals::new().map_err(Failure::Runtime)?;
         let signal = {
@@ -57,7 +57,7 @@ impl UnderWay {
         };
         self.clear();
         note(format_args!(
-            "stopping: what is under way is cancelled; once more leaves at once"
+            "stopping: the statement under way is cancelled; a second signal leaves at once"
         ));
         let tasks = Handle::current().metrics();
         let ended = async {
@@ -105,7 +105,7 @@ impl UnderWay {
     }
 }
 
-/// How many columns of the terminal a line can have and not wrap.
+/// Returns how many columns a line may fill without wrapping.
 fn columns() -> usize {
     let size = terminal_size::terminal_size_of(io::stderr());
     size.map_or(usize::MAX, |(width, _)| {
@@ -113,13 +113,13 @@ fn columns() -> usize {
     })
 }
 
-/// Returns so many characters of a text, or all.
+/// Returns the first `characters` characters of `text`, or all of them.
 fn first(text: &str, characters: usize) -> &str {
     let end = text.char_indices().nth(characters);
     end.map_or(text, |(end, _)| &text[..end])
 }
 
-/// What asks a process to end.
+/// The signals that ask a process to end.
 #[cfg(unix)]
 struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
 
@@ -162,5 +162,5 @@ impl Signals {
 const CLEAR: &str = "\r\x1b[K";
 const TICK: Duration = Duration::from_millis(120);
 
-/// Longer than the migrator waits for the answer to a cancel request, and for its farewell's.
+/// Longer than the migrator waits for a cancelled statement and for the end of its session.
 const PATIENCE: Duration = Duration::from_secs(25);

@@ -26,15 +26,15 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// What `--json` prints; fields are added, and keep their meaning.
+/// The object that `--json` prints. Fields may be added; none changes its meaning.
 #[derive(Serialize)]
 struct Shown<'a> {
     url: &'a str,
     kind: String,
     variable: &'static str,
-    /// Absent where the variable is the environment's.
+    /// The `.env` file that sets the variable, unless the environment does.
     file: Option<String>,
-    /// Whether `-pooler` was added or taken off.
+    /// Whether `-pooler` was added to the host or taken off it.
     derived: bool,
     hosts: Vec<ShownHost>,
     database: Option<&'a str>,
@@ -113,7 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Renders for libpq, and says so where it gets another protection than the URL asks for.
+/// Renders for libpq, and says so if libpq gets another protection than the URL asks for.
 pub(crate) fn for_libpq(url: &DatabaseUrl) -> String {
     let text = url.to_libpq();
     if *url.encryption() == Encryption::Plain && !text.contains("sslmode=disable") {

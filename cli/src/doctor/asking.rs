@@ -1,4 +1,4 @@
-//! What a session is asked.
+//! The questions to a session.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use diesel_neon::{Endpoint, EstablishedSession};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
-use super::database::{self, Server};
 use super::environment::Target;
 use super::network::of;
 use super::report::{Check, Finding, Role, Status};
-use super::{Doctor, STEP, migrations};
+use super::server::{self, Server};
+use super::{Doctor, STEP, activity, migrations, pooler};
 
 impl Doctor<'_> {
     pub(super) async fn ask(
@@ -38,11 +38,11 @@ impl Doctor<'_> {
             self.put(of(role, server.clock()));
             self.put(of(role, server.time_zone(time_zone.as_deref())));
         }
-        let work = database::round_trip(client);
+        let work = server::round_trip(client);
         if let Some((check, took)) = self.query(role, "round-trip", work).await {
             self.put(of(role, check.took(took)));
         }
-        // The pool's connections are the app's endpoint's affair.
+        // The pool connects to the app's endpoint alone.
         if target.serves(Role::App) {
             let policy = self.policy(target);
             let check = server.connections(endpoint, &policy, self.options.instances);
@@ -51,17 +51,17 @@ impl Doctor<'_> {
         let began = Instant::now();
         let shared = self.shares(role, probe, peer, client).await;
         if let Some(shared) = shared {
-            let check = database::pooler(endpoint, shared, target.serves(Role::Direct));
+            let check = pooler::check(endpoint, shared, target.serves(Role::Direct));
             self.put(of(role, check.took(began.elapsed())));
         }
         let shared = shared.unwrap_or(endpoint == Endpoint::Pooled);
-        let work = database::naming(client);
+        let work = pooler::naming(client);
         if let Some((naming, took)) = self.query(role, "statements", work).await {
-            let check = database::statements(endpoint, shared, naming);
+            let check = pooler::statements(endpoint, shared, naming);
             self.put(of(role, check.took(took)));
         }
         if first {
-            let work = database::activity(client);
+            let work = activity::check(client);
             if let Some((check, took)) = self.query(role, "activity", work).await {
                 self.put(of(role, check.took(took)));
             }
@@ -78,7 +78,7 @@ impl Doctor<'_> {
         }
     }
 
-    /// Whether a second session has the first one's backend, which only a pooler brings about.
+    /// Returns whether a second session has the first one's backend, which only a pooler brings about.
     async fn shares(
         &mut self,
         role: Role,
@@ -88,8 +88,8 @@ impl Doctor<'_> {
     ) -> Option<bool> {
         let both = async {
             let second = probe.log_in(peer).await.session.ok()?.into_client();
-            let ours = database::backend(client).await.ok()?;
-            Some(ours == database::backend(&second).await.ok()?)
+            let ours = pooler::backend(client).await.ok()?;
+            Some(ours == pooler::backend(&second).await.ok()?)
         };
         let limited = timeout(STEP, both);
         match self.page.waiting("opening a second session", limited).await {
@@ -122,7 +122,7 @@ impl Doctor<'_> {
         self.put(of(role, check.took(began.elapsed())));
     }
 
-    /// A bounded query and the time that it took; where it fails, that is said here.
+    /// Makes a query within [`STEP`]. Returns its answer and the time that it took, or reports its failure.
     async fn query<T>(
         &mut self,
         role: Role,

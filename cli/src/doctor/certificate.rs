@@ -53,7 +53,7 @@ pub(crate) fn check(chain: &[CertificateDer<'_>], untrusted: Option<Finding>) ->
     })
 }
 
-/// Days; Let's Encrypt's certificates are renewed when they have 30 left.
+/// How many days make a warning; Let's Encrypt's certificates are renewed when they have 30 left.
 const SOON: i64 = 14;
 
 struct Shown {
@@ -123,7 +123,7 @@ fn now() -> Duration {
         .unwrap_or_default()
 }
 
-/// This machine's idea of the time.
+/// Returns the time by this machine's clock.
 pub(crate) fn clock() -> String {
     match x509_cert::der::DateTime::from_unix_duration(now()) {
         Ok(now) => now.to_string(),

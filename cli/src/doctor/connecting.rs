@@ -139,7 +139,7 @@ impl Doctor<'_> {
         if failed == "start" && login.is_authenticated {
             self.put(of(role, authenticated));
         } else if failed == "start" {
-            let why = "the server said no before, or nothing";
+            let why = "the login did not come so far";
             self.skip(Some(role), &["authentication"], why);
         }
         let check = Check::failure(failed, summary, Finding::of(&error));
@@ -150,7 +150,7 @@ impl Doctor<'_> {
     }
 }
 
-/// Returns the check that a failed login belongs to, and what came of it.
+/// Returns the check that a failed login belongs to, and its summary.
 fn place(error: &ConnectError) -> (&'static str, &'static str) {
     match error.kind() {
         ConnectErrorKind::Endpoint => ("endpoint", "the server does not take it"),

@@ -7,14 +7,14 @@ use diesel_neon::{Encryption, Endpoint, HostName, RootCertificates, UrlError};
 
 use super::report::{Check, EndpointSummary, Finding, Role};
 
-/// A place to look at, and whom it serves.
+/// A URL to look at, and the roles that it serves.
 pub(crate) struct Target {
     pub(crate) found: Found,
     pub(crate) summary: EndpointSummary,
 }
 
 impl Target {
-    /// By which its checks are known.
+    /// Returns the role that names its checks.
     pub(crate) fn role(&self) -> Role {
         self.summary.roles[0]
     }
@@ -40,7 +40,7 @@ impl Target {
     }
 }
 
-/// The URLs to look at; those that are equal, once.
+/// Returns the URLs to look at, equal ones once, and what is wrong with the environment.
 pub(crate) fn targets() -> (Vec<Target>, Vec<Check>) {
     let mut checks = Vec::new();
     if let Err(error) = load_dotenv() {
@@ -91,7 +91,7 @@ pub(crate) fn targets() -> (Vec<Target>, Vec<Check>) {
     (targets, checks)
 }
 
-/// The pooler's URL where the direct one should be.
+/// Warns of a pooled URL in a variable for the direct one.
 fn misnamed(found: &Found) -> Option<Check> {
     let is_the_apps = ["DATABASE_URL", "POSTGRES_URL"].contains(&found.variable);
     (found.derived && !is_the_apps).then(|| {
@@ -183,7 +183,7 @@ fn unusable(role: Role, error: &EnvError) -> (String, Finding) {
     (format!("the {role} URL cannot be used"), finding)
 }
 
-/// What is in the URL: for this crate, and for other tools that get the same one.
+/// Returns what the URL's parameters mean to this crate, and to other tools that get the same URL.
 pub(crate) fn parameters(target: &Target) -> Vec<Check> {
     let url = &target.found.url;
     let keys = raw_parameters(target.found.variable);
@@ -289,7 +289,7 @@ fn encryption(target: &Target, keys: &[(String, String)]) -> Option<Check> {
                 RootCertificates::File(path) => format!("the roots in {}", path.display()),
             };
             let check = match given {
-                // The parts have no sslmode of their own.
+                // The PG… variables have no sslmode.
                 None if target.found.variable != "PGHOST_UNPOOLED" => Check::warning(
                     "sslmode",
                     "none given: verify-full here",
@@ -310,7 +310,7 @@ fn encryption(target: &Target, keys: &[(String, String)]) -> Option<Check> {
     })
 }
 
-/// The endpoint's name, as the server will take it from the URL.
+/// Returns the endpoint as the server will take it from the URL.
 pub(crate) fn endpoint(target: &Target) -> Check {
     let url = &target.found.url;
     let host = url.hosts().first();
@@ -335,7 +335,7 @@ pub(crate) fn endpoint(target: &Target) -> Check {
         .fact("kind", kind.to_string())
 }
 
-/// The query's parameters as they stand in the variable; it has been parsed, so keys are harmless.
+/// Returns the query's parameters as they stand in the variable. The URL has been parsed, so no key is a secret.
 fn raw_parameters(variable: &str) -> Vec<(String, String)> {
     let text = match env::var(variable) {
         Ok(text) if variable != "PGHOST_UNPOOLED" => text,
@@ -351,7 +351,7 @@ fn raw_parameters(variable: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Values are shown of parameters only that hold no secret.
+/// Joins the names of parameters; values are shown only if they cannot be secrets.
 fn shown(pairs: &[(String, String)]) -> String {
     let shown = pairs.iter().map(|(key, value)| match key.as_str() {
         "sslmode" => format!("sslmode={value}"),

@@ -7,7 +7,7 @@ use diesel_neon::migration::{Listed, MigrateError, Migrator, State, folder};
 
 use super::report::{Check, Finding, Status};
 
-/// As `diesel-neon migrate list` sees them, over a session of its own.
+/// Lists the migrations as `diesel-neon migrate list` does, over a session of its own.
 pub(crate) async fn list(
     url: &DatabaseUrl,
     given: Option<&Path>,

@@ -1,20 +1,23 @@
 //! `diesel-neon doctor`: looks at the environment and the database, and says what is wrong.
 //!
-//! It stands on the library's public API: what it parses, trusts and sends is what the pool parses, trusts
-//! and sends. What it sees on the way (certificates, mechanisms, times) is its own affair.
+//! It stands on the library's public API, whose [`Probe`](diesel_neon::diagnose::Probe) takes the steps of a pool's
+//! connect one by one: what the doctor parses, trusts and sends is what the pool parses, trusts and sends.
 
+mod activity;
 mod asking;
 mod certificate;
 mod connecting;
-mod database;
 mod environment;
 mod migrations;
 mod network;
 mod options;
 mod page;
 mod pool;
+mod pooler;
 mod record;
 mod report;
+mod server;
+mod sql;
 mod tls;
 
 use std::io;
@@ -23,13 +26,13 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime;
 
-use self::database::Server;
 use self::environment::Target;
 use self::network::of;
 pub(crate) use self::options::{ABOUT, Options, more_help};
 use self::page::Page;
 use self::record::EVERYTHING;
 use self::report::{Check, EndpointSummary, Report, Role, Status};
+use self::server::Server;
 use crate::Failure;
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
@@ -38,7 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
         .build()
         .map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(Doctor::new(options).examine());
-    // A name look-up that hangs would hold the process up.
+    // A name look-up that hangs would keep the process from ending.
     runtime.shutdown_background();
     outcome
 }
@@ -114,7 +117,7 @@ impl<'a> Doctor<'a> {
             checks: self.checks,
         };
         match self.page.finish(&report) {
-            // Whoever reads through a pipe may have seen enough; the verdict stands.
+            // A reader that closes the pipe has seen enough; the verdict stands.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             finished => finished.map_err(Failure::Output)?,
         }
@@ -138,7 +141,7 @@ impl<'a> Doctor<'a> {
         self.endpoints.push(summary.clone());
     }
 
-    /// Everything about one endpoint; returns what the first session told.
+    /// Looks at one endpoint. Returns what the first session of all told.
     async fn look_at(&mut self, target: &Target, seen: Option<Server>) -> Option<Server> {
         let role = target.role();
         for check in environment::parameters(target) {
@@ -155,5 +158,5 @@ impl<'a> Doctor<'a> {
     }
 }
 
-/// Nothing but a login takes longer.
+/// How long a question to a session may take.
 const STEP: Duration = Duration::from_secs(10);

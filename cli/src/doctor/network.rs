@@ -1,4 +1,4 @@
-//! The way to the server: names, addresses, and whether somebody listens there.
+//! The way to the server: names, addresses, and whether a server listens there.
 
 use std::error::Error;
 use std::io;
@@ -74,12 +74,12 @@ fn reached_or_not(
     let Err(error) = reached else {
         return Check::ok("tcp", format!("{address} answers")).took(took);
     };
-    // The system says so at once, and it costs the app nothing.
+    // The system refuses at once, which costs the app nothing.
     if another_answers && is_without_ipv6(address, &error) {
         return Check::ok("tcp", format!("{address}: no IPv6 here")).took(took);
     }
     let (check, summary) = match error.diagnosis().code() {
-        // It was not even tried.
+        // The address was not even tried.
         "sslmode-weak" => (
             "tls",
             format!("none with {address}, and it is needed there"),
@@ -87,7 +87,7 @@ fn reached_or_not(
         _ => ("tcp", format!("{address} cannot be reached")),
     };
     let status = match another_answers {
-        // The pool goes on to the next address, which costs the app time only.
+        // The pool goes on to the next address: that costs the app time only.
         true => Status::Warning,
         false => Status::Failure,
     };

@@ -1,4 +1,4 @@
-//! What can be said on the command line, and its help.
+//! The options of the doctor, and its help.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) struct Options {
     /// The folder with the migrations [default: where the diesel CLI would look]
     #[arg(long, value_name = "FOLDER")]
     pub(super) migration_dir: Option<PathBuf>,
-    /// How long each step may take; a cold start falls into one [default: the pool's connect_timeout]
+    /// How long each step may take, a login with its cold start too [default: the pool's connect_timeout]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(super) timeout: Option<Duration>,
     /// Print one JSON document instead of text
@@ -50,7 +50,7 @@ impl From<Colors> for ColorChoice {
     }
 }
 
-/// After how long the compute is suspended, if it ever is.
+/// The time after which the compute is suspended, if it ever is.
 #[derive(Clone, Copy)]
 pub(super) enum Window {
     After(Duration),

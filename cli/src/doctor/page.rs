@@ -77,7 +77,7 @@ impl Page {
         self.line(format_args!(""));
     }
 
-    /// The verdict, or all of it as JSON.
+    /// Prints the verdict, or the whole report as JSON.
     pub(crate) fn finish(mut self, report: &Report) -> io::Result<()> {
         if self.out.is_some() {
             self.verdict(report);
@@ -154,10 +154,10 @@ impl Page {
         }
     }
 
-    /// Prints `text` behind a `lead` of so many columns, and what does not fit below it.
+    /// Prints `text` behind a `lead` of `indent` columns, and wraps it below itself.
     fn paragraph(&mut self, lead: fmt::Arguments<'_>, columns: usize, style: Style, text: &str) {
         let room = self.width.map_or(usize::MAX, |width| {
-            // Else it would be a column of words.
+            // A narrower text would be a column of words.
             width.saturating_sub(columns).max(20)
         });
         for (i, line) in wrapped(text, room).iter().enumerate() {
@@ -177,7 +177,7 @@ impl Page {
     }
 }
 
-/// Breaks between words; one that is too long stays whole, so that it can be copied.
+/// Breaks `text` between words. A word that is too long stays whole, so that it can be copied.
 fn wrapped(text: &str, room: usize) -> Vec<String> {
     let mut lines: Vec<String> = vec![String::new()];
     for word in text.split(' ') {
@@ -194,7 +194,7 @@ fn wrapped(text: &str, room: usize) -> Vec<String> {
     lines
 }
 
-/// The columns of the terminal, else what COLUMNS says; endless where nothing does.
+/// Returns the width of the terminal, else that of COLUMNS; `None` if neither is known.
 fn width() -> Option<usize> {
     let stdout = io::stdout();
     if stdout.is_terminal() {
@@ -221,7 +221,7 @@ fn count(number: usize, what: &str) -> String {
     }
 }
 
-/// A time in the unit that people would use.
+/// Renders a time in the unit that people would use.
 pub(crate) fn shown(time: Duration) -> String {
     let millis = time.as_secs_f64() * 1e3;
     if millis < 10.0 {

@@ -1,4 +1,4 @@
-//! What a pool with these settings would do.
+//! The numbers of a pool with these settings.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Doctor<'_> {
                 seconds(policy.checkout_timeout())
             ))
             .detail(format!(
-                "what was quiet for {} is checked before it is handed out, which may take {}",
+                "a connection that was quiet for {} is checked before it is handed out, which may take {}",
                 seconds(policy.validation_bypass()),
                 seconds(policy.validation_timeout())
             ))
@@ -70,7 +70,7 @@ impl Doctor<'_> {
         }
     }
 
-    /// What the pool would make of these settings and this URL.
+    /// Returns the policy of a pool with these settings and this URL.
     pub(super) fn policy(&self, target: &Target) -> Policy {
         let mut builder = Policy::builder();
         if let Some(max_size) = self.options.max_size {
@@ -84,7 +84,7 @@ impl Doctor<'_> {
         if let Some(timeout) = target.found.url.connect_timeout() {
             builder = builder.connect_timeout(timeout);
         }
-        // Nothing above can contradict: the rest is derived from it.
+        // These settings cannot contradict each other: the others are derived from them.
         builder.build().unwrap_or_default()
     }
 
@@ -94,5 +94,5 @@ impl Doctor<'_> {
     }
 }
 
-/// Neon's guide asks for ten seconds at least; below this one even ordinary cold starts fail.
+/// Neon's guide asks for ten seconds at least; within less than this even ordinary cold starts fail.
 const COLD_START: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! What has been found so far.
+//! The findings so far.
 
 use super::Doctor;
 use super::environment::Target;
@@ -20,7 +20,7 @@ impl Doctor<'_> {
         }
     }
 
-    /// What comes after a check of an endpoint that has failed, as far as it concerns that endpoint.
+    /// Skips the checks of an endpoint that come after the one that has `failed`.
     pub(super) fn skip_behind(&mut self, target: &Target, failed: &str, why: &str) {
         let names = EVERYTHING
             .iter()

@@ -1,4 +1,4 @@
-//! [`Report`]: what was looked at and what was found, for machines as for people.
+//! [`Report`]: the checks and their findings, for machines and for people.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use diesel_neon::ConnectError;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// The whole, as `--json` prints it.
+/// The report as `--json` prints it.
 #[derive(Serialize)]
 pub(crate) struct Report {
-    /// Goes up where a field changes its meaning or goes away.
+    /// Goes up if a field changes its meaning or goes away.
     pub(crate) format: u32,
     pub(crate) verdict: Status,
     pub(crate) elapsed_ms: f64,
@@ -20,7 +20,7 @@ pub(crate) struct Report {
     pub(crate) checks: Vec<Check>,
 }
 
-/// One place that was looked at.
+/// One endpoint that was looked at.
 #[derive(Clone, Serialize)]
 pub(crate) struct EndpointSummary {
     pub(crate) roles: Vec<Role>,
@@ -49,7 +49,7 @@ pub(crate) enum Status {
     Skipped,
 }
 
-/// One thing that was looked at.
+/// One check and how it went.
 #[derive(Clone, Serialize)]
 pub(crate) struct Check {
     pub(crate) endpoint: Option<Role>,
@@ -67,7 +67,7 @@ pub(crate) struct Check {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
     pub(crate) code: &'static str,
-    /// In the words of whoever reported it.
+    /// The words of the server, the system or the library.
     pub(crate) error: Option<String>,
     pub(crate) meaning: Cow<'static, str>,
     pub(crate) mend: Cow<'static, str>,
@@ -177,6 +177,6 @@ impl Check {
 }
 
 pub(crate) fn millis(elapsed: Duration) -> f64 {
-    // To the microsecond; more is noise.
+    // Beyond microseconds there is noise.
     (elapsed.as_secs_f64() * 1e6).round() / 1e3
 }

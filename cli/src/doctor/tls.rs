@@ -9,7 +9,7 @@ use rustls::ProtocolVersion;
 use super::certificate;
 use super::report::{Check, Finding};
 
-/// Returns what came of a handshake with `host`, and what the server showed in it.
+/// Returns the checks of a handshake with `host` and of the certificates that the server showed in it.
 pub(crate) fn checks(
     encryption: &Encryption,
     host: &str,
@@ -40,7 +40,7 @@ fn is_untrusted(error: &ConnectError) -> bool {
     error.diagnosis().code().starts_with("certificate-")
 }
 
-/// Adds what the certificate was held against.
+/// Adds what the certificate was checked against.
 fn explained(check: Check, error: &ConnectError, encryption: &Encryption, host: &str) -> Check {
     match (error.diagnosis().code(), encryption) {
         ("certificate-expired" | "certificate-not-yet-valid", _) => check.detail(format!(

@@ -130,7 +130,7 @@ fn an_empty_url_counts_as_none() {
         command.args(["diesel", "-c", "echo ${DATABASE_URL-unset}"]);
         command
     };
-    // Where there is no .env file.
+    // There is no .env file.
     let out = run().env("DATABASE_URL", "").current_dir("/").output();
     assert_eq!(Text::of(out.unwrap()).stdout, "unset\n");
     // diesel would read this one itself, pooled as it is, if its variable were not set.

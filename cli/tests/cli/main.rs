@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod diesel;
+#[path = "../common/folder.rs"]
 mod folder;
 mod migrate;
 mod shell;

@@ -48,7 +48,7 @@ async fn migrations_run_without_the_diesel_cli() {
     let out = run(&["run"], 1);
     assert!(out.stderr.contains("3_wrong"), "{out:?}");
     assert!(out.stderr.contains("division by zero"), "{out:?}");
-    // What comes before it has been committed.
+    // The migration before it has been committed.
     assert!(out.stdout.starts_with("applied 2_pages"), "{out:?}");
     assert_eq!(neon.counters().pooled.attempts, 0);
 }
@@ -89,7 +89,7 @@ async fn a_direct_url_left_in_a_file_never_takes_the_migrations_elsewhere() {
     let before = neon.counters();
     assert_eq!(before.direct.attempts, 0, "{before:?}");
 
-    // As the error advises.
+    // The error advises this.
     let variables = [
         ("DATABASE_URL", &*overridden),
         ("DATABASE_URL_UNPOOLED", ""),
@@ -109,7 +109,7 @@ async fn a_direct_url_left_in_a_file_never_takes_the_migrations_elsewhere() {
     );
     assert_eq!(run(&variables, "pending").stdout, "");
 
-    // Both of the file.
+    // Both URLs come from the file.
     let out = run(&[], "pending");
     assert_eq!(out.stdout, "1_shelves\n", "{out:?}");
     let first = out.stderr.lines().next().unwrap();
@@ -222,7 +222,7 @@ async fn what_the_server_says_is_printed_once() {
     let said = run();
     assert_eq!(said.matches("permission denied").count(), 1, "{said}");
 
-    // Nor is that there is no connection.
+    // A failed connect is told once too.
     let wrong = neon.url().replacen(neon.password(), "wrong", 1);
     for (url, words) in [
         (&*wrong, "password authentication failed"),

@@ -1,4 +1,4 @@
-//! The command among a shell's others: completions, pages, pipes and signals.
+//! The command in a shell: completions, the manual, pipes and signals.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ fn bash_completes_behind_every_word() {
     );
     folder.write("script.bash", &script.stdout);
     let complete = |words: &[&str]| {
-        // What bash does when somebody presses the key.
+        // bash does this when the tab key is pressed.
         let program = r#"
             source ./script.bash
             function=$(complete -p diesel-neon | sed 's/.*-F \([^ ]*\) .*/\1/')
@@ -75,7 +75,7 @@ fn pages_of_the_manual_can_be_read() {
         groff.stdin.take().unwrap().write_all(page).unwrap();
         let out = Text::of(groff.wait_with_output().unwrap());
         assert_eq!((out.code, &*out.stderr), (Some(0), ""));
-        // Bold is a letter struck twice.
+        // A bold letter is struck twice.
         let mut text = String::new();
         for c in out.stdout.chars() {
             match c {
@@ -164,7 +164,7 @@ async fn whoever_has_read_enough_is_no_failure() {
         Some(1)
     );
 
-    // Nor is nobody there to hear the errors.
+    // A closed stderr is no reason to panic.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut command = folder.command();
@@ -242,12 +242,12 @@ async fn a_signal_undoes_the_migration_under_way_and_says_so() {
         assert_eq!(
             said,
             [
-                "diesel-neon: stopping: what is under way is cancelled; once more leaves at once",
-                "diesel-neon: stopped in 2_b; what was under way is undone, unless it was at its commit: \
+                "diesel-neon: stopping: the statement under way is cancelled; a second signal leaves at once",
+                "diesel-neon: stopped in 2_b; that migration is undone, unless it was at its commit: \
                  diesel-neon migrate list tells"
             ]
         );
-        // Not some time later: when it returns.
+        // The statement has ended by the time the command returns.
         assert_eq!(neon.sql(busy).await.unwrap()[0][0].as_deref(), Some("0"));
         let noted = neon
             .sql("SELECT version FROM __diesel_schema_migrations")
@@ -278,7 +278,7 @@ async fn a_terminal_shows_what_is_under_way_and_for_how_long() {
         out
     };
     let ours = env!("CARGO_BIN_EXE_diesel-neon");
-    // `script` gives it a terminal of its own.
+    // `script` gives the command a terminal of its own.
     let shown = run(
         "script",
         &["-qec", &format!("{ours} migrate run"), "/dev/null"],
@@ -297,7 +297,7 @@ async fn a_terminal_shows_what_is_under_way_and_for_how_long() {
         .split("\r\x1b[K")
         .filter(|line| line.starts_with("applying"));
     for line in drawn {
-        // One that wraps leaves a line behind each time.
+        // A line that wraps leaves another behind each time.
         assert!(
             line.chars().count() < 30 && line.ends_with(" s"),
             "{shown:?}"

@@ -1,19 +1,20 @@
 //! A folder for a command to run in.
+#![allow(dead_code)]
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{env, fs};
 
-/// A folder of its own for a test; its `.env` and `diesel.toml` keep everybody from looking for one further up,
-/// which is where the repository's are.
+/// A folder of its own for a test. Its `.env` and `diesel.toml` keep programs from looking for one further up,
+/// where the repository's are.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn new(name: &str) -> Self {
         let folder = Self(
             Path::new(env!("CARGO_TARGET_TMPDIR"))
-                .join("cli")
+                .join(env!("CARGO_CRATE_NAME"))
                 .join(name),
         );
         folder.remove();
@@ -36,7 +37,7 @@ impl Folder {
         self.write(name, &fs::read_to_string(from).unwrap());
     }
 
-    /// The command in this folder, with nothing of the environment around the test.
+    /// Returns the command in this folder, with nothing of the environment around the test.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_diesel-neon"));
         command.current_dir(&self.0).env_clear().envs(
@@ -47,7 +48,7 @@ impl Folder {
         command
     }
 
-    /// A shell says what `diesel` is given.
+    /// Returns the command with a shell in place of `diesel`, which says what it is given.
     pub(crate) fn with_shell_as_diesel(&self) -> Command {
         let bin = self.path("bin");
         if !bin.exists() {
@@ -85,7 +86,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // It is there to be looked at when the test has failed.
+        // After a failure the folder is there to be looked at.
         if !std::thread::panicking() {
             self.remove();
         }
