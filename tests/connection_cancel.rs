@@ -309,3 +309,43 @@ async fn a_token_stops_nothing_of_who_holds_the_connection_next() {
         }
     }
 }
+
+/// The first statement of a connection has the question in front whether statements may have names.
+#[tokio::test]
+async fn a_request_that_hits_the_question_in_front_stops_the_statement_and_settles_nothing() {
+    let neon = start().await;
+    for url in [neon.postgres_url(), neon.pgbouncer_url()] {
+        let mut connection = connect(&url).await;
+        let token = connection.cancel_token();
+        let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
+             AND relation = 'pg_prepared_statements'::regclass";
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        let lock =
+            "BEGIN; LOCK TABLE pg_catalog.pg_prepared_statements; SELECT pg_sleep(3); COMMIT";
+        let stopped = async {
+            until(&neon, locked, "1").await;
+            let slow = sql_query("SELECT pg_sleep(600)").execute(&mut connection);
+            let (slow, cancelled) = join(timeout(HANG, slow), async {
+                until(&neon, waiting, "1").await;
+                token.cancel().await
+            })
+            .await;
+            cancelled.unwrap();
+            slow.expect("no hang").unwrap_err()
+        };
+        let (held, stopped) = join(neon.sql(lock), stopped).await;
+        held.unwrap();
+        assert_eq!(sqlstate(&stopped), Some("57014"), "{url}");
+        // It is asked again, and the answer is the server's.
+        let one = async |connection: &mut Connection| {
+            let one = diesel::select(1.into_sql::<Integer>());
+            one.get_result::<i32>(connection).await
+        };
+        for _ in 0..3 {
+            assert_eq!(one(&mut connection).await, Ok(1), "{url}");
+        }
+        let names = common::prepared(&mut connection).await;
+        let are_named = names.iter().any(|name| name.contains("$1"));
+        assert_eq!(are_named, url == neon.postgres_url(), "{url}: {names:?}");
+    }
+}

@@ -128,6 +128,24 @@ async fn a_server_that_refuses_is_not_asked_at_every_address() {
 }
 
 #[tokio::test]
+async fn addresses_that_refused_last_time_are_tried_last() {
+    let neon = start().await;
+    let postgres = DatabaseUrl::parse(&neon.postgres_url()).unwrap().hosts()[0].port;
+    for severity in ["FATAL", "ERROR"] {
+        let starting = Starting(severity);
+        let addresses = Addresses::new(&[starting, starting, starting, LeadsTo(postgres)]).await;
+        let url = addresses.url(&neon.postgres_url(), "localhost");
+        let pool = pool(&url, |policy| policy.max_size(3));
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(timeout(HANG, pool.get()).await.unwrap().unwrap());
+        }
+        // What the first attempts have found out holds for every connection behind them.
+        assert_eq!(addresses.accepted(), [1, 1, 1, 3], "{severity}");
+    }
+}
+
+#[tokio::test]
 async fn a_login_that_outlasts_a_cold_start_is_made_once_more_and_the_loser_says_goodbye() {
     let neon = NeonSim::builder()
         .never_suspend()

@@ -1,6 +1,7 @@
 //! What `Pool::run` and `Pool::transaction` do again, and what they never do.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
@@ -11,6 +12,7 @@ use diesel_neon::{
     sqlstate,
 };
 use neon_sim::{NeonSim, Suspension};
+use tokio::time::sleep;
 
 async fn start() -> (NeonSim, Vec<Pool>) {
     let neon = NeonSim::builder().never_suspend().start().await;
@@ -347,4 +349,88 @@ async fn work_that_ends_the_transaction_itself_is_not_done_again() {
         }
         assert_eq!(done.into_inner(), attempts, "{statement}");
     }
+}
+
+/// Whether its own COMMIT counted nobody knows, since the connection was lost before the answer came.
+#[tokio::test]
+async fn work_whose_own_commit_has_no_answer_is_not_done_again_unless_declared_idempotent() {
+    let (neon, pools) = start().await;
+    let url = DatabaseUrl::parse(&neon.url()).unwrap();
+    let theirs = Pool::builder(url)
+        .build_with::<AsyncPgConnection>()
+        .unwrap();
+    async fn lose_answer<C>(neon: &NeonSim, pool: &Pool<C>, ending: &str, idempotent: bool) -> u32
+    where
+        C: Establish + SimpleAsyncConnection,
+        diesel::query_builder::SqlQuery: diesel_async::methods::ExecuteDsl<C>,
+    {
+        let before = notes(neon).await;
+        let (attempts, ends) = (AtomicU32::new(0), AtomicBool::new(false));
+        let work = async |connection: &mut C| {
+            let nth = attempts.fetch_add(1, Ordering::Relaxed);
+            let insert = format!(
+                "INSERT INTO notes (text) VALUES ('{nth} {:x}')",
+                fastrand::u64(..)
+            );
+            connection.batch_execute(&insert).await?;
+            if nth > 0 {
+                return Ok(());
+            }
+            neon.set_delay(Duration::from_millis(300));
+            ends.store(true, Ordering::Release);
+            match ending.strip_prefix("extended ") {
+                Some(ending) => diesel::sql_query(ending)
+                    .execute(connection)
+                    .await
+                    .map(drop)?,
+                None => connection.batch_execute(ending).await?,
+            }
+            Ok::<_, RetryError>(())
+        };
+        let lost = async {
+            match ending.contains("SAVEPOINT") {
+                // It has arrived by then, and its answer has not.
+                true => {
+                    while !AtomicBool::load(&ends, Ordering::Acquire) {
+                        sleep(Duration::from_millis(5)).await;
+                    }
+                    sleep(Duration::from_millis(400)).await;
+                }
+                false => {
+                    while notes(neon).await == before {
+                        sleep(Duration::from_millis(5)).await;
+                    }
+                }
+            }
+            neon.suspend(Suspension::Reset).await;
+            neon.set_delay(Duration::ZERO);
+        };
+        let done = async {
+            match idempotent {
+                true => pool.idempotent().transaction(work).await,
+                false => pool.transaction(work).await,
+            }
+        };
+        let (done, ()) = futures_util::future::join(done, lost).await;
+        let attempts = attempts.into_inner();
+        assert_eq!(done.is_ok(), attempts > 1, "{ending}");
+        attempts
+    }
+    for ending in [
+        "COMMIT",
+        "-- done\n/* and */ end work;",
+        "SELECT 'a'; commit; SELECT 1",
+        "extended COMMIT",
+    ] {
+        for pool in &pools {
+            assert_eq!(lose_answer(&neon, pool, ending, false).await, 1, "{ending}");
+        }
+        let attempts = lose_answer(&neon, &theirs, ending, false).await;
+        assert_eq!(attempts, 1, "{ending}, AsyncPgConnection");
+    }
+    assert_eq!(notes(&neon).await, 12);
+    // What ends a savepoint ends no transaction.
+    let savepoint = "SAVEPOINT a; ROLLBACK TO SAVEPOINT a";
+    assert_eq!(lose_answer(&neon, &pools[0], savepoint, false).await, 2);
+    assert_eq!(lose_answer(&neon, &pools[0], "COMMIT", true).await, 2);
 }

@@ -117,3 +117,38 @@ fn connections_of_a_runtime_that_has_ended_are_not_handed_out() {
         assert!(timeout(HANG, pool.close(HANG)).await.unwrap());
     });
 }
+
+#[test]
+fn a_runtime_that_ends_leaves_no_task_of_its_pool_on_another_one() {
+    let (_runtime, neon) = start();
+    let lasting = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let pool = lasting.block_on(async {
+        pool(&neon.url(), |policy| {
+            policy
+                .idle_timeout(Duration::from_millis(400))
+                // A watcher that is not needed any more would stay for as long as a quarter of this.
+                .leak_detection_threshold(Duration::from_secs(4 * 60 * 60))
+        })
+    });
+    lasting.block_on(select(&pool));
+    let tasks = || lasting.metrics().num_alive_tasks();
+    let before = tasks();
+    for _ in 0..8 {
+        let passing = single();
+        pool.invalidate_all();
+        passing.block_on(select(&pool));
+        drop(passing);
+        lasting.block_on(select(&pool));
+    }
+    let settled = async {
+        while tasks() > before {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let settled = lasting.block_on(async { timeout(HANG / 4, settled).await });
+    assert!(settled.is_ok(), "{} tasks, not {before}", tasks());
+}

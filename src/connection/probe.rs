@@ -5,7 +5,7 @@ use super::response_head::{Refused, ResponseHead, only_row, read};
 use super::statement_cache::Plan;
 use super::types::TEXT;
 use crate::pooler::{Names, Probe};
-use crate::protocol::{Messages, Request};
+use crate::protocol::{Messages, QUERY_CANCELED, Request};
 use crate::query::Binds;
 use crate::query::Row;
 use crate::session::{Failure, Response};
@@ -48,7 +48,9 @@ impl Connection {
         let (name, probe) = question.probe();
         let mut messages = Messages::default();
         let encoded = messages
-            .parse(&name, &probe, &[])
+            // One that was cancelled has not taken its name back.
+            .close(&name)
+            .and_then(|()| messages.parse(&name, &probe, &[]))
             .and_then(|()| messages.parse("", PREPARED, &[TEXT]))
             .and_then(|()| messages.bind("", &[Some(probe.into_bytes())]));
         encoded.map_err(Failure::Unsendable)?;
@@ -74,6 +76,13 @@ impl Connection {
         } = asked;
         match only_row(answer).await {
             Ok(row) => question.answer(self.names_by(row, &name)),
+            // A request to stop the statement behind it, or a time-out: of the pooler that says nothing.
+            Err(Failure::Server(error)) if error.code == QUERY_CANCELED => {
+                tracing::debug!(error = error.message, "the pooler's answer was cancelled");
+                if error.is_cancelled_by_request() {
+                    self.session.cancel_rest();
+                }
+            }
             Err(Failure::Server(error)) => {
                 tracing::warn!(error = error.message, "the pooler could not be asked");
                 question.answer(Names::Never);

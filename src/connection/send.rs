@@ -49,6 +49,7 @@ impl Connection {
             Ok(Request::Extended(messages))
         };
         let request = encode().map_err(Failure::Unsendable)?;
+        self.session.status().sends(sql, false);
         let answer = self.session.send(request).await?;
         retired.closed();
         Ok(answer)

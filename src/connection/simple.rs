@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use super::Connection;
 use crate::protocol::{Messages, Request, command_tag, tag};
 use crate::session::{Command, Failure, Response};
-use crate::util::comment;
+use crate::util::ending::without_blanks;
 
 impl Connection {
     pub(super) async fn batch(&self, sql: &str) -> QueryResult<()> {
@@ -58,7 +58,7 @@ impl Connection {
     pub(super) async fn send_text(&self, request: Request) -> Result<Response<'_>, Failure> {
         match &request {
             // It has no answer of its own behind a BEGIN, and needs none.
-            Request::Simple(sql) | Request::Copy(sql) if is_blank(sql) => {
+            Request::Simple(sql) | Request::Copy(sql) if without_blanks(sql).is_empty() => {
                 self.session.send_ahead(request).await
             }
             _ => self.session.send(request).await,
@@ -104,56 +104,6 @@ impl Connection {
                 tag::READY_FOR_QUERY => return Ok(last),
                 _ => {}
             }
-        }
-    }
-}
-
-/// Whether there is nothing to run: space, semicolons, and comments.
-fn is_blank(sql: &str) -> bool {
-    let mut rest = sql;
-    loop {
-        rest = rest.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c', ';']);
-        if let Some(line) = rest.strip_prefix("--") {
-            rest = line.split_once(['\n', '\r']).map_or("", |(_, rest)| rest);
-        } else if rest.starts_with("/*") {
-            match comment::end(rest) {
-                Some(end) => rest = &rest[end..],
-                None => return false,
-            }
-        } else {
-            return rest.is_empty();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_blank;
-
-    #[test]
-    fn only_space_and_comments_are_nothing_to_run() {
-        for sql in [
-            "",
-            " ;\n; ",
-            "-- é",
-            "-- a\n;-- b",
-            "/* a */ ;",
-            "/* /* é */ */-- b\n",
-            "/**/",
-            "/*/*/ a */ b */",
-        ] {
-            assert!(is_blank(sql), "{sql:?}");
-        }
-        for sql in [
-            "SELECT",
-            "-- a\nSELECT",
-            "/* a */ SELECT",
-            "/* /* */",
-            "/*/",
-            "-",
-            "\0",
-        ] {
-            assert!(!is_blank(sql), "{sql:?}");
         }
     }
 }

@@ -12,6 +12,18 @@ pub enum PolicyError {
         /// Which one.
         setting: &'static str,
     },
+    /// A setting is so short that connections would be replaced as soon as they are there.
+    #[error(
+        "{setting} ({value:?}) must be at least {least:?}: connections would be over before they can be handed out"
+    )]
+    TooShort {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: Duration,
+        /// The shortest that it may be.
+        least: Duration,
+    },
     /// A setting would keep the compute awake.
     #[error(
         "{setting} keeps the compute awake, and you pay for it: leave it out, or declare with \

@@ -30,6 +30,23 @@ impl PolicyBuilder {
                 return Err(PolicyError::Zero { setting });
             }
         }
+        // The default lifetime is a part of the window.
+        for (setting, value, least) in [
+            (
+                "suspend_after",
+                policy.suspend_after.unwrap_or(Duration::MAX),
+                LEAST_LIFETIME / 4 * 5,
+            ),
+            ("max_lifetime", policy.max_lifetime, LEAST_LIFETIME),
+        ] {
+            if value < least {
+                return Err(PolicyError::TooShort {
+                    setting,
+                    value,
+                    least,
+                });
+            }
+        }
         for (setting, value) in [
             ("max_size", policy.max_size),
             ("max_connecting", policy.max_connecting),
@@ -151,6 +168,8 @@ impl Policy {
     }
 }
 
+/// A connection whose lifetime is over when its login is would be replaced at once, over and over.
+const LEAST_LIFETIME: Duration = Duration::from_millis(100);
 const DEFAULT_WINDOW: Duration = Duration::from_secs(300);
 const DEFAULT_CONNECT: Duration = Duration::from_secs(15);
 const DEFAULT_CHECKOUT: Duration = Duration::from_secs(30);
@@ -183,7 +202,7 @@ mod tests {
 
     #[test]
     fn any_window_gives_a_policy_that_holds() {
-        for millis in [10, 100, 999, 60_000, 300_000, 604_800_000] {
+        for millis in [125, 500, 999, 60_000, 300_000, 604_800_000] {
             let window = Duration::from_millis(millis);
             let policy = Policy::builder().suspend_after(window).build().unwrap();
             assert!(policy.max_lifetime() < window);
@@ -233,6 +252,16 @@ mod tests {
         assert_eq!(
             message(Policy::builder().max_size(0)),
             "max_size must be more than zero"
+        );
+        let short =
+            "must be at least 100ms: connections would be over before they can be handed out";
+        let moment = Duration::from_micros(7);
+        let lifetime = Policy::builder().max_lifetime(moment).idle_timeout(moment);
+        assert_eq!(message(lifetime), format!("max_lifetime (7µs) {short}"));
+        let window = Policy::builder().suspend_after(Duration::from_millis(120));
+        assert_eq!(
+            message(window),
+            format!("suspend_after (120ms) {}", short.replace("100", "125"))
         );
         assert_eq!(
             message(Policy::builder().validation_bypass(secs(400))),

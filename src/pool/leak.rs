@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crossbeam_utils::atomic::AtomicCell;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// The holds of all of a pool's connections.
@@ -13,8 +14,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 pub(crate) struct LeakDetector {
     began: Instant,
     holds: Mutex<Vec<Weak<CheckoutRecord>>>,
-    /// How often watching was begun: only the last watcher goes on.
-    watchers: AtomicU64,
+    /// The task that watches.
+    watcher: Mutex<Option<AbortHandle>>,
 }
 
 /// Whose hands one connection is in. Lives as long as the connection, so that a checkout takes no lock.
@@ -32,7 +33,7 @@ impl LeakDetector {
         Self {
             began: Instant::now(),
             holds: Mutex::default(),
-            watchers: AtomicU64::new(0),
+            watcher: Mutex::default(),
         }
     }
 
@@ -59,32 +60,43 @@ impl LeakDetector {
         held.max()
     }
 
-    /// Warns, once each, of connections that are held for longer than `limit`, until nobody else keeps
-    /// `self` or watches in turn. Looks at clocks only.
+    /// Warns, once each, of connections that are held for longer than `limit`, in place of who has done so before
+    /// and until `self` is dropped. Looks at clocks only.
     pub(crate) fn watch(self: &Arc<Self>, limit: Duration) {
-        let watcher = self.watchers.fetch_add(1, Ordering::AcqRel) + 1;
         let held = Arc::downgrade(self);
         let mut ticks = interval((limit / 4).clamp(SHORTEST_TICK, LONGEST_TICK));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             loop {
                 ticks.tick().await;
                 let Some(held) = held.upgrade() else {
                     return;
                 };
-                if held.watchers.load(Ordering::Acquire) != watcher {
-                    return;
-                }
                 for record in held.all() {
                     record.warn(limit);
                 }
             }
         });
+        self.set_watcher(Some(task.abort_handle()));
+    }
+
+    fn set_watcher(&self, watcher: Option<AbortHandle>) {
+        let current = self.watcher.lock();
+        let mut current = current.unwrap_or_else(PoisonError::into_inner);
+        if let Some(earlier) = std::mem::replace(&mut *current, watcher) {
+            earlier.abort();
+        }
     }
 
     fn all(&self) -> Vec<Arc<CheckoutRecord>> {
         let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
         holds.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl Drop for LeakDetector {
+    fn drop(&mut self) {
+        self.set_watcher(None);
     }
 }
 

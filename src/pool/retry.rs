@@ -42,7 +42,8 @@ impl<C: Establish> Pool<C> {
     ///
     /// It is not done again when the connection is lost while COMMIT is under way, since the
     /// transaction may have been committed, unless it is declared [`idempotent`](Self::idempotent); nor when
-    /// the work has ended the transaction by itself, with a `COMMIT` of its own SQL for example. Nor is it
+    /// the work has ended the transaction by itself, with a `COMMIT` of its own SQL for example, or may have
+    /// since the answer to that was lost. Nor is it
     /// after `NOWAIT` or `lock_timeout`: who would not wait for a lock is told so at once.
     ///
     /// ```no_run
@@ -274,9 +275,9 @@ where
         failure: Failure::BeforeCommit(error.into()),
         ended: false,
     })?;
-    let ends = connection.entry().session().status.transaction_ends();
+    let ends = Ends::of(connection);
     let worked = work(&mut **connection).await;
-    let ended = connection.entry().session().status.transaction_ends() != ends;
+    let ended = ends.may_have_come(connection);
     let failure = match worked {
         Ok(done) => match C::TransactionManager::commit_transaction(&mut **connection).await {
             Ok(()) => return Ok(done),
@@ -289,6 +290,30 @@ where
         }
     };
     Err(Undone { failure, ended })
+}
+
+/// The ends of transactions on a connection, as of one moment.
+struct Ends {
+    told: u64,
+    possible: u64,
+}
+
+impl Ends {
+    fn of<C: Establish>(connection: &PooledConnection<'_, C>) -> Self {
+        let status = &connection.entry().session().status;
+        Self {
+            told: status.transaction_ends(),
+            possible: status.possible_ends(),
+        }
+    }
+
+    /// Whether a transaction has ended since, as far as the server has told, or may have by a statement whose answer
+    /// is missing.
+    fn may_have_come<C: Establish>(&self, connection: &PooledConnection<'_, C>) -> bool {
+        let now = Self::of(connection);
+        let status = &connection.entry().session().status;
+        now.told != self.told || (now.possible != self.possible && status.misses_answer())
+    }
 }
 
 /// Whether the pool repeats work by itself after `error`. A lock that was not there (`NOWAIT`,

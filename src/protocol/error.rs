@@ -23,6 +23,9 @@ pub(crate) struct ServerError {
     pub(crate) routine: Option<String>,
 }
 
+/// What a cancel request and the server's own time-outs end a statement with.
+pub(crate) const QUERY_CANCELED: &str = "57014";
+
 impl ServerError {
     pub(crate) fn parse(body: &[u8]) -> Self {
         let mut error = Self::default();
@@ -50,6 +53,12 @@ impl ServerError {
             }
         }
         error
+    }
+
+    /// Whether a cancel request has ended the statement. A time-out of the server's own has the same code, so that the
+    /// text decides.
+    pub(crate) fn is_cancelled_by_request(&self) -> bool {
+        self.code == QUERY_CANCELED && self.message == "canceling statement due to user request"
     }
 
     /// Returns the error with its position in the SQL behind the first `ahead` characters.

@@ -43,13 +43,13 @@ impl FrameScanner {
         Self::new(TAGGED, wanted)
     }
 
-    /// What the client sends, from its startup message on.
-    pub(crate) fn frontend() -> Self {
+    /// What the client sends, from its startup message on; as [`backend`](Self::backend).
+    pub(crate) fn frontend(wanted: fn(u8) -> bool) -> Self {
         let header = Header::Untagged {
             bytes: [0; 4],
             len: 0,
         };
-        Self::new(header, |_| false)
+        Self::new(header, wanted)
     }
 
     fn new(header: Header, wanted: fn(u8) -> bool) -> Self {
@@ -178,7 +178,7 @@ mod tests {
         stream.extend(message(b'S', b""));
         for size in 1..=stream.len() {
             let chunks: Vec<_> = stream.chunks(size).collect();
-            let tags: Vec<_> = seen(&mut FrameScanner::frontend(), &chunks)
+            let tags: Vec<_> = seen(&mut FrameScanner::frontend(|_| false), &chunks)
                 .into_iter()
                 .map(|(tag, _)| tag)
                 .collect();

@@ -9,8 +9,6 @@ pub(crate) mod tag;
 pub(crate) use self::backend::{
     Column, Fields, Malformed, Message, Next, affected, columns, command_tag,
 };
-pub(crate) use self::error::ServerError;
-pub(crate) use self::framing::FrameScanner;
-#[cfg(any(test, fuzzing))]
-pub(crate) use self::framing::KEPT;
+pub(crate) use self::error::{QUERY_CANCELED, ServerError};
+pub(crate) use self::framing::{FrameScanner, KEPT};
 pub(crate) use self::frontend::{Messages, Request, Unsendable};

@@ -4,11 +4,29 @@
 //! the answer of a statement that was stopped tells where the request has ended. Until then it would stop
 //! whatever runs next.
 
+use std::sync::Arc;
+
 use super::handle::SessionHandle;
 use super::pipeline::Pipeline;
 use crate::protocol::ServerError;
 
 impl SessionHandle {
+    /// Stops in the background what is under way: the request that was to do so has hit what ran in front of it.
+    pub(crate) fn cancel_rest(self: &Arc<Self>) {
+        let Some(at_work) = self.at_work(self.hands()) else {
+            return;
+        };
+        let (session, canceller) = (Arc::downgrade(self), self.canceller().clone());
+        self.canceller().spawn(async move {
+            let is_needed = || {
+                session
+                    .upgrade()
+                    .is_some_and(|session| session.begin_cancel(&at_work))
+            };
+            canceller.cancel_in_time(is_needed).await;
+        });
+    }
+
     /// What the server still has to answer, if anything, where the connection is in these hands.
     pub(crate) fn at_work(&self, hands: u64) -> Option<AtWork> {
         let mut pipeline = self.lock();
@@ -52,8 +70,7 @@ impl Pipeline {
         if self.cancels == 0 {
             return;
         }
-        let error = ServerError::parse(body);
-        if error.code == "57014" && error.message == CANCELLED {
+        if ServerError::parse(body).is_cancelled_by_request() {
             self.cancels -= 1;
         }
     }
@@ -69,5 +86,3 @@ impl Pipeline {
         }
     }
 }
-
-const CANCELLED: &str = "canceling statement due to user request";

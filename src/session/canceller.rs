@@ -72,6 +72,17 @@ impl Canceller {
         Ok(cancelled?)
     }
 
+    /// As [`cancel_if`](Self::cancel_if), for those whom nobody waits for.
+    pub(super) async fn cancel_in_time(&self, is_needed: impl FnOnce() -> bool) {
+        let timer = self.0.dialler.timer();
+        let cancelled = timer
+            .timeout(REQUEST_TIMEOUT, self.cancel_if(is_needed))
+            .await;
+        if let Some(Err(error)) = cancelled {
+            tracing::debug!(error = %error, "a statement could not be cancelled");
+        }
+    }
+
     /// Repeats the cancel request until `outstanding`, which yields an item for each response, has ended: a request
     /// that overtakes its statement stops nothing, and each request stops one statement.
     ///
@@ -82,10 +93,7 @@ impl Canceller {
     ) {
         let mut pauses = PAUSES.iter();
         while let Some(pause) = pauses.next() {
-            let timer = self.0.dialler.timer();
-            if let Some(Err(error)) = timer.timeout(REQUEST_TIMEOUT, self.cancel()).await {
-                tracing::debug!(error = %error, "a statement could not be cancelled");
-            }
+            self.cancel_in_time(|| true).await;
             let pause = pin!(self.sleep(Duration::from_millis(*pause)));
             match select(outstanding.next(), pause).await {
                 Either::Left((None, _)) => return,

@@ -90,6 +90,7 @@ impl Pipeline {
                 (false, true)
             }
             Request::Simple(sql) | Request::Copy(sql) => {
+                self.status.sends(sql, true);
                 match commands {
                     [] => messages.query(sql)?,
                     _ if commands.iter().any(is_begin) => {

@@ -8,6 +8,7 @@ use super::login::LoginTrace;
 use crate::protocol::tag::{self, frontend, status};
 use crate::protocol::{ServerError, command_tag};
 use crate::util::clock::{LastSeen, Moment};
+use crate::util::ending::may_end_transaction;
 
 /// Written by whatever reads and writes the session's bytes, read by the pool.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct SessionStatus {
     transaction_status: AtomicU8,
     /// Ends of transactions.
     transaction_ends: AtomicU64,
+    /// Statements sent that may end one.
+    possible_ends: AtomicU64,
     /// The process that the server says it is, or 0.
     process: AtomicI32,
     ended: AtomicBool,
@@ -40,6 +43,7 @@ impl SessionStatus {
             answers: AtomicU64::new(0),
             transaction_status: AtomicU8::new(0),
             transaction_ends: AtomicU64::new(0),
+            possible_ends: AtomicU64::new(0),
             process: AtomicI32::new(0),
             ended: AtomicBool::new(false),
             login: Mutex::default(),
@@ -87,6 +91,16 @@ impl SessionStatus {
     /// How often a transaction has ended: more often where one answer shows it in two ways, never less.
     pub(crate) fn transaction_ends(&self) -> u64 {
         self.transaction_ends.load(Ordering::Acquire)
+    }
+
+    /// Returns how many statements were sent that may end a transaction.
+    pub(crate) fn possible_ends(&self) -> u64 {
+        self.possible_ends.load(Ordering::Acquire)
+    }
+
+    /// Whether an answer is missing, or the session has ended so that one may be.
+    pub(crate) fn misses_answer(&self) -> bool {
+        self.is_busy() || self.has_ended()
     }
 
     /// Whether a transaction's future was dropped before its end.
@@ -155,6 +169,17 @@ impl SessionStatus {
         let parameters = parameters.unwrap_or_else(PoisonError::into_inner);
         let mut found = parameters.iter().filter(|(known, _)| **known == *name);
         found.next().map(|(_, value)| value.to_string())
+    }
+
+    /// Takes note that `sql` is about to be sent; `several` says whether it may be more than one statement.
+    pub(crate) fn sends(&self, sql: &str, several: bool) {
+        if may_end_transaction(sql, several) {
+            self.may_end_transaction();
+        }
+    }
+
+    pub(super) fn may_end_transaction(&self) {
+        self.possible_ends.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn sent(&self, tag: u8) {

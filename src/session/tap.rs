@@ -14,7 +14,8 @@ use super::channel::Channel;
 use super::handoff::StreamHandoff;
 use super::login::{LoginMonitor, is_last_question};
 use super::status::SessionStatus;
-use crate::protocol::{FrameScanner, tag};
+use crate::protocol::tag::{self, frontend};
+use crate::protocol::{FrameScanner, KEPT};
 use crate::transport::{Progress, Stage, Transport};
 
 /// Watches the Postgres messages that pass through, and changes none.
@@ -41,7 +42,9 @@ impl LoginTap {
     ) -> Self {
         Self {
             channel: Some(channel),
-            frontend: FrameScanner::frontend(),
+            frontend: FrameScanner::frontend(|tag| {
+                matches!(tag, frontend::QUERY | frontend::PARSE)
+            }),
             backend: FrameScanner::backend(|tag| {
                 matches!(
                     tag,
@@ -130,7 +133,8 @@ impl AsyncWrite for LoginTap {
             Ok(written) => {
                 let (status, login) = (&this.status, &mut this.login);
                 login.wrote(&buf[..*written]);
-                this.frontend.advance(&buf[..*written], |tag, _| {
+                this.frontend.advance(&buf[..*written], |tag, body| {
+                    note_sql(status, tag, body);
                     login.sent(tag);
                     status.sent(tag);
                     ControlFlow::Continue(())
@@ -172,5 +176,20 @@ impl Drop for LoginTap {
         } else {
             self.status.end();
         }
+    }
+}
+
+/// Notes what tokio-postgres sends that may end a transaction; of a long text the end is not known.
+fn note_sql(status: &SessionStatus, tag: u8, body: &[u8]) {
+    let mut texts = body.split(|byte| *byte == 0);
+    let (sql, several) = match tag {
+        frontend::QUERY => (texts.next(), true),
+        frontend::PARSE => (texts.nth(1), false),
+        _ => return,
+    };
+    if several && body.len() >= KEPT {
+        status.may_end_transaction();
+    } else {
+        status.sends(&String::from_utf8_lossy(sql.unwrap_or_default()), several);
     }
 }

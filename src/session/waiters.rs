@@ -155,6 +155,31 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waits_to_be_alone_is_woken_when_the_others_have_left() {
+        struct Woken(AtomicBool);
+
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Release);
+            }
+        }
+
+        let waiters = Waiters::default();
+        let mut patient = Waiting::new(&waiters);
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        assert!(patient.poll_alone(&cx).is_ready());
+        for others in [1, 2] {
+            let others: Vec<_> = (0..others).map(|_| Waiting::new(&waiters)).collect();
+            assert!(patient.poll_alone(&cx).is_pending());
+            drop(others);
+            assert!(woken.0.swap(false, Ordering::AcqRel), "nobody was woken");
+            assert!(patient.poll_alone(&cx).is_ready());
+        }
+    }
+
+    #[test]
     fn wakers_run_and_end_outside_of_the_lock() {
         let waiters = Arc::new(Waiters::default());
         let curious = || {

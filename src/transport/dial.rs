@@ -13,7 +13,8 @@ use super::address::{self, Address, Peer};
 use super::client_config::{TlsError, verifier};
 use super::error::DialError;
 use super::inspect::Inspection;
-use super::race::{Contender, Pace, Progress, Stage, race};
+use super::race::{Contender, Pace, Progress, Stage, Verdict, race};
+use super::refused::RefusedPeers;
 use super::socket::SocketOptions;
 use super::timer::Timer;
 use super::tls::Tls;
@@ -31,6 +32,7 @@ pub(crate) struct Dialler {
     /// How long TCP may take for one address.
     patience: Duration,
     timer: Timer,
+    refused: RefusedPeers,
 }
 
 impl Dialler {
@@ -52,6 +54,7 @@ impl Dialler {
             budget,
             patience: (budget / 3).min(PATIENCE),
             timer,
+            refused: RefusedPeers::default(),
         })
     }
 
@@ -82,10 +85,15 @@ impl Dialler {
         }
         let log_in = &log_in;
         let to_server = |server, progress: Arc<Progress>| async move {
-            let peers = address::resolve(server, self.shuffled).await?;
+            let mut peers = address::resolve(server, self.shuffled).await?;
+            self.refused.move_back(&mut peers);
             let to_peer = |peer: Peer, progress: Arc<Progress>| async move {
                 let transport = self.connect(&peer, &progress).await?;
-                log_in(transport, peer, progress).await
+                let logged_in = log_in(transport, peer.clone(), progress).await;
+                let has_refused = |error: &E| error.verdict() == Verdict::Refused;
+                self.refused
+                    .note(&peer, logged_in.as_ref().is_err_and(has_refused));
+                logged_in
             };
             race(peers, Pace::Addresses, self.timer, &progress, to_peer).await
         };

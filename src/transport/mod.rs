@@ -9,6 +9,7 @@ mod dial;
 mod error;
 mod inspect;
 mod race;
+mod refused;
 mod socket;
 mod timer;
 mod tls;

@@ -3,6 +3,7 @@
 pub(crate) mod backoff;
 pub(crate) mod clock;
 pub(crate) mod comment;
+pub(crate) mod ending;
 mod error_debug;
 
 pub(crate) use self::error_debug::debug_is_display;

@@ -1,0 +1,128 @@
+//! SQL that may end a transaction.
+
+use super::comment;
+
+/// Returns whether `sql` may end the transaction that it runs in. It is taken to rather than not: `several` says
+/// whether it may be more than one statement, where any of its words counts.
+pub(crate) fn may_end_transaction(sql: &str, several: bool) -> bool {
+    let sql = without_blanks(sql);
+    let end = sql.trim_end_matches([' ', '\t', '\n', '\r', ';']);
+    if several && end.contains(';') {
+        let words = |at| words(&sql[at..]);
+        return (0..sql.len())
+            .filter(|at| is_start_of_word(sql, *at))
+            .any(|at| is_end(words(at)));
+    }
+    // Nearly every statement differs in its first letter.
+    sql.starts_with(['c', 'C', 'e', 'E', 'a', 'A', 'p', 'P', 'r', 'R']) && is_end(words(sql))
+}
+
+/// Returns `sql` without the space, semicolons and comments in front of its first command.
+pub(crate) fn without_blanks(sql: &str) -> &str {
+    let mut rest = sql;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c', ';']);
+        if let Some(line) = rest.strip_prefix("--") {
+            rest = line.split_once(['\n', '\r']).map_or("", |(_, rest)| rest);
+        } else if rest.starts_with("/*") {
+            match comment::end(rest) {
+                Some(end) => rest = &rest[end..],
+                None => return rest,
+            }
+        } else {
+            return rest;
+        }
+    }
+}
+
+/// Whether a command that begins with these words ends a transaction: all that do, but not the return to a savepoint.
+fn is_end<'a>(mut words: impl Iterator<Item = &'a str>) -> bool {
+    let is = |word: Option<&str>, known: &[&str]| {
+        word.is_some_and(|word| known.iter().any(|known| word.eq_ignore_ascii_case(known)))
+    };
+    let first = words.next();
+    if !is(first, &["rollback"]) {
+        return is(first, &["commit", "end", "abort", "prepare"]);
+    }
+    let second = match words.next() {
+        noise if is(noise, &["work", "transaction"]) => words.next(),
+        second => second,
+    };
+    !is(second, &["to"])
+}
+
+fn words(sql: &str) -> impl Iterator<Item = &str> {
+    sql.split(|c| !is_word(c)).filter(|word| !word.is_empty())
+}
+
+fn is_start_of_word(sql: &str, at: usize) -> bool {
+    sql.is_char_boundary(at) && sql[at..].starts_with(is_word) && !sql[..at].ends_with(is_word)
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || !c.is_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{may_end_transaction, without_blanks};
+
+    #[test]
+    fn only_space_and_comments_are_nothing_to_run() {
+        for sql in [
+            "",
+            " ;\n; ",
+            "-- é",
+            "-- a\n;-- b",
+            "/* a */ ;",
+            "/* /* é */ */-- b\n",
+            "/**/",
+            "/*/*/ a */ b */",
+        ] {
+            assert_eq!(without_blanks(sql), "", "{sql:?}");
+        }
+        for sql in [
+            "SELECT",
+            "-- a\nSELECT",
+            "/* a */ SELECT",
+            "/* /* */",
+            "/*/",
+            "-",
+            "\0",
+        ] {
+            assert_ne!(without_blanks(sql), "", "{sql:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_may_end_a_transaction_is_told() {
+        for sql in [
+            "COMMIT",
+            "commit and chain",
+            " ;; -- done\n/* and */ end;",
+            "Abort",
+            "ROLLBACK",
+            "rollback work",
+            "rollback transaction and chain;",
+            "PREPARE TRANSACTION 'a'",
+        ] {
+            for several in [false, true] {
+                assert!(may_end_transaction(sql, several), "{sql}");
+            }
+            let one_of_several = format!("SELECT 'é;' /* ; */; {sql}; SELECT 1");
+            assert!(may_end_transaction(&one_of_several, true), "{sql}");
+        }
+        for sql in [
+            "",
+            "SELECT CASE WHEN true THEN 1 END",
+            "INSERT INTO commits VALUES (1)",
+            "ROLLBACK TO a",
+            "rollback work to savepoint a; release a;",
+            "RELEASE a",
+            "CREATE TABLE ends (id INTEGER); SAVEPOINT a",
+            "DO $$ BEGIN PERFORM 1",
+        ] {
+            assert!(!may_end_transaction(sql, true), "{sql}");
+        }
+    }
+}
