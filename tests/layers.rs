@@ -44,7 +44,15 @@ const SRC: &[Room<'static>] = &[
     ),
     (
         "migration",
-        &["connect", "env", "policy", "transport", "url", "util"],
+        &[
+            "connect",
+            "env",
+            "policy",
+            "session",
+            "transport",
+            "url",
+            "util",
+        ],
     ),
     ("books", ABOVE),
     (
