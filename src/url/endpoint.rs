@@ -1,4 +1,4 @@
-//! Pooled or direct, and from one to the other.
+//! [`Endpoint`]: whether a URL leads to the pooler, and how it is turned into the other kind.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use super::{DatabaseUrl, HostName, UrlError};
 
 impl DatabaseUrl {
-    /// Whether this URL leads to Neon's pooler (PgBouncer in transaction mode) or straight to
+    /// Returns whether this URL leads to Neon's pooler (PgBouncer in transaction mode) or straight to
     /// Postgres.
     ///
-    /// Pooled means that the first label of the host name ends in `-pooler`; where the host is a bare
+    /// Pooled means that the first label of the host name ends in `-pooler`. If the host is a bare
     /// address, the `endpoint` option decides.
     pub fn endpoint(&self) -> Endpoint {
         let pooled = self.hosts.iter().any(|host| match &host.name {
@@ -27,20 +27,20 @@ impl DatabaseUrl {
         }
     }
 
-    /// The same database without the pooler, for migrations, `LISTEN`, and session state.
+    /// Returns the URL of the same database without the pooler, for migrations, `LISTEN`, and session state.
     ///
-    /// Only the `-pooler` of the endpoint's label goes (and of the `endpoint` option, which Neon wants
-    /// to be equal). A URL that is direct already comes back as it is.
+    /// Removes the `-pooler` of the endpoint's label, and of the `endpoint` option, which Neon wants to be
+    /// equal. Returns a direct URL unchanged.
     pub fn direct(&self) -> Self {
         self.map_endpoint(|endpoint| endpoint.strip_suffix(POOLER).unwrap_or(endpoint).to_owned())
     }
 
-    /// The same database through Neon's pooler.
+    /// Returns the URL of the same database through Neon's pooler.
     ///
     /// # Errors
     ///
-    /// [`UrlError::NotAnEndpoint`] where a host is not a Neon endpoint (`ep-….<region>…`): nothing is
-    /// known of its pooler.
+    /// Returns [`UrlError::NotAnEndpoint`] if a host is not a Neon endpoint (`ep-….<region>…`), because
+    /// the name of its pooler is not known.
     pub fn pooled(&self) -> Result<Self, UrlError> {
         for host in &self.hosts {
             let is_endpoint = match &host.name {
@@ -64,8 +64,8 @@ impl DatabaseUrl {
         )
     }
 
-    /// Whether every host has the name of a Neon endpoint that is not pooled: what is said of others
-    /// is only known by asking.
+    /// Returns whether every host has the name of a direct Neon endpoint. Any other host may be a pooler,
+    /// which only a query can tell.
     pub(crate) fn is_direct_by_name(&self) -> bool {
         self.endpoint() == Endpoint::Direct
             && self.hosts.iter().all(|host| {
@@ -111,13 +111,13 @@ impl DatabaseUrl {
     }
 }
 
-/// What a URL leads to.
+/// The kind of endpoint that a URL leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Endpoint {
     /// Postgres itself: sessions keep their state.
     Direct,
-    /// PgBouncer in transaction mode: nothing of a session outlives a transaction.
+    /// PgBouncer in transaction mode: session state ends with each transaction.
     Pooled,
 }
 

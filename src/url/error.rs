@@ -1,14 +1,13 @@
-//! What can be wrong with a URL.
+//! [`UrlError`]: why a URL cannot be used.
 
 use std::net::IpAddr;
 
-use super::host::is_neon;
-use super::tls::is_private;
+use super::network::{is_neon, is_private};
 
-/// A URL that cannot be used.
+/// A URL cannot be used.
 ///
-/// The message says what is wrong and how to mend it. It never quotes the URL, and of its parameters
-/// only names that cannot be a part of the password.
+/// The message names the fault and the mend. It never quotes the URL; it shows the name of a parameter
+/// only if that cannot be a part of the password.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {
@@ -21,28 +20,28 @@ pub enum UrlError {
     /// A quotation mark stands in front of the URL, and none behind it.
     #[error("the quotation mark in front of the database URL has no counterpart behind it")]
     Quote,
-    /// An `@`, `?` or `#` stands where it makes two readings of the user name and the password.
+    /// An `@`, `?` or `#` allows two readings of the user name and the password.
     #[error(
         "the database URL cannot be taken apart: percent-encode `/`, `?`, `#`, `@` and `%` in the user \
-         name and the password (`@` becomes %40), and `@` wherever else it stands"
+         name and the password (`@` becomes %40), and `@` in every other part"
     )]
     Malformed,
     /// The URL was copied from HTML's source.
-    #[error("the database URL has `&amp;` where `&` belongs: replace it")]
+    #[error("the database URL has `&amp;` in place of `&`: replace it")]
     Html,
-    /// There is a `#`, with which other programs end a URL and libpq does not.
+    /// The URL has a `#`, which ends a URL for other programs but not for libpq.
     #[error(
-        "the database URL has a `#`, and no fragment belongs there: remove it with what follows, or write \
-         %23 where it is part of a name or a value"
+        "the database URL has a `#`, and no fragment belongs there: remove it with the text behind it, or \
+         write %23 if it is part of a name or a value"
     )]
     Fragment,
-    /// A space, tab or other control character stands in the URL as it is.
+    /// The URL has a space, a tab or another control character that is not percent-encoded.
     #[error(
         "the {part} in the database URL has a space, a tab, a line break or the like: remove it, or \
          percent-encode it (a space becomes %20)"
     )]
     Whitespace {
-        /// Which part.
+        /// The part of the URL.
         part: &'static str,
     },
     /// A `%` is not followed by two hexadecimal digits.
@@ -51,39 +50,40 @@ pub enum UrlError {
          sign itself becomes %25"
     )]
     Percent {
-        /// Which part.
+        /// The part of the URL.
         part: &'static str,
     },
-    /// There is a `%00`.
+    /// The URL has a `%00`.
     #[error("the {part} in the database URL has a %00, which Postgres cannot take: remove it")]
     ZeroByte {
-        /// Which part.
+        /// The part of the URL.
         part: &'static str,
     },
     /// A part is not UTF-8 once its percent-encoding is undone.
-    #[error("the {part} in the database URL is not UTF-8")]
+    #[error("the {part} in the database URL is not UTF-8: percent-encode its UTF-8 bytes")]
     NotUtf8 {
-        /// Which part.
+        /// The part of the URL.
         part: &'static str,
     },
-    /// There is no host.
+    /// The URL has no host.
     #[error("the database URL names no host")]
     NoHost,
-    /// A host's name has a character that no host's name has.
+    /// A host's name has a character that host names cannot have.
     #[error(
         "a host in the database URL is neither a name (ASCII letters, digits, `-`, `.`, `_`) nor an \
-         address; in the parameter `host` a port has no place, it goes into `port`"
+         address: correct it; a port goes into the parameter `port`, not into `host`"
     )]
     Host,
     /// A host's name is not in ASCII.
     #[error(
-        "a host in the database URL is not in ASCII: write an international name as it is looked up, with \
+        "a host in the database URL is not in ASCII: write an international name in its encoded form, with \
          xn-- in front"
     )]
     HostNotAscii,
-    /// An IPv6 address in front of the path has no brackets, or there is no such address in them.
+    /// An IPv6 address in front of the path has no brackets, or brackets hold something else.
     #[error(
-        "an IPv6 address in the database URL stands in brackets, [::1] or [::1]:5432, and nothing else does"
+        "the database URL has an IPv6 address without brackets, or brackets without one: write [::1] or \
+         [::1]:5432"
     )]
     Ipv6,
     /// An IPv6 address has a zone, as in `fe80::1%eth0`.
@@ -91,20 +91,20 @@ pub enum UrlError {
         "an IPv6 address with a zone (`%…`) in the database URL is not supported: leave the zone out"
     )]
     ZoneId,
-    /// A port is not one.
+    /// A port is not a port number.
     #[error("a port in the database URL is not a number from 1 to 65535")]
     Port,
-    /// There are not as many ports or addresses as hosts.
+    /// The numbers of hosts and of ports or addresses differ.
     #[error("the database URL has {hosts} hosts, but {found} in `{key}`: give one for each host")]
     Count {
         /// The parameter that does not match.
         key: &'static str,
-        /// How many values it has.
+        /// The number of its values.
         found: usize,
-        /// How many hosts there are.
+        /// The number of hosts.
         hosts: usize,
     },
-    /// A host is the folder of a Unix socket, and has a `hostaddr`, by which libpq would dial instead.
+    /// A host is the folder of a Unix socket and has a `hostaddr`, which libpq would dial instead.
     #[error(
         "the database URL has a Unix socket's folder as its host, and an address in `hostaddr`: remove one"
     )]
@@ -119,36 +119,36 @@ pub enum UrlError {
         "a parameter in the database URL has more than one `=`: inside a value, write it as %3D"
     )]
     EqualsSign,
-    /// A parameter that neither libpq nor this crate knows.
+    /// Neither libpq nor this crate knows the parameter.
     #[error("unknown parameter `{key}` in the database URL: remove it, or correct its spelling")]
     UnknownParameter {
         /// Its name.
         key: String,
     },
-    /// The same of a parameter whose name is not shown, since it follows `password=`, or is no name.
+    /// A parameter is unknown, and its name is not shown: it follows `password=`, or it is no name.
     #[error(
         "unknown parameter in the database URL (not shown, as it may be a piece of the password): \
          percent-encode `&` in the password (%26), and remove the parameter if it is one"
     )]
     HiddenParameter,
-    /// A parameter that this crate cannot honour, of libpq or of another driver.
+    /// This crate cannot honour the parameter, which is libpq's or another driver's.
     #[error("the parameter `{key}` in the database URL is not supported here: remove it")]
     UnsupportedParameter {
         /// Its name.
         key: String,
     },
-    /// A parameter has a value that it cannot have.
+    /// A parameter's value is not among those that it takes.
     #[error("the parameter `{key}` in the database URL must be {expected}")]
     InvalidValue {
         /// The parameter's name.
         key: &'static str,
-        /// What it takes.
+        /// The values that it takes.
         expected: &'static str,
     },
     /// The URL asks for less than verified TLS beyond loopback.
     #[error(
         "sslmode={mode} would let anybody on the way to {host}{} read and change the traffic: use \
-         sslmode=verify-full (or require, which means the same here){}",
+         sslmode=verify-full (require means the same here){}",
         address.map_or(String::new(), |address| format!(" ({address})")),
         hint(match address.or(host.parse().ok()) {
             Some(address) => !is_private(address),
@@ -160,10 +160,10 @@ pub enum UrlError {
         mode: String,
         /// The first host that is not on this machine.
         host: String,
-        /// The address that would be dialled, where the URL has one.
+        /// The address that would be dialled, if the URL has one.
         address: Option<IpAddr>,
     },
-    /// A name has led to an address that must not be reached in plain text; see
+    /// A host's name resolves to an address that must not be reached in plain text; see
     /// [`check_address`](crate::DatabaseUrl::check_address).
     #[error(
         "{address} is {}, and the database URL asks for plain text: use sslmode=verify-full{}",
@@ -185,9 +185,10 @@ pub enum UrlError {
         /// The parameter that needs TLS.
         key: &'static str,
     },
-    /// The host is not a Neon endpoint, so its pooler is not known.
+    /// The host is not a Neon endpoint, so the name of its pooler is not known.
     #[error(
-        "{host} is not a Neon endpoint (ep-….<region>.…neon.tech), so its pooled host is not known"
+        "{host} is not a Neon endpoint (ep-….<region>.…neon.tech), so its pooled host is not known: give \
+         the pooled URL itself"
     )]
     NotAnEndpoint {
         /// The host.
@@ -195,7 +196,7 @@ pub enum UrlError {
     },
 }
 
-/// The way to plain text, unless it is `barred`.
+/// Returns how to allow plain text, unless that is `barred`.
 fn hint(barred: bool) -> &'static str {
     match barred {
         true => "",

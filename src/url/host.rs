@@ -1,21 +1,21 @@
-//! Where to connect.
+//! [`Host`]: the name, the address and the port of a server.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::UrlError;
-use super::tls::is_loopback;
+use super::network::{has_zone, is_loopback, is_neon};
 
 /// One of a URL's hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Host {
-    /// The name that certificates are checked against, or a socket's directory.
+    /// The name that certificates are checked against, or the directory of a Unix socket.
     pub name: HostName,
-    /// `hostaddr`: where to connect instead of looking the name up.
+    /// `hostaddr`: the address to connect to instead of those that the name resolves to.
     pub address: Option<IpAddr>,
-    /// The TCP port, or the socket file's number.
+    /// The TCP port, or the number of the socket's file. Default: 5432.
     pub port: u16,
 }
 
@@ -28,8 +28,8 @@ impl Host {
         matches!(self.name, HostName::Unix(_))
     }
 
-    /// Whether it is on this machine by its name and by its address: with an address alone it may be
-    /// the near end of a tunnel, with a certificate of the far end's to show.
+    /// Returns whether the host is this machine by its name and by its address. A loopback address alone
+    /// may be the near end of a tunnel, whose far end shows a certificate for the name.
     pub(super) fn is_local(&self) -> bool {
         let is_local = match &self.name {
             HostName::Unix(_) => true,
@@ -38,17 +38,13 @@ impl Host {
         is_local && self.known_address().is_none_or(is_loopback)
     }
 
-    /// Returns the address that is dialled, where the URL has it.
+    /// Returns the address that is dialled, if the URL has it.
     pub(super) fn known_address(&self) -> Option<IpAddr> {
         match &self.name {
             HostName::Tcp(name) => self.address.or_else(|| name.parse().ok()),
             HostName::Unix(_) => None,
         }
     }
-}
-
-pub(super) fn is_neon(name: &str) -> bool {
-    name.ends_with(".neon.tech")
 }
 
 /// A host's name.
@@ -70,8 +66,8 @@ impl fmt::Display for HostName {
     }
 }
 
-/// The hosts of a URL: `names`, with `addresses` and `ports` of which there are none or as many, or one
-/// port for all.
+/// Returns the hosts of a URL. There are no `addresses` or one for each name, and no `ports`, one for each
+/// name, or one for all.
 pub(super) fn hosts(
     mut names: Vec<String>,
     addresses: Option<&str>,
@@ -123,12 +119,12 @@ pub(super) fn hosts(
     }
 }
 
-/// Never quoted in an error: it may be half a password.
+/// Checks the name of a host. Errors never quote it: it may be half a password.
 fn host_name(name: String, address: Option<IpAddr>) -> Result<HostName, UrlError> {
     if name.starts_with('/') {
         return match address {
             Some(_) => Err(UrlError::SocketWithAddress),
-            // libpq takes it for the end of the folder's name, percent-encoded or not.
+            // For libpq a comma ends the folder's name, percent-encoded or not.
             None if name.contains(',') => Err(UrlError::Host),
             None => Ok(HostName::Unix(name.into())),
         };
@@ -154,10 +150,4 @@ fn address(text: &str) -> Result<IpAddr, UrlError> {
             expected: "one IP address for each host",
         },
     })
-}
-
-/// Whether this is an IPv6 address with a zone, as in `fe80::1%eth0`.
-pub(super) fn has_zone(text: &str) -> bool {
-    text.split_once('%')
-        .is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok())
 }

@@ -3,11 +3,13 @@
 mod endpoint;
 mod error;
 mod host;
+mod network;
 mod parameters;
 mod parse;
 mod render;
 mod tls;
 
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -21,29 +23,29 @@ use self::parse::{Parts, not_empty};
 use self::tls::Plaintext;
 pub use self::tls::{ChannelBinding, Encryption, RootCertificates, SslNegotiation};
 
-/// A Postgres URL that is known to be usable: every parameter is understood, and beyond loopback it
+/// A Postgres URL that is known to be usable: every parameter is understood, and beyond loopback the URL
 /// asks for verified TLS.
 ///
-/// It takes what Neon's console, `neonctl` and the Vercel integration print (also with the
-/// `psql '…'` around it), and libpq's parameters. The two drivers that a Diesel project meets want
-/// different spellings, so it renders for each: [`to_tokio_postgres`](Self::to_tokio_postgres) for
+/// A `DatabaseUrl` takes the output of Neon's console, `neonctl` and the Vercel integration (also with the
+/// `psql '…'` around it), and libpq's parameters. The two drivers of a Diesel project want different
+/// spellings, so it renders for each: [`to_tokio_postgres`](Self::to_tokio_postgres) for
 /// the app, [`to_libpq`](Self::to_libpq) for the `diesel` CLI and `psql`.
 ///
 /// `Debug` and `Display` never show the password.
 ///
-/// What it accepts means what it means to libpq, several hosts included; what it does not understand is
-/// an error and never guessed at. Spaces around the URL and a pair of quotation marks are taken off.
+/// A URL that is accepted means the same to libpq, several hosts included. A part that is not understood is
+/// an error, never a guess. Spaces around the URL and a pair of quotation marks are taken off.
 ///
-/// | parameter | what becomes of it |
+/// | parameter | meaning |
 /// |---|---|
-/// | `user`, `password`, `dbname`, `host`, `hostaddr`, `port` | take the place of what stands in front of the `?`; a host that is a Unix socket's folder has no `hostaddr` |
+/// | `user`, `password`, `dbname`, `host`, `hostaddr`, `port` | replace the parts in front of the `?`; a host that is a Unix socket's folder has no `hostaddr` |
 /// | `sslmode` | `require`, `verify-ca`, `verify-full` and none at all mean `verify-full`; `disable`, `allow` and `prefer` mean plain text, and are an error beyond loopback (see [`check_address`](Self::check_address)) |
-/// | `allow_plaintext_to_private_network` | `true`: plain text, where `sslmode` asks for it, may go to private addresses too; default `false`. See [`parse_allowing_plaintext_to_private_network`](Self::parse_allowing_plaintext_to_private_network) |
+/// | `allow_plaintext_to_private_network` | `true`: plain text, if `sslmode` asks for it, may go to private addresses too; default `false`. See [`parse_allowing_plaintext_to_private_network`](Self::parse_allowing_plaintext_to_private_network) |
 /// | `sslrootcert` | a PEM file, or `system` |
 /// | `channel_binding` | `disable`, `prefer` (default), `require` |
-/// | `sslnegotiation` | `postgres`, `direct`; default: `direct` where the host is Neon's (saves a round trip), else `postgres` |
+/// | `sslnegotiation` | `postgres`, `direct`; default: `direct` for Neon's hosts (saves a round trip), else `postgres` |
 /// | `options`, `application_name`, `target_session_attrs`, `load_balance_hosts` | as in libpq |
-/// | `keepalives`, `keepalives_idle`, `keepalives_interval` (seconds), `keepalives_count` (or `keepalives_retries`, as tokio-postgres calls it) | as in libpq; default: on, 15 s, 5 s, 3 probes; more than 32767 s or 127 probes, which Linux does not take, count as that |
+/// | `keepalives`, `keepalives_idle`, `keepalives_interval` (seconds), `keepalives_count` (or `keepalives_retries`, as tokio-postgres calls it) | as in libpq; default: on, 15 s, 5 s, 3 probes; more than 32767 s or 127 probes, Linux's limits, count as these |
 /// | `connect_timeout` | seconds, up to 2147483647; the budget for a whole connection, see [`Policy`](crate::Policy) |
 /// | `tcp_user_timeout` | milliseconds, as in libpq (tokio-postgres reads seconds); default: 30 s |
 /// | `sslaccept` | Prisma's: `strict` is left out, as it changes nothing; other values are an error |
@@ -67,26 +69,26 @@ impl DatabaseUrl {
     ///
     /// # Errors
     ///
-    /// [`UrlError`] names what is wrong and how to mend it, and never quotes the URL.
+    /// Returns a [`UrlError`] that names the fault and the mend, and never quotes the URL.
     pub fn parse(url: &str) -> Result<Self, UrlError> {
         Self::parse_with(url, Plaintext::Loopback)
     }
 
-    /// Parses a URL, and allows plain text to private and link-local addresses where its `sslmode` asks for
-    /// it; to public ones never.
+    /// Parses a URL, and allows plain text to private and link-local addresses if its `sslmode` asks for
+    /// it; never to public ones.
     ///
-    /// This is for a Postgres without TLS in a network of its own, such as the `postgres:5432` of a compose
-    /// file or a sidecar. **Whoever else is on that network can read the password and all data, and
+    /// Use this for a Postgres without TLS in a network of its own, such as the `postgres:5432` of a compose
+    /// file or a sidecar. **Everybody else on that network can read the password and all data, and
     /// change them.** The default is to refuse. The URL can say the same with
     /// `allow_plaintext_to_private_network=true`; libpq does not know that parameter and refuses the URL.
     ///
-    /// The hosts' names are held to it on dialling, each address that they lead to; see
+    /// Each address that a host's name resolves to is checked on dialling; see
     /// [`check_address`](Self::check_address). Private are 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 and
-    /// fc00::/7, link-local 169.254.0.0/16 and fe80::/10.
+    /// fc00::/7 (RFC 1918 and RFC 4193), link-local 169.254.0.0/16 and fe80::/10.
     ///
     /// # Errors
     ///
-    /// [`UrlError`], as in [`parse`](Self::parse).
+    /// Returns a [`UrlError`], as [`parse`](Self::parse) does.
     ///
     /// ```
     /// # use diesel_neon::{DatabaseUrl, UrlError};
@@ -123,7 +125,7 @@ impl DatabaseUrl {
             },
             encryption,
             hosts,
-            // An empty one takes the place of the other, and is none.
+            // In libpq an empty parameter overrides the part in front of the `?` and counts as absent.
             user: raw.user.or(parts.user).and_then(not_empty),
             password: raw.password.or(parts.password).and_then(not_empty),
             database: raw.dbname.or(parts.database).and_then(not_empty),
@@ -132,22 +134,58 @@ impl DatabaseUrl {
         })
     }
 
-    /// The hosts, in the order in which they are tried.
+    /// Checks that a connection to `address`, to which the name of a host has resolved, may be protected as
+    /// [`encryption`](Self::encryption) says.
+    ///
+    /// TLS may go to any address. [`Encryption::Plain`] may go to loopback addresses; to private and
+    /// link-local ones too if
+    /// [plain text to a private network](Self::parse_allowing_plaintext_to_private_network) is allowed;
+    /// never to public ones. A URL alone cannot tell: `localhost` is only a name. The pool checks
+    /// every address before it connects; check it too if you connect with
+    /// [`to_tokio_postgres`](Self::to_tokio_postgres) by hand.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`UrlError::PlaintextAddress`], which names the address.
+    ///
+    /// ```
+    /// # use diesel_neon::DatabaseUrl;
+    /// let url = DatabaseUrl::parse("postgresql://app@localhost/db").unwrap();
+    /// assert!(url.check_address("127.0.0.1".parse().unwrap()).is_ok());
+    /// assert!(url.check_address("203.0.113.5".parse().unwrap()).is_err());
+    /// ```
+    pub fn check_address(&self, address: IpAddr) -> Result<(), UrlError> {
+        match self.encryption {
+            Encryption::Tls { .. } => Ok(()),
+            Encryption::Plain if self.plaintext.includes(address) => Ok(()),
+            Encryption::Plain => Err(UrlError::PlaintextAddress {
+                address,
+                private_allowed: self.allows_plaintext_to_private_network(),
+            }),
+        }
+    }
+
+    /// Returns whether plain text may go to private addresses too.
+    pub fn allows_plaintext_to_private_network(&self) -> bool {
+        self.plaintext == Plaintext::PrivateNetwork
+    }
+
+    /// Returns the hosts, in the order in which they are tried.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts
     }
 
-    /// The user name; the drivers take the operating system's where it is absent.
+    /// Returns the user name; if it is absent, the drivers take the operating system's.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// The password, in the clear.
+    /// Returns the password, in the clear.
     pub fn password(&self) -> Option<&str> {
         self.password.as_deref()
     }
 
-    /// The same URL for a program that gets the password another way, such as `PGPASSWORD`.
+    /// Returns the same URL for a program that gets the password another way, such as `PGPASSWORD`.
     #[must_use]
     pub fn without_password(&self) -> Self {
         Self {
@@ -156,32 +194,32 @@ impl DatabaseUrl {
         }
     }
 
-    /// The database's name; the drivers take the user's name where it is absent.
+    /// Returns the name of the database; if it is absent, the drivers take the user's name.
     pub fn database(&self) -> Option<&str> {
         self.database.as_deref()
     }
 
-    /// How the connection is protected.
+    /// Returns how the connection is protected.
     pub fn encryption(&self) -> &Encryption {
         &self.encryption
     }
 
-    /// `connect_timeout`, where the URL has one.
+    /// Returns `connect_timeout`, if the URL has one.
     pub fn connect_timeout(&self) -> Option<Duration> {
         self.settings.connect_timeout
     }
 
-    /// The parameters of other tools that this URL carried, and that are left out.
+    /// Returns the names of other tools' parameters, which are left out of this URL.
     pub fn ignored(&self) -> &[String] {
         &self.ignored
     }
 
-    /// Whether every host is one of Neon's own (`*.neon.tech`).
+    /// Returns whether every host is one of Neon's own (`*.neon.tech`).
     pub fn is_neon(&self) -> bool {
         self.hosts.iter().all(Host::is_neon)
     }
 
-    /// The same with a setting that the session starts with.
+    /// Returns the same URL with one more setting for the start of the session.
     #[cfg(feature = "migrations")]
     pub(crate) fn with_option(&self, name: &str, value: &str) -> Self {
         let mut url = self.clone();
@@ -194,8 +232,8 @@ impl DatabaseUrl {
     }
 }
 
-/// For configuration that is read as a [`Url`]. A `Url` has dropped tabs and line breaks and resolved dot segments
-/// when it was parsed, which [`DatabaseUrl::parse`] by itself does not.
+/// Takes configuration that is read as a [`Url`]. Unlike [`DatabaseUrl::parse`], the parser of `Url` has dropped tabs
+/// and line breaks, and resolved dot segments.
 impl TryFrom<&Url> for DatabaseUrl {
     type Error = UrlError;
 

@@ -1,4 +1,4 @@
-//! The query's parameters.
+//! The parameters behind the `?`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::parse::not_empty;
 use super::tls::{Plaintext, RawSsl};
 use super::{ChannelBinding, SslNegotiation, UrlError};
 
-/// What may be set in the query, still as text where it needs the other parts to be understood.
+/// The parameters of the query; those that need the other parts of the URL to be understood are still text.
 #[derive(Default)]
 pub(super) struct RawParameters {
     pub(super) user: Option<String>,
@@ -24,7 +24,7 @@ pub(super) struct RawParameters {
     pub(super) ignored: Vec<String>,
 }
 
-/// Parameters that go to the drivers as they are.
+/// The parameters that go to the drivers as they are.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) options: Option<String>,
@@ -53,7 +53,7 @@ impl RawParameters {
         let set_text = || not_empty(value.to_owned());
         let settings = &mut self.settings;
         match key {
-            // libpq would send none at all then, which the server refuses.
+            // libpq would send an empty user name, which the server refuses.
             "user" if value.is_empty() => {
                 return Err(UrlError::InvalidValue {
                     key: "user",
@@ -84,7 +84,7 @@ impl RawParameters {
                 }
                 self.ssl.mode = text();
             }
-            // libpq's own alias, from JDBC.
+            // libpq has this alias for JDBC's URLs.
             "ssl" if value == "true" => self.ssl.mode = Some("require".to_owned()),
             "ssl" => {
                 return Err(UrlError::InvalidValue {
@@ -120,7 +120,7 @@ impl RawParameters {
             }
             "options" => settings.options = set_text(),
             "application_name" => settings.application_name = set_text(),
-            // Zero and less wait for ever in libpq, which here means the policy's own budget.
+            // In libpq zero and less wait for ever; here the policy's own budget applies then.
             "connect_timeout" => settings.connect_timeout = seconds("connect_timeout", value)?,
             "target_session_attrs" => {
                 settings.target_session_attrs = Some(match value {
@@ -155,7 +155,7 @@ impl RawParameters {
             "keepalives_interval" => {
                 settings.keepalives_interval = seconds("keepalives_interval", value)?;
             }
-            // The second is tokio-postgres's name for it.
+            // `keepalives_retries` is tokio-postgres's name.
             "keepalives_count" | "keepalives_retries" => {
                 let count = positive("keepalives_count", value, "a number of probes")?;
                 settings.keepalives_count = count;
@@ -209,7 +209,7 @@ impl RawParameters {
     }
 }
 
-/// Settings of other tools, which say nothing of where and how to connect: Prisma's (`pgbouncer` and its
+/// Settings of other tools that do not change where and how to connect: Prisma's (`pgbouncer` and its
 /// like), SQLAlchemy's and asyncpg's, pgx's, lib/pq's, JDBC's, node-postgres's, Supabase's.
 const IGNORED: [&str; 20] = [
     "binary_parameters",
@@ -234,7 +234,7 @@ const IGNORED: [&str; 20] = [
     "uselibpqcompat",
 ];
 
-/// libpq knows these, and Prisma `sslidentity`; leaving one of them out silently could weaken or redirect a
+/// Parameters of libpq, and Prisma's `sslidentity`. To leave one out silently could weaken or redirect a
 /// connection.
 const UNSUPPORTED: [&str; 34] = [
     "fallback_application_name",
@@ -289,7 +289,7 @@ fn number<T: FromStr>(
         .map_err(|_| UrlError::InvalidValue { key, expected })
 }
 
-/// libpq's integers have 32 bits, and zero means the system's default.
+/// Reads an integer as libpq does: it has 32 bits, and zero means the system's default.
 fn positive(
     key: &'static str,
     value: &str,
@@ -304,7 +304,7 @@ fn seconds(key: &'static str, value: &str) -> Result<Option<Duration>, UrlError>
     Ok(seconds.map(|seconds| Duration::from_secs(seconds.into())))
 }
 
-/// Whether it is like a parameter's name, and not a piece of something else.
+/// Returns whether `key` looks like a parameter's name, and not like a piece of the password.
 fn is_name(key: &str) -> bool {
     let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
     !key.is_empty() && key.bytes().all(is_part)

@@ -1,17 +1,17 @@
-//! Taking a URL apart, where libpq's `conninfo_uri_parse_options` does.
+//! [`Parts`]: a URL taken apart at the same places as by libpq's `conninfo_uri_parse_options`.
 
 use std::net::Ipv6Addr;
 
 use percent_encoding::percent_decode_str;
 
 use super::UrlError;
-use super::host::has_zone;
+use super::network::has_zone;
 
-/// The URL's parts with their percent-encoding undone, not yet looked at.
+/// The parts of a URL with their percent-encoding undone, not yet checked.
 pub(super) struct Parts {
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
-    /// One of each for every element of the list of hosts; empty where it has none.
+    /// `hosts` and `ports` have one item for each element of the list of hosts, which may be empty.
     pub(super) hosts: Vec<String>,
     pub(super) ports: Vec<String>,
     pub(super) database: Option<String>,
@@ -29,8 +29,8 @@ impl Parts {
             Some(end) if rest[end..].starts_with('@') => (&rest[..end], &rest[end + 1..]),
             _ => ("", rest),
         };
-        // Other programs end the user name and the password elsewhere then; and what follows must
-        // not be taken for a database's or a parameter's name, as it may be half a password.
+        // Other programs end the password elsewhere. The rest may be half a password, so that no error may
+        // show it as the name of a parameter.
         if userinfo.contains(['?', '#']) || rest.contains('@') {
             return Err(UrlError::Malformed);
         }
@@ -68,9 +68,9 @@ pub(super) fn not_empty(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Undoes percent-encoding; `part` is what errors call it.
+/// Undoes percent-encoding; errors call the text `part`.
 fn decode(text: &str, part: &'static str) -> Result<String, UrlError> {
-    // libpq before version 17 takes them as they are, since 17 not at all.
+    // libpq accepts blanks and control characters before version 17 and refuses them since.
     if text
         .bytes()
         .any(|byte| byte == b' ' || byte.is_ascii_control())
@@ -90,7 +90,7 @@ fn decode(text: &str, part: &'static str) -> Result<String, UrlError> {
     }
 }
 
-/// One element of the list of hosts. Never quoted in an error: it may be half a password.
+/// Splits an element of the list of hosts. Errors never quote it: it may be half a password.
 fn host_and_port(text: &str) -> Result<(String, String), UrlError> {
     let is_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
 
@@ -114,7 +114,7 @@ fn host_and_port(text: &str) -> Result<(String, String), UrlError> {
         None => text.split_once(':').unwrap_or((text, "")),
     };
     let (host, port) = (decode(host, "host")?, decode(port, "port")?);
-    // Before the parameters, whose names errors show.
+    // The port comes before the parameters: errors show a parameter's name, and it could belong to a password.
     if !port.is_empty() && port.parse::<u16>().is_err() {
         return Err(UrlError::Port);
     }
@@ -130,14 +130,14 @@ fn parameters(mut query: &str) -> Result<Vec<(String, String)>, UrlError> {
         if value.contains('=') {
             return Err(UrlError::EqualsSign);
         }
-        // Not form-encoding: libpq takes a `+` for a plus sign.
+        // To libpq a `+` is a plus sign, as this is no form-encoding.
         let key = decode(key, "name of a parameter")?;
         parameters.push((key, decode(value, "value of a parameter")?));
     }
     Ok(parameters)
 }
 
-/// Neon's console offers the URL inside `psql '…'`; people copy the whole line.
+/// Takes off the `psql '…'` in which Neon's console offers the URL: people copy the whole line.
 fn strip_psql(text: &str) -> Result<&str, UrlError> {
     let text = text.trim();
     let command = text

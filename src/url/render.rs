@@ -1,4 +1,4 @@
-//! A URL for the drivers, and for people.
+//! Renders a URL for the drivers, and for people.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,13 +13,13 @@ use super::{ChannelBinding, DatabaseUrl, Encryption, HostName, RootCertificates,
 impl DatabaseUrl {
     /// Renders for tokio-postgres.
     ///
-    /// `sslmode` is `require` where TLS is wanted (that driver knows no more; the chain and the name
-    /// are verified by the rustls configuration) and `disable` where not. TCP keepalives and
-    /// `tcp_user_timeout` are set where the URL is silent, so that a peer that vanished is noticed
-    /// within half a minute; they are the kernel's and keep no compute awake.
+    /// `sslmode` becomes `require` for TLS, the most that this driver knows (the rustls configuration
+    /// verifies the chain and the name), and `disable` for plain text. If the URL has no TCP keepalives and
+    /// no `tcp_user_timeout`, defaults are set, so that a vanished peer is noticed within half a minute;
+    /// the kernel sends these probes, and they keep no compute awake.
     ///
-    /// The result holds the password; its `Debug` does not show it. It looks hosts' names up by itself:
-    /// see [`check_address`](Self::check_address) where the URL means plain text.
+    /// The result holds the password; its `Debug` does not show it. tokio-postgres resolves the hosts' names
+    /// by itself: see [`check_address`](Self::check_address) for plain text.
     pub fn to_tokio_postgres(&self) -> tokio_postgres::Config {
         let settings = &self.settings;
         let mut config = tokio_postgres::Config::new();
@@ -100,8 +100,8 @@ impl DatabaseUrl {
     /// 17 rejects it and it only saves a round trip.
     ///
     /// Plain text becomes `sslmode=disable` for Unix sockets, for loopback, and for addresses on an allowed
-    /// private network. Where a *name* may be reached in plain text only on a private network, it becomes
-    /// `verify-full` all the same, since libpq does not look at the address that the name leads to. Put
+    /// private network. If a host is a *name* that plain text may reach only on a private network, it becomes
+    /// `verify-full` all the same, since libpq does not check the address that the name resolves to. Put
     /// that address into `hostaddr` to have libpq send plain text.
     pub fn to_libpq(&self) -> String {
         let is_near = |host| self.plaintext.surely_includes(host);
@@ -114,7 +114,7 @@ impl DatabaseUrl {
         self.render(self.password.as_deref().map(encode).as_deref(), protection)
     }
 
-    /// `password` is percent-encoded already.
+    /// Renders with a `password` that is percent-encoded already.
     fn render(&self, password: Option<&str>, protection: Vec<(&'static str, String)>) -> String {
         let mut url = String::from("postgresql://");
         if let Some(user) = &self.user {
@@ -194,7 +194,8 @@ impl DatabaseUrl {
     }
 }
 
-/// As for libpq, but for the password; and what libpq does not know of, where plain text is allowed.
+/// Renders as for libpq, without the password, and with `allow_plaintext_to_private_network`, which libpq does not
+/// know.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut protection = protection(&self.encryption);
@@ -250,7 +251,7 @@ impl RootCertificates {
     }
 }
 
-// A machine that vanishes is noticed after 15 + 3 × 5 s, also if it only owes an answer.
+// Keepalive notices a vanished machine after 15 + 3 × 5 s of silence; TCP_USER_TIMEOUT does if data are unacknowledged.
 const KEEPALIVES_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVES_COUNT: u32 = 3;

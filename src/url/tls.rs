@@ -1,58 +1,21 @@
-//! How a connection is protected.
+//! [`Encryption`]: how a connection is protected, and which hosts plain text may reach.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::{DatabaseUrl, Host, HostName, UrlError};
-
-impl DatabaseUrl {
-    /// Checks that a connection to `address`, where one of the hosts' names has led, may be made as
-    /// [`encryption`](Self::encryption) says.
-    ///
-    /// With TLS it may lead anywhere. [`Encryption::Plain`] is for loopback addresses; for private and
-    /// link-local ones too where
-    /// [plain text to a private network](Self::parse_allowing_plaintext_to_private_network) is allowed;
-    /// never for public ones. A URL alone cannot tell: `localhost` is only a name. The pool asks this of
-    /// every address before it connects. Whoever connects with
-    /// [`to_tokio_postgres`](Self::to_tokio_postgres) by hand does well to ask as well.
-    ///
-    /// # Errors
-    ///
-    /// [`UrlError::PlaintextAddress`] names the address.
-    ///
-    /// ```
-    /// # use diesel_neon::DatabaseUrl;
-    /// let url = DatabaseUrl::parse("postgresql://app@localhost/db").unwrap();
-    /// assert!(url.check_address("127.0.0.1".parse().unwrap()).is_ok());
-    /// assert!(url.check_address("203.0.113.5".parse().unwrap()).is_err());
-    /// ```
-    pub fn check_address(&self, address: IpAddr) -> Result<(), UrlError> {
-        match self.encryption {
-            Encryption::Tls { .. } => Ok(()),
-            Encryption::Plain if self.plaintext.includes(address) => Ok(()),
-            Encryption::Plain => Err(UrlError::PlaintextAddress {
-                address,
-                private_allowed: self.allows_plaintext_to_private_network(),
-            }),
-        }
-    }
-
-    /// Returns whether plain text may go to private addresses too.
-    pub fn allows_plaintext_to_private_network(&self) -> bool {
-        self.plaintext == Plaintext::PrivateNetwork
-    }
-}
+use super::network::{is_loopback, is_private};
+use super::{Host, HostName, UrlError};
 
 /// How a connection is protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Encryption {
-    /// Plain text: Unix sockets, and the addresses that
-    /// [`check_address`](DatabaseUrl::check_address) takes.
+    /// Plain text, for Unix sockets and for the addresses that
+    /// [`check_address`](crate::DatabaseUrl::check_address) accepts.
     Plain,
     /// TLS with a verified chain and host name, always.
     Tls {
-        /// Whom to trust.
+        /// The root certificates to trust.
         roots: RootCertificates,
         /// Whether SCRAM is bound to the TLS session.
         channel_binding: ChannelBinding,
@@ -61,26 +24,26 @@ pub enum Encryption {
     },
 }
 
-/// `sslrootcert`: whom to trust.
+/// `sslrootcert`: the root certificates to trust.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum RootCertificates {
-    /// The system's roots, or Mozilla's bundled ones where the system has none.
+    /// The system's root certificates, or Mozilla's bundled ones if the system has none.
     System,
     /// The certificates in a PEM file.
     File(PathBuf),
 }
 
-/// `channel_binding`: whether SCRAM is bound to the TLS session, which unmasks a man in the middle
+/// `channel_binding`: whether SCRAM is bound to the TLS session. The binding exposes a man in the middle
 /// even if his certificate is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum ChannelBinding {
-    /// Never.
+    /// SCRAM is never bound.
     Disable,
-    /// Where the server offers it.
+    /// SCRAM is bound if the server offers it.
     Prefer,
-    /// Or else the connection fails.
+    /// The connection fails if the server does not bind SCRAM.
     Require,
 }
 
@@ -88,13 +51,13 @@ pub enum ChannelBinding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum SslNegotiation {
-    /// With the TLS handshake itself.
+    /// The TLS handshake comes first.
     Direct,
-    /// With Postgres's SSLRequest, one round trip more; every server understands it.
+    /// Postgres's SSLRequest comes first: one more round trip, which every server understands.
     Postgres,
 }
 
-/// Which addresses plain text may be sent to, where a URL asks for it.
+/// The addresses that plain text may be sent to if a URL asks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Plaintext {
     #[default]
@@ -103,19 +66,18 @@ pub(super) enum Plaintext {
 }
 
 impl Plaintext {
-    /// `allow_plaintext_to_private_network`.
     pub(super) const PARAMETER: &'static str = "allow_plaintext_to_private_network";
 
     pub(super) fn includes(self, address: IpAddr) -> bool {
         is_loopback(address) || self == Self::PrivateNetwork && is_private(address)
     }
 
-    /// Whether `host` is within, as far as the URL shows; where a name leads is only known on dialling.
+    /// Returns whether plain text may reach `host`, as far as the URL shows: a name resolves on dialling.
     fn may_include(self, host: &Host) -> bool {
         self.surely_includes(host) || self == Self::PrivateNetwork && host.known_address().is_none()
     }
 
-    /// Whether `host` is within, whoever looks its name up.
+    /// Returns whether plain text may reach `host` whatever its name resolves to.
     pub(super) fn surely_includes(self, host: &Host) -> bool {
         match (&host.name, host.known_address()) {
             (HostName::Unix(_), _) => true,
@@ -125,20 +87,7 @@ impl Plaintext {
     }
 }
 
-pub(super) fn is_loopback(address: IpAddr) -> bool {
-    // ::ffff:127.0.0.1 is dialled as 127.0.0.1.
-    address.to_canonical().is_loopback()
-}
-
-/// RFC 1918's and RFC 4193's addresses, and link-local ones.
-pub(super) fn is_private(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
-}
-
-/// What the query says of TLS.
+/// The query's parameters about TLS, as they are written.
 #[derive(Default)]
 pub(super) struct RawSsl {
     pub(super) mode: Option<String>,
@@ -147,7 +96,7 @@ pub(super) struct RawSsl {
     pub(super) negotiation: Option<SslNegotiation>,
 }
 
-/// Decides on the one protection that all of `hosts` are reached with.
+/// Decides on one protection for all of `hosts`.
 pub(super) fn encryption(
     hosts: &[Host],
     ssl: RawSsl,
