@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use diesel_neon::HostName;
-use diesel_neon::env::{Found, direct_url, load_dotenv};
+use diesel_neon::env::{ResolvedUrl, direct_url, load_dotenv};
 use diesel_neon::migration::{Direction, Listed, MigrateError, Migrator, Progress, State, folder};
 use tokio::runtime;
 
@@ -209,7 +209,7 @@ fn print(line: fmt::Arguments<'_>) -> Result<(), Failure> {
 }
 
 /// The database that is migrated, and why it is that one.
-struct Place<'a>(&'a Found);
+struct Place<'a>(&'a ResolvedUrl);
 
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

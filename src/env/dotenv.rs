@@ -1,4 +1,4 @@
-//! The `.env` file, and which variables came from it.
+//! The `.env` file, and the variables that came from it.
 
 use std::collections::HashMap;
 use std::env::VarError;
@@ -6,28 +6,28 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::{env, fs};
 
-use super::{EnvError, Source};
+use super::error::EnvError;
+use super::source::Source;
 
-/// Sets what a `.env` file in this folder, or the nearest one above it, has and the environment has
-/// not; does nothing where there is none.
+/// Sets the variables of the `.env` file in this folder, or the nearest one above it, that the environment
+/// lacks, and returns the file's path; `None` if there is no file.
 ///
-/// Call it first thing in `main`, as the `diesel` CLI does, where more than the URL of
-/// [`Pool::from_env`] is to come from there. Nothing is set from a file with a line that cannot be
-/// understood.
+/// Call it first thing in `main`, as the `diesel` CLI does, if more than the URL of [`Pool::from_env`] comes
+/// from the file. No variable is set from a file with a line that cannot be understood.
 ///
 /// [`Pool::from_env`]: crate::Pool::from_env
 ///
 /// # Errors
 ///
-/// [`EnvError::DotEnv`] where the file cannot be read or understood.
+/// Returns [`EnvError::DotEnv`] if the file cannot be read or understood.
 pub fn load_dotenv() -> Result<Option<PathBuf>, EnvError> {
     let Some(file) = read()? else {
         return Ok(None);
     };
-    // dotenvy would take it for unset.
+    // dotenvy takes a variable that is not Unicode for unset.
     let unreadable = |name: &String| matches!(env::var(name), Err(VarError::NotUnicode(_)));
     if let Some((name, _)) = file.given.iter().find(|(name, _)| unreadable(name)) {
-        let reason = format!("the environment counts before it, where {name} is not UTF-8");
+        let reason = format!("{name} is not UTF-8 in the environment, which counts before the file");
         return Err(EnvError::DotEnv {
             path: file.path,
             line: None,
@@ -37,7 +37,7 @@ pub fn load_dotenv() -> Result<Option<PathBuf>, EnvError> {
     let mut from_file = FROM_FILE.lock().unwrap_or_else(PoisonError::into_inner);
     let from_file = from_file.get_or_insert_default();
     for (name, value) in file.given {
-        // The first of a name counts, and the environment before it.
+        // The environment counts before the file, and in the file the first value of a name.
         if env::var(&name).is_err() {
             let path = file.path.clone();
             from_file.entry(name).or_insert(Loaded { value, path });
@@ -53,7 +53,7 @@ pub fn load_dotenv() -> Result<Option<PathBuf>, EnvError> {
     }
 }
 
-/// A `.env` file and what it has.
+/// A `.env` file and its variables.
 pub(super) struct File {
     path: PathBuf,
     text: String,
@@ -61,7 +61,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Returns the first value of a variable, unless that is empty.
+    /// Returns the first value of a variable, unless that value is empty.
     pub(super) fn variable(&self, variable: &str) -> Option<(String, Source)> {
         let (_, value) = self.given.iter().find(|(name, _)| name == variable)?;
         let value = Some(value).filter(|value| !value.trim().is_empty())?;
@@ -103,7 +103,7 @@ pub(super) fn read() -> Result<Option<File>, EnvError> {
 pub(super) fn source_of(variable: &str, value: &str) -> Source {
     let from_file = FROM_FILE.lock().unwrap_or_else(PoisonError::into_inner);
     match from_file.as_ref().and_then(|loaded| loaded.get(variable)) {
-        // Whoever has set it since then has taken it over.
+        // The program may have set the variable to another value since the file was read.
         Some(loaded) if loaded.value == value => Source::File(loaded.path.clone()),
         _ => Source::Environment,
     }
@@ -122,7 +122,7 @@ fn nearest() -> Option<PathBuf> {
     candidates.find(|path| path.is_file())
 }
 
-/// Returns the number of the line that holds what the parser has quoted: a line or its value.
+/// Returns the number of the line that the parser has `quoted`, as a whole or its value.
 fn line_of(text: &str, quoted: &str) -> Option<usize> {
     let begins = |at: usize| {
         let before = text[..at].trim_end_matches([' ', '\t']);

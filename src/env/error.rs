@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::Source;
+use super::source::Source;
 use crate::url::UrlError;
 
-/// The environment does not say, or not usably, where the database is.
+/// The environment has no usable URL of a database.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvError {
@@ -19,13 +19,13 @@ pub enum EnvError {
         /// The variables that are unset or empty.
         looked_at: Vec<&'static str>,
     },
-    /// A variable is set to something that is not a usable URL.
-    #[error("{variable}: {source}")]
+    /// The URL in a variable cannot be used.
+    #[error("{variable}: {error}")]
     Url {
         /// The variable.
         variable: &'static str,
-        /// What is wrong with it.
-        source: UrlError,
+        /// Why the URL cannot be used.
+        error: UrlError,
     },
     /// A variable is not UTF-8.
     #[error("{variable} is not UTF-8")]
@@ -33,7 +33,7 @@ pub enum EnvError {
         /// The variable.
         variable: &'static str,
     },
-    /// `PGHOST_UNPOOLED` is set, but one that must go with it is not.
+    /// `PGHOST_UNPOOLED` is set, but a variable that it needs is not.
     #[error(
         "PGHOST_UNPOOLED is set, but {missing} is not: set it too, or set DATABASE_URL_UNPOOLED"
     )]
@@ -41,25 +41,25 @@ pub enum EnvError {
         /// The variable that is missing.
         missing: &'static str,
     },
-    /// `PGHOST_UNPOOLED` and one that must go with it are set in different places, so that together
-    /// they might lead to a database that neither of them means.
+    /// `PGHOST_UNPOOLED` and a variable that it needs are set in different places, so that together
+    /// they might lead to a database that neither place means.
     #[error(
         "PGHOST_UNPOOLED is set in {source_of_host}, but {companion} in {source_of_companion}: set them in \
          one place, or set DATABASE_URL_UNPOOLED"
     )]
     #[non_exhaustive]
-    Scattered {
-        /// The place of `PGHOST_UNPOOLED`.
+    MixedSources {
+        /// The place where `PGHOST_UNPOOLED` is set.
         source_of_host: Source,
-        /// The variable that must go with it.
+        /// The variable that `PGHOST_UNPOOLED` needs.
         companion: &'static str,
-        /// That variable's place.
+        /// The place where that variable is set.
         source_of_companion: Source,
     },
     /// The direct URL comes from a weaker source than the app's, and leads to another database: the
     /// app's was overridden, and the direct one was not.
     #[error(transparent)]
-    Elsewhere(Box<Elsewhere>),
+    DatabaseMismatch(Box<DatabaseMismatch>),
     /// The `.env` file cannot be used.
     #[error("{}{}: {reason}", .path.display(), .line.map_or(String::new(), |line| format!(", line {line}")))]
     #[non_exhaustive]
@@ -68,12 +68,12 @@ pub enum EnvError {
         path: PathBuf,
         /// The line at fault, counted from one.
         line: Option<usize>,
-        /// Why it cannot be used.
+        /// Why the file cannot be used.
         reason: String,
     },
 }
 
-/// A direct URL leads to another database than the app's URL, which comes from a stronger source.
+/// The direct URL leads to another database than the app's URL, which comes from a stronger source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{app}, set in {app_source}, leads to {app_database}, but {direct}, set in {direct_source}, to \
@@ -81,18 +81,18 @@ pub enum EnvError {
      from {app}"
 )]
 #[non_exhaustive]
-pub struct Elsewhere {
-    /// The app's variable.
+pub struct DatabaseMismatch {
+    /// The variable of the app's URL.
     pub app: &'static str,
-    /// The place where it is set.
+    /// The place where that variable is set.
     pub app_source: Source,
-    /// The database and the host that it leads to.
+    /// The database and the host of the app's URL.
     pub app_database: String,
-    /// The direct URL's variable.
+    /// The variable of the direct URL.
     pub direct: &'static str,
-    /// The place where it is set.
+    /// The place where that variable is set.
     pub direct_source: Source,
-    /// The database and the host that it leads to.
+    /// The database and the host of the direct URL.
     pub direct_database: String,
 }
 

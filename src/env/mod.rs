@@ -9,92 +9,75 @@
 //! users write. An empty variable counts as unset, since dashboards and CI systems leave such ones
 //! behind; `POSTGRES_URL_NO_SSL` is never used.
 //!
-//! What is set in the environment counts before what [`load_dotenv`] has read from a file, whatever the
-//! variables' names. A direct URL from the file, beside an app's URL from the environment, must lead to
-//! the same database, else [`EnvError::Elsewhere`] names both: migrations never go where only a
-//! forgotten file points.
+//! A variable of the environment counts before any that [`load_dotenv`] has read from a file, whatever
+//! their names. A direct URL from the file, beside an app's URL from the environment, must lead to
+//! the same database, else [`EnvError::DatabaseMismatch`] names both: migrations never go to a database that
+//! only a forgotten file names.
 
 mod dotenv;
 mod error;
+mod source;
 #[cfg(test)]
 mod tests;
 
 use std::env::VarError;
 use std::fmt;
-use std::path::PathBuf;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub use self::dotenv::load_dotenv;
-pub use self::error::{Elsewhere, EnvError};
+pub use self::error::{DatabaseMismatch, EnvError};
+use self::source::Layer;
+pub use self::source::Source;
 use crate::url::{DatabaseUrl, Endpoint, Host, HostName};
 
-/// The URL for the app, as it is given: pooled or direct.
+/// Returns the URL for the app as the variable gives it, pooled or direct.
 ///
 /// # Errors
 ///
-/// [`EnvError`] says which variables were looked at, or which one cannot be used.
-pub fn app_url() -> Result<Found, EnvError> {
+/// Returns an [`EnvError`] that names the variables that were looked at, or the one that cannot be used.
+pub fn app_url() -> Result<ResolvedUrl, EnvError> {
     app_url_from(&process)
 }
 
 /// Returns the URL for the app as [`load_dotenv`] and [`app_url`] would, but leaves the environment as it is.
-pub(crate) fn app_url_or_dotenv() -> Result<Found, EnvError> {
+pub(crate) fn app_url_or_dotenv() -> Result<ResolvedUrl, EnvError> {
     match app_url() {
         Err(EnvError::Missing { .. }) => app_url_from(&process_or(dotenv::read()?)),
-        found => found,
+        resolved => resolved,
     }
 }
 
 /// Returns the direct URL as [`load_dotenv`] and [`direct_url`] would, but leaves the environment as it is.
 #[cfg(feature = "migrations")]
-pub(crate) fn direct_url_or_dotenv() -> Result<Found, EnvError> {
+pub(crate) fn direct_url_or_dotenv() -> Result<ResolvedUrl, EnvError> {
     direct_url_from(&process_or(dotenv::read()?))
 }
 
-/// The URL that leads to Postgres itself, never to the pooler.
+/// Returns the URL that leads to Postgres itself, never to the pooler.
 ///
 /// # Errors
 ///
-/// [`EnvError`] says which variables were looked at, or which one cannot be used.
-pub fn direct_url() -> Result<Found, EnvError> {
+/// Returns an [`EnvError`] that names the variables that were looked at, or the one that cannot be used.
+pub fn direct_url() -> Result<ResolvedUrl, EnvError> {
     direct_url_from(&process)
 }
 
-/// A URL, and where it was found.
+/// A URL, and the variable that it comes from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Found {
+pub struct ResolvedUrl {
     /// The URL.
     pub url: DatabaseUrl,
-    /// The variable that it was read from.
+    /// The variable that the URL was read from.
     pub variable: &'static str,
     /// The place where that variable is set.
     pub source: Source,
-    /// Whether `-pooler` had to be taken off what the variable says.
+    /// Whether `-pooler` was removed from the variable's URL.
     pub derived: bool,
 }
 
-/// The place where a variable is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Source {
-    /// The environment of the process.
-    Environment,
-    /// A `.env` file that [`load_dotenv`] has read: weaker than the environment.
-    File(PathBuf),
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Environment => f.write_str("the environment"),
-            Self::File(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-impl fmt::Display for Found {
+impl fmt::Display for ResolvedUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.variable)?;
         if self.derived {
@@ -112,28 +95,8 @@ const DIRECT: [&str; 3] = [
 ];
 const HOST: &str = "PGHOST_UNPOOLED";
 
-/// Returns a variable's value and where it is set; an empty one is none.
+/// Returns a variable's value and source; `None` if it is unset or empty.
 type Lookup<'a> = &'a dyn Fn(&'static str) -> Result<Option<(String, Source)>, EnvError>;
-
-/// How strong a source is: what stands in the environment was meant for this very process.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Layer {
-    Environment,
-    File,
-}
-
-impl Layer {
-    const STRONGEST_FIRST: [Self; 2] = [Self::Environment, Self::File];
-}
-
-impl Source {
-    fn layer(&self) -> Layer {
-        match self {
-            Self::Environment => Layer::Environment,
-            Self::File(_) => Layer::File,
-        }
-    }
-}
 
 fn process(variable: &'static str) -> Result<Option<(String, Source)>, EnvError> {
     match std::env::var(variable) {
@@ -147,7 +110,7 @@ fn process(variable: &'static str) -> Result<Option<(String, Source)>, EnvError>
     }
 }
 
-/// Looks in the file for what the environment lacks.
+/// Looks in the file for a variable that the environment lacks.
 fn process_or(
     file: Option<dotenv::File>,
 ) -> impl Fn(&'static str) -> Result<Option<(String, Source)>, EnvError> {
@@ -157,13 +120,13 @@ fn process_or(
     }
 }
 
-fn app_url_from(lookup: Lookup<'_>) -> Result<Found, EnvError> {
+fn app_url_from(lookup: Lookup<'_>) -> Result<ResolvedUrl, EnvError> {
     find_app(lookup)?.ok_or_else(|| EnvError::Missing {
         looked_at: APP.to_vec(),
     })
 }
 
-fn find_app(lookup: Lookup<'_>) -> Result<Option<Found>, EnvError> {
+fn find_app(lookup: Lookup<'_>) -> Result<Option<ResolvedUrl>, EnvError> {
     for layer in Layer::STRONGEST_FIRST {
         if let Some(found) = first_of(&APP, layer, lookup)? {
             return Ok(Some(found));
@@ -172,12 +135,14 @@ fn find_app(lookup: Lookup<'_>) -> Result<Option<Found>, EnvError> {
     Ok(None)
 }
 
-fn direct_url_from(lookup: Lookup<'_>) -> Result<Found, EnvError> {
+fn direct_url_from(lookup: Lookup<'_>) -> Result<ResolvedUrl, EnvError> {
     let found = match find_direct(lookup)? {
-        // Nothing is stronger than the environment, and what is set there for this process counts.
+        // The environment is the strongest source: this URL was set for this process.
         Some(found) if found.source.layer() == Layer::Environment => Some(found),
         Some(direct) => match find_app(lookup)? {
-            Some(app) if app.source.layer() == Layer::Environment => Some(beside(&app, direct)?),
+            Some(app) if app.source.layer() == Layer::Environment => {
+                Some(matching(&app, direct)?)
+            }
             _ => Some(direct),
         },
         None => find_app(lookup)?,
@@ -187,21 +152,21 @@ fn direct_url_from(lookup: Lookup<'_>) -> Result<Found, EnvError> {
             looked_at: [&DIRECT[..], &[HOST], &APP].concat(),
         });
     };
-    // Also a variable that should be direct: the pooler's URL pasted there is a common slip.
-    Ok(Found {
+    // The pooler's URL in a variable for the direct one is a common slip.
+    Ok(ResolvedUrl {
         url: found.url.direct(),
         derived: found.url.endpoint() == Endpoint::Pooled,
         ..found
     })
 }
 
-/// Returns the `direct` URL from a weaker source than the app's, which must lead to the same database:
-/// who overrides the one means the other too.
-fn beside(app: &Found, direct: Found) -> Result<Found, EnvError> {
-    if place(&app.url) == place(&direct.url) {
+/// Returns the `direct` URL, which comes from a weaker source than the app's, if both lead to the same
+/// database: to override the app's is meant to override the direct one too.
+fn matching(app: &ResolvedUrl, direct: ResolvedUrl) -> Result<ResolvedUrl, EnvError> {
+    if Identity::of(&app.url) == Identity::of(&direct.url) {
         return Ok(direct);
     }
-    Err(EnvError::Elsewhere(Box::new(Elsewhere {
+    Err(EnvError::DatabaseMismatch(Box::new(DatabaseMismatch {
         app: app.variable,
         app_source: app.source.clone(),
         app_database: in_words(&app.url),
@@ -211,22 +176,24 @@ fn beside(app: &Found, direct: Found) -> Result<Found, EnvError> {
     })))
 }
 
-/// What tells one database from another; not the role, since migrations may have one of their own.
+/// The parts of a URL that identify a database. The role is none of them: migrations may have their own.
 #[derive(PartialEq, Eq)]
-struct Place {
-    /// Without `-pooler`.
+struct Identity {
+    /// The hosts without `-pooler`.
     hosts: Vec<Host>,
-    /// The one among the options.
+    /// The `endpoint` option.
     endpoint: Option<String>,
     database: String,
 }
 
-fn place(url: &DatabaseUrl) -> Place {
-    let url = url.direct();
-    Place {
-        hosts: url.hosts().to_vec(),
-        endpoint: url.endpoint_option().map(str::to_owned),
-        database: url.database().or(url.user()).unwrap_or_default().to_owned(),
+impl Identity {
+    fn of(url: &DatabaseUrl) -> Self {
+        let url = url.direct();
+        Self {
+            hosts: url.hosts().to_vec(),
+            endpoint: url.endpoint_option().map(str::to_owned),
+            database: url.database().or(url.user()).unwrap_or_default().to_owned(),
+        }
     }
 }
 
@@ -243,7 +210,7 @@ fn in_words(url: &DatabaseUrl) -> String {
     format!("{database} on {hosts}")
 }
 
-fn find_direct(lookup: Lookup<'_>) -> Result<Option<Found>, EnvError> {
+fn find_direct(lookup: Lookup<'_>) -> Result<Option<ResolvedUrl>, EnvError> {
     for layer in Layer::STRONGEST_FIRST {
         if let Some(found) = first_of(&DIRECT, layer, lookup)? {
             return Ok(Some(found));
@@ -259,7 +226,7 @@ fn first_of(
     variables: &[&'static str],
     layer: Layer,
     lookup: Lookup<'_>,
-) -> Result<Option<Found>, EnvError> {
+) -> Result<Option<ResolvedUrl>, EnvError> {
     for variable in variables.iter().copied() {
         if let Some((text, source)) = lookup(variable)? {
             if source.layer() == layer {
@@ -270,15 +237,15 @@ fn first_of(
     Ok(None)
 }
 
-/// The Vercel integration's variables for drivers that take no URL.
-fn from_parts(layer: Layer, lookup: Lookup<'_>) -> Result<Option<Found>, EnvError> {
+/// Builds a URL from the Vercel integration's variables for drivers that take no URL.
+fn from_parts(layer: Layer, lookup: Lookup<'_>) -> Result<Option<ResolvedUrl>, EnvError> {
     let Some((host, source)) = lookup(HOST)?.filter(|(_, source)| source.layer() == layer) else {
         return Ok(None);
     };
     let companion = |companion| match lookup(companion)? {
         Some((value, its_source)) if its_source == source => Ok(Some(value)),
         None => Ok(None),
-        Some((_, its_source)) => Err(EnvError::Scattered {
+        Some((_, its_source)) => Err(EnvError::MixedSources {
             source_of_host: source.clone(),
             companion,
             source_of_companion: its_source,
@@ -296,14 +263,14 @@ fn from_parts(layer: Layer, lookup: Lookup<'_>) -> Result<Option<Found>, EnvErro
     parse(HOST, source, &text).map(Some)
 }
 
-fn parse(variable: &'static str, source: Source, text: &str) -> Result<Found, EnvError> {
+fn parse(variable: &'static str, source: Source, text: &str) -> Result<ResolvedUrl, EnvError> {
     match DatabaseUrl::parse(text) {
-        Ok(url) => Ok(Found {
+        Ok(url) => Ok(ResolvedUrl {
             url,
             variable,
             source,
             derived: false,
         }),
-        Err(source) => Err(EnvError::Url { variable, source }),
+        Err(error) => Err(EnvError::Url { variable, error }),
     }
 }

@@ -14,7 +14,7 @@ fn environment(
     layered(variables, &[])
 }
 
-/// What is in the environment, and in a file what is not.
+/// Looks a variable up in the environment first, then in a file.
 fn layered(
     variables: &[(&'static str, &'static str)],
     file: &[(&'static str, &'static str)],
@@ -37,7 +37,7 @@ fn in_file() -> Source {
     Source::File("/app/.env".into())
 }
 
-fn host(found: &Found) -> String {
+fn host(found: &ResolvedUrl) -> String {
     found.url.hosts()[0].name.to_string()
 }
 
@@ -150,7 +150,7 @@ fn the_environment_counts_before_a_file() {
         &[("DATABASE_URL_UNPOOLED", DIRECT_B)],
     );
     assert_eq!(direct_url_from(&lookup).unwrap().variable, "DIRECT_URL");
-    // Also where the app's URL is the file's: this one was set for the occasion.
+    // The direct URL wins even if the app's URL is in the file: it was set for this process.
     let lookup = layered(&[("DIRECT_URL", DIRECT_A)], &[("DATABASE_URL", DIRECT_B)]);
     assert_eq!(direct_url_from(&lookup).unwrap().variable, "DIRECT_URL");
 }
@@ -173,7 +173,7 @@ fn a_direct_url_left_in_a_file_must_lead_where_the_apps_leads() {
             )
         );
         assert!(!format!("{error:?}").contains("s3cr"));
-        // As it advises.
+        // The error's advice mends it.
         let lookup = layered(
             &[("DATABASE_URL", POOLED), (variable, "")],
             &[(variable, staging)],
@@ -225,7 +225,7 @@ fn a_direct_url_left_in_a_file_must_lead_where_the_apps_leads() {
             &[("DIRECT_URL", direct)],
         ));
         assert!(
-            matches!(error, Err(EnvError::Elsewhere(_))),
+            matches!(error, Err(EnvError::DatabaseMismatch(_))),
             "{direct}: {error:?}"
         );
     }

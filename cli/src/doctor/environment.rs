@@ -2,14 +2,14 @@
 
 use std::env;
 
-use diesel_neon::env::{EnvError, Found, Source, app_url, direct_url, load_dotenv};
+use diesel_neon::env::{EnvError, ResolvedUrl, Source, app_url, direct_url, load_dotenv};
 use diesel_neon::{Encryption, Endpoint, HostName, RootCertificates, UrlError};
 
 use super::report::{Check, EndpointSummary, Finding, Role};
 
 /// A URL to look at, and the roles that it serves.
 pub(crate) struct Target {
-    pub(crate) found: Found,
+    pub(crate) found: ResolvedUrl,
     pub(crate) summary: EndpointSummary,
 }
 
@@ -23,7 +23,7 @@ impl Target {
         self.summary.roles.contains(&role)
     }
 
-    fn new(role: Role, found: Found) -> Self {
+    fn new(role: Role, found: ResolvedUrl) -> Self {
         let file = match &found.source {
             Source::File(path) => Some(path.display().to_string()),
             _ => None,
@@ -92,7 +92,7 @@ pub(crate) fn targets() -> (Vec<Target>, Vec<Check>) {
 }
 
 /// Warns of a pooled URL in a variable for the direct one.
-fn misnamed(found: &Found) -> Option<Check> {
+fn misnamed(found: &ResolvedUrl) -> Option<Check> {
     let is_the_apps = ["DATABASE_URL", "POSTGRES_URL"].contains(&found.variable);
     (found.derived && !is_the_apps).then(|| {
         let mut check = Check::warning(
@@ -124,7 +124,7 @@ fn unusable(role: Role, error: &EnvError) -> (String, Finding) {
             "nothing says where the database is",
             "set DATABASE_URL to the connection string from Neon's console, or put it into a .env file",
         ),
-        EnvError::Url { source, .. } => match source {
+        EnvError::Url { error, .. } => match error {
             UrlError::Insecure { .. } => (
                 "sslmode-weak",
                 "the password and the data would go over the network unprotected",
@@ -162,13 +162,13 @@ fn unusable(role: Role, error: &EnvError) -> (String, Finding) {
             "the PG… variables are used together",
             "set it too, or set DATABASE_URL_UNPOOLED",
         ),
-        EnvError::Elsewhere(_) => (
+        EnvError::DatabaseMismatch(_) => (
             "different-databases",
             "the app's URL was overridden and the direct one was not: migrations would change another \
              database than the app uses",
             "override both, or set the direct one to nothing for this command, so that it is derived",
         ),
-        EnvError::Scattered { .. } => (
+        EnvError::MixedSources { .. } => (
             "variables-scattered",
             "the PG… variables are used together, and these were not meant for each other",
             "set them in one place, or set DATABASE_URL_UNPOOLED",
