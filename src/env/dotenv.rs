@@ -27,7 +27,8 @@ pub fn load_dotenv() -> Result<Option<PathBuf>, EnvError> {
     // dotenvy takes a variable that is not Unicode for unset.
     let unreadable = |name: &String| matches!(env::var(name), Err(VarError::NotUnicode(_)));
     if let Some((name, _)) = file.given.iter().find(|(name, _)| unreadable(name)) {
-        let reason = format!("{name} is not UTF-8 in the environment, which counts before the file");
+        let reason =
+            format!("{name} is not UTF-8 in the environment, which counts before the file");
         return Err(EnvError::DotEnv {
             path: file.path,
             line: None,
@@ -83,7 +84,7 @@ pub(super) fn read() -> Result<Option<File>, EnvError> {
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
         let line = before.split(|byte| *byte == b'\n').count();
-        unusable(Some(line), "it is not UTF-8; save it as that".to_owned())
+        unusable(Some(line), "it is not UTF-8; save it as UTF-8".to_owned())
     })?;
     let text = text.trim_start_matches('\u{feff}');
     let given = dotenvy::from_read_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();

@@ -140,9 +140,7 @@ fn direct_url_from(lookup: Lookup<'_>) -> Result<ResolvedUrl, EnvError> {
         // The environment is the strongest source: this URL was set for this process.
         Some(found) if found.source.layer() == Layer::Environment => Some(found),
         Some(direct) => match find_app(lookup)? {
-            Some(app) if app.source.layer() == Layer::Environment => {
-                Some(matching(&app, direct)?)
-            }
+            Some(app) if app.source.layer() == Layer::Environment => Some(matching(&app, direct)?),
             _ => Some(direct),
         },
         None => find_app(lookup)?,

@@ -1,4 +1,4 @@
-//! Where the `diesel` CLI would look for migrations.
+//! [`folder`]: the migrations at the place where the `diesel` CLI looks for them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use diesel_migrations::{FileBasedMigrations, MigrationError};
 
 use super::error::MigrateError;
 
-/// A folder of migrations, found as the `diesel` CLI finds it: the one that is `given`, else the one
-/// that `MIGRATION_DIRECTORY` names, else the one that `diesel.toml` does (here or above, or where
-/// `DIESEL_CONFIG_FILE` says), else the nearest `migrations`, here or above.
+/// Finds a folder of migrations as the `diesel` CLI does: the `given` one, else the one that
+/// `MIGRATION_DIRECTORY` names, else the one that `diesel.toml` names (in this folder or above, or at the
+/// path in `DIESEL_CONFIG_FILE`), else the nearest `migrations`, in this folder or above.
 ///
 /// # Errors
 ///
-/// [`MigrateError::NoFolder`] where it does not exist, [`MigrateError::NoMigration`] where something
-/// in it is not a migration, [`MigrateError::Config`] where a `metadata.toml` does not say
-/// `run_in_transaction` and nothing else.
+/// Returns [`MigrateError::NoFolder`] if the folder does not exist, [`MigrateError::NoMigration`] if an
+/// entry is not a migration, [`MigrateError::Config`] if a `metadata.toml` has anything but
+/// `run_in_transaction`.
 pub fn folder(given: Option<&Path>) -> Result<FileBasedMigrations, MigrateError> {
     let here = env::current_dir().map_err(|error| MigrateError::Source(error.into()))?;
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
@@ -31,7 +31,7 @@ pub fn folder(given: Option<&Path>) -> Result<FileBasedMigrations, MigrateError>
     let unreadable = |error: io::Error| MigrateError::Source(error.into());
     for migration in fs::read_dir(&path).map_err(unreadable)? {
         let migration = migration.map_err(unreadable)?;
-        // As Diesel does.
+        // Diesel skips hidden entries too.
         if !migration.file_name().as_encoded_bytes().starts_with(b".") {
             check_metadata(&migration.path().join("metadata.toml"))?;
         }
@@ -39,8 +39,8 @@ pub fn folder(given: Option<&Path>) -> Result<FileBasedMigrations, MigrateError>
     Ok(source)
 }
 
-/// Refuses what Diesel passes over: it takes a file that it cannot understand for none at all, one without
-/// the key for `run_in_transaction = false`, and a key that is misspelt for nothing.
+/// Refuses a `metadata.toml` that Diesel misreads: it ignores a file that it cannot understand and a
+/// misspelt key, and reads a file without the key as `run_in_transaction = false`.
 fn check_metadata(path: &Path) -> Result<(), MigrateError> {
     if matches!(path.metadata(), Err(error) if is_absent(&error)) {
         return Ok(());
@@ -122,7 +122,7 @@ fn configured(config: &Path) -> Result<Option<PathBuf>, MigrateError> {
         .get("migrations_directory")
         .and_then(|section| section.get("dir"))
         .and_then(toml::Value::as_str);
-    // Relative to the file; an absolute one replaces all of it.
+    // A relative path counts from the file's folder; an absolute one replaces that.
     Ok(dir.map(|dir| config.with_file_name(dir)))
 }
 

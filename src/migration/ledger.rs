@@ -9,25 +9,25 @@ use super::report::Direction;
 use super::script::Script;
 use super::session::Session;
 
-/// Where the applied migrations are noted.
+/// The record of the applied migrations.
 pub(super) struct Ledger {
-    /// With its schema, so that a migration may change the search path.
+    /// The name of the table, with its schema, as a migration may change the search path.
     table: String,
-    /// The table of the checksums, which is our own: the `diesel` CLI does not know it.
+    /// The name of the checksums' table, which the `diesel` CLI does not know.
     checksums: String,
-    has_checksums: bool,
-    notes_checksums: bool,
+    reads_checksums: bool,
+    writes_checksums: bool,
 }
 
-/// What is noted of an applied migration.
+/// The record of an applied migration.
 pub(super) struct Entry {
     pub(super) run_on: String,
-    /// Absent where the `diesel` CLI has applied it.
+    /// `None` if the `diesel` CLI has applied the migration.
     pub(super) checksum: Option<String>,
 }
 
 impl Ledger {
-    /// The table, where there is one.
+    /// Returns the ledger, if its table exists.
     pub(super) async fn find(session: &Session) -> Result<Option<Self>, MigrateError> {
         let rows = session.rows(FIND).await?;
         Ok(rows.first().map(|row| {
@@ -36,13 +36,13 @@ impl Ledger {
             Self {
                 table: text(0),
                 checksums: text(1),
-                has_checksums: is(2),
-                notes_checksums: is(3),
+                reads_checksums: is(2),
+                writes_checksums: is(3),
             }
         }))
     }
 
-    /// The table, created where there is none.
+    /// Returns the ledger, and creates its table if there is none.
     pub(super) async fn find_or_create(session: &Session) -> Result<Self, MigrateError> {
         if let Some(ledger) = Self::find(session).await? {
             return Ok(ledger);
@@ -50,16 +50,16 @@ impl Ledger {
         session.rows(CREATE_MIGRATIONS_TABLE).await?;
         Self::find(session)
             .await?
-            .ok_or_else(|| MigrateError::Books {
+            .ok_or_else(|| MigrateError::MigrationTable {
                 message: "the table __diesel_schema_migrations is not on the search path"
                     .to_owned(),
                 sqlstate: None,
             })
     }
 
-    /// Creates the checksums' table too, where this role may.
+    /// Creates the checksums' table too, if this role may.
     pub(super) async fn with_checksums(self, session: &Session) -> Result<Self, MigrateError> {
-        if self.notes_checksums {
+        if self.writes_checksums {
             return Ok(self);
         }
         let create = format!(
@@ -69,13 +69,13 @@ impl Ledger {
         );
         match session.rows(&create).await {
             Ok(_) => Ok(Self::find(session).await?.unwrap_or(self)),
-            // It is worth no failure.
+            // A role without the right to create tables can still migrate without checksums.
             Err(error) if error.sqlstate() == Some("42501") => Ok(self),
             Err(error) => Err(error),
         }
     }
 
-    /// The applied versions, and what is noted of them.
+    /// Returns the entries of the applied migrations, by version.
     pub(super) async fn applied(
         &self,
         session: &Session,
@@ -83,8 +83,8 @@ impl Ledger {
         let Self {
             table, checksums, ..
         } = self;
-        // The diesel CLI leaves a checksum standing, but not its time: one that it has applied anew.
-        let sql = match self.has_checksums {
+        // If the diesel CLI applies a migration anew, the old checksum stays, and its time does not match.
+        let sql = match self.reads_checksums {
             true => format!(
                 "SELECT l.version, l.run_on, c.checksum FROM {table} l \
                  LEFT JOIN {checksums} c ON c.version = l.version AND c.run_on = l.run_on"
@@ -103,7 +103,7 @@ impl Ledger {
         Ok(applied.collect())
     }
 
-    /// The statements that note a migration.
+    /// Returns the statements that record a script as run.
     pub(super) fn entry(&self, script: &Script) -> String {
         let Self {
             table, checksums, ..
@@ -114,7 +114,7 @@ impl Ledger {
             format!("DELETE FROM {table} WHERE version = {version}"),
         );
         match script.direction {
-            Direction::Up if self.notes_checksums => format!(
+            Direction::Up if self.writes_checksums => format!(
                 "WITH noted AS ({insert} RETURNING version, run_on) \
                  INSERT INTO {checksums} (version, run_on, checksum) \
                  SELECT version, run_on, '{}' FROM noted ON CONFLICT (version) \
@@ -122,7 +122,7 @@ impl Ledger {
                 script.checksum()
             ),
             Direction::Up => insert,
-            Direction::Down if self.notes_checksums => {
+            Direction::Down if self.writes_checksums => {
                 format!("{delete}; DELETE FROM {checksums} WHERE version = {version}")
             }
             Direction::Down => delete,
@@ -130,7 +130,7 @@ impl Ledger {
     }
 }
 
-/// The ledger and the checksums beside it, and whether these can be read, and written.
+/// Finds the ledger's table and the checksums' beside it, and whether the latter can be read, and written.
 const FIND: &str = "\
     SELECT l.table, l.checksums, coalesce(has_table_privilege(c.oid, 'SELECT'), false), \
       coalesce(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
@@ -142,7 +142,7 @@ const FIND: &str = "\
     LEFT JOIN pg_catalog.pg_class c \
       ON c.relnamespace = l.oid AND c.relname = '__diesel_neon_checksums'";
 
-/// Independent of `standard_conforming_strings`.
+/// Quotes a literal independently of `standard_conforming_strings`.
 fn literal(text: &str) -> String {
     let text = text.replace('\'', "''").replace('\\', "\\\\");
     match text.contains('\\') {

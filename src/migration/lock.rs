@@ -8,48 +8,48 @@ use super::error::MigrateError;
 use super::report::{Holder, Progress};
 use super::session::Session;
 
-/// The key of the session advisory lock, which is its database's own; take it with
+/// The key of the session advisory lock, of which each database has its own. Take it with
 /// `pg_advisory_lock` to keep every migrator out.
 pub const LOCK_KEY: i64 = i64::from_be_bytes(*b"dieselne");
 
-/// Waits for the lock, and returns for how long.
+/// Takes the lock, and returns how long that took.
 ///
-/// It is asked for again and again: who waited *in* `pg_advisory_lock` would hold a snapshot, which a
+/// Polls: a session that waits *in* `pg_advisory_lock` would hold a snapshot, which a
 /// `CREATE INDEX CONCURRENTLY` of the lock's holder waits for, and both would wait for each other.
 pub(super) async fn take(
     session: &Session,
-    patience: Duration,
+    longest: Duration,
     mut tell: impl FnMut(Progress),
 ) -> Result<Duration, MigrateError> {
     let began = Instant::now();
     let take = format!("SELECT pg_try_advisory_lock({LOCK_KEY})");
     let mut told = None;
-    let mut pause = SHORTEST;
+    let mut pause = FIRST_PAUSE;
     loop {
         if session.value(&take).await?.as_deref() == Some("t") {
             return Ok(began.elapsed());
         }
         let holder = holder(session).await?;
         let waited = began.elapsed();
-        if waited >= patience {
+        if waited >= longest {
             return Err(MigrateError::Locked { holder, waited });
         }
         if let Some(holder) = holder.filter(|holder| told != Some(holder.pid)) {
             told = Some(holder.pid);
             tell(Progress::Waiting { holder });
         }
-        // With jitter, so that those who wait do not come together.
+        // Jitter keeps waiting migrators from asking at the same time.
         let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         tokio::select! {
-            () = session.stopped() => return Err(MigrateError::Stopped),
-            () = sleep(jittered.min(patience.saturating_sub(waited))) => {}
+            () = session.until_stopped() => return Err(MigrateError::Stopped),
+            () = sleep(jittered.min(longest.saturating_sub(waited))) => {}
         }
-        pause = (pause * 2).min(LONGEST);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Undoes what a failed migration has left, and frees the lock.
-pub(super) fn farewell() -> String {
+/// Returns the statements that roll a failed migration back and free the lock.
+pub(super) fn release() -> String {
     format!("ROLLBACK; SELECT pg_advisory_unlock({LOCK_KEY})")
 }
 
@@ -77,5 +77,5 @@ async fn holder(session: &Session) -> Result<Option<Holder>, MigrateError> {
     }))
 }
 
-const SHORTEST: Duration = Duration::from_millis(20);
-const LONGEST: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);

@@ -17,6 +17,7 @@
 
 mod error;
 mod folder;
+mod known;
 mod ledger;
 mod lock;
 mod report;
@@ -34,77 +35,69 @@ use diesel::pg::Pg;
 
 pub use self::error::{FailedMigration, Fault, MigrateError};
 pub use self::folder::folder;
+use self::known::Known;
 pub use self::lock::LOCK_KEY;
 pub use self::report::{Direction, Done, Holder, Listed, Progress, Report, State};
-use self::run::{Order, detached};
-use self::script::Known;
+use self::run::{Order, Runner};
 pub use self::script::Script;
 use crate::env;
 use crate::url::{DatabaseUrl, Endpoint};
 
 /// Runs migrations, each exactly once, however many processes start at once.
 ///
-/// It connects to the **direct** endpoint, whatever URL it is given; takes a lock; looks only then at
-/// what is pending; and runs each migration in a transaction together with its entry in
+/// A migrator connects to the **direct** endpoint, whatever URL it is given; takes a lock; looks only then
+/// for pending migrations; and runs each in a transaction together with its entry in
 /// `__diesel_schema_migrations`, unless its `metadata.toml` says `run_in_transaction = false`. Layout
 /// and table are the `diesel` CLI's, so that both can be used in turn; the CLI knows nothing of the
 /// lock.
 ///
 /// | setting | default | why |
 /// |---|---|---|
-/// | [`lock_wait`](Self::lock_wait) | 5 min | another instance may be at a long migration |
-/// | [`lock_timeout`](Self::lock_timeout) | 10 s | whoever waits for a table's lock makes everybody behind wait; strong_migrations' number |
-/// | [`statement_timeout`](Self::statement_timeout) | 1 h | ends what runs away; strong_migrations' number |
+/// | [`lock_wait`](Self::lock_wait) | 5 min | another instance may run a long migration |
+/// | [`lock_timeout`](Self::lock_timeout) | 10 s | a statement that waits for a table's lock makes all behind it wait; strong_migrations' number |
+/// | [`statement_timeout`](Self::statement_timeout) | 1 h | ends a runaway statement; strong_migrations' number |
 ///
-/// # What is not run
+/// # Refused migrations
 ///
-/// A migration whose file is still empty, whose SQL ends the transaction that it is run in, or that has a
-/// byte order mark or a zero byte, is refused before anything is run ([`MigrateError::Faulty`]); so is, by
-/// [`folder`], a `metadata.toml` that does not say `run_in_transaction` and nothing else.
-/// (`embed_migrations!` takes one that it cannot understand for none.)
+/// A migration is refused before any is run ([`MigrateError::Faulty`]) if its file is still empty, if its SQL
+/// ends the transaction that it is run in, or if it has a byte order mark or a zero byte. [`folder`] refuses
+/// a `metadata.toml` with anything but `run_in_transaction`. (`embed_migrations!` ignores one that it cannot
+/// understand.)
 ///
-/// A checksum of what was applied stands in a table of its own, `__diesel_neon_checksums`, beside the
-/// `diesel` CLI's, which is left as it is. By it [`list`](Self::list) and [`Progress::Edited`] tell what
-/// was edited after it was applied; of what the CLI has applied, they say nothing.
+/// A table of its own, `__diesel_neon_checksums`, has a checksum of each applied migration; the `diesel`
+/// CLI's table is left as it is. By the checksum [`list`](Self::list) and [`Progress::Edited`] tell which
+/// migrations were edited after they were applied, except those that the CLI has applied.
 ///
-/// # When it is dropped or cut off
+/// # Dropped futures and lost connections
 ///
 /// Dropping a future of this type, as `select!` does, cancels the statement under way and closes the
 /// connection, which frees the lock; so does a lost connection or a killed process, at the latest
-/// when the server notices. A migration in a transaction is then there with all it does, or not at
-/// all. One outside of a transaction should be a single statement: Postgres runs several in one file
-/// as one transaction, and some, like `CREATE INDEX CONCURRENTLY`, not among others at all. It is
-/// noted down behind that, so that a connection that is lost in between leaves a migration that is
-/// applied and not noted: `IF NOT EXISTS` makes it repeatable. A cancelled `CREATE INDEX
+/// when the server notices. A migration in a transaction is then applied as a whole, or not at
+/// all. A migration outside of a transaction should be a single statement: Postgres runs several in one file
+/// as one transaction, and refuses some, like `CREATE INDEX CONCURRENTLY`, among others. Its entry follows
+/// in a statement of its own, so that a connection that is lost in between leaves a migration that is
+/// applied and not recorded: `IF NOT EXISTS` makes it repeatable. A cancelled `CREATE INDEX
 /// CONCURRENTLY` leaves an invalid index, as ever.
 ///
-/// # What a migration can rely on
+/// # The session of a migration
 ///
-/// Settings that one leaves behind (`SET`, `SET ROLE`) are reset before the next, so that it does the
-/// same whether it is run alone or among others. A migration that is written in Rust is asked for
-/// its statements first, which are then run: it can use `batch_execute`, and nothing that depends on
-/// an answer.
+/// Settings that a migration leaves behind (`SET`, `SET ROLE`) are reset before the next, so that each does
+/// the same whether it is run alone or among others. A migration that is written in Rust is first asked for
+/// its statements, which are then run: it can use `batch_execute`, and no method that reads a result.
 ///
-/// It runs on every kind of tokio runtime, the current-thread one too.
+/// A migrator runs on every kind of tokio runtime, the current-thread one too.
 #[derive(Clone)]
 pub struct Migrator {
-    url: DatabaseUrl,
-    source: Arc<dyn MigrationSource<Pg> + Send + Sync>,
-    lock_wait: Duration,
-    lock_timeout: Option<Duration>,
-    statement_timeout: Option<Duration>,
-    on_progress: Option<Arc<Hear>>,
+    runner: Runner,
 }
-
-type Hear = dyn Fn(&Progress) + Send + Sync;
 
 impl Migrator {
     /// Prepares to migrate the database at `url`, pooled or direct, with `embed_migrations!`'s result
-    /// or a [`folder`]; no connection is made yet.
+    /// or a [`folder`]; makes no connection yet.
     ///
     /// # Errors
     ///
-    /// [`MigrateError::NoDirectEndpoint`] where no direct URL can be derived.
+    /// Returns [`MigrateError::NoDirectEndpoint`] if no direct URL can be derived.
     pub fn new(
         url: &DatabaseUrl,
         source: impl MigrationSource<Pg> + Send + Sync + 'static,
@@ -116,86 +109,89 @@ impl Migrator {
             });
         }
         Ok(Self {
-            url,
-            source: Arc::new(source),
-            lock_wait: Duration::from_secs(5 * 60),
-            lock_timeout: Some(Duration::from_secs(10)),
-            statement_timeout: Some(Duration::from_secs(60 * 60)),
-            on_progress: None,
+            runner: Runner {
+                url,
+                source: Arc::new(source),
+                lock_wait: Duration::from_secs(5 * 60),
+                lock_timeout: Some(Duration::from_secs(10)),
+                statement_timeout: Some(Duration::from_secs(60 * 60)),
+                on_progress: None,
+            },
         })
     }
 
-    /// Like [`new`](Self::new) with [`env::direct_url`], and what the environment lacks from a `.env` file in this
-    /// folder, or the nearest one above it.
+    /// Prepares to migrate the database at [`env::direct_url`], and reads variables that the environment lacks
+    /// from the `.env` file in this folder, or the nearest one above it.
     ///
     /// The file is read for this URL alone; [`env::load_dotenv`] puts all of it into the environment.
     ///
     /// # Errors
     ///
-    /// [`MigrateError::Env`] says which variables were looked at, or which one cannot be used.
+    /// Returns [`MigrateError::Env`], which names the variables that were looked at, or the one that cannot be
+    /// used.
     pub fn from_env(
         source: impl MigrationSource<Pg> + Send + Sync + 'static,
     ) -> Result<Self, MigrateError> {
         Self::new(&env::direct_url_or_dotenv()?.url, source)
     }
 
-    /// How long another session that holds the lock is waited for. Default: 5 min. Zero gives up at
-    /// once.
+    /// Sets how long to wait for the lock while another session holds it. Default: 5 min. Zero gives up at
+    /// once, with [`MigrateError::Locked`].
     ///
-    /// Instances that start together wait for the first, so a value below what the migrations take
-    /// makes them fail.
+    /// Instances that start together wait for the first, and fail if the migrations take longer than this.
     #[must_use]
     pub fn lock_wait(mut self, wait: Duration) -> Self {
-        self.lock_wait = wait;
+        self.runner.lock_wait = wait;
         self
     }
 
-    /// How long a migration in a transaction waits for a lock on a table. Default: 10 s. `None` waits
+    /// Sets how long a migration in a transaction waits for a lock on a table. Default: 10 s. `None` waits
     /// for ever.
     ///
     /// A statement that waits for an `ALTER TABLE`'s lock makes all queries of that table behind it
     /// wait too. Migrations outside of a transaction are left alone: `CREATE INDEX CONCURRENTLY`
-    /// waits for every transaction that is older, and nobody waits for it.
+    /// waits for every older transaction, and nobody waits for it.
     #[must_use]
     pub fn lock_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.lock_timeout = timeout.into();
+        self.runner.lock_timeout = timeout.into();
         self
     }
 
-    /// How long each statement may take. Default: 1 h. `None` lets it take for ever.
+    /// Sets how long each statement may take. Default: 1 h, which ends a runaway one. `None` lets it take
+    /// for ever.
     #[must_use]
     pub fn statement_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.statement_timeout = timeout.into();
+        self.runner.statement_timeout = timeout.into();
         self
     }
 
-    /// Hears of what happens while it happens; `tracing` does in any case.
+    /// Sets a function that is told each step of a run as it happens; `tracing` is told in any case.
     ///
-    /// It is called on the runtime's threads and should not block.
+    /// The function is called on the runtime's threads and should not block.
     #[must_use]
-    pub fn on_progress(mut self, hear: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
-        self.on_progress = Some(Arc::new(hear));
+    pub fn on_progress(mut self, on_progress: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
+        self.runner.on_progress = Some(Arc::new(on_progress));
         self
     }
 
-    /// Applies what is pending, in the order of the versions.
+    /// Applies the pending migrations, in the order of the versions.
     ///
     /// # Errors
     ///
-    /// See [`MigrateError`]; [`before`](MigrateError::before) has what stays applied.
+    /// See [`MigrateError`]; [`before`](MigrateError::before) has the migrations that stay applied.
     pub async fn run_pending(&self) -> Result<Report, MigrateError> {
-        self.change(Order::Run).await
+        self.runner.run(Order::Run).await
     }
 
-    /// Reverts the last `n` applied migrations, the latest first; all where there are fewer.
+    /// Reverts the last `n` applied migrations, the latest first; all if there are fewer.
     ///
-    /// That each of them can be reverted is looked at before the first one is.
+    /// Checks that each of them can be reverted before the first one is.
     ///
     /// # Errors
     ///
-    /// See [`MigrateError`]; [`before`](MigrateError::before) has what stays reverted.
+    /// See [`MigrateError`]; [`before`](MigrateError::before) has the migrations that stay reverted.
     pub async fn revert(&self, n: usize) -> Result<Report, MigrateError> {
-        self.change(Order::Revert(n)).await
+        self.runner.run(Order::Revert(n)).await
     }
 
     /// Reverts the last `n` applied migrations and applies them again; in one transaction, unless one
@@ -203,12 +199,12 @@ impl Migrator {
     ///
     /// # Errors
     ///
-    /// See [`MigrateError`]; [`before`](MigrateError::before) has what stays done.
+    /// See [`MigrateError`]; [`before`](MigrateError::before) has the steps that stay done.
     pub async fn redo(&self, n: usize) -> Result<Report, MigrateError> {
-        self.change(Order::Redo(n)).await
+        self.runner.run(Order::Redo(n)).await
     }
 
-    /// Every migration, here or applied, in the order of the versions.
+    /// Returns every migration that the migrator has or that is applied, in the order of the versions.
     ///
     /// Takes no lock and changes nothing, as do [`pending`](Self::pending) and
     /// [`dry_run`](Self::dry_run).
@@ -217,13 +213,12 @@ impl Migrator {
     ///
     /// See [`MigrateError`].
     pub async fn list(&self) -> Result<Vec<Listed>, MigrateError> {
-        let migrator = self.clone();
-        detached(async move |stop| migrator.look(stop).await).await
+        self.runner.list().await
     }
 
-    /// The migrations that are not applied yet.
+    /// Returns the migrations that are not applied yet.
     ///
-    /// For a readiness check, ask until it is empty and not again: every call makes a connection,
+    /// For a readiness check, call this until it returns none and not again: every call makes a connection,
     /// which keeps the compute awake.
     ///
     /// # Errors
@@ -235,14 +230,14 @@ impl Migrator {
         Ok(listed)
     }
 
-    /// What [`run_pending`](Self::run_pending) would run now, with its SQL.
+    /// Returns the scripts that [`run_pending`](Self::run_pending) would run now.
     ///
     /// # Errors
     ///
     /// See [`MigrateError`].
     pub async fn dry_run(&self) -> Result<Vec<Script>, MigrateError> {
         let pending = self.pending().await?;
-        let known = Known::load(&*self.source)?;
+        let known = Known::load(&*self.runner.source)?;
         let scripts = pending
             .iter()
             .map(|listed| known.script(&listed.version, Direction::Up));
@@ -253,10 +248,10 @@ impl Migrator {
 impl fmt::Debug for Migrator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Migrator")
-            .field("url", &self.url)
-            .field("lock_wait", &self.lock_wait)
-            .field("lock_timeout", &self.lock_timeout)
-            .field("statement_timeout", &self.statement_timeout)
+            .field("url", &self.runner.url)
+            .field("lock_wait", &self.runner.lock_wait)
+            .field("lock_timeout", &self.runner.lock_timeout)
+            .field("statement_timeout", &self.runner.statement_timeout)
             .finish_non_exhaustive()
     }
 }

@@ -1,20 +1,20 @@
-//! What the migrator says it has done, and sees.
+//! The migrator's reports: what it has done, what it does, and which migrations there are.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The way that a migration is run.
+/// Whether a migration is applied or reverted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Direction {
-    /// `up.sql`: it is applied.
+    /// `up.sql` applies the migration.
     Up,
-    /// `down.sql`: it is reverted.
+    /// `down.sql` reverts the migration.
     Down,
 }
 
 impl Direction {
-    /// The file that holds this direction's SQL.
+    /// Returns the name of the file that holds this direction's SQL.
     pub fn file(self) -> &'static str {
         match self {
             Self::Up => "up.sql",
@@ -23,14 +23,14 @@ impl Direction {
     }
 }
 
-/// What a run has done.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Each migration that was run, in order. Empty where there was nothing to do, for one because
-    /// another process has done it.
+    /// The migrations that were run, in order. Empty if there was nothing to do, such as when another
+    /// process has run them.
     pub done: Vec<Done>,
-    /// How long the lock was waited for.
+    /// How long the migrator waited for the lock.
     pub waited: Duration,
 }
 
@@ -40,36 +40,36 @@ pub struct Report {
 pub struct Done {
     /// The migration's name, that is its folder's.
     pub name: String,
-    /// Its version: the name up to the first `_`, without dashes.
+    /// The migration's version: its name up to the first `_`, without dashes.
     pub version: String,
-    /// Which way it was run.
+    /// Whether the migration was applied or reverted.
     pub direction: Direction,
-    /// How long it took, its commit included.
+    /// How long the migration took, its commit included.
     pub took: Duration,
 }
 
-/// What a run is at; see [`Migrator::on_progress`](super::Migrator::on_progress).
+/// A step of a run; see [`Migrator::on_progress`](super::Migrator::on_progress).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// Another session holds the lock. Said again only when it passes to another one.
+    /// Another session holds the lock. The step is told again when the lock passes to yet another one.
     #[non_exhaustive]
     Waiting {
-        /// Which one.
+        /// The session that holds the lock.
         holder: Holder,
     },
-    /// A migration was edited after it was applied: what it does now was not done here.
+    /// A migration was edited after it was applied: its present SQL was not run here.
     #[non_exhaustive]
     Edited {
-        /// Its name.
+        /// The migration's name.
         name: String,
     },
     /// A migration begins.
     #[non_exhaustive]
     Started {
-        /// Its name.
+        /// The migration's name.
         name: String,
-        /// Which way it is run.
+        /// Whether the migration is applied or reverted.
         direction: Direction,
     },
     /// A migration is done. Those that are redone in one transaction stay so only if all of them
@@ -81,16 +81,16 @@ pub enum Progress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// Its server process; `select pg_terminate_backend(pid)` ends it.
+    /// The session's server process; `select pg_terminate_backend(pid)` ends it.
     pub pid: i32,
-    /// What it calls itself.
+    /// The session's `application_name`.
     pub application_name: Option<String>,
-    /// Who it has logged in as.
+    /// The role that the session has logged in as.
     pub user: Option<String>,
-    /// Where it comes from, where the server shows it to this user.
+    /// The client's address, if the server shows it to this role.
     pub address: Option<String>,
-    /// When it has connected, in UTC, where the server shows it to this user. A migrator takes the lock
-    /// right then.
+    /// When the session connected, in UTC, if the server shows it to this role. A migrator takes the lock
+    /// as soon as it has connected.
     pub since: Option<String>,
 }
 
@@ -117,12 +117,11 @@ impl fmt::Display for Holder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listed {
-    /// The migration's name, that is its folder's; its version where it is
-    /// [`Unknown`](State::Unknown).
+    /// The migration's name, that is its folder's; its version if it is [`Unknown`](State::Unknown).
     pub name: String,
-    /// Its version: the name up to the first `_`, without dashes.
+    /// The migration's version: its name up to the first `_`, without dashes.
     pub version: String,
-    /// Whether it is applied.
+    /// Whether the migration is applied.
     pub state: State,
 }
 
@@ -130,21 +129,22 @@ pub struct Listed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// It is not.
+    /// The migration is not applied.
     Pending,
-    /// It is.
+    /// The migration is applied.
     #[non_exhaustive]
     Applied {
-        /// When that was, in the time zone of the session that did it.
+        /// When the migration was applied, in the time zone of the session that applied it.
         run_on: String,
-        /// Whether its `up.sql` is another one now than the one that was applied. Not known, and so
-        /// not said, of what the `diesel` CLI has applied.
+        /// Whether its `up.sql` was edited since. Always `false` for a migration that the `diesel` CLI has
+        /// applied, as no checksum is known.
         edited: bool,
     },
-    /// It is, but it is not among those here: a newer release has applied it, or its folder is gone.
+    /// The migration is applied, but not among the migrator's: a newer release has applied it, or its folder
+    /// is gone.
     #[non_exhaustive]
     Unknown {
-        /// When that was, in the time zone of the session that did it.
+        /// When the migration was applied, in the time zone of the session that applied it.
         run_on: String,
     },
 }

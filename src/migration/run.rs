@@ -1,21 +1,44 @@
-//! How a [`Migrator`] goes about it: looking, and changing.
+//! [`Runner`]: lists the migrations of a database, and applies and reverts them.
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::migration::MigrationSource;
+use diesel::pg::Pg;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Fault, MigrateError};
+use super::known::Known;
 use super::ledger::{Entry, Ledger};
 use super::report::{Direction, Done, Listed, Progress, Report, State};
-use super::script::{Known, Script};
+use super::script::Script;
 use super::session::Session;
-use super::{Migrator, lock, session};
+use super::{lock, session};
+use crate::url::DatabaseUrl;
 
-impl Migrator {
-    pub(super) async fn look(&self, stop: CancellationToken) -> Result<Vec<Listed>, MigrateError> {
+/// The settings of a migrator, and the way in which it runs.
+#[derive(Clone)]
+pub(super) struct Runner {
+    pub(super) url: DatabaseUrl,
+    pub(super) source: Arc<dyn MigrationSource<Pg> + Send + Sync>,
+    pub(super) lock_wait: Duration,
+    pub(super) lock_timeout: Option<Duration>,
+    pub(super) statement_timeout: Option<Duration>,
+    pub(super) on_progress: Option<Arc<OnProgress>>,
+}
+
+pub(super) type OnProgress = dyn Fn(&Progress) + Send + Sync;
+
+impl Runner {
+    pub(super) async fn list(&self) -> Result<Vec<Listed>, MigrateError> {
+        let runner = self.clone();
+        detached(async move |stop| runner.list_until(stop).await).await
+    }
+
+    async fn list_until(&self, stop: CancellationToken) -> Result<Vec<Listed>, MigrateError> {
         let session = Session::open(&self.url, stop).await?;
         let applied = match Ledger::find(&session).await? {
             Some(ledger) => ledger.applied(&session).await?,
@@ -46,19 +69,19 @@ impl Migrator {
         Ok(listed)
     }
 
-    pub(super) async fn change(&self, order: Order) -> Result<Report, MigrateError> {
-        let migrator = self.clone();
+    pub(super) async fn run(&self, order: Order) -> Result<Report, MigrateError> {
+        let runner = self.clone();
         detached(async move |stop| {
-            let session = Session::open(&migrator.url, stop).await?;
-            let changed = migrator.change_in(&session, order).await;
-            session.close(&lock::farewell()).await;
-            changed
+            let session = Session::open(&runner.url, stop).await?;
+            let report = runner.run_in(&session, order).await;
+            session.close(&lock::release()).await;
+            report
         })
         .await
     }
 
-    async fn change_in(&self, session: &Session, order: Order) -> Result<Report, MigrateError> {
-        let settings = self.settings(session.can_be_missed().await);
+    async fn run_in(&self, session: &Session, order: Order) -> Result<Report, MigrateError> {
+        let settings = self.settings(session.try_connection_check().await);
         let waited = lock::take(session, self.lock_wait, |waiting| self.tell(&waiting)).await?;
         let mut ledger = Ledger::find_or_create(session).await?;
         let applied = ledger.applied(session).await?;
@@ -66,7 +89,7 @@ impl Migrator {
         if scripts.iter().any(|s| s.direction == Direction::Up) {
             ledger = ledger.with_checksums(session).await?;
         }
-        // As the diesel CLI does: what is reverted comes back.
+        // One transaction, as in the diesel CLI: if a redo fails, the reverted migrations come back.
         let together = matches!(order, Order::Redo(_)) && scripts.iter().all(|s| s.in_transaction);
 
         let mut done = Vec::new();
@@ -92,7 +115,7 @@ impl Migrator {
         Ok(Report { done, waited })
     }
 
-    /// All that is to be run, read before any of it is run.
+    /// Reads all scripts of an order, before the first is run.
     fn scripts(
         &self,
         order: Order,
@@ -125,11 +148,11 @@ impl Migrator {
         let began = Instant::now();
         let lock_timeout = milliseconds(self.lock_timeout.filter(|_| framing.inside));
         let settings = format!("{settings}; SET lock_timeout = {lock_timeout}");
-        // Not in one message with the settings: those of transactions would come too late for this one.
+        // BEGIN has a message of its own: one with the settings would begin before they are reset.
         let begin = framing.begins.then_some("BEGIN");
         for sql in [Some(&*settings), begin].into_iter().flatten() {
             let prelude = session.batch(sql).await;
-            prelude.map_err(|why| why.explain(|_, error| MigrateError::books(error)))?;
+            prelude.map_err(|why| why.explain(|_, error| MigrateError::migration_table(error)))?;
         }
         for batch in &script.batches {
             let failed = |completed, error| MigrateError::failed(script, batch, completed, error);
@@ -152,8 +175,9 @@ impl Migrator {
         if framing.commits {
             entry.push_str("; COMMIT");
         }
-        let noted = session.through(&entry).await;
-        noted.map_err(|why| why.explain(|_, error| MigrateError::failed_behind(script, error)))?;
+        let recorded = session.record(&entry).await;
+        recorded
+            .map_err(|why| why.explain(|_, error| MigrateError::failed_behind(script, error)))?;
         let done = Done {
             name: script.name.clone(),
             version: script.version.clone(),
@@ -164,15 +188,15 @@ impl Migrator {
         Ok(done)
     }
 
-    /// What each migration begins with.
-    fn settings(&self, can_be_missed: bool) -> String {
+    /// Returns the statements that each migration begins with.
+    fn settings(&self, has_connection_check: bool) -> String {
         let timeout = milliseconds(self.statement_timeout);
         let mut settings = format!(
             "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; SET statement_timeout = {timeout}"
         );
-        if can_be_missed {
+        if has_connection_check {
             settings.push_str("; ");
-            settings.push_str(session::MISS_ME);
+            settings.push_str(session::CONNECTION_CHECK);
         }
         settings
     }
@@ -198,8 +222,8 @@ impl Migrator {
                 tracing::info!(migration = name, ?direction, ?took, "a migration is done");
             }
         }
-        if let Some(hear) = &self.on_progress {
-            hear(progress);
+        if let Some(on_progress) = &self.on_progress {
+            on_progress(progress);
         }
     }
 }
@@ -209,7 +233,7 @@ fn is_edited(known: &Known, version: &str, entry: &Entry) -> bool {
     checksum.is_some_and(|checksum| known.is_edited(version, checksum))
 }
 
-/// What is to be done.
+/// The migrations that a run applies or reverts; the numbers count from the latest.
 #[derive(Clone, Copy)]
 pub(super) enum Order {
     Run,
@@ -218,7 +242,7 @@ pub(super) enum Order {
 }
 
 impl Order {
-    /// `applied` is in the order of the versions.
+    /// Returns the scripts in the order in which they are run; `applied` is in the order of the versions.
     fn scripts(self, known: &Known, applied: &[String]) -> Result<Vec<Script>, MigrateError> {
         let last = |n: usize| &applied[applied.len().saturating_sub(n)..];
         let up = |version: &str| known.script(version, Direction::Up);
@@ -238,7 +262,7 @@ impl Order {
     }
 }
 
-/// What of a transaction is around a migration.
+/// The transaction around a migration, and which of its ends are the migration's own.
 #[derive(Clone, Copy)]
 struct Framing {
     inside: bool,
@@ -259,16 +283,14 @@ impl Framing {
     };
 }
 
-/// As the server takes them: zero is none at all.
+/// Returns a timeout as the server takes it: zero means none.
 fn milliseconds(timeout: Option<Duration>) -> u128 {
     timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128))
 }
 
-/// Runs `work` as a task of its own, that ends by itself where its caller does not wait for it any
-/// more: so can what has been sent be brought to an end, one way or the other.
-pub(super) async fn detached<T, F>(
-    work: impl FnOnce(CancellationToken) -> F,
-) -> Result<T, MigrateError>
+/// Runs `work` as a task of its own and tells it when the caller's future is dropped: the task can then
+/// still bring its statement to an end.
+async fn detached<T, F>(work: impl FnOnce(CancellationToken) -> F) -> Result<T, MigrateError>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, MigrateError>> + Send + 'static,

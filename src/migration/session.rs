@@ -1,10 +1,10 @@
-//! The migrator's one connection; the only place that knows what kind it is.
+//! [`Session`]: the migrator's one connection to the server.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::sync::CancellationToken;
@@ -15,19 +15,19 @@ use crate::policy::Policy;
 use crate::session::SessionControl;
 use crate::url::DatabaseUrl;
 
-/// A session with the server itself. Everything goes by the simple protocol: a migration has several
-/// statements, and its errors come with the position in the whole.
+/// A session with the server itself. Every statement goes by the simple protocol, in which a migration may
+/// have several statements, and an error has its position in the whole.
 pub(super) struct Session {
     client: Client,
     session: SessionControl,
     stop: CancellationToken,
 }
 
-/// Why a batch has not come to its end.
+/// Why a batch was not completed.
 pub(super) enum Interrupted {
-    /// Nobody waits for it any more.
+    /// The migrator's future was dropped.
     Stopped,
-    /// It failed behind so many statements.
+    /// A statement failed, after `completed` others.
     Failed {
         completed: usize,
         error: tokio_postgres::Error,
@@ -35,7 +35,7 @@ pub(super) enum Interrupted {
 }
 
 impl Interrupted {
-    /// What it means for a migrator; `failed` knows what was being done.
+    /// Turns the interruption into the migrator's error, which `failed` makes of a failed statement.
     pub(super) fn explain(
         self,
         failed: impl FnOnce(usize, tokio_postgres::Error) -> MigrateError,
@@ -48,17 +48,16 @@ impl Interrupted {
 }
 
 impl Session {
-    /// Connects to a URL that is direct as far as its host tells; `stop` ends the session at the next
-    /// point where nothing is left half done.
+    /// Connects to a URL that is direct by its host's name; `stop` ends the session at the next point where
+    /// nothing is left half done.
     pub(super) async fn open(
         url: &DatabaseUrl,
         stop: CancellationToken,
     ) -> Result<Self, MigrateError> {
         let policy = Policy::builder().or_connect_timeout(url.connect_timeout());
-        // Nothing is set that could contradict.
+        // With this one setting there is nothing to contradict.
         let policy = policy.build().unwrap_or_default();
-        // Neon's host names tell a pooler; elsewhere a pooler betrays itself by refusing this, or by
-        // leaving it out.
+        // Neon's host names tell a pooler. Any other pooler refuses this startup parameter, or drops it.
         let url = match url.is_neon() {
             true => url.clone(),
             false => url.with_option(MARK, "on"),
@@ -98,38 +97,42 @@ impl Session {
         Ok(session)
     }
 
-    /// Whether the server looks, while it works, if this process is still there; not before version
-    /// 14, and not on every system.
-    pub(super) async fn can_be_missed(&self) -> bool {
-        self.through(MISS_ME).await.is_ok()
+    /// Has the server check, while it works, if this process is still there, and returns whether it does so:
+    /// not before version 14, and not on every system.
+    pub(super) async fn try_connection_check(&self) -> bool {
+        self.to_the_end(CONNECTION_CHECK).await.is_ok()
     }
 
-    /// Runs statements of a migration. Where nobody waits any more, they are cancelled, and it is
-    /// still waited for how they have ended.
+    /// Runs statements of a migration. Cancels them when the migrator's future is dropped, and still waits
+    /// for their end.
     pub(super) async fn batch(&self, sql: &str) -> Result<(), Interrupted> {
         if self.stop.is_cancelled() {
             return Err(Interrupted::Stopped);
         }
-        let mut batch = pin!(self.through(sql));
+        let mut batch = pin!(self.to_the_end(sql));
         tokio::select! {
             biased;
             outcome = &mut batch => outcome,
             () = self.stop.cancelled() => {
                 let cancel = self.session.canceller.cancel();
-                let outcome = timeout(PATIENCE, async { tokio::join!(cancel, batch).1 }).await;
-                let outcome = outcome.unwrap_or(Err(Interrupted::Stopped));
-                if !is_cancelled(&outcome) {
-                    // The request may still be under way, and would stop what notes the migration down. It does
-                    // nothing to a session that rests.
-                    sleep(LATE).await;
-                }
-                outcome
+                let outcome = timeout(CLOSE_TIMEOUT, async { tokio::join!(cancel, batch).1 }).await;
+                outcome.unwrap_or(Err(Interrupted::Stopped))
             }
         }
     }
 
-    /// Runs statements that belong to what has been done already: nothing stops them.
-    pub(super) async fn through(&self, sql: &str) -> Result<(), Interrupted> {
+    /// Records a migration whose statements have ended. The cancel request for them may be late and end the
+    /// record instead; it ends only one statement, so the record is then run again.
+    pub(super) async fn record(&self, sql: &str) -> Result<(), Interrupted> {
+        let recorded = self.to_the_end(sql).await;
+        match self.stop.is_cancelled() && is_cancelled(&recorded) {
+            true => self.to_the_end(sql).await,
+            false => recorded,
+        }
+    }
+
+    /// Runs statements that must not be stopped.
+    pub(super) async fn to_the_end(&self, sql: &str) -> Result<(), Interrupted> {
         let mut completed = 0;
         let failed = |completed, error| Interrupted::Failed { completed, error };
         let stream = self.client.simple_query_raw(sql).await;
@@ -158,18 +161,18 @@ impl Session {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(MigrateError::Stopped),
-            rows = rows => rows.map_err(MigrateError::books),
+            rows = rows => rows.map_err(MigrateError::migration_table),
         }
     }
 
-    /// The one value that a statement returns.
+    /// Runs one of the migrator's own statements, and returns its one value.
     pub(super) async fn value(&self, sql: &str) -> Result<Option<String>, MigrateError> {
         let rows = self.rows(sql).await?;
         Ok(rows.first().and_then(|row| row.get(0)).map(Into::into))
     }
 
-    /// Resolves when nobody waits for the session any more.
-    pub(super) async fn stopped(&self) {
+    /// Waits until the migrator's future is dropped.
+    pub(super) async fn until_stopped(&self) {
         self.stop.cancelled().await;
     }
 
@@ -177,11 +180,11 @@ impl Session {
         self.session.status.in_transaction()
     }
 
-    /// Ends the session, so that everything it held is free when this returns.
-    pub(super) async fn close(self, farewell: &str) {
+    /// Ends the session behind `release`, so that its locks are free when this returns.
+    pub(super) async fn close(self, release: &str) {
         if !self.session.status.is_busy() && !self.session.status.has_ended() {
-            // Should it fail, the server does the same as soon as the socket is closed.
-            let _ = timeout(PATIENCE, self.through(farewell)).await;
+            // If this fails, the server does the same as soon as the socket is closed.
+            let _ = timeout(CLOSE_TIMEOUT, self.to_the_end(release)).await;
         }
     }
 }
@@ -196,14 +199,11 @@ impl Drop for Session {
     }
 }
 
-/// So that a killed process's migration ends, and its lock is free, without anybody waiting for it.
-pub(super) const MISS_ME: &str = "SET client_connection_check_interval = '1s'";
+/// Ends the migration of a killed process, and frees its lock, although the server waits for no client.
+pub(super) const CONNECTION_CHECK: &str = "SET client_connection_check_interval = '1s'";
 
-/// A setting that means nothing to Postgres, and that it takes note of.
+/// A custom setting, which Postgres keeps and does not use.
 const MARK: &str = "diesel_neon.migrator";
 
-/// A server that has not answered a cancel request or a farewell by then will not.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How late a cancel request may come: Neon's proxy closes its socket first, and passes it on afterwards.
-const LATE: Duration = Duration::from_secs(1);
+/// A server that has not answered a cancel request or the last statements by then will not.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Where the statements of a script begin and end: only for messages, the server gets the whole.
+//! Splits a script into statements, for messages alone: the server gets the script as a whole.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Of a byte offset.
+    /// Returns the place of a byte offset.
     pub(super) fn of(sql: &str, offset: usize) -> Self {
         let before = &sql[..offset];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -23,14 +23,14 @@ impl Place {
     }
 }
 
-/// The byte offset of the server's position, which counts characters from one.
+/// Returns the byte offset of the server's `position`, which counts characters from one.
 pub(super) fn offset(sql: &str, position: u32) -> usize {
     let characters = (position as usize).saturating_sub(1);
     let offset = sql.char_indices().nth(characters);
     offset.map_or(sql.len(), |(offset, _)| offset)
 }
 
-/// The statements of `sql` without the comments around them, told apart as psql does: by semicolons
+/// Returns the statements of `sql` without the comments around them, split as psql does: at semicolons
 /// outside of quotes, comments, parentheses, and the `BEGIN ATOMIC` bodies of functions.
 pub(super) fn statements(sql: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
@@ -70,7 +70,7 @@ pub(super) fn statements(sql: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The words of a statement outside of quotes and comments, in capitals.
+/// Returns the words of a statement outside of quotes and comments, in capitals.
 pub(super) fn words(sql: &str) -> impl Iterator<Item = String> {
     let mut lexer = Lexer { sql, at: 0 };
     let tokens = std::iter::from_fn(move || lexer.next());
@@ -93,7 +93,7 @@ struct Lexer<'a> {
 }
 
 impl Lexer<'_> {
-    /// The next token that is neither blank nor a comment.
+    /// Returns the next token that is neither blank nor a comment.
     fn next(&mut self) -> Option<(Token, Range<usize>)> {
         loop {
             let start = self.at;
@@ -132,7 +132,8 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || !c.is_ascii()
 }
 
-/// A doubled quote ends one string and begins the next, which comes to the same.
+/// Returns the length of a quoted string. A doubled quote may end one string and begin the next: the
+/// statement ends at the same place.
 fn quoted(text: &str, quote: char, backslashes: bool) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -208,7 +209,7 @@ mod tests {
             ("select 'open; end", vec!["select 'open; end"]),
             ("select $a; $b$ open", vec!["select $a", "$b$ open"]),
             ("wählen 'ß'; é", vec!["wählen 'ß'", "é"]),
-            // To Postgres either character ends a line.
+            // For Postgres a carriage return ends a line too.
             (
                 "-- one\rselect 1; -- two\r\nselect 2",
                 vec!["select 1", "select 2"],

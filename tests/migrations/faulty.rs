@@ -153,7 +153,7 @@ async fn sql_in_another_encoding_is_told_with_its_mend() {
         let error = finish(migrator.run_pending()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the migration 1_a cannot be applied: its up.sql is not UTF-8; save it as that"
+            "the migration 1_a cannot be applied: its up.sql is not UTF-8; save it as UTF-8"
         );
     }
 }

@@ -439,7 +439,7 @@ async fn a_future_dropped_outside_of_a_transaction_leaves_nothing_unnoted() {
     }
     nothing_but_the_first(&neon).await;
 
-    // Where it ends all the same, it is noted.
+    // A statement that ends all the same is recorded.
     let migrations = Folder::new()
         .with("1_a", "", "")
         .with("3_c", UNSTOPPABLE, "")
@@ -454,28 +454,42 @@ async fn a_future_dropped_outside_of_a_transaction_leaves_nothing_unnoted() {
 }
 
 #[tokio::test]
-async fn a_cancel_request_that_comes_late_does_not_stop_what_is_noted() {
+async fn a_cancel_request_that_comes_late_does_not_stop_the_record_of_a_migration() {
     let builder = NeonSim::builder().never_suspend();
-    let neon = builder.cancel_delay(Duration::from_millis(600)).start();
+    let neon = builder.cancel_delay(Duration::from_secs(2)).start();
     let neon = neon.await.unwrap();
     let migrations = Folder::new()
         .with("1_a", "", "")
-        .with("2_b", "CREATE TABLE b (); SELECT pg_sleep(1)", "")
+        .with(
+            "2_b",
+            "CREATE TABLE b (); SELECT pg_advisory_xact_lock(7)",
+            "",
+        )
         .outside_of_a_transaction("2_b");
     let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
     let writer = client(&neon).await;
+    writer
+        .batch_execute("SELECT pg_advisory_lock(7)")
+        .await
+        .unwrap();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
     tokio::select! {
-        _ = migrator.run_pending() => panic!("it is slow"),
-        () = async {
-            until(&neon, BUSY, "1").await;
-            // Whatever is noted has to wait, until long after the request has come.
-            let lock = "BEGIN; LOCK TABLE __diesel_schema_migrations IN EXCLUSIVE MODE";
-            writer.batch_execute(lock).await.unwrap();
-            sleep(Duration::from_millis(700)).await;
-        } => {}
+        _ = migrator.run_pending() => panic!("it waits for a lock"),
+        () = until(&neon, waiting, "1") => {}
     }
-    until(&neon, BUSY, "0").await;
-    sleep(Duration::from_secs(2)).await;
+    // The request is under way. The statement ends before it comes, and the record waits for it.
+    let hold = "BEGIN; LOCK TABLE __diesel_schema_migrations IN EXCLUSIVE MODE; SELECT pg_advisory_unlock(7)";
+    writer.batch_execute(hold).await.unwrap();
+    let record = "SELECT query_start::text FROM pg_stat_activity \
+                  WHERE wait_event_type = 'Lock' AND query LIKE '%__diesel_schema_migrations%'";
+    let record = async || loop {
+        if let Some(began) = rows(&neon, record).await.pop() {
+            return began;
+        }
+        sleep(TICK).await;
+    };
+    let first = finish(record()).await;
+    finish(async { while record().await == first {} }).await;
     drop(writer);
     until(&neon, LOCKS, "0").await;
     assert_eq!(tables(&neon).await, ["b"]);

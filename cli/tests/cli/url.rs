@@ -233,7 +233,7 @@ fn a_dotenv_file_in_another_encoding_is_told_with_its_mend() {
         fs::write(folder.path(".env"), bytes).unwrap();
         let out = Text::of(folder.command().arg("url").output().unwrap());
         assert_eq!(out.code, Some(1), "{out:?}");
-        let expected = format!("/.env, line {line}: it is not UTF-8; save it as that\n");
+        let expected = format!("/.env, line {line}: it is not UTF-8; save it as UTF-8\n");
         assert!(out.stderr.ends_with(&expected), "{out:?}");
     }
 }

@@ -1,11 +1,11 @@
-//! [`FailedMigration`]: which statement failed, where, and in what words.
+//! [`FailedMigration`]: the statement that failed, its place, and the server's words.
 
 use std::error::Error;
 use std::fmt;
 
 use tokio_postgres::error::{ErrorPosition, SqlState};
 
-use super::{MigrateError, is_lost, message};
+use super::server::message;
 use crate::migration::report::{Direction, Done};
 use crate::migration::script::Script;
 use crate::migration::statements::{Place, offset, statements};
@@ -23,57 +23,94 @@ pub struct FailedMigration {
 }
 
 impl FailedMigration {
-    /// The migration's name, that is its folder's.
+    /// `batch` of `script` failed after `completed` of its statements.
+    pub(super) fn in_batch(
+        script: &Script,
+        batch: &str,
+        completed: usize,
+        error: tokio_postgres::Error,
+    ) -> Self {
+        let ranges = statements(batch);
+        let position = match error.as_db_error().and_then(|db| db.position()) {
+            Some(ErrorPosition::Original(position)) => Some(offset(batch, *position)),
+            _ => None,
+        };
+        let range = match position {
+            Some(at) => ranges.iter().rfind(|range| range.start <= at),
+            None => ranges.get(completed),
+        };
+        let at = position.or(range.map(|range| range.start));
+        Self {
+            statement: range.map(|range| batch[range.clone()].to_owned()),
+            place: at.map(|at| Place::of(batch, at)),
+            ..Self::behind(script, error)
+        }
+    }
+
+    /// The entry or the commit failed, which follow the statements of `script`.
+    pub(super) fn behind(script: &Script, error: tokio_postgres::Error) -> Self {
+        Self {
+            name: script.name.clone(),
+            direction: script.direction,
+            in_transaction: script.in_transaction,
+            statement: None,
+            place: None,
+            before: Vec::new(),
+            error,
+        }
+    }
+
+    /// Returns the migration's name, that is its folder's.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Which way it was run.
+    /// Returns whether the migration was being applied or reverted.
     pub fn direction(&self) -> Direction {
         self.direction
     }
 
-    /// The statement that failed; `None` where the commit did, or the entry in
+    /// Returns the statement that failed; `None` if the commit failed, or the entry in
     /// `__diesel_schema_migrations`.
     pub fn statement(&self) -> Option<&str> {
         self.statement.as_deref()
     }
 
-    /// The line of the file, counted from one: where the server says that the mistake is, else where
-    /// the statement begins.
+    /// Returns the line of the mistake in the file, counted from one; the statement's first line if the
+    /// server names no position.
     pub fn line(&self) -> Option<usize> {
         Some(self.place?.line)
     }
 
-    /// The column in that line, in characters, counted from one.
+    /// Returns the column in that line, in characters, counted from one.
     pub fn column(&self) -> Option<usize> {
         Some(self.place?.column)
     }
 
-    /// The server's SQLSTATE.
+    /// Returns the server's SQLSTATE.
     pub fn sqlstate(&self) -> Option<&str> {
         Some(self.error.code()?.code())
     }
 
-    /// The server's words.
+    /// Returns the server's message.
     pub fn message(&self) -> String {
         message(&self.error)
     }
 
-    /// What else the server has to say of it.
+    /// Returns the server's detail.
     pub fn detail(&self) -> Option<&str> {
         self.error.as_db_error()?.detail()
     }
 
-    /// What the server advises.
+    /// Returns the server's hint.
     pub fn hint(&self) -> Option<&str> {
         self.error.as_db_error()?.hint()
     }
 
-    fn mend(&self) -> Option<&'static str> {
+    fn advice(&self) -> Option<&'static str> {
         let Some(code) = self.error.code() else {
-            // The only thing that the server asks for in the middle of a script.
-            return Some("where it is COPY … FROM STDIN: there is nothing to read, use INSERT");
+            // COPY is the only statement of a script that the driver itself refuses.
+            return Some("if it is COPY … FROM STDIN: there is nothing to read, use INSERT");
         };
         Some(match *code {
             SqlState::LOCK_NOT_AVAILABLE => {
@@ -115,17 +152,17 @@ impl fmt::Display for FailedMigration {
         if let Some(statement) = &self.statement {
             write!(f, "; the statement: {}", excerpt(statement))?;
         }
-        match self.mend() {
-            Some(mend) => write!(f, "; {mend}"),
+        match self.advice() {
+            Some(advice) => write!(f, "; {advice}"),
             None => Ok(()),
         }
     }
 }
 
-// Without a source: its message has all of the server's words already.
+// `source()` is `None`: the message has all of the server's words already.
 impl Error for FailedMigration {}
 
-/// One line of a statement, as long as a message can bear.
+/// Returns the statement in one line, cut to the length that a message can bear.
 fn excerpt(statement: &str) -> String {
     const LENGTH: usize = 120;
     let words: Vec<_> = statement.split_whitespace().collect();
@@ -133,63 +170,5 @@ fn excerpt(statement: &str) -> String {
     match line.char_indices().nth(LENGTH) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
-    }
-}
-
-impl MigrateError {
-    /// `batch` failed after so many of its statements.
-    pub(in crate::migration) fn failed(
-        script: &Script,
-        batch: &str,
-        completed: usize,
-        error: tokio_postgres::Error,
-    ) -> Self {
-        if is_lost(&error) {
-            return Self::Lost {
-                migration: Some(script.name.clone()),
-                before: Vec::new(),
-                source: error.into(),
-            };
-        }
-        let ranges = statements(batch);
-        let position = match error.as_db_error().and_then(|db| db.position()) {
-            Some(ErrorPosition::Original(position)) => Some(offset(batch, *position)),
-            _ => None,
-        };
-        let range = match position {
-            Some(at) => ranges.iter().rfind(|range| range.start <= at),
-            None => ranges.get(completed),
-        };
-        let at = position.or(range.map(|range| range.start));
-        let statement = range.map(|range| batch[range.clone()].to_owned());
-        Self::failed_at(script, statement, at.map(|at| Place::of(batch, at)), error)
-    }
-
-    /// What was sent behind the migration's own statements failed.
-    pub(in crate::migration) fn failed_behind(
-        script: &Script,
-        error: tokio_postgres::Error,
-    ) -> Self {
-        if is_lost(&error) {
-            return Self::failed(script, "", 0, error);
-        }
-        Self::failed_at(script, None, None, error)
-    }
-
-    fn failed_at(
-        script: &Script,
-        statement: Option<String>,
-        place: Option<Place>,
-        error: tokio_postgres::Error,
-    ) -> Self {
-        Self::Failed(Box::new(FailedMigration {
-            name: script.name.clone(),
-            direction: script.direction,
-            in_transaction: script.in_transaction,
-            statement,
-            place,
-            before: Vec::new(),
-            error,
-        }))
     }
 }

@@ -1,4 +1,4 @@
-//! [`Fault`]: what is the matter with a migration's SQL.
+//! [`Fault`]: why a migration's SQL cannot be run.
 
 use std::fmt;
 
@@ -9,20 +9,20 @@ use crate::migration::statements::{Place, statements, words};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It has no statement, as the `diesel` CLI generates it.
+    /// The SQL has no statement, as the `diesel` CLI generates it.
     Empty,
-    /// It begins with a byte order mark.
+    /// The SQL begins with a byte order mark.
     ByteOrderMark,
-    /// It is in another encoding than UTF-8.
+    /// The SQL is in another encoding than UTF-8.
     NotUtf8,
-    /// It has a zero byte, which Postgres takes in no text.
+    /// The SQL has a zero byte, which Postgres takes in no text.
     #[non_exhaustive]
     ZeroByte {
         /// The line, counted from one.
         line: usize,
     },
-    /// It runs in a transaction together with its entry in `__diesel_schema_migrations`, and has a
-    /// statement that ends that transaction.
+    /// The migration runs in a transaction together with its entry in `__diesel_schema_migrations`, and has
+    /// a statement that ends that transaction.
     #[non_exhaustive]
     EndsTransaction {
         /// The statement.
@@ -30,8 +30,8 @@ pub enum Fault {
         /// The line, counted from one.
         line: usize,
     },
-    /// It runs outside of a transaction, and rolls back one of its own: it would be noted as applied,
-    /// and be undone.
+    /// The migration runs outside of a transaction, and rolls back one of its own: it would be recorded as
+    /// applied, and be undone.
     #[non_exhaustive]
     RollsBack {
         /// The statement.
@@ -39,9 +39,9 @@ pub enum Fault {
         /// The line, counted from one.
         line: usize,
     },
-    /// It has ended the transaction that it was run in, and no statement told so beforehand.
+    /// The migration has ended the transaction that it was run in, by a statement that does not show it.
     EndedTransaction,
-    /// It runs outside of a transaction, and begins one that it does not end.
+    /// The migration runs outside of a transaction, and begins one that it does not end.
     LeavesTransactionOpen,
 }
 
@@ -49,14 +49,13 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str(
-                "has no statement in it; write its SQL, or remove the migration as long as it is nowhere \
-                 applied",
+                "has no statement in it; write its SQL, or remove the migration if it is applied nowhere",
             ),
             Self::ByteOrderMark => f.write_str(
                 "begins with a byte order mark, which Postgres takes for a part of the first word; save it \
-                 as UTF-8 without one",
+                 as UTF-8 without the mark",
             ),
-            Self::NotUtf8 => f.write_str("is not UTF-8; save it as that"),
+            Self::NotUtf8 => f.write_str("is not UTF-8; save it as UTF-8"),
             Self::ZeroByte { line } => write!(
                 f,
                 "has a zero byte in line {line}, which Postgres takes in no text; remove it"
@@ -68,25 +67,24 @@ impl fmt::Display for Fault {
             ),
             Self::RollsBack { statement, line } => write!(
                 f,
-                "takes back what it does, with {statement} in line {line}; remove that"
+                "undoes its own changes, with {statement} in line {line}; remove that"
             ),
             Self::EndedTransaction => f.write_str(
-                "has ended the transaction that it was run in; what it did before may have stayed, and it \
-                 is not noted down: undo that by hand, and remove what ends the transaction",
+                "has ended the transaction that it was run in; its changes up to there may have stayed, and \
+                 it is not recorded: undo them by hand, and remove the statement that ends the transaction",
             ),
             Self::LeavesTransactionOpen => f.write_str(
-                "begins a transaction and does not end it, so that nothing of that was kept; end it with \
-                 COMMIT",
+                "begins a transaction and does not end it, so that its changes were lost; end it with COMMIT",
             ),
         }
     }
 }
 
 impl Fault {
-    /// Returns what can be found without running it.
+    /// Returns the first fault of a script that shows without running it.
     pub(in crate::migration) fn of(script: &Script) -> Option<Self> {
         let batches = &script.batches;
-        // One that is written in Rust may have nothing to say.
+        // A migration that is written in Rust may have no SQL.
         if !batches.is_empty() && batches.iter().all(|sql| statements(sql).is_empty()) {
             return Some(Self::Empty);
         }
@@ -100,7 +98,7 @@ impl Fault {
             }
             statements(sql).into_iter().find_map(|range| {
                 let statement = &sql[range.clone()];
-                // Only where it is to be told: to count the lines before each takes for ever in a large file.
+                // Lines are counted for a fault alone: to count them for each statement of a large file takes hours.
                 let line = || Place::of(sql, range.start).line;
                 Self::ends_transaction(statement, line, script.in_transaction)
             })
@@ -115,7 +113,7 @@ impl Fault {
         let first = words(statement).take(3).collect::<Vec<_>>();
         let first: Vec<_> = first.iter().map(String::as_str).collect();
         let rolls_back = match first.as_slice() {
-            // To a savepoint; and of one that was prepared, which has its own name.
+            // These end a savepoint, or a prepared transaction, which has its own name.
             ["ROLLBACK", "TO" | "PREPARED", ..]
             | ["ROLLBACK", "WORK" | "TRANSACTION", "TO"]
             | ["COMMIT", "PREPARED", ..] => return None,
@@ -201,7 +199,7 @@ mod tests {
         let sql = format!("{}commit", "insert into a values (1);\n".repeat(statements));
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::spawn(move || send.send(Fault::of(&script(&sql, true))));
-        // Seconds where each byte is looked at once; hours where each statement looks at all before it.
+        // A bound between linear time, which is seconds, and quadratic time, which is hours.
         let fault = receive.recv_timeout(std::time::Duration::from_secs(60));
         let statement = "commit".to_owned();
         let line = statements + 1;

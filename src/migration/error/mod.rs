@@ -1,24 +1,23 @@
-//! Why migrations were not, or not all, run.
+//! [`MigrateError`]: why migrations were not run, or not all of them.
 
 mod failed;
 mod fault;
+mod server;
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
-
 pub use self::failed::FailedMigration;
 pub use self::fault::Fault;
+use self::server::{is_lost, message};
 use super::report::{Direction, Done, Holder};
+use super::script::Script;
 use crate::connect::ConnectError;
 use crate::env::EnvError;
 use crate::transport::TlsError;
 
-type Source = Box<dyn Error + Send + Sync>;
-
-/// Migrations were not, or not all, run; nothing is ever left half done, but see
+/// Migrations were not run, or not all of them. None is left half done, but see
 /// [`Migrator`](super::Migrator) for those that run outside of a transaction.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
@@ -26,9 +25,9 @@ pub enum MigrateError {
     /// The environment does not say where the database is.
     #[error(transparent)]
     Env(#[from] EnvError),
-    /// The URL leads to a pooler, and where the server behind it is cannot be told from it.
+    /// The URL leads to a pooler, and does not tell how to reach the server behind it.
     #[error(
-        "{host} leads to a pooler, where the lock would not be held; give the direct URL, for one in \
+        "{host} leads to a pooler, which cannot hold the lock; give the direct URL, such as in \
          DATABASE_URL_UNPOOLED"
     )]
     #[non_exhaustive]
@@ -39,57 +38,57 @@ pub enum MigrateError {
     /// The certificates to trust cannot be loaded.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// No connection came about.
+    /// The connection for the migrations could not be made.
     #[error("no connection for the migrations: {0}")]
-    Connect(#[source] ConnectError),
-    /// There is no such folder.
+    Connect(ConnectError),
+    /// The folder of the migrations does not exist.
     #[error("there is no folder of migrations at {}; name the right one, or create it", .path.display())]
     #[non_exhaustive]
     NoFolder {
-        /// Where it was looked for.
+        /// The path of the missing folder.
         path: PathBuf,
     },
-    /// The folder has something in it that is not a migration.
+    /// The folder has an entry that is not a migration.
     #[error(
         "{} is no migration: its name must begin with a version and it must contain up.sql",
         .path.display()
     )]
     #[non_exhaustive]
     NoMigration {
-        /// What is in the way.
+        /// The path of the entry.
         path: PathBuf,
     },
     /// `diesel.toml`, or a migration's `metadata.toml`, cannot be used.
     #[error("{}: {reason}", .path.display())]
     #[non_exhaustive]
     Config {
-        /// Where it is.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Why the file cannot be used.
         reason: String,
     },
     /// The migrations cannot be read.
     #[error("the migrations cannot be read: {0}")]
-    Source(#[source] Source),
+    Source(Box<dyn Error + Send + Sync>),
     /// Two migrations have the same version, so that only one of them would ever be applied.
     #[error("{} and {} have the same version, {version}; rename one of them", .names[0], .names[1])]
     #[non_exhaustive]
     Duplicate {
         /// The version.
         version: String,
-        /// Their names.
+        /// The names of the two migrations.
         names: [String; 2],
     },
     /// A migration cannot be read.
-    #[error("the migration {name} cannot be read: {source}")]
+    #[error("the migration {name} cannot be read: {error}")]
     #[non_exhaustive]
     Script {
-        /// Its name.
+        /// The migration's name.
         name: String,
-        /// Why not.
-        source: Source,
+        /// Why the migration cannot be read.
+        error: Box<dyn Error + Send + Sync>,
     },
-    /// A migration is not run as it stands, since it would do something else than it seems to.
+    /// A migration is refused, since its SQL would not do what it seems to do.
     #[error(
         "the migration {name} cannot be {}: its {} {fault}",
         match .direction { Direction::Up => "applied", Direction::Down => "reverted" },
@@ -97,28 +96,28 @@ pub enum MigrateError {
     )]
     #[non_exhaustive]
     Faulty {
-        /// Its name.
+        /// The migration's name.
         name: String,
-        /// The way that it was to be run.
+        /// Whether the migration was to be applied or reverted.
         direction: Direction,
-        /// What is the matter with it.
+        /// Why its SQL cannot be run.
         fault: Fault,
     },
     /// A migration that is to be reverted has no way back.
     #[error("the migration {name} cannot be reverted: it has no down.sql; nothing was reverted")]
     #[non_exhaustive]
     Irreversible {
-        /// Its name.
+        /// The migration's name.
         name: String,
     },
-    /// A migration that is to be reverted is not among those here.
+    /// A migration that is to be reverted is not among the migrator's.
     #[error(
         "the migration {version} is applied, but it is not among these, so that it cannot be reverted \
          here; use the release that has applied it"
     )]
     #[non_exhaustive]
     Unknown {
-        /// Its version.
+        /// The migration's version.
         version: String,
     },
     /// Another session has held the lock all the time.
@@ -129,36 +128,36 @@ pub enum MigrateError {
     )]
     #[non_exhaustive]
     Locked {
-        /// Who holds it, as far as the server tells.
+        /// The session that holds the lock, as far as the server tells.
         holder: Option<Holder>,
-        /// For how long it was waited for.
+        /// How long the migrator waited.
         waited: Duration,
     },
     /// A migration failed.
     #[error(transparent)]
     Failed(Box<FailedMigration>),
-    /// The connection ended before everything was done; the next run goes on from where this one was.
-    #[error("the connection was lost {}: {source}", .migration.as_ref().map_or(
+    /// The connection ended before all migrations were run; the next run continues from there.
+    #[error("the connection was lost {}: {error}; run the migrations again", .migration.as_ref().map_or(
         "before a migration began".to_owned(), |name| format!("in the migration {name}")
     ))]
     #[non_exhaustive]
     Lost {
-        /// The migration under way. If it was about to commit, only the next run or
-        /// [`Migrator::list`](super::Migrator::list) can tell whether it has.
+        /// The migration under way. If the connection ended during its commit, only the next run or
+        /// [`Migrator::list`](super::Migrator::list) can tell whether it is applied.
         migration: Option<String>,
-        /// What had been done before.
+        /// The migrations that were run before.
         before: Vec<Done>,
-        /// How it ended.
-        source: Source,
+        /// How the connection ended.
+        error: Box<dyn Error + Send + Sync>,
     },
-    /// The server refused what goes with the migrations: the lock, or the table
+    /// The server refused a statement of the migrator's own, on the lock or on the table
     /// `__diesel_schema_migrations`.
-    #[error("the migrations' own books: {message}")]
+    #[error("the table or the lock of the migrations: {message}")]
     #[non_exhaustive]
-    Books {
+    MigrationTable {
         /// The server's words.
         message: String,
-        /// Its SQLSTATE, where it sent one.
+        /// The server's SQLSTATE, if it sent one.
         sqlstate: Option<String>,
     },
     /// The runtime is shutting down.
@@ -167,17 +166,17 @@ pub enum MigrateError {
 }
 
 impl MigrateError {
-    /// The server's SQLSTATE, where it sent one.
+    /// Returns the server's SQLSTATE, if it sent one.
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Connect(error) => error.sqlstate(),
             Self::Failed(failed) => failed.sqlstate(),
-            Self::Books { sqlstate, .. } => sqlstate.as_deref(),
+            Self::MigrationTable { sqlstate, .. } => sqlstate.as_deref(),
             _ => None,
         }
     }
 
-    /// The migrations that were run before it went wrong, and stay so.
+    /// Returns the migrations that were run before the failure, and stay so.
     pub fn before(&self) -> &[Done] {
         match self {
             Self::Failed(failed) => &failed.before,
@@ -186,20 +185,51 @@ impl MigrateError {
         }
     }
 
-    pub(in crate::migration) fn books(error: tokio_postgres::Error) -> Self {
+    /// A statement of the migrator's own failed.
+    pub(in crate::migration) fn migration_table(error: tokio_postgres::Error) -> Self {
         if is_lost(&error) {
-            return Self::Lost {
-                migration: None,
-                before: Vec::new(),
-                source: error.into(),
-            };
+            return Self::lost(None, error);
         }
-        Self::Books {
+        Self::MigrationTable {
             message: message(&error),
             sqlstate: error.code().map(|code| code.code().to_owned()),
         }
     }
 
+    /// `batch` of `script` failed after `completed` of its statements.
+    pub(in crate::migration) fn failed(
+        script: &Script,
+        batch: &str,
+        completed: usize,
+        error: tokio_postgres::Error,
+    ) -> Self {
+        if is_lost(&error) {
+            return Self::lost(Some(script), error);
+        }
+        let failed = FailedMigration::in_batch(script, batch, completed, error);
+        Self::Failed(Box::new(failed))
+    }
+
+    /// The entry or the commit failed, which follow the statements of `script`.
+    pub(in crate::migration) fn failed_behind(
+        script: &Script,
+        error: tokio_postgres::Error,
+    ) -> Self {
+        if is_lost(&error) {
+            return Self::lost(Some(script), error);
+        }
+        Self::Failed(Box::new(FailedMigration::behind(script, error)))
+    }
+
+    fn lost(script: Option<&Script>, error: tokio_postgres::Error) -> Self {
+        Self::Lost {
+            migration: script.map(|script| script.name.clone()),
+            before: Vec::new(),
+            error: error.into(),
+        }
+    }
+
+    /// Adds the migrations that were run before the failure.
     pub(in crate::migration) fn after(mut self, done: Vec<Done>) -> Self {
         match &mut self {
             Self::Failed(failed) => failed.before = done,
@@ -207,36 +237,6 @@ impl MigrateError {
             _ => {}
         }
         self
-    }
-}
-
-fn message(error: &tokio_postgres::Error) -> String {
-    match (error.as_db_error(), error.source()) {
-        (Some(db), _) => db.message().to_owned(),
-        (None, Some(source)) => format!("{error}: {source}"),
-        (None, None) => error.to_string(),
-    }
-}
-
-/// Whether the session has ended with it.
-fn is_lost(error: &tokio_postgres::Error) -> bool {
-    match error.code() {
-        Some(code) => {
-            code.code().starts_with("08")
-                || [
-                    SqlState::ADMIN_SHUTDOWN,
-                    SqlState::CRASH_SHUTDOWN,
-                    SqlState::CANNOT_CONNECT_NOW,
-                    SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-                ]
-                .contains(code)
-        }
-        None => {
-            error.is_closed()
-                || error
-                    .source()
-                    .is_some_and(|source| source.is::<std::io::Error>())
-        }
     }
 }
 
