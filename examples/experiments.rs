@@ -1,5 +1,5 @@
-//! Known weaknesses of bb8 with diesel-async's own manager, and the same done to this crate's pool: both
-//! against a stand-in for Neon, with the same settings, printed as a table in Markdown.
+//! Compares bb8 with diesel-async's own manager and this crate's pool in situations in which the former is known
+//! to be weak. Both run against a stand-in for Neon with the same settings; the result is a table in Markdown.
 //!
 //! `cargo run --release --example experiments`
 
@@ -224,7 +224,7 @@ async fn raw_begin(side: Side) -> String {
     connection.ask("BEGIN").await.expect("an answer");
     drop(connection);
     let mut connection = pool.get().await.expect("a connection");
-    // An error outside of a transaction.
+    // SAVEPOINT fails outside of a transaction.
     match connection.ask("SAVEPOINT here").await {
         Ok(()) => "the next caller is inside the transaction".into(),
         Err(_) => "the next caller gets a clean one".into(),
@@ -246,7 +246,7 @@ async fn given_up(side: Side) -> String {
     format!("has an answer after {}", shown(began.elapsed()))
 }
 
-/// Fills the pool, lets it rest, and cuts what it holds.
+/// Fills the pool, lets it rest, and cuts its connections without a word.
 async fn silently_dead(neon: &NeonSim, pool: &AnyPool, connections: usize) {
     let mut held = Vec::new();
     for _ in 0..connections {
@@ -301,13 +301,13 @@ async fn neon() -> NeonSim {
     neon.start().await.expect("the stand-in for Neon starts")
 }
 
-/// What both pools are told.
+/// The settings of both pools.
 struct Settings {
     max_size: u32,
     timeout: Duration,
     max_lifetime: Option<Duration>,
     idle_timeout: Option<Duration>,
-    /// Only stock's: ours refuses it.
+    /// A setting for the stock pool alone: ours refuses it.
     min_idle: Option<u32>,
 }
 
@@ -361,7 +361,7 @@ impl Settings {
     }
 }
 
-/// With TLS as diesel-async's examples set it up, and a URL that tokio-postgres understands.
+/// Sets TLS up as diesel-async's examples do, and takes from the URL what tokio-postgres refuses.
 fn stock_manager(neon: &NeonSim, url: &str) -> AsyncDieselConnectionManager<AsyncPgConnection> {
     let url = url.split("&sslrootcert").next().unwrap_or_default();
     let tls = MakeRustlsConnect::new(client_config(neon.ca_path()));
@@ -426,7 +426,7 @@ impl Held<'_> {
         answer.map_err(|error| error.to_string())
     }
 
-    /// The server's process behind it.
+    /// Returns the server's process behind the connection.
     async fn process(&mut self) -> i32 {
         let process = diesel::dsl::sql::<Integer>("SELECT pg_backend_pid()");
         let process = match self {

@@ -7,8 +7,8 @@
 //! cargo run --example quickstart --features books
 //! ```
 //!
-//! Like the guides it starts by dropping the table `books`: give it a database without one that you
-//! need.
+//! Like the guides, the example starts by dropping the table `books`: give it a database without one that
+//! you need.
 
 use std::error::Error;
 
@@ -75,7 +75,7 @@ async fn print_library(conn: &mut PooledConnection<'_>) -> Result<(), Box<dyn Er
     Ok(())
 }
 
-/// A book as Python prints it.
+/// Renders a book as Python prints it.
 fn line(book: &Book) -> String {
     format!(
         "ID: {}, Title: {}, Author: {}, Year: {}, In Stock: {}",

@@ -11,7 +11,7 @@ use diesel::{QueryableByName, sql_query};
 use diesel_async::RunQueryDsl;
 use diesel_neon::Pool;
 
-/// Views and foreign tables too: whatever somebody would miss.
+/// Includes views and foreign tables: everything that somebody would miss.
 const TABLES: &str = "\
     SELECT format('%I.%I', nspname, relname) AS name
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace

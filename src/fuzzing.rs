@@ -1,4 +1,4 @@
-//! What `fuzz/` runs, and, on its corpus, the tests.
+//! The entry points of `fuzz/`; the tests run them on its corpus.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use crate::protocol::{Column, columns};
 use crate::query::Row;
 use crate::session::fuzzing;
 
-/// Reads bytes as what a hostile server sends: the first says in how large pieces the others arrive.
-/// Panics where something is wrong.
+/// Reads bytes as messages of a hostile server: the first byte is the size of the pieces in which the others
+/// arrive. Panics on a defect.
 pub fn messages(input: &[u8]) {
     let Some((piece, stream)) = input.split_first() else {
         return;

@@ -1,4 +1,4 @@
-//! Pages that tell more than the README, for reading only.
+//! Pages that say more than the README, for reading only.
 
 pub mod architecture {
     #![doc = include_str!("../ARCHITECTURE.md")]

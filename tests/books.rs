@@ -21,10 +21,10 @@ const DOWN: &str = concat!(
     include_str!("../migrations/2026-01-05-090000_create_books/down.sql")
 );
 
-/// Only what hangs gets here.
+/// Only a test that hangs takes so long.
 const HANG: Duration = Duration::from_secs(120);
 
-/// A pool on a database of its own, in which there are no books yet.
+/// Returns a pool on a database of its own that has no books yet.
 async fn library() -> Pool {
     static NEON: OnceCell<NeonSim> = OnceCell::const_new();
     static DATABASES: AtomicU32 = AtomicU32::new(0);
@@ -50,7 +50,7 @@ fn dune() -> NewBook {
         .publication_year(1965)
 }
 
-/// As many books as there are years, titled by their position.
+/// Returns one book for each year, titled by its position.
 fn published(years: &[Option<i32>]) -> Vec<NewBook> {
     let book = |(i, year): (usize, &Option<i32>)| {
         let mut book = NewBook::new(i.to_string());
@@ -265,7 +265,7 @@ async fn pages_of_any_size_make_up_the_whole_in_either_order() {
                 assert!(page.books.len() <= size as usize);
                 all.extend(page.books);
                 let Some(next) = page.next else { break };
-                // What a client sends back is text.
+                // A client sends the cursor back as text.
                 let next: Cursor = next.to_string().parse().unwrap();
                 page = BookList::after(next)
                     .limit(pages_of(size))
@@ -291,7 +291,7 @@ async fn books_that_come_and_go_between_pages_neither_repeat_nor_hide_others() {
     let first = first.load(&mut conn).await.unwrap();
     assert_eq!(titles(&first.books), ["0", "1"]);
 
-    // One in front of the place, and the very book that marks it.
+    // One book in front of the cursor is deleted, and the book that the cursor names.
     let early = NewBook::new("early").publication_year(1900);
     books::insert(&mut conn, &early).await.unwrap();
     books::delete(&mut conn, inserted[1].id).await.unwrap();
@@ -456,7 +456,7 @@ async fn a_key_makes_one_book_however_often_it_is_used() {
             Ok(Some(made.clone()))
         );
 
-        // Whatever has become of it since.
+        // The book comes back as it was made, even if it has changed since.
         let again = books::insert_once(&mut conn, key, &book).await;
         assert_eq!(again, Ok(Some(made.clone())));
         let changes = BookChanges::new().title("changed");
@@ -564,7 +564,7 @@ async fn a_book_whose_commit_got_no_answer_is_not_made_twice() {
                 }
             });
             let loss = async {
-                // The book is there, and the answer under way.
+                // The COMMIT has arrived, and its response is under way.
                 while count(&neon).await == 0 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
@@ -587,7 +587,7 @@ async fn a_book_whose_commit_got_no_answer_is_not_made_twice() {
     }
 }
 
-/// Makes a book under a key, as work that may be done twice, with `before` in front of each attempt.
+/// Makes a book under a key as work that may be repeated, with `before` in front of each attempt.
 async fn once(
     pool: &Pool,
     in_transaction: bool,

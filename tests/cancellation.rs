@@ -1,5 +1,5 @@
-//! Each operation, whatever it meets, dropped at each of its awaits: nothing is left of it, and the next
-//! caller is served.
+//! Drops each operation at each of its awaits, in each situation: nothing is left of it, and the next caller is
+//! served.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -31,7 +31,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-/// What an operation meets.
+/// The situation that an operation meets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Ok,
@@ -43,12 +43,12 @@ use Fate::{Err as Fails, Never, Ok as Works, Slow};
 
 const FATES: [Fate; 4] = [Works, Fails, Slow, Never];
 
-/// How it ends where it is not dropped.
+/// The end of an operation that is not dropped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     Done,
     Failed,
-    /// Nothing wakes it any more.
+    /// The operation hangs: nothing wakes it any more.
     Stuck,
 }
 
@@ -63,7 +63,7 @@ impl Fate {
 }
 
 /// Polls `run` up to the await of that step and drops it there: on odd steps before anything wakes it, on
-/// even ones once something has. None where that came before its end.
+/// even ones after something has. Returns `None` if it was dropped before its end.
 async fn drop_at(
     step: usize,
     patience: Duration,
@@ -95,11 +95,11 @@ impl Wake for Bell {
     }
 }
 
-/// One endpoint, where it all happens.
+/// The endpoint, pool and connection of a test.
 struct Stage {
     neon: NeonSim,
     url: String,
-    /// Goes past the endpoint.
+    /// A client of the server itself, past the endpoint.
     watcher: Mutex<Connection>,
     /// Whether logins are refused.
     locked_out: Cell<bool>,
@@ -114,7 +114,7 @@ const SCHEMA: &str = "CREATE TABLE guarded AS SELECT 0 AS uses; \
          FOR EACH ROW EXECUTE FUNCTION take(); \
      GRANT ALL ON guarded, marks TO PUBLIC";
 
-/// The sessions of others, what they do, and the locks that they hold.
+/// Lists the sessions of clients, their state, and the locks that they hold.
 const SEEN: &str = "SELECT count(DISTINCT activity.pid) AS sessions, \
          count(DISTINCT activity.pid) FILTER (WHERE state <> 'idle') AS busy, \
          count(locktype) AS locks \
@@ -131,10 +131,10 @@ struct Seen {
     locks: i64,
 }
 
-/// Longer than the policies here let a check take, and shorter than a connect.
+/// Longer than a check may take by the policies here, and shorter than a connect.
 const QUIET: Duration = Duration::from_millis(400);
 
-/// Far more than there are awaits in anything here.
+/// Far more awaits than any operation here has.
 const STEPS: usize = 400;
 
 impl Stage {
@@ -153,7 +153,7 @@ impl Stage {
         }
     }
 
-    /// For the steps of one drop.
+    /// Bounds the steps of one drop.
     fn pool(&self, cell: &Expected) -> Pool {
         pool(&self.url, |policy| {
             let policy = policy.max_size(1).checkout_timeout(cell.patience);
@@ -165,13 +165,13 @@ impl Stage {
             };
             match cell.checks {
                 true => policy.validation_bypass(Duration::ZERO),
-                // A connection that is handed on unfit shows.
+                // An unfit connection that is handed on fails this.
                 false => policy.validation_bypass(Duration::from_secs(100)),
             }
         })
     }
 
-    /// Runs what is behind `prepare` again and again, each time up to another of its awaits.
+    /// Runs the operation behind `prepare` again and again, each time up to another of its awaits.
     async fn cell(
         &self,
         cell: Expected,
@@ -209,7 +209,7 @@ impl Stage {
                     assert!(marks == 0 || marks == cell.marks, "{what}: {marks} rows");
                     continue;
                 };
-                // On a slow machine a connect's own time may end before it has been quiet for long enough.
+                // On a slow machine a connect may time out before it has been quiet for long enough.
                 let end = match end {
                     End::Failed if cell.fate == Never && error.contains("within 600ms") => {
                         End::Stuck
@@ -224,7 +224,7 @@ impl Stage {
         }
     }
 
-    /// An attempt that the pool has begun when it was locked out is the next caller's too.
+    /// The next caller also waits for an attempt that the pool began while it was locked out.
     async fn let_it_fail(&self, pool: &Pool) {
         let served = async {
             while let Err(error) = pool.get().await {
@@ -234,7 +234,7 @@ impl Stage {
         timeout(HANG, served).await.expect("no hang");
     }
 
-    /// Whoever comes next is served, and nothing goes on.
+    /// The next caller is served, and nothing is left running.
     async fn aftermath(&self, pool: &Pool, what: &str) {
         if self.locked_out.replace(false) {
             self.change_password(self.neon.password()).await;
@@ -272,14 +272,14 @@ impl Stage {
         assert!(pool.close(HANG).await, "{what}: a socket stays open");
     }
 
-    /// The pooler's clients.
+    /// Returns the number of the pooler's clients.
     async fn clients(&self) -> i64 {
         let clients = self.neon.pgbouncer_command("SHOW CLIENTS").await.unwrap();
         let ours = |row: &&Vec<_>| row.contains(&Some("neondb_owner".to_owned()));
         clients.iter().filter(ours).count() as i64
     }
 
-    /// What has been written, which is then gone.
+    /// Returns the rows that were written, and deletes them.
     async fn marks(&self) -> usize {
         let mut watcher = self.watcher.lock().await;
         diesel::delete(marks::table)
@@ -288,7 +288,7 @@ impl Stage {
             .unwrap()
     }
 
-    /// Everything takes its time from here on.
+    /// Adds latency to everything from here on.
     fn slow_down(&self, fate: Fate) {
         if fate == Slow {
             self.neon.set_latency(Duration::from_millis(2));
@@ -300,7 +300,7 @@ impl Stage {
         self.neon.sql(&change).await.unwrap();
     }
 
-    /// What connecting meets.
+    /// Sets the situation that connecting meets.
     async fn beset(&self, fate: Fate) {
         self.slow_down(fate);
         match fate {
@@ -314,19 +314,19 @@ impl Stage {
     }
 }
 
-/// A cell of the matrix.
+/// A cell of the matrix of operations and situations.
 #[derive(Clone, Copy)]
 struct Expected {
     operation: &'static str,
     fate: Fate,
     end: End,
-    /// How many rows it writes, all or none.
+    /// The number of rows that the operation writes, all or none.
     marks: usize,
     /// Whether connections are checked whenever they are handed out.
     checks: bool,
-    /// How long the pool lets its callers wait.
+    /// The pool's `checkout_timeout`.
     patience: Duration,
-    /// Whether what was dropped has used a connection that can be used on.
+    /// Whether the connection of the dropped operation can be used further.
     goes_on: bool,
 }
 
@@ -352,8 +352,8 @@ impl std::fmt::Debug for Expected {
 
 type Held = PooledConnection<'static>;
 
-/// Whoever keeps the connection is given his own answer, or told that it is lost: never what was meant for
-/// the statement before.
+/// A caller that keeps the connection gets the response of its own statement, or an error that the connection is
+/// lost: never the response of the statement before.
 async fn go_on(connection: &mut Held, what: &str) {
     let answer = diesel::select(7.into_sql::<Integer>());
     let answer = timeout(HANG, answer.get_result::<i32>(connection)).await;
@@ -361,7 +361,7 @@ async fn go_on(connection: &mut Held, what: &str) {
         Ok(n) => assert_eq!(n, 7, "{what}"),
         Err(error) if is_connection_lost(&error) => {}
         Err(Error::QueryBuilderError(error)) if error.is::<AbandonedTransaction>() => {}
-        // What was dropped has left its transaction open, and failed.
+        // The dropped operation has left its transaction open, and failed.
         Err(error) => assert_eq!(sqlstate(&error), Some("25P02"), "{what}: {error}"),
     }
 }
@@ -379,7 +379,7 @@ async fn hold(pool: &Pool) -> Held {
     held.expect("no hang").unwrap()
 }
 
-/// Waiting for a turn, with the one connection idle or in use.
+/// Waits for a checkout, with the one connection idle or in use.
 async fn get(stage: &Stage) {
     for fate in FATES {
         let cell = Expected {
@@ -405,7 +405,7 @@ async fn get(stage: &Stage) {
     }
 }
 
-/// Through the pool, where bb8 goes on connecting, and without one.
+/// Connects through the pool, where bb8 goes on connecting, and without one.
 async fn connect(stage: &Stage) {
     for fate in FATES {
         let cell = Expected::new("connect for the pool", fate);
@@ -433,7 +433,7 @@ async fn connect(stage: &Stage) {
 async fn validate(stage: &Stage) {
     for (fate, end) in [
         (Works, End::Done),
-        // It is replaced.
+        // The connection is replaced.
         (Fails, End::Done),
         (Slow, End::Done),
         (Never, End::Stuck),
@@ -448,7 +448,7 @@ async fn validate(stage: &Stage) {
             stage.slow_down(fate);
             match fate {
                 Fails => {
-                    // The news comes when the question is on its way.
+                    // The session ends while the check is under way.
                     stage.neon.set_latency(Duration::from_millis(30));
                     stage.neon.suspend(Suspension::Normal).await;
                     stage.neon.set_latency(Duration::ZERO);
@@ -486,7 +486,7 @@ diesel::table! {
     }
 }
 
-/// Two rows; whose commit takes that long.
+/// Writes two rows; their commit takes `seconds`.
 async fn mark(connection: &mut Connection, notes: [&str; 2], seconds: f64) -> QueryResult<()> {
     for note in notes {
         diesel::insert_into(marks::table)
@@ -497,7 +497,7 @@ async fn mark(connection: &mut Connection, notes: [&str; 2], seconds: f64) -> Qu
     Ok(())
 }
 
-/// Before it is known whether statements may have names, and when they have them.
+/// Runs a statement before it is known whether statements may have names, and once they have them.
 async fn statement(stage: &Stage) {
     for (operation, before) in [("statement", 0), ("statement that is known", 3)] {
         for fate in FATES {
@@ -557,7 +557,7 @@ async fn row_stream(stage: &Stage) {
             Slow => "n + length(pg_sleep(0.002)::text)",
             Never => "n + CASE n WHEN 5 THEN length(pg_sleep(1000)::text) ELSE 0 END",
         };
-        // Wide enough for each row to leave by itself.
+        // Each row is so wide that the server sends it by itself.
         let query = format!(
             "SELECT {late} AS n, repeat('x', 9000) AS filling FROM generate_series(1::bigint, 8) AS n"
         );
@@ -584,13 +584,13 @@ async fn row_stream(stage: &Stage) {
 
 type Transactions = <Connection as AsyncConnection>::TransactionManager;
 
-/// BEGIN rides in front of the first statement.
+/// Begins a transaction: BEGIN rides in front of the first statement.
 async fn begin(stage: &Stage) {
     for fate in FATES {
         let held = async |pool: &Pool| {
             let mut connection = hold(pool).await;
             match fate {
-                // In a transaction that has failed already, it is refused.
+                // BEGIN is refused in a transaction that has failed already.
                 Fails => {
                     let failed = connection.batch_execute("BEGIN; SELECT 1 / 0").await;
                     failed.unwrap_err();
@@ -608,7 +608,7 @@ async fn begin(stage: &Stage) {
             mark(connection, ["a", "b"], 0.0).await.map_err(text)
         };
         let cell = Expected {
-            // Dropped before anything was sent, the connection is as silent to whoever comes next.
+            // If the BEGIN was dropped before it was sent, the connection has sent nothing.
             checks: fate == Never,
             goes_on: fate != Never,
             ..Expected::new("BEGIN", fate)
@@ -617,7 +617,7 @@ async fn begin(stage: &Stage) {
     }
 }
 
-/// All or nothing.
+/// Commits two rows, all or none.
 async fn commit(stage: &Stage) {
     for fate in FATES {
         let cell = Expected {
@@ -632,7 +632,7 @@ async fn commit(stage: &Stage) {
                 .unwrap();
             let (notes, seconds) = match fate {
                 Works => (["a", "b"], 0.0),
-                // The constraint is deferred.
+                // The constraint is deferred, so that COMMIT fails.
                 Fails => (["a", "a"], 0.0),
                 Slow => (["a", "b"], 0.005),
                 Never => (["a", "b"], 1000.0),
@@ -650,7 +650,7 @@ async fn commit(stage: &Stage) {
     }
 }
 
-/// The whole of it, as callers write it.
+/// Runs a whole transaction as callers write it.
 async fn transaction(stage: &Stage) {
     for fate in FATES {
         let cell = Expected {

@@ -1,4 +1,4 @@
-//! What a caller of `get` is handed, and what an idle pool does not do.
+//! The connections that `get` hands out, and the silence of an idle pool.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 const SUSPENSIONS: [Suspension; 3] = [Suspension::Normal, Suspension::Reset, Suspension::Silent];
 
-/// Far more than anything here takes, far less than what a stuck test would.
+/// Only a test that hangs takes so long.
 const HANG: Duration = Duration::from_secs(60);
 
 async fn start() -> NeonSim {
@@ -35,11 +35,11 @@ fn pool(neon: &NeonSim, policy: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> 
 
 #[diesel::declare_sql_function]
 extern "SQL" {
-    /// The process that serves this session.
+    /// The server process of the session.
     fn pg_backend_pid() -> Integer;
 }
 
-/// The backend process that serves a connection.
+/// Returns the server process of a connection.
 async fn backend(connection: &mut PooledConnection<'_>) -> i32 {
     diesel::select(pg_backend_pid())
         .get_result(connection)
@@ -68,7 +68,7 @@ async fn nobody_is_handed_a_connection_that_died_in_a_suspension() {
                 policy
                     .never_suspends()
                     .max_size(5)
-                    // As if the pause had been a long one.
+                    // Every connection is checked, as if it had been idle for long.
                     .validation_bypass(Duration::ZERO)
                     .validation_timeout(Duration::from_millis(500))
             })
@@ -101,7 +101,7 @@ async fn one_discovery_retires_all_that_died_together() {
         policy
             .never_suspends()
             .validation_bypass(Duration::ZERO)
-            // So that the replacement comes first, on a slow machine too.
+            // The replacement comes first, on a slow machine too.
             .validation_timeout(Duration::from_secs(10))
     });
     fill(&pool, 5).await;
@@ -129,11 +129,11 @@ async fn a_check_that_was_cancelled_leaves_no_dead_connection_behind() {
     fill(&pool, 1).await;
     neon.suspend(Suspension::Silent).await;
 
-    // The question is on its way, and nobody waits for the answer.
+    // The check is under way, and nobody waits for its response.
     assert!(pool.get().now_or_never().is_none());
     timeout(HANG, pool.get()).await.unwrap().unwrap();
     let status = pool.status();
-    // It was replaced for that alone, not because somebody had to ask it again.
+    // The cancelled check alone replaced the connection, not a second check.
     assert_eq!(
         (status.checks.failed, status.generation),
         (0, 0),
@@ -154,7 +154,7 @@ async fn a_connection_past_its_deadline_is_not_handed_out_before_the_reaper_come
         .build()
         .unwrap();
     let manager: ConnectionManager = ConnectionManager::new(&url(&neon), policy).unwrap();
-    // bb8's own reaper comes by after 30 s.
+    // bb8's own reaper comes only after 30 s.
     let pool = bb8::Pool::builder()
         .max_size(1)
         .build(manager)
@@ -208,7 +208,7 @@ async fn a_connection_that_comes_back_in_a_transaction_is_closed() {
         let mut connection = pool.get().await.unwrap();
         assert_ne!(backend(&mut connection).await, before);
     }
-    // Failed inside, which the server tells apart.
+    // The server has another status for a transaction that has failed.
     let mut connection = pool.get().await.unwrap();
     connection.batch_execute("BEGIN").await.unwrap();
     connection
@@ -265,8 +265,8 @@ async fn an_idle_pool_sends_not_one_byte_and_lets_the_compute_sleep() {
         .await
         .unwrap();
     for url in [neon.url(), neon.pooled_url()] {
-        // The first one's connections outlive the test, so that nothing but silence can explain the
-        // sleep; the second one closes its own in time.
+        // The first pool's connections outlive the test, so that only silence can explain the sleep; the second pool
+        // closes its connections in time.
         let outliving = Pool::builder(DatabaseUrl::parse(&url).unwrap())
             .policy(PolicyBuilder::never_suspends)
             .build()
@@ -283,7 +283,7 @@ async fn an_idle_pool_sends_not_one_byte_and_lets_the_compute_sleep() {
         fill(&outliving, 5).await;
         drop(closing.get().await.unwrap());
         timeout(HANG, async {
-            // It may have slept already in between, on a slow machine. And the stand-in counts what it has read.
+            // On a slow machine the compute may have slept already. And the stand-in counts only what it has read.
             while !neon.is_suspended() || closing.status().size > 0 || terminates() == terminated {
                 sleep(Duration::from_millis(1)).await;
             }
@@ -323,7 +323,7 @@ async fn a_connection_heard_from_a_moment_ago_is_handed_out_without_asking() {
 async fn a_connection_heard_from_a_moment_ago_is_handed_out_without_allocating() {
     let neon = start().await;
     let pool = pool(&neon, |policy| {
-        // The moment is to last, on a machine that is busy too.
+        // The bypass lasts long enough for a busy machine.
         policy.never_suspends().validation_bypass(HANG)
     });
     fill(&pool, 3).await;
@@ -363,7 +363,7 @@ async fn callers_who_give_up_do_not_keep_a_dead_generation_alive() {
     });
     fill(&pool, 10).await;
     neon.suspend(Suspension::Silent).await;
-    // Too short for a replacement: nobody has discovered anything yet.
+    // Too short for a replacement: no caller has found the dead connection yet.
     for _ in 0..3 {
         let impatient = timeout(Duration::from_millis(1), pool.get()).await;
         assert!(impatient.is_err());
@@ -471,7 +471,7 @@ async fn connections_that_are_being_made_do_not_outlive_the_pool() {
             .policy(|policy| policy.never_suspends())
             .build()
             .unwrap();
-        // Whoever gives up leaves connections behind that are still under way.
+        // Callers who give up leave connects behind that are still under way.
         let callers: Vec<_> = (0..10)
             .map(|_| {
                 let pool = pool.clone();
@@ -535,7 +535,7 @@ async fn every_duration_may_be_endless() {
     ];
     for policy in policies {
         let pool = pool(&neon, policy);
-        // One that fails, and one that hangs until it is given up.
+        // One connect fails, and one hangs until it times out.
         neon.refuse_connections(1, "Couldn't connect to compute node");
         let mut held = timeout(HANG, pool.get()).await.unwrap().unwrap();
         assert!(held.entry().deadline() > tokio::time::Instant::now() + HANG);

@@ -1,4 +1,4 @@
-//! Why a connection does not come about, and what is tried again.
+//! Connects that fail: the error that reaches the caller, and the failures that are retried.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ fn pool(url: &str) -> Pool {
         .unwrap()
 }
 
-/// The error that reaches the caller before the caller's own time is over.
+/// Returns the error of a connect, which reaches the caller before the caller's own time is over.
 async fn refusal(url: &str) -> ConnectError {
     let pool = pool(url);
     match timeout(HANG, pool.get()).await.expect("no hang") {
@@ -180,7 +180,7 @@ async fn a_login_that_cannot_be_bound_is_refused_where_binding_is_required() {
 }
 
 #[tokio::test]
-async fn whoever_sits_in_between_with_a_trusted_certificate_is_found_out() {
+async fn a_man_in_the_middle_with_a_trusted_certificate_is_found_out() {
     let neon = NeonSim::builder().never_suspend();
     let neon = neon
         .certificate(Certificate::Intercepted)
@@ -210,7 +210,7 @@ async fn neons_own_host_names_connect_by_direct_tls() {
         .start()
         .await
         .unwrap();
-    // SSLRequest costs one flight more.
+    // SSLRequest costs one more flight.
     let mut handshakes = Vec::new();
     for url in [
         neon.url(),
@@ -248,7 +248,7 @@ async fn a_refused_connection_is_told_at_once() {
     }
 }
 
-/// Numbers are looked up like names: 2130706433 leads to 127.0.0.1, and 0 to 0.0.0.0, which is neither a
+/// Numbers resolve like names: 2130706433 to 127.0.0.1, and 0 to 0.0.0.0, which is neither a
 /// loopback nor a private address, though a server on this machine answers there.
 #[tokio::test]
 async fn plain_text_is_held_to_the_addresses_that_names_lead_to() {
@@ -285,7 +285,7 @@ async fn keepalives_beyond_what_the_system_takes_count_as_the_most() {
     }
 }
 
-/// Before TLS anybody can say anything: what is said there is not repeated.
+/// Text that arrives before TLS is unauthenticated: it is not repeated.
 #[tokio::test]
 async fn an_answer_in_front_of_tls_is_told_by_its_kind() {
     for (answer, kind, words) in [
@@ -326,7 +326,7 @@ async fn an_answer_in_front_of_tls_is_told_by_its_kind() {
     }
 }
 
-/// What Neon's proxy says where another try changes nothing, and what must not be advised.
+/// Final refusals of Neon's proxy, and advice that would be wrong for each.
 const FINAL: &[(&str, ConnectErrorKind, &str)] = {
     use ConnectErrorKind::*;
     &[
@@ -340,7 +340,7 @@ const FINAL: &[(&str, ConnectErrorKind, &str)] = {
             Endpoint,
             "password",
         ),
-        // The control plane's own words, which the proxy passes on.
+        // The proxy passes the control plane's own words on.
         (
             "The requested endpoint could not be found, or you don't have access to it. Please check the \
              provided ID and try again.",
@@ -439,7 +439,7 @@ async fn neons_final_refusals_reach_the_caller_at_once() {
         );
         assert_eq!(neon.counters().direct.attempts - before, 1, "{message}");
     }
-    // Startup options are the direct endpoint's privilege.
+    // Only the direct endpoint takes startup options.
     let error = refusal(&format!(
         "{}&options=-c%20work_mem%3D8MB",
         neon.pooled_url()

@@ -1,4 +1,4 @@
-//! What the crate's own connection does, on every route to a database.
+//! `Connection`, on every route to a database.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -146,7 +146,7 @@ async fn errors_keep_their_kind_and_their_sqlstate() {
             ("SELECT nonsense", "42703"),
             ("SELECT 1 FROM", "42601"),
             ("SELECT 1 / 0", "22012"),
-            // In the middle of the rows.
+            // The error comes in the middle of the rows.
             (
                 "SELECT 1 / (50000 - n) AS n FROM generate_series(1, 60000) AS n",
                 "22012",
@@ -164,7 +164,7 @@ async fn errors_keep_their_kind_and_their_sqlstate() {
             error,
             Error::DatabaseError(DatabaseErrorKind::UnableToSendCommand, _)
         ));
-        // None of it has cost the connection.
+        // None of these errors has cost the connection.
         let one = diesel::select(1.into_sql::<Integer>());
         assert_eq!(one.get_result(connection).await, Ok(1), "{route}");
     }
@@ -283,7 +283,7 @@ async fn shared_references_pipeline() {
         );
         assert_eq!(both.await, Ok((1, (vec![2], 1))), "{route}");
 
-        // The later answer first, the earlier one meanwhile kept.
+        // The later response is awaited first, and the earlier one kept meanwhile.
         let many = sql_query("SELECT n FROM generate_series(1, 5000) AS n");
         let mut shared = &connection;
         let rows = many.load_stream::<Number>(&mut shared).await.unwrap();
@@ -375,7 +375,7 @@ async fn instrumentation_sees_statements_and_no_password() {
     }
 }
 
-/// What instrumentation is told, without what differs from run to run.
+/// Renders an event of instrumentation without the parts that differ from run to run.
 fn outline(event: &InstrumentationEvent<'_>) -> String {
     use InstrumentationEvent as Event;
     match event {
@@ -398,7 +398,7 @@ async fn instrumentation_sees_transactions_and_names_that_are_given_once() {
         let one = diesel::select(1.into_sql::<Integer>());
         one.get_result::<i32>(connection).await.unwrap();
     };
-    // From here on it is known that statements may have names.
+    // From here on the connection knows that statements may have names.
     users::table.count().execute(&mut connection).await.unwrap();
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let events = Arc::clone(&seen);
@@ -478,7 +478,7 @@ async fn every_constraint_has_its_kind_of_error() {
             ("INSERT INTO children VALUES (2)", &[ForeignKeyViolation]),
             ("INSERT INTO children VALUES (NULL)", &[NotNullViolation]),
             ("INSERT INTO spans VALUES ('[2,3)')", &[ExclusionViolation]),
-            // Servers from 18 on tell it from the one before.
+            // Since PostgreSQL 18 a RESTRICT violation has a SQLSTATE of its own.
             (
                 "DELETE FROM parents",
                 &[ForeignKeyViolation, RestrictViolation],

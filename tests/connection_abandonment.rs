@@ -1,5 +1,5 @@
-//! What is left of a statement whose caller has gone: no query, no lock, no transaction, and no
-//! connection that somebody else is handed.
+//! A statement whose caller has gone leaves no query, no lock, no transaction, and no connection that another
+//! caller is handed.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -30,7 +30,7 @@ struct Number {
 
 #[diesel::declare_sql_function]
 extern "SQL" {
-    /// The process that serves this session.
+    /// The server process of the session.
     fn pg_backend_pid() -> Integer;
 }
 
@@ -76,7 +76,7 @@ async fn a_dropped_statement_is_cancelled_and_its_connection_is_not_handed_out_a
             drop(connection);
             until(&neon, RUNNING, "0").await;
             let mut connection = get(&pool).await;
-            // Nobody holds the row.
+            // No session holds the row.
             let update = diesel::update(users::table).set(users::name.eq("Ada"));
             let updated = timeout(HANG, update.execute(&mut connection)).await;
             assert_eq!(updated.unwrap(), Ok(1), "{route}, {round}");
@@ -86,7 +86,7 @@ async fn a_dropped_statement_is_cancelled_and_its_connection_is_not_handed_out_a
 }
 
 #[tokio::test]
-async fn it_is_cancelled_even_where_the_connection_is_kept() {
+async fn a_dropped_statement_is_cancelled_even_if_the_connection_is_kept() {
     let neon = start().await;
     for (route, url) in routes(&neon) {
         let pool = pool(&url, |policy| policy.max_size(1));
@@ -111,7 +111,7 @@ async fn it_is_cancelled_even_where_the_connection_is_kept() {
     }
 }
 
-/// Each way to a server, and each way that TLS can begin.
+/// Returns each route to a server, with each way in which TLS can begin.
 async fn ways(neon: &NeonSim) -> Vec<String> {
     let mut ways = vec![neon.postgres_url(), neon.url()];
     ways.push(format!("{}&sslnegotiation=direct", neon.url()));
@@ -121,7 +121,7 @@ async fn ways(neon: &NeonSim) -> Vec<String> {
     ways
 }
 
-/// The Unix socket of the server at `url`.
+/// Returns the Unix socket of the server at `url`.
 async fn socket(neon: &NeonSim, url: &str) -> String {
     let rows = neon.sql("SHOW unix_socket_directories").await.unwrap();
     let folder = rows[0][0].as_deref().unwrap().replace('/', "%2F");
@@ -130,7 +130,7 @@ async fn socket(neon: &NeonSim, url: &str) -> String {
     format!("postgresql://neondb_owner:{password}@{folder}:{port}/neondb")
 }
 
-/// Has a statement dropped together with its connection, and waits for its end.
+/// Drops a statement together with its connection, and waits for its end.
 async fn is_cancelled<C: Establish>(neon: &NeonSim, url: &str) {
     let before = neon.counters();
     let names = NamedStatements::Always;
@@ -150,13 +150,13 @@ async fn is_cancelled<C: Establish>(neon: &NeonSim, url: &str) {
     let mut connection = timeout(HANG, pool.get()).await.expect("no hang").unwrap();
     let update = connection.batch_execute("UPDATE users SET name = 'Ada'");
     timeout(HANG, update).await.expect("no lock").unwrap();
-    // The proxy cancels by itself what was under way when a client has gone.
+    // The proxy itself cancels the statement of a client that has gone.
     let asked = counted(neon, url, before).cancels > 0;
     assert_eq!(asked, url.contains("neon.localhost"), "{url}");
 }
 
 #[tokio::test]
-async fn it_is_cancelled_over_tls_of_either_beginning_and_over_unix_sockets() {
+async fn a_dropped_statement_is_cancelled_over_tls_of_either_negotiation_and_over_unix_sockets() {
     let neon = start().await;
     neon.sql("INSERT INTO users (name) VALUES ('Ada')")
         .await
@@ -269,7 +269,7 @@ async fn a_transaction_that_is_given_up_leaves_nothing_open() {
     let neon = start().await;
     for (route, url) in routes(&neon) {
         let pool = pool(&url, |policy| policy.max_size(1));
-        // At each await: behind BEGIN, in a statement, between two, and in COMMIT.
+        // Dropped at each await: behind BEGIN, in a statement, between two, and in COMMIT.
         for polls in 0..12 {
             let mut connection = get(&pool).await;
             let mut transaction = Box::pin(connection.transaction(async |connection| {

@@ -1,4 +1,4 @@
-//! Cancel requests that a proxy passes on late: they stop what they were meant for, and nothing else.
+//! Cancel requests that a proxy passes on late: each stops its own statement, and nothing else.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -19,10 +19,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 /// A proxy that closes the socket of a cancel request at once, as Neon's does, and passes the request on when
-/// it is let.
+/// the test permits it.
 struct Front {
     url: String,
-    /// How many requests may be passed on.
+    /// The number of requests that may be passed on.
     let_through: Arc<Semaphore>,
     asked: mpsc::UnboundedReceiver<()>,
     passed_on: mpsc::UnboundedReceiver<()>,
@@ -33,7 +33,7 @@ impl Front {
         Self::start(of, true).await
     }
 
-    /// As [`new`](Self::new); `closes` says whether the socket of a cancel request is ever closed.
+    /// Starts a proxy as [`new`](Self::new) does; `closes` says whether it ever closes the socket of a cancel request.
     async fn start(of: &str, closes: bool) -> Self {
         let server = of
             .rsplit_once('@')
@@ -60,7 +60,7 @@ impl Front {
                     let Ok(length) = client.read_u32().await else {
                         return;
                     };
-                    // PgBouncer wants it in one.
+                    // PgBouncer wants the request in one packet.
                     let mut first = length.to_be_bytes().to_vec();
                     first.resize(length as usize, 0);
                     client.read_exact(&mut first[4..]).await.unwrap();
@@ -71,14 +71,14 @@ impl Front {
                     }
                     let _ = ask.send(());
                     if !closes {
-                        // Until the client closes it.
+                        // The socket stays open until the client closes it.
                         let _ = client.read(&mut [0]).await;
                         return;
                     }
                     drop(client);
                     permits.acquire().await.unwrap().forget();
                     server.write_all(&first).await.unwrap();
-                    // Once the server has closed, it has seen to it.
+                    // A server that has closed the socket has handled the request.
                     let _ = server.read(&mut [0]).await;
                     let _ = pass_on.send(());
                 });
@@ -100,7 +100,7 @@ impl Front {
 }
 
 async fn slow_one(connection: &mut Connection) -> QueryResult<i32> {
-    // Long enough for a request that comes late.
+    // Long enough for a late request.
     sql_query("SELECT pg_sleep(0.2)")
         .execute(connection)
         .await?;
@@ -109,7 +109,7 @@ async fn slow_one(connection: &mut Connection) -> QueryResult<i32> {
 }
 
 #[tokio::test]
-async fn where_nothing_runs_nothing_is_asked_for_and_the_next_statement_is_safe() {
+async fn without_a_running_statement_no_request_is_made_and_the_next_statement_is_safe() {
     let neon = start().await;
     let mut front = Front::new(&neon.postgres_url()).await;
     front.let_through.add_permits(1000);
@@ -123,7 +123,7 @@ async fn where_nothing_runs_nothing_is_asked_for_and_the_next_statement_is_safe(
     drop(connection);
     token.cancel().await.unwrap();
 
-    // The same through the stand-in for Neon's own proxy.
+    // Neon's own proxy, as the stand-in models it, is safe as well.
     for url in [neon.url(), neon.pooled_url()] {
         let before = neon.counters();
         let mut connection = connect(&url).await;
@@ -137,7 +137,7 @@ async fn where_nothing_runs_nothing_is_asked_for_and_the_next_statement_is_safe(
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_take_note_is_not_waited_for_for_ever() {
+async fn a_server_that_ignores_a_cancel_request_is_not_waited_for_for_ever() {
     let neon = start().await;
     let mut front = Front::start(&neon.postgres_url(), false).await;
     let separator = if front.url.contains('?') { '&' } else { '?' };
@@ -173,7 +173,7 @@ async fn the_next_statement_waits_until_the_cancelled_one_is_answered() {
         front.pass_on().await;
         let (slow, next) = timeout(HANG, join(slow, next)).await.expect("no hang");
         assert_eq!(sqlstate(&slow.unwrap_err()), Some("57014"), "{round}");
-        // That one was spent: the connection is as good as before.
+        // The request has had its effect: the connection is as good as before.
         assert_eq!(next, Ok(()), "{round}");
     }
 }
@@ -193,7 +193,7 @@ async fn a_request_that_may_still_be_under_way_costs_the_connection_and_no_state
         });
         assert!(poll_immediate(&mut slow).await.is_none());
         token.cancel().await.unwrap();
-        // It ends before the request has gone further.
+        // The statement ends before the request is passed on.
         assert_eq!(slow.await, Ok(()), "{round}");
         let refused = connection.batch_execute("SELECT pg_sleep(0.3)").await;
         let refused = refused.unwrap_err();
@@ -207,7 +207,7 @@ async fn a_request_that_may_still_be_under_way_costs_the_connection_and_no_state
 }
 
 #[tokio::test]
-async fn statements_that_have_left_already_may_be_hit_in_its_place_and_the_session_knows() {
+async fn statements_already_sent_may_be_cancelled_in_its_place_and_the_session_knows() {
     let neon = start().await;
     let mut front = Front::new(&neon.postgres_url()).await;
     let connection = connect(&front.url).await;
@@ -268,7 +268,7 @@ async fn behind_a_pooler_the_socket_stays_open_until_a_late_request_has_done_its
 }
 
 #[tokio::test]
-async fn what_is_sent_while_a_request_is_dialled_for_another_is_not_stopped() {
+async fn a_statement_sent_while_a_request_for_another_is_dialled_is_not_stopped() {
     let neon = start().await;
     for url in [neon.postgres_url(), neon.url(), neon.pooled_url()] {
         let mut connection = connect(&url).await;
@@ -286,7 +286,7 @@ async fn what_is_sent_while_a_request_is_dialled_for_another_is_not_stopped() {
 }
 
 #[tokio::test]
-async fn a_token_stops_nothing_of_who_holds_the_connection_next() {
+async fn a_token_stops_nothing_of_the_next_holder_of_the_connection() {
     let neon = start().await;
     for url in [neon.url(), neon.pooled_url()] {
         let pool = pool(&url, |policy| policy.max_size(1));

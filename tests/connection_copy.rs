@@ -1,4 +1,4 @@
-//! What a COPY leaves behind that fails or is given up: nothing.
+//! A COPY that fails or is given up leaves nothing behind.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -23,7 +23,7 @@ async fn insert(connection: &mut Connection, name: String) -> QueryResult<usize>
         .expect("no hang")
 }
 
-/// With a pooler that has one server for all.
+/// Starts a stand-in whose pooler has one server connection for all clients.
 async fn scarce() -> NeonSim {
     let one = [("default_pool_size", "1")];
     let neon = builder().pgbouncer_settings(one).start().await.unwrap();
@@ -40,7 +40,7 @@ async fn data_behind_a_failure_keeps_no_server_from_others() {
     for url in [neon.pooled_url(), neon.pgbouncer_url()] {
         let mut own = connect(&url).await;
         let mut other = connect(&url).await;
-        // How long before the next data: long enough to know of the failure, or so that it is on its way.
+        // The pause before the next data: long enough to know of the failure, or so short that it is on its way.
         for (n, wait) in [300, 75, 0].into_iter().enumerate() {
             for way in ["finish", "drop", "go on and finish", "go on and drop"] {
                 let what = format!("{n}, {way}");
@@ -66,7 +66,7 @@ async fn data_behind_a_failure_keeps_no_server_from_others() {
                 let others = insert(&mut other, format!("{url}, {what}, other"));
                 assert_eq!(others.await, Ok(1), "{what}");
                 match insert(&mut own, format!("{url}, {what}, own")).await {
-                    // An answer that was given up and is far away may cost the connection.
+                    // With latency, a response that was given up may cost the connection.
                     Err(error) if way.ends_with("drop") && is_connection_lost(&error) => {
                         own = connect(&url).await;
                     }
@@ -78,13 +78,13 @@ async fn data_behind_a_failure_keeps_no_server_from_others() {
 }
 
 #[tokio::test]
-async fn one_that_fails_in_a_transaction_keeps_no_server_from_others() {
+async fn a_copy_that_fails_in_a_transaction_keeps_no_server_from_others() {
     let neon = scarce().await;
     let far = Duration::from_millis(50);
     for url in [neon.pooled_url(), neon.pgbouncer_url()] {
         let mut own = connect(&url).await;
         let mut other = connect(&url).await;
-        // In the second case the end of the data crosses the failure.
+        // In the second case the end of the data and the failure cross on the way.
         for wait in [300, 75, 0] {
             neon.set_latency(far);
             let failed = own.transaction(async |own| {
@@ -108,7 +108,7 @@ async fn one_that_fails_in_a_transaction_keeps_no_server_from_others() {
 }
 
 #[tokio::test]
-async fn one_that_is_given_up_before_its_data_costs_no_connection() {
+async fn a_copy_that_is_given_up_before_its_data_costs_no_connection() {
     let neon = start().await;
     neon.set_latency(Duration::from_millis(2));
     for (route, url) in routes(&neon) {

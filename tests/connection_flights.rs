@@ -1,4 +1,4 @@
-//! How many round trips things take, and which statements have names.
+//! The number of round trips of each operation, and the statements that have names.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -75,7 +75,7 @@ async fn connecting_sets_the_time_zone_only_where_it_must() {
         let connection = connect(&neon.url()).await;
         assert_eq!(counted(&neon, &neon.url(), before).flights, 0, "{zone}");
         drop(connection);
-        // Its goodbye is a flight too.
+        // Terminate is a flight too.
         while counted(&neon, &neon.url(), before).terminates == 0 {
             tokio::task::yield_now().await;
         }
@@ -103,7 +103,7 @@ async fn statements_that_come_again_have_names_on_the_direct_endpoint() {
     for url in [neon.url(), neon.postgres_url()] {
         let pool = pool(&url, |policy| policy.max_size(1).statement_cache(2));
         let mut connection = pool.get().await.unwrap();
-        // The first may only ask.
+        // The first statement may only detect whether names are safe.
         for n in 0..3 {
             let sum = diesel::select(n.into_sql::<Integer>() + 1);
             assert_eq!(sum.get_result(&mut connection).await, Ok(n + 1));
@@ -117,7 +117,7 @@ async fn statements_that_come_again_have_names_on_the_direct_endpoint() {
                 .unwrap();
             users::table.find(1).execute(&mut connection).await.unwrap();
         }
-        // Bounded: the first has made room, and a batch has no name at all.
+        // The cache is bounded: the first statement has left it, and a batch never has a name.
         let batch = vec![users::name.eq("a"), users::name.eq("b")];
         let batch = diesel::insert_into(users::table).values(batch);
         batch.execute(&mut connection).await.unwrap();
@@ -145,7 +145,7 @@ async fn writes_that_diesel_does_not_cache_have_names_when_they_come_again() {
             .collect()
     };
     for n in 2..9 {
-        // No two are of the same length.
+        // No two batches have the same length.
         let insert = diesel::insert_into(users::table).values(batch(n));
         insert.execute(connection).await.unwrap();
     }
@@ -166,9 +166,9 @@ async fn writes_that_diesel_does_not_cache_have_names_when_they_come_again() {
     let names = prepared(connection).await;
     assert!(names.len() == 1 && names[0].contains("UPDATE"), "{names:?}");
 
-    // A pooler would have to keep every one of them.
+    // A pooler would have to keep every name.
     let connection = &mut connect(&neon.pooled_url()).await;
-    // The first statement brings the question whether others may have names.
+    // The first statement brings the probe with it.
     assert_eq!(update(connection, "f").await, Ok(1));
     let before = neon.counters();
     for name in ["g", "h", "i"] {
@@ -191,13 +191,13 @@ async fn a_stale_statement_is_tried_again_where_nothing_has_run() {
     }
     assert_eq!(prepared(connection).await.len(), 1);
 
-    // The plan's rows are not what they were.
+    // The columns of the plan's rows have changed.
     neon.sql("ALTER TABLE users ALTER name TYPE VARCHAR(99)")
         .await
         .unwrap();
     names().load::<(i32, String)>(connection).await.unwrap();
     names().load::<(i32, String)>(connection).await.unwrap();
-    // Nor in a transaction's first statement.
+    // The first statement of a transaction is run again too.
     neon.sql("ALTER TABLE users ALTER name TYPE TEXT")
         .await
         .unwrap();
@@ -218,7 +218,7 @@ async fn a_stale_statement_is_tried_again_where_nothing_has_run() {
         1
     );
 
-    // The names are gone, and nobody has said so.
+    // The server has forgotten the names without a word.
     let forget = "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$";
     names().load::<(i32, String)>(connection).await.unwrap();
     connection.batch_execute(forget).await.unwrap();
@@ -231,7 +231,7 @@ async fn a_stale_statement_is_tried_again_where_nothing_has_run() {
         1
     );
 
-    // Behind other statements of a transaction, what has run cannot be run again.
+    // Earlier statements of the transaction cannot be run again.
     names().load::<(i32, String)>(connection).await.unwrap();
     connection.batch_execute(forget).await.unwrap();
     let error = connection

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 const CLIENTS: usize = 16;
 const PROCESSES: usize = 2;
-/// Rounds of each client, of nine SQL commands each: 57,600 in all.
+/// The number of rounds of each client, of nine SQL commands each: 57,600 in all.
 const ROUNDS: usize = 200;
 const URL: &str = "DIESEL_NEON_TEST_WORKER_URL";
 const WORKER: &str = "DIESEL_NEON_TEST_WORKER";
@@ -138,11 +138,11 @@ async fn round(connection: &mut Connection, owner: i32, n: usize) -> QueryResult
     Ok(())
 }
 
-/// What goes wrong where it meets the names of others: the same SQL returns its own number, or it does not.
+/// Returns an error if a statement meets another client's name: the SQL returns its own number, or another one.
 async fn stock_round(connection: &mut AsyncPgConnection, n: i32) -> Result<(), String> {
     let text = |error: Error| error.to_string();
     let wrong = |got: String| format!("a wrong row: {got}");
-    // Two statements in two orders, so that two clients name them differently.
+    // Two statements come in two orders, so that two clients name them differently.
     for even in [n % 2 == 0, n % 2 == 1] {
         if even {
             let sum = diesel::select(n.into_sql::<Integer>() + 1);
@@ -168,7 +168,7 @@ async fn what_names_its_statements_fails_behind_a_pooler_that_does_not_track_the
     let url = neon.pgbouncer_url();
     let failures = (0..CLIENTS as i32).map(async |client| {
         let mut failures = Vec::new();
-        // Settings are made with a name, too.
+        // diesel-async makes its settings with named statements, too.
         let mut connection = loop {
             match AsyncPgConnection::establish(&url).await {
                 Ok(connection) => break connection,
@@ -268,7 +268,7 @@ async fn two_processes_share_a_few_servers_without_a_failure() {
     let expected = [PROCESSES * CLIENTS * ROUNDS, PROCESSES * CLIENTS];
     assert_eq!(rows[0], expected.map(|count| Some(count.to_string())));
     let counted = counted(&neon, &url, before);
-    // Every client's question; with names, they are given once a client and not once a statement.
+    // Every client has a probe; names are given once for each client, not for each statement.
     let (clients, named) = ((PROCESSES * CLIENTS) as u64, counted.named_parses);
     println!("{named} names in {} statements", counted.statements);
     assert!(counted.statements > clients * ROUNDS as u64 * 7);

@@ -1,4 +1,4 @@
-//! Servers and proxies that break off, or that leave out what they have to say.
+//! Servers and proxies that break off, or that leave messages out.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -48,7 +48,7 @@ async fn an_answer_that_does_not_say_how_a_statement_went_is_no_success() {
     }
 }
 
-/// Answers a transaction of one INSERT; `at_commit` instead of what belongs behind it.
+/// Serves a transaction of one INSERT, and answers its COMMIT with `at_commit`.
 async fn with_commit(at_commit: Vec<u8>) -> (String, impl Sized) {
     scripted::start(move |mut session, _| {
         let at_commit = at_commit.clone();
@@ -103,7 +103,7 @@ async fn a_commit_that_was_acknowledged_has_happened_whatever_follows() {
         let next = connection.batch_execute("SELECT 1").await.unwrap_err();
         assert!(is_connection_lost(&next), "{next:?}");
 
-        // Nor is it done again, and the pool does not keep what is dead.
+        // The pool does not run it again, and does not keep the dead connection.
         let pool = pool(&url, |policy| policy.max_size(1).never_suspends());
         let times = std::sync::atomic::AtomicU32::new(0);
         let done = pool
@@ -122,7 +122,7 @@ async fn a_commit_that_was_acknowledged_has_happened_whatever_follows() {
 
 #[tokio::test]
 async fn an_acknowledged_insert_is_not_one_that_is_committed() {
-    // In the extended protocol that comes with the Sync, behind CommandComplete.
+    // In the extended protocol the commit comes with the Sync, behind CommandComplete.
     let (url, _server) = scripted::start(async |mut session, _| {
         while session.asked().await.is_some() {
             let mut inserted = message(b'1', &[]);
@@ -153,7 +153,7 @@ async fn a_server_that_ends_in_the_middle_of_a_copy_is_heard() {
         session.read().await.unwrap();
         let words = "terminating connection due to administrator command";
         session.say(&error("FATAL", "57P01", words)).await;
-        // What is left unread makes a reset of the end.
+        // Unread bytes turn the end of the stream into a reset.
         let _ = session.stream.read_u8().await;
     })
     .await;
@@ -190,7 +190,7 @@ async fn a_copy_whose_server_is_terminated_says_so() {
         }
         let failed = failed.unwrap();
         let code = sqlstate(&failed).unwrap();
-        // PgBouncer has words of its own.
+        // PgBouncer has its own words.
         assert!(
             code == "57P01" || url.contains("pooler") && code.starts_with("08"),
             "{route}: {code} {failed}"

@@ -1,4 +1,4 @@
-//! What is unread of an answer: it costs time, and neither the connection nor memory.
+//! The unread rest of a response costs time, but neither the connection nor memory.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -22,11 +22,11 @@ struct Number {
     n: i32,
 }
 
-/// A row every 10 ms, each wide enough to leave by itself.
+/// Returns a row every 10 ms, each so wide that the server sends it by itself.
 const SLOW: &str = "SELECT n, repeat('x', 9000), pg_sleep(0.01) FROM generate_series(1, 80) AS n";
 
 #[tokio::test]
-async fn rows_that_still_come_cost_whoever_is_next_time_and_not_the_connection() {
+async fn rows_that_still_come_cost_the_next_statement_time_and_not_the_connection() {
     let neon = start().await;
     for url in [neon.url(), neon.pooled_url()] {
         let before = neon.counters();
@@ -72,7 +72,7 @@ async fn rows_that_come_as_fast_as_they_can_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn given_back_with_rows_to_come_it_is_cancelled() {
+async fn a_connection_given_back_with_rows_to_come_cancels_them() {
     let neon = start().await;
     let pool = pool(&neon.url(), |policy| policy.max_size(1));
     let endless =
@@ -89,7 +89,7 @@ async fn given_back_with_rows_to_come_it_is_cancelled() {
     until(&neon, common::RUNNING, "0").await;
 }
 
-/// 300 MB.
+/// Returns 300 MB.
 const LARGE: &str = "SELECT n, repeat('x', 10000) AS filling FROM generate_series(1, 30000) AS n";
 
 async fn one(connection: &Connection) -> QueryResult<i32> {

@@ -1,7 +1,7 @@
-//! Behind a PgBouncer that tracks prepared statements, as Neon's does: what the tests of the connection
-//! show everywhere, and what names are for.
+//! `Connection` behind a PgBouncer that tracks prepared statements, as Neon's does: the tests of the connection in
+//! general, and those of named statements.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
-// Each of them has its own way to what they share.
+// Each module has its own path to the shared set-up.
 #![allow(clippy::duplicate_mod)]
 
 #[path = "connection_abandonment.rs"]
@@ -57,11 +57,11 @@ async fn the_pooler_is_asked_once_and_statements_that_come_again_run_by_name() {
             assert_eq!(plus_one(connection, n).await, Ok(n + 1));
         }
     }
-    // The question, and a name for each connection; the one that has asked gives its own a turn later.
+    // One probe, and a name on each connection; the connection of the probe names its statement one turn later.
     assert_eq!(counted(&neon, &url, before).named_parses, 4);
     let after = counted(&neon, &url, asked);
     assert_eq!((after.named_parses, after.flights), (1, 12));
-    // To the server it is one statement, by PgBouncer's own name, and the question is another.
+    // The server knows the statement once, by PgBouncer's own name, and the probe.
     let names = prepared(&mut connections[0]).await;
     assert_eq!(names.len(), 2, "{names:?}");
     let pgbouncers = |name: &String| name.starts_with("PGBOUNCER_");
@@ -79,7 +79,7 @@ async fn names_follow_a_session_from_server_to_server() {
     let before = neon.counters();
     let mut others = Vec::new();
     for n in 0..10 {
-        // Whoever is in a transaction keeps the server that `a` has just used.
+        // An open transaction keeps the server that `a` has just used.
         let mut other = connect(&neon.pgbouncer_url()).await;
         other.batch_execute("BEGIN").await.unwrap();
         others.push(other);
@@ -132,21 +132,21 @@ async fn a_changed_table_is_noticed() {
             .unwrap();
         let rows = names().load::<(i32, String)>(connection).await;
         assert_eq!(rows.unwrap().len(), 1, "after {change}");
-        // A session that has never seen the table as it was is given the stale plan, too.
+        // PgBouncer gives the stale plan to a session that has never seen the old table, too.
         let newcomer = &mut connect(&neon.pooled_url()).await;
         for _ in 0..3 {
             let rows = names().load::<(i32, String)>(newcomer).await;
             assert_eq!(rows.unwrap().len(), 1, "new after {change}");
         }
     }
-    // Names are in use again.
+    // Statements have names again.
     names().load::<(i32, String)>(connection).await.unwrap();
     let before = neon.counters();
     names().load::<(i32, String)>(connection).await.unwrap();
     let after = counted(&neon, &neon.pooled_url(), before);
     assert_eq!((after.named_parses, after.flights), (0, 1));
 
-    // Errors still point into the SQL as it was given.
+    // The position of an error still points into the caller's SQL.
     neon.sql("ALTER TABLE users RENAME name TO label")
         .await
         .unwrap();
@@ -292,7 +292,7 @@ async fn a_pooler_that_was_wrongly_said_to_track_is_found_out() {
     for n in 0..3 {
         assert_eq!(plus_one(&mut a, n).await, Ok(n + 1));
     }
-    // `a` meets a server that has never heard of its statement.
+    // `a` meets a server that does not know its statement.
     let mut holder = connect(&neon.pgbouncer_url()).await;
     holder.batch_execute("BEGIN").await.unwrap();
     let before = neon.counters();
@@ -332,7 +332,7 @@ async fn a_database_that_is_gone_behind_the_pooler_is_named_at_once() {
     let pool = pool(&url, |policy| policy.validation_bypass(Duration::ZERO));
     drop(pool.get().await.unwrap());
     neon.sql("DROP DATABASE shelf WITH (FORCE)").await.unwrap();
-    // The pooler lets clients in all the same.
+    // The pooler accepts clients all the same.
     let error = timeout(HANG, pool.get()).await.unwrap().unwrap_err();
     match &error {
         PoolError::Connect(error) => assert_eq!(error.kind(), ConnectErrorKind::Database),

@@ -1,4 +1,4 @@
-//! Transactions: what runs in them, what does not, and what is left of them.
+//! Transactions: the statements that run in them, and their ends.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -24,7 +24,7 @@ async fn names(connection: &mut Connection) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn they_commit_roll_back_and_nest() {
+async fn transactions_commit_roll_back_and_nest() {
     let neon = start().await;
     for (route, url) in routes(&neon) {
         neon.sql("TRUNCATE users").await.unwrap();
@@ -39,7 +39,7 @@ async fn they_commit_roll_back_and_nest() {
                     })
                     .await;
                 assert_eq!(inner, Err(Error::RollbackTransaction));
-                // A statement's failure is undone with its savepoint.
+                // The failure of a statement is undone with its savepoint.
                 let inner = connection
                     .transaction(async |connection| insert(connection, "outer").await)
                     .await;
@@ -91,7 +91,7 @@ async fn begin_and_savepoint_ride_and_empty_ones_send_nothing() {
             })
             .await
             .unwrap();
-        // BEGIN, SAVEPOINT and INSERT; RELEASE; COMMIT.
+        // Three flights: BEGIN, SAVEPOINT and INSERT; RELEASE; COMMIT.
         assert_eq!(counted(&neon, &url, before).flights, 3);
     }
 }
@@ -103,7 +103,7 @@ async fn behind_a_failed_begin_nothing_runs() {
         neon.sql("TRUNCATE users").await.unwrap();
         let connection = &mut connect(&url).await;
         for batch in [false, true] {
-            // A transaction that Diesel does not know of has failed: BEGIN is refused.
+            // A transaction that Diesel does not know of has failed, so that BEGIN is refused.
             connection.batch_execute("BEGIN").await.unwrap();
             sql_query("SELECT nonsense")
                 .execute(connection)
@@ -139,7 +139,7 @@ async fn behind_a_failed_begin_nothing_runs() {
                     Ok(())
                 })
                 .await;
-            // Success would be a lie.
+            // The INSERT did not run, so that success would be wrong.
             let refused = refused.unwrap_err();
             assert_eq!(sqlstate(&refused), Some("25P02"), "{route}");
             assert!(refused.to_string().contains("could not begin"), "{refused}");
@@ -204,7 +204,7 @@ async fn pipelined_statements_wait_for_the_begin_in_front_of_the_first() {
 }
 
 #[tokio::test]
-async fn the_builder_says_what_it_is_told() {
+async fn the_transaction_builder_sends_what_it_is_told() {
     let neon = start().await;
     for (route, url) in routes(&neon) {
         let connection = &mut connect(&url).await;
@@ -305,7 +305,7 @@ async fn serialization_failures_are_told_wherever_they_come() {
             &mut connect(&url).await,
             &mut connect(&neon.postgres_url()).await,
         );
-        // In a statement.
+        // The failure comes in a statement.
         let error = a
             .build_transaction()
             .repeatable_read()
@@ -326,7 +326,7 @@ async fn serialization_failures_are_told_wherever_they_come() {
             ),
             "{route}: {error:?}"
         );
-        // In the rows of one.
+        // The failure comes among the rows of a statement.
         let error = a
             .build_transaction()
             .repeatable_read()
@@ -351,7 +351,7 @@ async fn serialization_failures_are_told_wherever_they_come() {
             ),
             "{route}: {error:?}"
         );
-        // At COMMIT.
+        // The failure comes at COMMIT.
         let error = a
             .build_transaction()
             .serializable()
@@ -412,7 +412,7 @@ async fn a_savepoint_stays_due_where_the_statement_it_was_to_go_with_is_given_up
             assert!(poll_immediate(&mut slow).await.is_none());
             drop(slow);
             let undone = connection.transaction(async |connection| {
-                // It waits behind the slow one, and is not sent.
+                // The statement waits behind the slow one, and is not sent.
                 let mut next = Box::pin(connection.batch_execute("SELECT 1"));
                 assert!(poll_immediate(&mut next).await.is_none());
                 drop(next);

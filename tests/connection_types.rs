@@ -1,4 +1,4 @@
-//! Types that only the database knows.
+//! Types with OIDs that only the database knows, such as enums.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -116,7 +116,7 @@ type Moods = (
 );
 
 #[tokio::test]
-async fn they_round_trip_on_every_route() {
+async fn enums_and_composites_round_trip_on_every_route() {
     let neon = start().await;
     neon.sql(SCHEMA).await.unwrap();
     for (route, url) in routes(&neon) {
@@ -159,7 +159,7 @@ async fn they_round_trip_on_every_route() {
             );
         }
         if url.contains("-pooler") {
-            // The question, and where names are safe both statements' own.
+            // The lookup, and the names of both statements if names are safe.
             let named = counted(&neon, &url, before).named_parses;
             assert_eq!(named, if TRACKED { 3 } else { 1 }, "{route}");
         }
@@ -181,7 +181,7 @@ async fn a_large_result_with_such_a_type_does_not_hang() {
 }
 
 #[tokio::test]
-async fn they_are_looked_up_once_a_connection_and_all_in_one_flight() {
+async fn types_are_looked_up_once_a_connection_and_all_in_one_flight() {
     let neon = start().await;
     neon.sql(SCHEMA).await.unwrap();
     let url = neon.pooled_url();
@@ -225,7 +225,7 @@ async fn a_type_that_is_not_there_is_an_error_and_no_more() {
     }
 }
 
-/// A mood through each of the ways in which its OID gets to the server.
+/// Sends a mood in each of the ways in which its OID gets to the server.
 async fn moods_of(connection: &mut diesel_neon::Connection) -> QueryResult<()> {
     let one = diesel::select(Mood::Sad.into_sql::<MoodType>());
     assert_eq!(one.get_result::<Mood>(connection).await?, Mood::Sad);
@@ -243,7 +243,7 @@ async fn moods_of(connection: &mut diesel_neon::Connection) -> QueryResult<()> {
     insert.execute(connection).await.map(drop)
 }
 
-/// What migrations do to a type: its OID is another afterwards.
+/// Makes a type anew, as migrations do, so that its OID changes.
 const ANEW: [&str; 2] = [
     "ALTER TABLE moods DROP person, DROP mood, DROP history; DROP TYPE person; DROP TYPE mood; \
      CREATE TYPE mood AS ENUM ('sad', 'happy', 'calm'); \
@@ -256,7 +256,7 @@ const ANEW: [&str; 2] = [
 ];
 
 #[tokio::test]
-async fn one_that_was_made_anew_is_looked_up_again() {
+async fn a_type_that_was_made_anew_is_looked_up_again() {
     let neon = start().await;
     for anew in ANEW {
         for (route, url) in routes(&neon) {
@@ -278,7 +278,7 @@ async fn one_that_was_made_anew_is_looked_up_again() {
 }
 
 #[tokio::test]
-async fn one_that_was_made_anew_is_looked_up_again_in_a_transaction() {
+async fn a_type_that_was_made_anew_is_looked_up_again_in_a_transaction() {
     let neon = start().await;
     let anew = "DROP TYPE mood; CREATE TYPE mood AS ENUM ('happy', 'sad')";
     neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad')")
@@ -290,7 +290,7 @@ async fn one_that_was_made_anew_is_looked_up_again_in_a_transaction() {
         for _ in 0..3 {
             one().get_result::<Mood>(connection).await.unwrap();
         }
-        // Nothing has run in it yet.
+        // No statement has run in the transaction yet.
         neon.sql(anew).await.unwrap();
         let insert = diesel::insert_into(common::users::table);
         let first = connection
@@ -301,7 +301,7 @@ async fn one_that_was_made_anew_is_looked_up_again_in_a_transaction() {
             })
             .await;
         assert_eq!(first, Ok(1), "{route}");
-        // What has run in it is lost, and it is for the caller to begin again.
+        // A statement has run in the transaction, so that only the caller can begin it again.
         neon.sql(anew).await.unwrap();
         let mut later = async || {
             connection
@@ -317,7 +317,7 @@ async fn one_that_was_made_anew_is_looked_up_again_in_a_transaction() {
             "{route}: {failed}"
         );
         assert_eq!(later().await, Ok(Mood::Sad), "{route}");
-        // One that is gone for good is an error, and the transaction has failed.
+        // A dropped type is an error, and the transaction has failed.
         neon.sql("DROP TYPE mood").await.unwrap();
         let gone = connection
             .transaction(async |connection| {

@@ -1,4 +1,4 @@
-//! Transactions whose future is dropped: nothing that follows on their connection is swallowed by them.
+//! Transactions whose future is dropped: later statements of the connection never run inside of them.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -25,7 +25,7 @@ async fn insert(connection: &mut Connection, name: &str) -> QueryResult<usize> {
     insert.execute(connection).await
 }
 
-/// Runs up to where nothing more happens, and is dropped there.
+/// Polls `run` until nothing more happens, and drops it there.
 async fn give_up<T>(run: impl Future<Output = T>) {
     let given_up = timeout(Duration::from_millis(200), run).await;
     assert!(given_up.is_err(), "it was to be given up");
@@ -38,9 +38,9 @@ fn is_abandoned<T: std::fmt::Debug>(result: QueryResult<T>) -> bool {
     }
 }
 
-/// Whatever is tried on the connection fails, and says why.
+/// Asserts that every operation on the connection fails, and says why.
 async fn refuses(connection: &mut Connection, what: &str) {
-    // Where only the statement that was dropped tells, it may not have come to its end in time.
+    // If only the dropped statement tells of the transaction, it may not have ended in time.
     let lost = |error: &Error| is_connection_lost(error) && what.ends_with("a statement");
     let refused = |result: QueryResult<()>| match result.unwrap_err() {
         Error::QueryBuilderError(error) => {
@@ -70,14 +70,14 @@ async fn refuses(connection: &mut Connection, what: &str) {
             );
             refused(TransactionManager::begin_transaction(connection).await);
             refused(TransactionManager::commit_transaction(connection).await);
-            // So that a caller of `transaction` is told of his own error.
+            // Behind this error Diesel's `transaction` returns the caller's own.
             let rolled_back = TransactionManager::rollback_transaction(connection).await;
             assert!(matches!(rolled_back, Err(Error::BrokenTransactionManager)));
         }
     }
 }
 
-/// Ways to have a transaction under way, each of which does something and then never ends.
+/// The ways to have a transaction under way; each does something and then never ends.
 type Way = for<'c> fn(&'c mut Connection) -> BoxFuture<'c, QueryResult<()>>;
 
 const WAYS: &[(&str, Way)] = &[
@@ -228,7 +228,7 @@ async fn a_dropped_transaction_swallows_nothing_and_its_connection_goes() {
 }
 
 #[tokio::test]
-async fn what_the_server_has_not_heard_of_is_refused_as_well_and_costs_no_connection() {
+async fn an_abandoned_transaction_that_was_not_sent_is_refused_as_well_and_costs_no_connection() {
     let neon = start().await;
     let pool = pool(&neon.url(), |policy| policy.max_size(1));
     let before = neon.counters();
@@ -315,7 +315,7 @@ async fn transactions_of_the_pool_are_watched_too() {
     .await;
     let kept = pool.transaction(async |connection: &mut Connection| {
         insert(connection, "a").await?;
-        // The work knows of it, and goes on.
+        // The work handles the error, and goes on.
         let slow = timeout(
             Duration::from_millis(1),
             sql_query("SELECT pg_sleep(0.05)").execute(connection),
@@ -329,7 +329,7 @@ async fn transactions_of_the_pool_are_watched_too() {
 }
 
 #[tokio::test]
-async fn without_a_pool_it_can_be_rolled_back() {
+async fn without_a_pool_an_abandoned_transaction_can_be_rolled_back() {
     let neon = start().await;
     slow_to_commit(&neon).await;
     for (route, url) in [("direct", neon.url()), ("pooled", neon.pooled_url())] {
@@ -349,7 +349,7 @@ async fn without_a_pool_it_can_be_rolled_back() {
                     let kept = neon.sql("SELECT count(*) FROM users WHERE name LIKE 'kept%'");
                     assert_eq!(kept.await.unwrap()[0][0].as_deref(), Some("2"), "{what}");
                 }
-                // A statement was given up, and did not come to its end at once.
+                // A dropped statement did not end at once.
                 Err(error) => assert!(
                     is_connection_lost(&error)
                         && (way.contains("statement") || *way == "in COMMIT"),
@@ -389,14 +389,14 @@ async fn a_rollback_that_is_given_up_leaves_a_connection_that_can_be_used_again(
 }
 
 #[tokio::test]
-async fn one_that_is_begun_by_hand_goes_on() {
+async fn a_transaction_begun_by_hand_goes_on() {
     let neon = start().await;
     let mut connection = connect(&neon.url()).await;
     TransactionManager::begin_transaction(&mut connection)
         .await
         .unwrap();
     insert(&mut connection, "a").await.unwrap();
-    // Its row was there; what is left of the answer is no statement that was given up.
+    // The row had arrived: an unread rest of its response is not an abandoned statement.
     let row: i32 = users::table
         .select(users::id)
         .get_result(&mut connection)
@@ -404,7 +404,7 @@ async fn one_that_is_begun_by_hand_goes_on() {
         .unwrap();
     assert!(row > 0);
     let nested = connection.transaction(async |connection| {
-        // A caller that goes on himself knows of it.
+        // The caller goes on, so that the caller knows of the dropped statement.
         let slow = timeout(
             Duration::from_millis(1),
             sql_query("SELECT pg_sleep(0.05)").execute(connection),
@@ -433,7 +433,7 @@ async fn a_savepoint_outlasts_sql_that_was_given_up_before_it_was_sent() {
             let slow = sql_query("SELECT pg_sleep(0.05)").execute(connection);
             timeout(moment, slow).await.unwrap_err();
             let nested = connection.transaction(async |connection| {
-                // It waits for the one before it.
+                // The statement waits for the one before it.
                 let unsent = connection.batch_execute("SELECT 1");
                 assert!(poll_immediate(unsent).await.is_none());
                 insert(connection, "b").await?;

@@ -1,4 +1,4 @@
-//! Names behind a pooler that does not track prepared statements: none but the question's.
+//! Behind a pooler that does not track prepared statements, only the probe has a name.
 #![allow(missing_docs)]
 
 mod common;
@@ -26,7 +26,7 @@ async fn no_name_leaves_behind_a_pooler_that_does_not_track_them() {
                 held.push(connection);
             }
         }
-        // The question itself has a name, and takes it back.
+        // The probe has a name, and deallocates it.
         let asked = u64::from(names == NamedStatements::Detect);
         assert_eq!(
             counted(&neon, &neon.pooled_url(), before).named_parses,

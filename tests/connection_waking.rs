@@ -1,4 +1,4 @@
-//! Nobody waits for a wake that does not come, whoever else reads the stream.
+//! Every task is woken, whichever other task reads the stream.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -16,12 +16,12 @@ use tokio::runtime::Builder;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::timeout;
 
-/// Uses up what a task may do before it has to give way.
+/// Uses up the task's budget, so that it has to yield.
 async fn exhaust() {
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     (0..1000).for_each(|n| sender.send(n).unwrap());
     poll_fn(|cx| {
-        // Once more than that would have the task woken.
+        // One more would have the task woken.
         while has_budget_remaining() {
             assert!(receiver.poll_recv(cx).is_ready());
         }
@@ -34,8 +34,8 @@ async fn exhaust() {
 fn a_statement_that_has_to_give_way_at_once_is_woken_again() {
     let (done, ended) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        // Only outside of its workers does such a runtime wake at once what has to give way. No
-        // timeout is around it: that would wake the task as well.
+        // Only outside of its workers does such a runtime wake a task that yields at once. No timeout is around
+        // it, which would wake the task as well.
         let runtime = Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let neon = start().await;
@@ -99,7 +99,7 @@ async fn what_was_given_up_is_cancelled_once_the_answer_in_front_of_it_is_there(
             assert!(poll_immediate(&mut given_up).await.is_none());
         }
         assert_eq!(front.await.unwrap(), Ok(1), "{route}");
-        // Nobody asks anything of the connection any more.
+        // No caller uses the connection any more.
         until(&neon, RUNNING, "0").await;
         let next = (&*connection).batch_execute("SELECT 1").await;
         assert!(next.is_err(), "{route}");

@@ -1,4 +1,4 @@
-//! `make demo` serves the database that it is given, and asks before it writes next to what others keep there.
+//! `make demo` serves the database that it is given, and asks before it writes next to tables of others.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// It may have to build what it starts.
+/// `make demo` may have to build the server first.
 const HANG: Duration = Duration::from_secs(240);
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 const BOOKS: &str = "SELECT count(*) FROM pg_class WHERE relname IN ('books', 'book_requests')";
@@ -28,7 +28,7 @@ async fn a_dotenv_file_leads_nowhere() {
         fs::write(place.0.join(folder).join(".env"), &dotenv).unwrap();
     }
     let mut demo = place.demo();
-    // A companion of what is not there.
+    // A variable without the one that it belongs to.
     demo.env("DATABASE_URL_UNPOOLED", real.url());
     let said = serve(demo).await;
     assert!(
@@ -44,7 +44,7 @@ async fn the_database_that_is_named_for_the_command_is_served() {
     let place = Place::new("given");
     let dotenv = format!("DATABASE_URL_UNPOOLED='{}'\n", other.url());
     fs::write(place.0.join(".env"), dotenv).unwrap();
-    // The second time its own tables are there.
+    // The second time its own tables exist.
     for _ in 0..2 {
         let mut demo = place.demo();
         demo.env("DATABASE_URL", given.pooled_url());
@@ -93,7 +93,7 @@ async fn a_port_that_is_none_is_not_called_taken() {
     }
 }
 
-/// Elsewhere `script` takes other arguments.
+/// On other systems `script` takes other arguments.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn on_a_terminal_it_asks() {
@@ -135,7 +135,7 @@ async fn neon() -> NeonSim {
     NeonSim::builder().never_suspend().start().await.unwrap()
 }
 
-/// Runs until it serves, ends it, and returns what it has said.
+/// Runs the demo until it serves, ends it, and returns its output.
 async fn serve(mut demo: Command) -> String {
     let mut demo = demo.spawn().unwrap();
     let mut stderr = demo.stderr.take().unwrap();
@@ -168,7 +168,7 @@ async fn terminate(demo: &Child) {
     assert!(kill.await.unwrap().success());
 }
 
-/// A copy of the repository where files can be put above it, with what `cargo` has built in the real one.
+/// A copy of the repository, so that files can be put above it; its `cargo` builds in the real one.
 struct Place(PathBuf);
 
 impl Place {

@@ -18,7 +18,7 @@ use addresses::Addresses;
 use addresses::Behaviour::{self, *};
 use common::{HANG, pool, until};
 
-/// Sessions of clients.
+/// Counts the sessions of clients.
 const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'neondb_owner'";
 
 async fn start() -> NeonSim {
@@ -26,7 +26,7 @@ async fn start() -> NeonSim {
     neon.start().await.expect("the stand-in for Neon starts")
 }
 
-/// The dozen of a bad day: `order` permutes them.
+/// Returns twelve addresses of which one works; `order` permutes them.
 async fn dozen(port: u16, order: impl FnOnce(&mut Vec<Behaviour>)) -> Addresses {
     let mut behaviours = [[Drops; 4], [Silent; 4]].concat();
     behaviours.extend([Refuses, Refuses, Refuses, LeadsTo(port)]);
@@ -193,7 +193,7 @@ async fn hosts_are_tried_in_their_order_unless_they_are_to_be_balanced() {
     ] {
         let addresses = Addresses::new(&[LeadsTo(postgres); 4]).await;
         let url = match name {
-            // Different servers, then: each address is a name of its own.
+            // Each address is a host name of its own here, so that they count as different servers.
             "" => addresses
                 .url(&neon.postgres_url(), "")
                 .replace("&host=,,,", ""),
@@ -220,7 +220,7 @@ async fn hosts_are_tried_in_their_order_unless_they_are_to_be_balanced() {
 async fn the_certificate_is_checked_against_the_name_at_every_address() {
     let neon = start().await;
     let addresses = Addresses::new(&[LeadsTo(neon.port()); 2]).await;
-    // It is that of the name, not of the address.
+    // The certificate is for the name, not for the address.
     timeout(
         HANG,
         pool(&addresses.url(&neon.url(), &neon.host()), |p| p).get(),
@@ -241,7 +241,7 @@ async fn the_certificate_is_checked_against_the_name_at_every_address() {
 #[tokio::test]
 async fn a_stream_that_just_ends_reads_as_that() {
     let neon = start().await;
-    // However far the login gets: before TLS is there, in the middle of it, and behind it.
+    // The stream ends before TLS, in the middle of its handshake, and behind it.
     for bytes in (0..).step_by(125) {
         let addresses = Addresses::new(&[Ends(neon.port(), bytes)]).await;
         let url = addresses.url(&neon.url(), &neon.host());
@@ -282,7 +282,7 @@ async fn a_single_connection_keeps_the_urls_connect_timeout() {
             .starts_with("no connection within 1s")
     );
 
-    // On a runtime without timers too.
+    // The runtime has no timers.
     let blocked = tokio::task::spawn_blocking(move || {
         type Blocking = diesel_async::async_connection_wrapper::AsyncConnectionWrapper<Connection>;
         <Blocking as diesel::Connection>::establish(&url)

@@ -1,4 +1,4 @@
-//! Where somebody who comes from `AsyncPgConnection` would notice.
+//! What a user who comes from `AsyncPgConnection` could notice.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -31,7 +31,7 @@ fn watch(connection: &mut impl AsyncConnection) -> Events {
     events
 }
 
-/// Begins, commits and rolls back in every way, with and without statements in it.
+/// Begins, commits and rolls back transactions in every way, with and without statements in them.
 async fn transactions<C>(connection: &mut C) -> Vec<String>
 where
     C: AsyncConnection<Backend = Pg>,
@@ -85,7 +85,7 @@ async fn instrumentation_is_told_what_other_connections_tell() {
 #[tokio::test]
 async fn what_is_named_in_a_test_transaction_is_told() {
     let neon = start().await;
-    // Not by its name is it known to be no pooler.
+    // The host's name does not tell that there is no pooler.
     let url = neon.postgres_url();
     for batch in [true, false] {
         let connection = &mut connect(&url).await;
@@ -129,7 +129,7 @@ async fn a_copy_in_the_wrong_place_is_an_error_that_names_the_right_one() {
                 assert!(!diesel_neon::is_transient(&error), "{route}: {error}");
                 assert!(sqlstate(&error).is_some(), "{route}: {error}");
             }
-            // Neither the connection nor a transaction is the worse for a COPY out.
+            // A COPY out harms neither the connection nor a transaction.
             let inside = connection
                 .transaction(async |connection| {
                     sql_query(copy).execute(connection).await.unwrap_err();
@@ -173,7 +173,7 @@ fn sql(fragment: &impl QueryFragment<Pg>) -> String {
 }
 
 #[tokio::test]
-async fn diesel_asyncs_own_managers_take_it() {
+async fn diesel_asyncs_own_managers_take_connections() {
     let neon = start().await;
     for (route, url) in routes(&neon) {
         let manager = AsyncDieselConnectionManager::<Connection>::new(url);
@@ -190,7 +190,7 @@ async fn diesel_asyncs_own_managers_take_it() {
         let first = process().await;
         assert_eq!(process().await, first, "{route}");
 
-        // What was left in the middle is not handed on.
+        // A connection left in a transaction is not handed on.
         let mut connection = pool.get().await.unwrap();
         connection.batch_execute("BEGIN").await.unwrap();
         assert!(connection.is_broken(), "{route}");

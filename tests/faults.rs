@@ -1,4 +1,4 @@
-//! The pool under faults: nobody who has time left is failed, and nothing is made worse.
+//! The pool under faults: no caller fails that has time left, and no fault is made worse.
 
 use std::io;
 use std::pin::pin;
@@ -16,7 +16,7 @@ use neon_sim::{NeonSim, Suspension};
 use tokio::time::timeout;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Far more than anything here takes, far less than what a stuck test would.
+/// Only a test that hangs takes so long.
 const HANG: Duration = Duration::from_secs(120);
 
 async fn start() -> NeonSim {
@@ -33,7 +33,7 @@ fn pool(url: &str, policy: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Pool 
         .unwrap()
 }
 
-/// So many callers at once, each with one statement; says what went wrong.
+/// Starts so many callers at once, each with one statement; returns their errors.
 async fn burst(pool: &Pool, callers: usize) -> Vec<String> {
     let tasks: Vec<_> = (0..callers)
         .map(|_| {
@@ -52,8 +52,8 @@ async fn burst(pool: &Pool, callers: usize) -> Vec<String> {
     failures
 }
 
-/// So many callers who work for as long as `fault` takes: one read after the other, in turn done again by the
-/// pool and not. Says which of those that are not done again failed.
+/// Has so many callers read in a loop for as long as `fault` takes, by turns with and without the pool's retry.
+/// Returns the errors of the reads without retry.
 async fn work_through(pool: &Pool, callers: usize, fault: impl Future<Output = ()>) -> Vec<Error> {
     let over = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = (0..callers)
@@ -82,13 +82,13 @@ async fn work_through(pool: &Pool, callers: usize, fault: impl Future<Output = (
     failures
 }
 
-/// Long enough for every connection to be in the middle of one at any time.
+/// Long enough that every connection is in the middle of a read at any time.
 const READ: &str = "SELECT pg_sleep(0.01)";
 
-/// Every connection is checked on checkout, or as few as by default.
+/// The settings of `validation_bypass`: every connection is checked on checkout, or as few as by default.
 const BYPASSES: [Duration; 2] = [Duration::ZERO, Duration::from_millis(500)];
 
-/// What happens to 20 callers on a pool of 10 while a server is away for two seconds.
+/// Checks 20 callers on a pool of 10 while a server is away for two seconds.
 async fn outage(neon: &NeonSim, url: &str, bypass: Duration, restart: impl AsyncFn(Duration)) {
     let pool = pool(url, |policy| policy.validation_bypass(bypass));
     assert_eq!(burst(&pool, 20).await, [""; 0]);
@@ -104,9 +104,9 @@ async fn outage(neon: &NeonSim, url: &str, bypass: Duration, restart: impl Async
     for error in &failures {
         assert!(is_connection_lost(error) && is_transient(error), "{error}");
     }
-    // One was under way on each connection; a pooler takes some more before it is found out.
+    // One read was under way on each connection; a dead pooler fails some more before it is discovered.
     assert!(failures.len() <= 20, "{failures:?}");
-    // Some thirty: the pauses grow, and are shared by all. Without them it would be hundreds.
+    // Some thirty attempts: the pauses grow, and all callers share them. Without pauses there would be hundreds.
     assert!(attempts <= 100, "{attempts}");
     assert_eq!(burst(&pool, 20).await, [""; 0]);
     pool.close(HANG).await;
@@ -136,7 +136,7 @@ async fn a_server_that_is_restarted_fails_what_was_under_way_and_nothing_else() 
     }
 }
 
-/// The way to a server, which can be shut and opened again.
+/// A forwarder to a server, which can be shut and opened again.
 struct Way {
     listener: Option<tokio::task::JoinHandle<()>>,
     from: std::net::SocketAddr,
@@ -144,7 +144,7 @@ struct Way {
 }
 
 impl Way {
-    /// Returns it, and `url` leading through it.
+    /// Returns the forwarder, and `url` leading through it.
     async fn to(url: &str) -> (Self, String) {
         let to = DatabaseUrl::parse(url).unwrap().hosts()[0].port;
         let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -175,7 +175,7 @@ impl Way {
         }));
     }
 
-    /// Whoever comes now is refused, and whoever was there is cut off.
+    /// Refuses new clients, and cuts off the present ones.
     async fn shut(&mut self) {
         if let Some(listener) = self.listener.take() {
             listener.abort();
@@ -196,7 +196,7 @@ async fn whoever_has_time_is_served_when_the_proxy_is_back() {
             assert_eq!(burst(&pool, 10).await, [""; 0]);
         }
         way.shut().await;
-        // The later they come, the longer the pool has been failing.
+        // A later caller meets a pool that has been failing for longer.
         let mut callers = Vec::new();
         for _ in 0..50 {
             let pool = pool.clone();
@@ -295,7 +295,7 @@ async fn a_server_that_is_far_away_is_not_taken_for_a_dead_one() {
         }
         drop(held);
         let before = pool.status();
-        // A check takes as long as makes it late, and a new connection several times that.
+        // A check takes so long that it counts as late, and a new connection several times that.
         neon.set_latency(Duration::from_millis(200));
         assert_eq!(burst(&pool, 10).await, [""; 0]);
         neon.set_latency(Duration::ZERO);
@@ -431,7 +431,7 @@ async fn a_caller_whose_time_ends_in_a_check_is_told_so() {
         let pool = pool.clone();
         async move { pool.get().await.map(drop) }
     });
-    // So that the caller has less time left than the check.
+    // The caller has less time left than the check takes.
     tokio::time::sleep(Duration::from_millis(500)).await;
     drop(held);
     let error = timeout(HANG, waiter).await.unwrap().unwrap().unwrap_err();
@@ -565,7 +565,7 @@ async fn connections_held_for_long_and_slow_checkouts_are_warned_of() {
         .with_ansi(false)
         .with_writer(log.clone())
         .finish();
-    // For all threads: which events nobody listens to is remembered for all of them too.
+    // The subscriber is global, as tracing caches for all threads which events have no listener.
     tracing::subscriber::set_global_default(subscriber).unwrap();
 
     let neon = start().await;
@@ -606,7 +606,7 @@ async fn connections_held_for_long_and_slow_checkouts_are_warned_of() {
     assert!(!text.contains(neon.password()));
 }
 
-/// What was logged.
+/// The logged lines.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -6,7 +6,7 @@ use common::{HANG, example};
 use neon_sim::NeonSim;
 use tokio::time::timeout;
 
-/// Without the dates and the version.
+/// The output without the dates and the version.
 const EXPECTED: &str = "\
 Connected to neondb as neondb_owner.
 PostgreSQL …
@@ -54,7 +54,7 @@ async fn keeps_the_sum(neon: &NeonSim, url: &str) {
         (SELECT sum(amount) FROM transactions WHERE account_id = accounts.id)";
     assert!(neon.sql(wrong).await.unwrap().is_empty());
     let transactions = neon.sql("SELECT count(*) FROM transactions").await.unwrap();
-    // For each run two deposits and 21 transfers, of which each is two transactions.
+    // Each run makes two deposits and 21 transfers, each of them two transactions.
     assert_eq!(transactions, [[Some("88".to_owned())]]);
 }
 

@@ -1,5 +1,5 @@
-//! How much memory connections take, on the client's side: heap bytes of the one thread that they run on.
-//! neon-sim has threads of its own, which do not count.
+//! The memory of connections on the client's side: heap bytes of the one thread that they run on. The threads of
+//! neon-sim do not count.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -85,7 +85,7 @@ struct Long {
     text: String,
 }
 
-/// As the pool makes and holds them.
+/// Opens connections as the pool makes and holds them.
 async fn ours(url: &str) -> impl Sized + use<> {
     let count = connections();
     let pool = common::pool(url, |policy| policy.max_size(count).never_suspends());
@@ -95,13 +95,13 @@ async fn ours(url: &str) -> impl Sized + use<> {
         run_all(&mut *connection).await.unwrap();
         open.push(connection);
     }
-    // In use or idle, they are what they are.
+    // A connection takes the same memory in use and idle.
     drop(open);
     assert_eq!(pool.status().size, count);
     pool
 }
 
-/// With what they can share.
+/// Opens diesel-async's connections, with a shared TLS configuration.
 async fn theirs(url: &str) -> impl Sized + use<> {
     let url = DatabaseUrl::parse(url).unwrap();
     let config = url.to_tokio_postgres();
@@ -125,7 +125,7 @@ async fn theirs(url: &str) -> impl Sized + use<> {
     open
 }
 
-/// Statements of fifty types, twice each.
+/// Runs fifty different statements, twice each.
 async fn run_all<C: AsyncConnection<Backend = Pg>>(connection: &mut C) -> QueryResult<()> {
     macro_rules! run {
         ($($column:ident = $value:expr,)*) => {$(
@@ -161,14 +161,14 @@ async fn run_all<C: AsyncConnection<Backend = Pg>>(connection: &mut C) -> QueryR
 
 const STATEMENTS: i32 = 50;
 
-/// Heap bytes for each of the connections that `open` makes.
+/// Returns the heap bytes of each connection that `open` makes.
 fn taken(open: impl Future<Output: Sized>) -> i64 {
     let heap = measure(open);
     heap.bytes_current / i64::from(connections())
 }
 
-/// Heap bytes while `work` runs, and of what it returns. On a runtime of its own, since what is dropped
-/// on one may live on until that runs again.
+/// Returns the heap bytes of `work` and of its output. Uses a runtime of its own, since a dropped task may live
+/// on until its runtime runs again.
 fn measure(work: impl Future<Output: Sized>) -> AllocationInfo {
     let runtime = runtime();
     let mut output = None;
@@ -180,13 +180,13 @@ fn measure(work: impl Future<Output: Sized>) -> AllocationInfo {
     heap
 }
 
-/// A modest number: bytes are counted and not guessed. `CONNECTIONS=1000` for a real one.
+/// Returns the number of connections: `CONNECTIONS`, else a few, as bytes are counted and not estimated.
 fn connections() -> u32 {
     let connections = std::env::var("CONNECTIONS").ok();
     connections.map_or(20, |number| number.parse().expect("a number"))
 }
 
-/// One thread, so that what drives a connection in the background counts as well.
+/// Returns a runtime of one thread, so that the tasks that drive connections count as well.
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }

@@ -1,4 +1,4 @@
-//! What a recorder of the `metrics` crate is told, under OpenTelemetry's names.
+//! The metrics that a recorder of the `metrics` crate gets, under OpenTelemetry's names.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use diesel_neon::{DatabaseUrl, Pool};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use neon_sim::NeonSim;
 
-/// What has happened since the last look: gauges and counters by name and state; of histograms, how many values there were.
+/// Returns the changes since the last call: gauges and counters by name and state; of histograms, the number of values.
 fn read(snapshotter: &Snapshotter) -> HashMap<String, f64> {
     let snapshot = snapshotter.snapshot().into_vec().into_iter();
     let values = snapshot.map(|(key, _, _, value)| {

@@ -1,5 +1,5 @@
-//! `Connection` against `AsyncPgConnection` on one server: they differ in what `docs/differences.md` says, and
-//! in nothing else.
+//! `Connection` against `AsyncPgConnection` on one server: they differ as `docs/differences.md` says, and in
+//! nothing else.
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
@@ -22,7 +22,7 @@ use step::{SCHEMA, Step};
 use subject::{Outcome, Subject, Watched};
 use tokio::time::timeout;
 
-/// A few thousand steps, always the same.
+/// The seeds of a few thousand steps, always the same.
 const WALKS: u64 = 220;
 const STEPS: usize = 14;
 
@@ -90,7 +90,7 @@ fn the_page_has_these_differences_and_no_others() {
     assert_eq!(told, tested);
 }
 
-/// One sequence of steps: what differed, and whether the connections can be used again.
+/// Walks one sequence of steps; returns the differences, and whether the connections can be used again.
 async fn walk(
     seed: u64,
     ours: &mut Watched<diesel_neon::Connection>,
@@ -99,7 +99,7 @@ async fn walk(
     let mut rng = Rng::with_seed(seed);
     let mut found = BTreeSet::new();
     let mut trail = Vec::new();
-    // Few walks come by what it takes for a plan to be stale.
+    // Few walks make a plan stale by chance.
     let mut first = match seed {
         0 => Step::stale_plan(),
         _ => Vec::new(),
@@ -123,7 +123,7 @@ async fn walk(
     Ok((found, goes_on))
 }
 
-/// Has a schema of its own, new and empty.
+/// Creates an empty schema for the connection.
 async fn prepare<C: Subject>(watched: &mut Watched<C>, schema: &str) {
     let set = format!(
         "SET search_path = {schema}, public; SET client_min_messages = error; \

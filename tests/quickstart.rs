@@ -128,7 +128,7 @@ async fn says_what_is_wrong_in_the_words_of_the_error() {
     }
 }
 
-/// Where the README is read as a page, nothing hides the lines that rustdoc does.
+/// GitHub shows the lines that rustdoc hides.
 #[test]
 fn the_readme_shows_whole_examples() {
     let readme = include_str!("../README.md");
@@ -153,7 +153,7 @@ async fn quickstart(folder: &Path, url: Option<&str>) -> Output {
     output.await.expect("the example hangs").unwrap()
 }
 
-/// A folder that goes with the stand-in, and has no `.env` above it.
+/// Returns a folder that is removed with the stand-in, and has no `.env` above it.
 fn folder(neon: &NeonSim) -> &Path {
     neon.ca_path().parent().unwrap()
 }

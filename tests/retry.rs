@@ -1,4 +1,4 @@
-//! What `Pool::run` and `Pool::transaction` do again, and what they never do.
+//! The failures that `Pool::run` and `Pool::transaction` retry, and those that they never retry.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -94,7 +94,7 @@ async fn a_connection_lost_before_commit_leaves_nothing_and_is_replaced() {
 #[tokio::test]
 async fn a_connection_lost_by_commit_is_not_retried_unless_declared_idempotent() {
     let (neon, pools) = start().await;
-    // The connection is lost by the time the client waits for the answer to COMMIT.
+    // The connection is lost while the client waits for the response to COMMIT.
     neon.sql(
         "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
            $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
@@ -257,13 +257,13 @@ async fn what_is_wrong_with_the_statement_itself_is_not_tried_again() {
             );
             assert_eq!(attempts.into_inner(), 1, "{sql}: {error}");
         }
-        // Nor has it cost the connection.
+        // The error has not cost the connection.
         assert_eq!(pool.status().connects.opened, 1);
     }
 }
 
 #[tokio::test]
-async fn who_would_not_wait_for_a_lock_is_told_at_once() {
+async fn a_lock_that_nowait_refuses_is_not_waited_for() {
     let (_neon, pools) = start().await;
     for pool in &pools {
         let mut holder = pool.get().await.unwrap();
@@ -285,7 +285,7 @@ async fn who_would_not_wait_for_a_lock_is_told_at_once() {
     }
 }
 
-/// Its own COMMIT has made what came before it last, so that another time would be a second time.
+/// The work's own COMMIT has committed its first part, so that a retry would do that part twice.
 #[tokio::test]
 async fn work_that_ends_the_transaction_itself_is_not_done_again() {
     let (neon, pools) = start().await;
@@ -333,7 +333,7 @@ async fn work_that_ends_the_transaction_itself_is_not_done_again() {
         }
     }
 
-    // A savepoint's end is not the transaction's, and what is declared harmless is done again.
+    // A savepoint's end is not the transaction's, and idempotent work is retried.
     for (statement, attempts) in [("SAVEPOINT a; RELEASE a", 2), ("COMMIT; BEGIN", 2)] {
         let done = AtomicU32::new(0);
         let work = async |connection: &mut Connection| {

@@ -1,4 +1,4 @@
-//! A pool in a program with several tokio runtimes, some of which end: one for each test, for example.
+//! A pool in a program with several tokio runtimes, some of which end, such as one for each test.
 
 mod common;
 
@@ -22,7 +22,7 @@ fn start() -> (Runtime, NeonSim) {
     (runtime, neon.expect("the stand-in for Neon starts"))
 }
 
-/// One that runs its tasks only while it is waited on.
+/// Returns a runtime that runs its tasks only inside of `block_on`.
 fn single() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -41,7 +41,7 @@ fn a_connect_that_ends_with_its_runtime_takes_no_place_for_ever() {
             let pool = first.block_on(async { pool(&neon.url(), |p| p.max_size(size)) });
             let other = single();
             other.block_on(select(&pool));
-            // On the runtime that the pool was built on, and on another one.
+            // The connect runs on the runtime that the pool was built on, and on another one.
             for runtime in [single(), first] {
                 pool.invalidate_all();
                 neon.hang_connections(1);
@@ -57,7 +57,7 @@ fn a_connect_that_ends_with_its_runtime_takes_no_place_for_ever() {
 }
 
 #[test]
-fn whoever_waits_for_a_connect_that_ends_with_its_runtime_is_served() {
+fn a_caller_that_waits_for_a_connect_that_ends_with_its_runtime_is_served() {
     let (runtime, neon) = start();
     let first = single();
     let pool = first.block_on(async { pool(&neon.url(), |p| p.max_size(2)) });
@@ -68,7 +68,7 @@ fn whoever_waits_for_a_connect_that_ends_with_its_runtime_is_served() {
         let pool = pool.clone();
         async move { select(&pool).await }
     });
-    // It waits for the one that is under way.
+    // The caller waits for the connect that is under way.
     std::thread::sleep(Duration::from_millis(200));
     assert!(!waiter.is_finished());
     drop(first);

@@ -24,7 +24,7 @@ fn port(url: &str) -> u16 {
     DatabaseUrl::parse(url).unwrap().hosts()[0].port
 }
 
-/// The same server by its Unix socket, as `folder:port`.
+/// Returns the server's Unix socket, as `folder:port`.
 async fn socket(neon: &NeonSim) -> String {
     let rows = neon.sql("SHOW unix_socket_directories").await.unwrap();
     let folder = rows[0][0].clone().unwrap().replace('/', "%2F");

@@ -1,4 +1,4 @@
-//! What dashboards and tools print is understood, rendered for both drivers, and never leaks.
+//! `DatabaseUrl` understands the URLs of dashboards and tools, renders them for both drivers, and leaks none.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio_postgres::config::{self, Host, LoadBalanceHosts, SslMode, TargetSessio
 
 /// The strings as Neon's console, neonctl and the Vercel integration print them.
 const PRINTED: [(&str, Endpoint); 8] = [
-    // The console, connection pooling on and off.
+    // Neon's console, with connection pooling on and off.
     (
         "postgresql://neondb_owner:npg_aB3dE5fG7hJ@ep-cool-darkness-a1b2c3d4-pooler.us-east-2.aws.neon.tech/neondb?sslmode=require&channel_binding=require",
         Endpoint::Pooled,
@@ -20,12 +20,12 @@ const PRINTED: [(&str, Endpoint); 8] = [
         "postgresql://neondb_owner:npg_aB3dE5fG7hJ@ep-cool-darkness-a1b2c3d4.us-east-2.aws.neon.tech/neondb?sslmode=require&channel_binding=require",
         Endpoint::Direct,
     ),
-    // A newer region, with a cell's label in between.
+    // A newer region has a cell's label in the host's name.
     (
         "postgresql://neondb_owner:npg_aB3dE5fG7hJ@ep-cool-darkness-a1b2c3d4-pooler.c-2.us-east-2.aws.neon.tech/neondb?sslmode=require",
         Endpoint::Pooled,
     ),
-    // The console's psql snippet.
+    // The psql snippet of Neon's console.
     (
         "psql 'postgresql://neondb_owner:npg_aB3dE5fG7hJ@ep-cool-darkness-a1b2c3d4-pooler.us-east-2.aws.neon.tech/neondb?sslmode=require&channel_binding=require'",
         Endpoint::Pooled,
@@ -45,7 +45,7 @@ const PRINTED: [(&str, Endpoint); 8] = [
         "postgres://default:npg_aB3dE5fG7hJ@ep-cool-darkness-a1b2c3d4-pooler.us-east-1.aws.neon.tech/verceldb?pgbouncer=true&connect_timeout=15&sslmode=require",
         Endpoint::Pooled,
     ),
-    // What Neon's guide on secure connections recommends.
+    // Neon's guide on secure connections.
     (
         "postgresql://neondb_owner:npg_aB3dE5fG7hJ@ep-cool-darkness-a1b2c3d4.us-east-2.aws.neon.tech/neondb?sslmode=verify-full&sslrootcert=system",
         Endpoint::Direct,
@@ -145,7 +145,7 @@ fn a_password_with_the_word_pooler_is_not_an_endpoint() {
 
 #[test]
 fn the_endpoint_option_follows_the_host() {
-    // Neon refuses a connection where the two differ.
+    // Neon refuses a connection if the two differ.
     let url = parse("postgresql://u@ep-a-1-pooler.b.neon.tech/db?options=endpoint%3Dep-a-1-pooler");
     let direct = url.direct();
     assert_eq!(
@@ -154,7 +154,7 @@ fn the_endpoint_option_follows_the_host() {
     );
     assert_eq!(direct.pooled().unwrap(), url);
 
-    // With a bare address it is the only thing that tells.
+    // With a bare address only the option names the endpoint.
     let url = parse("postgresql://u@192.0.2.7/db?options=endpoint%3Dep-a-1-pooler");
     assert_eq!(url.endpoint(), Endpoint::Pooled);
     assert_eq!(host(&url.direct()), "192.0.2.7");
@@ -407,7 +407,7 @@ fn a_sockets_folder_has_no_address() {
     }
 }
 
-/// What a compose file has, and how it gets in.
+/// A compose file's URL needs an explicit permission.
 #[test]
 fn plain_text_to_a_private_network_is_had_by_naming_the_risk() {
     const PARAMETER: &str = "allow_plaintext_to_private_network";
@@ -449,7 +449,7 @@ fn plain_text_to_a_private_network_is_had_by_naming_the_risk() {
         assert!(!error.to_string().contains(PARAMETER), "{error}");
     }
 
-    // It only widens what `sslmode` asks for, and never as far as a public address.
+    // The permission only widens `sslmode`, and never as far as a public address.
     for url in [
         "postgresql://u:p@postgres/db",
         "postgresql://u:p@10.0.0.1/db",
@@ -475,14 +475,14 @@ fn plain_text_to_a_private_network_is_had_by_naming_the_risk() {
     ));
     assert!(DatabaseUrl::parse(&format!("{compose}&{PARAMETER}=false")).is_err());
 
-    // What people see says so, and reads the same.
+    // Display shows the permission, and parses to the same URL.
     let shown = by_parameter.to_string();
     assert!(
         shown.contains("sslmode=disable") && shown.contains(PARAMETER),
         "{shown}"
     );
     assert_eq!(parse(&shown.replace("***", "p")), by_parameter);
-    // libpq would follow the name wherever it leads.
+    // libpq would connect to any address that the name resolves to.
     let libpq = by_parameter.to_libpq();
     assert!(
         libpq.contains("sslmode=verify-full") && !libpq.contains(PARAMETER),
@@ -713,7 +713,7 @@ fn an_unencoded_password_is_an_error_that_does_not_repeat_it() {
 proptest! {
     #[test]
     fn any_password_survives_and_never_shows(password in "\\PC{6,24}") {
-        // Long enough not to stand in the rest by chance.
+        // Long enough not to be in the rest by chance.
         let password = format!("#{password}#");
         let encoded = percent_encoding::utf8_percent_encode(&password, percent_encoding::NON_ALPHANUMERIC);
         let url = parse(&format!(
@@ -749,7 +749,7 @@ proptest! {
         prop_assert_eq!(parse(&url.to_libpq()).to_libpq(), url.to_libpq());
     }
 
-    /// Whatever stands in a password as it is, and wherever the URL is cut for it.
+    /// No error shows a piece of an unencoded password, wherever the URL is split because of it.
     #[test]
     fn no_error_shows_a_piece_of_an_unencoded_password(
         pieces in prop::collection::vec(prop::sample::select(vec![

@@ -24,7 +24,7 @@ pub(crate) fn routes() -> Router<App> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListParams {
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     after: Option<Cursor>,
     sort: Option<Order>,
     #[serde(default, deserialize_with = "page_size")]
@@ -44,7 +44,7 @@ fn page_size<'de, D: Deserializer<'de>>(text: D) -> Result<PageSize, D::Error> {
     PageSize::try_from(size).map_err(D::Error::custom)
 }
 
-/// In words for whoever has sent it; what the standard library says of a number is for programmers.
+/// Reads a year; the error is in words for the client, as the standard library's are for programmers.
 fn year<'de, D: Deserializer<'de>>(text: D) -> Result<Option<i32>, D::Error> {
     let year = String::deserialize(text)?.parse();
     year.map(Some)
@@ -89,7 +89,7 @@ async fn create(
     Ok((StatusCode::CREATED, location, JsonBody(book)))
 }
 
-/// Under a key it can be done again without harm: by the client, and first of all by the pool.
+/// Creates a book under a key, which makes the request safe to repeat: for the pool and for the client.
 async fn create_once(app: &App, key: &str, book: &NewBook) -> Result<Book, Problem> {
     let work = async |conn: &mut Connection| {
         let made = books::insert_once(conn, key, book).await;

@@ -1,4 +1,4 @@
-//! Extractors, whose refusals are problem documents.
+//! Extractors that refuse with problem documents.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,7 +13,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use crate::App;
 use crate::problem::Problem;
 
-/// A JSON object that has arrived in time.
+/// A body that is a JSON object and has arrived in time.
 pub(crate) struct Json<T>(pub(crate) T);
 
 impl<T> FromRequest<App> for Json<T>
@@ -37,7 +37,7 @@ where
     }
 }
 
-/// A value that is an object in JSON. What serde derives for a struct takes an array of its fields as well.
+/// A value that is an object in JSON. Serde's derived code would take an array of the fields as well.
 pub(crate) struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -92,7 +92,7 @@ where
     }
 }
 
-/// What the client calls its request, if it may send it again: the header `Idempotency-Key`.
+/// The header `Idempotency-Key`, with which a client may send the same request again.
 pub(crate) struct IdempotencyKey(pub(crate) Option<String>);
 
 impl<S: Sync> FromRequestParts<S> for IdempotencyKey {

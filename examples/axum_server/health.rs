@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 use crate::App;
 use crate::problem::Problem;
 
-/// How long one failure counts. A server that gets no traffic because it is not ready would never
-/// find out that the database is back.
+/// How long one failure counts. Without an end, a server that is not ready would get no traffic and never find
+/// out that the database is back.
 const MEMORY: Duration = Duration::from_secs(5);
 
-/// When requests last failed to get a connection, if the latest one did.
+/// The time at which the latest request failed to get a connection; `None` if it got one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Health(Arc<Mutex<Option<Instant>>>);
 
 impl Health {
-    /// Notes whether a request got no connection.
+    /// Records whether a request failed to get a connection.
     pub(crate) fn record(&self, failed: bool) {
         let failure = failed.then(Instant::now);
         // A panic cannot leave an `Option` half written.
@@ -30,17 +30,16 @@ impl Health {
     }
 }
 
-/// Whether the process runs. A database that is down is no reason to restart it.
+/// Answers that the process runs. A database that is down is no reason to restart it.
 pub(crate) async fn livez() -> Json<Value> {
     Json(json!({ "status": "alive" }))
 }
 
-/// Whether requests should come here.
+/// Answers whether requests should come here.
 ///
-/// It asks the pool, not the database. Probes come every few seconds: with a query behind them, or
-/// a connection opened for them, the compute would never be suspended, and every hour of every
-/// night be billed. What real requests met last is as good an answer, and where there are none, a
-/// compute that sleeps is ready.
+/// Asks the pool, not the database. Probes come every few seconds: a query or a new connection for each would
+/// keep the compute awake, and every hour of every night would be billed. The latest real request is as good
+/// an answer, and without requests a suspended compute is ready.
 pub(crate) async fn readyz(State(app): State<App>) -> Result<Json<Value>, Problem> {
     if app.pool.is_closed() {
         return Err(Problem::unavailable("The server is about to stop."));

@@ -1,4 +1,4 @@
-//! A REST API for the books, as one would run it.
+//! A REST API for the books, fit for production.
 //!
 //! ```sh
 //! cargo run -p diesel-neon-cli -- migrate run    # once
@@ -9,9 +9,9 @@
 //! curl -X PATCH localhost:3000/books/1 -H 'content-type: application/json' -d '{"in_stock": false}'
 //! ```
 //!
-//! Whoever got no answer to a POST does not know whether there is a book now. With a header `Idempotency-Key`
-//! of its own choice, such as a random UUID, a client can send the same again: the answer is the book that the
-//! first request made, and there is never a second one. The same key with another book is a 422.
+//! A client that got no answer to a POST does not know whether the book was made. With a header
+//! `Idempotency-Key` of its own choice, such as a random UUID, it can send the same request again: the answer is
+//! the book of the first request, and no second one is made. The same key with another book is a 422.
 //!
 //! ```sh
 //! curl -i localhost:3000/books -H "idempotency-key: $(uuidgen)" -H 'content-type: application/json' -d '{"title": "Emma"}'
@@ -20,7 +20,7 @@
 //! | variable | default | |
 //! |---|---|---|
 //! | `DATABASE_URL` | | from Neon's console, pooled or direct; `.env` will do |
-//! | `HOST`, `PORT` | `127.0.0.1`, `3000` | where to listen; port 0 takes a free one |
+//! | `HOST`, `PORT` | `127.0.0.1`, `3000` | the address to listen on; port 0 takes a free one |
 //! | `REQUEST_TIMEOUT` | `15` | seconds for one request, a cold start of the compute included |
 //! | `POOL_SIZE` | `10` | connections to the database |
 //! | `MAX_CONNECTIONS` | `200` | connections of clients; each takes a file descriptor, and the pool needs some too |
@@ -59,7 +59,7 @@ use health::Health;
 use problem::Problem;
 use serve::{Limits, serve};
 
-/// Why the server does not start. A `main` that returns an error prints its Debug, so that is the message.
+/// The server cannot start. A `main` that returns an error prints its Debug, which therefore is the message.
 struct Failure(String);
 
 impl fmt::Debug for Failure {
@@ -92,13 +92,13 @@ async fn main() -> Result<(), Failure> {
     let request_timeout = Duration::from_secs(variable("REQUEST_TIMEOUT", 15_u16)?.into());
     let pool = Pool::builder(diesel_neon::env::app_url()?.url)
         .max_size(variable("POOL_SIZE", 10)?)
-        // Shorter than the request, so that whoever waits in vain is told why.
+        // Shorter than the request's own limit, so that the client is told why it waited in vain.
         .policy(|policy| policy.checkout_timeout(request_timeout * 2 / 3))
         .build()?;
     let app = App {
         pool: pool.clone(),
         health: Health::default(),
-        // With the checkout of a connection it makes a request.
+        // The body and the checkout of a connection together take as long as a request may.
         body_timeout: request_timeout / 3,
     };
     let limits = Limits {
@@ -120,7 +120,7 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the handlers share.
+/// The state that the handlers share.
 #[derive(Clone)]
 struct App {
     pool: Pool,
@@ -129,8 +129,8 @@ struct App {
 }
 
 impl App {
-    /// A connection, asked for once the request is read and known to be good: nobody holds one
-    /// while a slow client still sends.
+    /// Checks a connection out. Call it once the request is read and valid, so that no connection is held while a
+    /// slow client still sends.
     async fn conn(&self) -> Result<PooledConnection<'_>, Problem> {
         let conn = self.pool.get().await;
         self.health.record(conn.is_err());
@@ -146,7 +146,7 @@ fn router(app: App, request_timeout: Duration) -> Router {
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "There is nothing here."))
         .method_not_allowed_fallback(other_method)
         .with_state(app)
-        // The last layer is the outermost.
+        // The last layer is the outermost one.
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(request_timeout, timeout))
         .layer(PropagateRequestIdLayer::x_request_id())
@@ -158,7 +158,7 @@ fn router(app: App, request_timeout: Duration) -> Router {
         .layer(middleware::map_response(allow_options))
 }
 
-/// Answers OPTIONS, and refuses what a route has no handler for; axum adds the header `Allow`.
+/// Answers OPTIONS, and refuses methods for which a route has no handler; axum adds the header `Allow`.
 async fn other_method(method: Method) -> Response {
     match method {
         Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
@@ -169,7 +169,7 @@ async fn other_method(method: Method) -> Response {
     }
 }
 
-/// Adds what [`other_method`] answers to the methods that axum knows of.
+/// Adds OPTIONS, which [`other_method`] answers, to the methods that axum knows of.
 async fn allow_options(mut response: Response) -> Response {
     if let Some(allow) = response.headers().get(header::ALLOW) {
         let allow = [allow.as_bytes(), b",OPTIONS"].concat();
@@ -180,8 +180,8 @@ async fn allow_options(mut response: Response) -> Response {
     response
 }
 
-/// Ends what takes too long. The pool closes a connection that is dropped in the middle of a query,
-/// and the query with it.
+/// Ends a request that takes too long. A connection that is dropped in the middle of a query cancels it, and the
+/// pool replaces the connection.
 async fn timeout(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
@@ -191,8 +191,7 @@ async fn timeout(State(limit): State<Duration>, request: Request, next: Next) ->
     }
 }
 
-/// Everything that is logged about a request carries its id, which the client gets in
-/// `x-request-id`.
+/// Returns the span of a request's log lines, with the id that the client gets in `x-request-id`.
 fn span(request: &Request) -> tracing::Span {
     let id = request.extensions().get::<RequestId>();
     let id = id
@@ -201,7 +200,7 @@ fn span(request: &Request) -> tracing::Span {
     tracing::info_span!("request", id, method = %request.method(), path = request.uri().path())
 }
 
-/// A setting from the environment; one that cannot be read is an error, not the default.
+/// Reads a setting from the environment; one that cannot be parsed is an error, not the default.
 fn variable<T>(name: &str, default: T) -> Result<T, Failure>
 where
     T: FromStr<Err: Error>,

@@ -11,10 +11,10 @@ use diesel_neon::books::Invalid;
 use diesel_neon::{PoolError, RetryError, is_connection_lost};
 use serde::Serialize;
 
-/// What went wrong, as a problem document (RFC 9457).
+/// A problem document (RFC 9457).
 ///
-/// It says what the client can do something about. What the database said stays in the log, under
-/// the id that the client has in `x-request-id`.
+/// It has only details that help the client. The database's words stay in the log, under the id that the client
+/// has in `x-request-id`.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -28,7 +28,7 @@ struct FieldError {
     pointer: String,
 }
 
-/// Long enough for a compute to wake up.
+/// A compute usually wakes up within this time.
 const RETRY_AFTER_SECONDS: u16 = 3;
 
 impl Problem {
@@ -63,7 +63,7 @@ impl IntoResponse for Problem {
         }
 
         let body = Body {
-            // No more than what the status says; the title is then the status's own.
+            // `about:blank` means that the title is the status's own.
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),
@@ -159,7 +159,7 @@ impl From<JsonRejection> for Problem {
 impl From<PathRejection> for Problem {
     fn from(rejection: PathRejection) -> Self {
         if let PathRejection::FailedToDeserializePathParams(error) = &rejection {
-            // The only thing that a path here has to name.
+            // An id is the only parameter in the paths here.
             if let ErrorKind::ParseError { value, .. } = error.kind() {
                 return Self::new(rejection.status(), format!("`{value}` is no id."));
             }
@@ -180,7 +180,7 @@ impl From<QueryRejection> for Problem {
     }
 }
 
-/// What is wrong, without axum's words about the types of the program.
+/// Returns the cause without axum's words about the program's types.
 fn reason(error: &dyn Error) -> String {
     error.source().unwrap_or(error).to_string()
 }

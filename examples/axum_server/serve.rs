@@ -1,4 +1,4 @@
-//! Serves HTTP so that no client can keep what others need.
+//! Serves HTTP within limits, so that no client can use up the server.
 //!
 //! `axum::serve` waits for ever for the head of a request, and takes any number of connections: a few hundred
 //! clients that send nothing leave no file descriptor to reach the database with.
@@ -17,18 +17,18 @@ use tokio::signal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-/// What clients can take.
+/// The bounds on connections and requests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// How many connections there are at most; others wait until one ends.
+    /// The largest number of connections; others wait until one ends.
     pub(crate) connections: u16,
-    /// How long the head of a request may take, and a connection may lie idle; also how long requests may go
-    /// on once the server is told to stop.
+    /// How long the head of a request may take, a connection may be idle, and requests may go on after the server
+    /// is told to stop.
     pub(crate) request: Duration,
 }
 
 impl Limits {
-    /// How long a connection lives, whatever its client does, such as not to read what it has asked for.
+    /// Returns the longest life of a connection: a client that never reads its response must not keep one.
     fn lifetime(&self) -> Duration {
         self.request.saturating_mul(4)
     }
@@ -68,13 +68,13 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            // The client has gone before its turn.
+            // The client has closed the connection while it was queued.
             Err(error)
                 if matches!(
                     error.kind(),
                     ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
                 ) => {}
-            // Most likely there are no more file descriptors, and it would fail at once again.
+            // Most likely there are no more file descriptors, so that another try at once would fail too.
             Err(error) => {
                 tracing::error!(%error, "cannot accept connections");
                 sleep(Duration::from_secs(1)).await;
@@ -106,7 +106,7 @@ async fn serve_connection(
     }
 }
 
-/// Clients that leave are no news.
+/// Logs at debug level: clients may leave at any time.
 fn log(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");

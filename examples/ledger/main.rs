@@ -1,12 +1,11 @@
-//! Money between two accounts: transfers that keep the sum, whatever runs at the same time.
+//! Money between two accounts: transfers that keep the sum, however many run at the same time.
 //!
 //! ```sh
 //! DATABASE_URL=postgresql://… cargo run --example ledger
 //! ```
 //!
-//! It needs the tables `accounts` and `transactions`, which it creates from `migrations/` where
-//! they are missing. Here that is one file sent to the database; `diesel migration run` keeps a
-//! record of it as well:
+//! The example creates its tables, `accounts` and `transactions`, from `migrations/` if they are missing. It
+//! sends one file to the database; `diesel migration run` records the migration as well:
 //!
 //! ```sh
 //! diesel --config-file examples/ledger/diesel.toml migration run
@@ -94,7 +93,7 @@ async fn main() -> Result<(), BoxError> {
         );
     }
 
-    // The tasks need a connection each, and the pool may have no more than one.
+    // Each task needs a connection, and the pool may have only one.
     drop(conn);
     let mut tasks = JoinSet::new();
     for i in 0..20 {
@@ -123,7 +122,7 @@ async fn create_ledger(conn: &mut PooledConnection<'_>) -> QueryResult<()> {
     Ok(())
 }
 
-/// The first deposit is a transaction too: a balance is always the sum of its account's
+/// Opens an account. The first deposit is a transaction too: a balance is always the sum of its account's
 /// transactions.
 async fn open_account(
     conn: &mut PooledConnection<'_>,

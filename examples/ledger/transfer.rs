@@ -5,15 +5,15 @@ use diesel_neon::PooledConnection;
 
 use crate::schema::{accounts, transactions};
 
-/// A sum that can be moved: positive, in whole cents.
+/// A sum of money to transfer: positive, in whole cents.
 #[derive(Debug, Clone)]
 pub(crate) struct Amount(BigDecimal);
 
 impl TryFrom<BigDecimal> for Amount {
     type Error = InvalidAmount;
 
-    /// `NUMERIC(12, 2)` would round a third digit, once for each side of a transfer: money from
-    /// nothing.
+    /// Refuses a third decimal digit: `NUMERIC(12, 2)` would round it, once for each side of a transfer, and so
+    /// make money from nothing.
     fn try_from(amount: BigDecimal) -> Result<Self, InvalidAmount> {
         let cents = amount.normalized().fractional_digit_count() <= 2;
         if cents && amount > BigDecimal::zero() {
@@ -43,7 +43,7 @@ pub(crate) enum TransferError {
     Database(#[from] diesel::result::Error),
 }
 
-/// Moves money from one account to the other, or nothing at all.
+/// Moves money from one account to the other, all of it or none.
 pub(crate) async fn transfer(
     conn: &mut PooledConnection<'_>,
     from: i32,
@@ -54,8 +54,8 @@ pub(crate) async fn transfer(
         return Err(TransferError::SameAccount(from));
     }
     conn.transaction(async move |conn| {
-        // Always the lower id first: two transfers in opposite directions queue up instead of
-        // waiting for each other forever. What is read under the lock stays true until the commit.
+        // The lower id is locked first, so that two transfers in opposite directions queue up instead of
+        // waiting for each other forever. A balance read under the lock stays true until the commit.
         let locked: Vec<(i32, BigDecimal)> = accounts::table
             .filter(accounts::id.eq_any([from, to]))
             .order(accounts::id)

@@ -8,10 +8,10 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 use super::models::Book;
 use super::schema::books;
 
-/// A page of books: which ones, in which order, from where on.
+/// A query for a page of books: its filters, its order, and its start.
 ///
-/// Pages are found by key, not by counting: a page costs the same wherever it is, and a book that
-/// is added or deleted in between neither repeats nor hides another one.
+/// A page starts behind a key, not at a count: each page costs the same, and a book that is added or
+/// deleted in between neither repeats nor hides another one.
 ///
 /// ```no_run
 /// # use diesel_neon::books::{BookList, Order};
@@ -40,22 +40,22 @@ pub struct BookList<'a> {
 }
 
 impl<'a> BookList<'a> {
-    /// All books, from the first one in this order.
+    /// Lists all books, from the first one in this order.
     pub fn new(order: Order) -> Self {
         Self::starting(Start::First(order))
     }
 
-    /// All books behind this one, in the order that the cursor was made in.
+    /// Lists the books behind the cursor, in the cursor's order.
     pub fn after(cursor: Cursor) -> Self {
         Self::starting(Start::After(cursor))
     }
 
-    /// At most so many books, 20 unless told otherwise.
+    /// Sets the largest number of books on the page. Default: 20.
     pub fn limit(self, limit: PageSize) -> Self {
         Self { limit, ..self }
     }
 
-    /// Only those by this author.
+    /// Keeps only books by this author.
     pub fn author(self, author: impl Into<Option<&'a str>>) -> Self {
         Self {
             author: author.into(),
@@ -63,7 +63,7 @@ impl<'a> BookList<'a> {
         }
     }
 
-    /// Only those with this text in their title, in upper or lower case.
+    /// Keeps only books with this text in their title, in upper or lower case.
     pub fn title_contains(self, text: impl Into<Option<&'a str>>) -> Self {
         Self {
             title: text.into(),
@@ -71,7 +71,7 @@ impl<'a> BookList<'a> {
         }
     }
 
-    /// Only those that are in stock, or only those that are not.
+    /// Keeps only books that are in stock, or only those that are not.
     pub fn in_stock(self, in_stock: impl Into<Option<bool>>) -> Self {
         Self {
             in_stock: in_stock.into(),
@@ -79,7 +79,7 @@ impl<'a> BookList<'a> {
         }
     }
 
-    /// Only those published in this year or later.
+    /// Keeps only books published in this year or later.
     pub fn published_from(self, year: impl Into<Option<i32>>) -> Self {
         Self {
             published_from: year.into(),
@@ -87,7 +87,7 @@ impl<'a> BookList<'a> {
         }
     }
 
-    /// Only those published in this year or earlier.
+    /// Keeps only books published in this year or earlier.
     pub fn published_to(self, year: impl Into<Option<i32>>) -> Self {
         Self {
             published_to: year.into(),
@@ -99,12 +99,12 @@ impl<'a> BookList<'a> {
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// Returns the database's errors.
     pub async fn load<C>(self, conn: &mut C) -> QueryResult<BookPage>
     where
         C: AsyncConnection<Backend = Pg>,
     {
-        // No text in Postgres has a NUL, so that nothing can match; asking would be an error.
+        // No text in Postgres has a NUL, so that nothing can match; the query would be an error.
         if [self.author, self.title]
             .into_iter()
             .flatten()
@@ -115,7 +115,7 @@ impl<'a> BookList<'a> {
 
         let order = self.start.order();
         let limit = usize::from(self.limit.0);
-        // One more than asked for tells whether there is a next page.
+        // One more book than the limit tells whether there is a next page.
         let mut books: Vec<Book> = self.query().limit(limit as i64 + 1).load(conn).await?;
         let next = (books.len() > limit).then(|| Cursor::behind(&books[limit - 1], order));
         books.truncate(limit);
@@ -173,14 +173,14 @@ impl<'a> BookList<'a> {
 
 type Query<'a> = books::BoxedQuery<'a, Pg, diesel::dsl::SqlTypeOf<diesel::dsl::AsSelect<Book, Pg>>>;
 
-/// Some books, and where the next page starts.
+/// The books of a page, and the start of the next one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct BookPage {
     /// The books, in order.
     pub books: Vec<Book>,
-    /// For [`BookList::after`]; `None` on the last page.
+    /// The cursor for [`BookList::after`]; `None` on the last page.
     pub next: Option<Cursor>,
 }
 
@@ -190,25 +190,24 @@ pub struct BookPage {
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Order {
-    /// As they were added.
+    /// By id, in the order in which the books were added.
     #[default]
     Id,
-    /// By year, those without one last; within a year as they were added.
+    /// By year, books without one last; within a year by id.
     PublicationYear,
 }
 
 /// A place between two books, from which a [`BookList`] can go on.
 ///
-/// It holds the key of the book before it, not the book: that one may be gone by then. As text it
-/// is `17` in the order of the ids and `1965:4` (or `:4`, without a year) in the order of the
-/// years.
+/// A cursor has the key of the book before it, not the book, which may be deleted later. As text a cursor
+/// is `17` in the order of the ids and `1965:4` (or `:4`, without a year) in the order of the years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(into = "String", try_from = "String"))]
 pub struct Cursor(Key);
 
 impl Cursor {
-    /// The place behind this book.
+    /// Returns the place behind this book.
     pub fn behind(book: &Book, order: Order) -> Self {
         Self(match order {
             Order::Id => Key::Id(book.id),
@@ -216,7 +215,7 @@ impl Cursor {
         })
     }
 
-    /// The order that this is a place in.
+    /// Returns the order of the list that the cursor belongs to.
     pub fn order(self) -> Order {
         match self.0 {
             Key::Id(_) => Order::Id,
@@ -262,15 +261,15 @@ impl From<Cursor> for String {
     }
 }
 
-/// The text is not one that a [`Cursor`] writes.
+/// The text is not a [`Cursor`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no such place in the list: take the `next` of another page")]
 #[non_exhaustive]
 pub struct InvalidCursor;
 
-/// How many books a page holds at most: 1 to 100, by default 20.
+/// The largest number of books on a page: 1 to 100, by default 20.
 ///
-/// Bounded, because the number often comes from a stranger.
+/// The number is bounded because it often comes from a stranger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "u32"))]
@@ -298,7 +297,7 @@ impl TryFrom<u32> for PageSize {
     }
 }
 
-/// The number is not one that a [`PageSize`] can have.
+/// The number is not a valid [`PageSize`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a page holds 1 to 100 books")]
 #[non_exhaustive]
@@ -325,7 +324,7 @@ enum Key {
     Year(Option<i32>, i32),
 }
 
-/// Takes the meaning from the metacharacters of `LIKE`, and from what does so.
+/// Escapes the metacharacters of `LIKE`, the escape character included.
 fn escape_like(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

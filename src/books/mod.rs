@@ -1,8 +1,8 @@
-//! A small library of books: the schema, the models and the queries that a request handler needs.
+//! A small library of books: the schema, the models and the queries for a request handler.
 //!
-//! The table is the one of Neon's language guides, but for `in_stock`, which is never null here.
-//! Beside it stands `book_requests`, for [`insert_once`]. The `diesel` CLI creates both from
-//! `migrations/`, and [`schema`] is what its `print-schema` makes of them.
+//! The table `books` is the one of Neon's language guides, but `in_stock` is never null here. The table
+//! `book_requests` serves [`insert_once`]. The `diesel` CLI creates both from `migrations/`, and its
+//! `print-schema` generates [`schema`].
 //!
 //! Every function takes any asynchronous Diesel connection to Postgres: one from
 //! [`Pool`](crate::Pool), the one inside a transaction, or a bare

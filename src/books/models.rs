@@ -12,7 +12,7 @@ use super::validation::{Invalid, Validator};
 #[diesel(table_name = books, check_for_backend(Pg))]
 #[non_exhaustive]
 pub struct Book {
-    /// Given by the database.
+    /// The id, given by the database.
     pub id: i32,
     /// The title.
     pub title: String,
@@ -20,7 +20,7 @@ pub struct Book {
     pub author: Option<String>,
     /// The year of publication, if it is known; negative before the common era.
     pub publication_year: Option<i32>,
-    /// Whether a copy is there.
+    /// Whether a copy is in stock.
     pub in_stock: bool,
 }
 
@@ -31,8 +31,7 @@ pub struct Book {
 /// let dune = NewBook::new("Dune").author("Frank Herbert").publication_year(1965).in_stock(false);
 /// ```
 ///
-/// With the feature `serde`, everything but the title may be absent, and a field that no book has
-/// is an error.
+/// With the feature `serde`, every field but the title may be absent, and an unknown field is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Insertable)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
@@ -47,13 +46,13 @@ pub struct NewBook {
     /// The year of publication, if it is known; negative before the common era.
     #[cfg_attr(feature = "serde", serde(default, deserialize_with = "year"))]
     pub publication_year: Option<i32>,
-    /// Whether a copy is there. A new book is, unless told otherwise.
+    /// Whether a copy is in stock. Default: `true`.
     #[cfg_attr(feature = "serde", serde(default = "in_stock"))]
     pub in_stock: bool,
 }
 
 impl NewBook {
-    /// A book in stock, of which nothing but the title is known.
+    /// Returns a book in stock with this title and nothing else known.
     pub fn new(title: impl Into<String>) -> Self {
         Self {
             title: title.into(),
@@ -63,7 +62,7 @@ impl NewBook {
         }
     }
 
-    /// Names the author.
+    /// Sets the author.
     #[must_use]
     pub fn author(self, author: impl Into<String>) -> Self {
         Self {
@@ -72,7 +71,7 @@ impl NewBook {
         }
     }
 
-    /// Tells the year of publication.
+    /// Sets the year of publication.
     #[must_use]
     pub fn publication_year(self, year: i32) -> Self {
         Self {
@@ -81,17 +80,17 @@ impl NewBook {
         }
     }
 
-    /// Tells whether a copy is there.
+    /// Sets whether a copy is in stock.
     #[must_use]
     pub fn in_stock(self, in_stock: bool) -> Self {
         Self { in_stock, ..self }
     }
 
-    /// The same book, if it keeps the [rules](super::Rule).
+    /// Returns the same book, if it keeps the [rules](super::Rule).
     ///
     /// # Errors
     ///
-    /// Every rule that is broken, not only the first one.
+    /// Returns every rule that is broken, not only the first one.
     pub fn validated(self) -> Result<Self, Invalid> {
         Validator::default()
             .text("title", Some(&self.title))
@@ -101,7 +100,7 @@ impl NewBook {
     }
 }
 
-/// What to change in a book; what is `None` stays as it is.
+/// The changes to a book; a field that is `None` stays as it is.
 ///
 /// A column that may be null takes two options: `None` leaves it alone, `Some(None)` empties it.
 ///
@@ -112,9 +111,8 @@ impl NewBook {
 /// assert_eq!(changes.publication_year, None);
 /// ```
 ///
-/// With the feature `serde`, a field that is absent stays, `null` empties it (or is an error, for a
-/// title that must not be null), and a field that no book has is an error. That is a JSON Merge
-/// Patch (RFC 7396).
+/// With the feature `serde`, an absent field stays, `null` empties it (or is an error, for the title and
+/// `in_stock`), and an unknown field is an error. That is a JSON Merge Patch (RFC 7396).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, AsChangeset)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
@@ -130,18 +128,18 @@ pub struct BookChanges {
     /// Another year, or none.
     #[cfg_attr(feature = "serde", serde(deserialize_with = "present_year"))]
     pub publication_year: Option<Option<i32>>,
-    /// Whether a copy is there.
+    /// Whether a copy is in stock.
     #[cfg_attr(feature = "serde", serde(deserialize_with = "present"))]
     pub in_stock: Option<bool>,
 }
 
 impl BookChanges {
-    /// Changes nothing yet.
+    /// Returns no changes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Gives the book another title.
+    /// Sets another title.
     #[must_use]
     pub fn title(self, title: impl Into<String>) -> Self {
         Self {
@@ -150,7 +148,7 @@ impl BookChanges {
         }
     }
 
-    /// Gives the book another author, or none.
+    /// Sets another author, or none.
     #[must_use]
     pub fn author(self, author: impl Into<Option<String>>) -> Self {
         Self {
@@ -159,7 +157,7 @@ impl BookChanges {
         }
     }
 
-    /// Gives the book another year of publication, or none.
+    /// Sets another year of publication, or none.
     #[must_use]
     pub fn publication_year(self, year: impl Into<Option<i32>>) -> Self {
         Self {
@@ -168,7 +166,7 @@ impl BookChanges {
         }
     }
 
-    /// Tells whether a copy is there.
+    /// Sets whether a copy is in stock.
     #[must_use]
     pub fn in_stock(self, in_stock: bool) -> Self {
         Self {
@@ -177,16 +175,16 @@ impl BookChanges {
         }
     }
 
-    /// Whether there is nothing to change.
+    /// Returns whether there is nothing to change.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The same changes, if they keep the [rules](super::Rule).
+    /// Returns the same changes, if they keep the [rules](super::Rule).
     ///
     /// # Errors
     ///
-    /// Every rule that is broken, not only the first one.
+    /// Returns every rule that is broken, not only the first one.
     pub fn validated(self) -> Result<Self, Invalid> {
         Validator::default()
             .text("title", self.title.as_deref())
@@ -196,7 +194,7 @@ impl BookChanges {
     }
 }
 
-/// Replaces every column: what the new book leaves out becomes null.
+/// Replaces every column: a field that the new book lacks becomes null.
 impl From<NewBook> for BookChanges {
     fn from(book: NewBook) -> Self {
         Self {
@@ -213,7 +211,7 @@ fn in_stock() -> bool {
     true
 }
 
-/// Reads a field that is there. Serde's own reading of an `Option` takes `null` for absent.
+/// Reads a field that is present. Serde by itself reads `null` as an absent `Option`.
 #[cfg(feature = "serde")]
 fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -231,8 +229,7 @@ where
     year(deserializer).map(Some)
 }
 
-/// Reads a year, if there is one. Serde's own reading of an `i32` names that type to whoever has sent
-/// something else.
+/// Reads a year, if there is one. Serde's own error for an `i32` would show that type to the client.
 #[cfg(feature = "serde")]
 fn year<'de, D>(deserializer: D) -> Result<Option<i32>, D::Error>
 where

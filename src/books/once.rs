@@ -7,13 +7,13 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 use super::models::{Book, NewBook};
 use super::schema::book_requests;
 
-/// Adds a book under an idempotency key of the caller's choice, once: whoever asks for the same again gets the
-/// book that the first one made, also where both ask at the same time. `None` if the key belongs to a request
-/// for another book.
+/// Adds a book once under an idempotency key of the caller's choice, and returns it. A second call with the
+/// same key and book returns the book of the first, even at the same time. Returns `None` if the key belongs to
+/// a request for another book.
 ///
-/// That makes it safe to do again where nobody knows whether the first time counted, so it goes well with
-/// [`Pool::idempotent`](crate::Pool::idempotent), and with clients that send the same request twice. A key
-/// has at most 255 characters; a random UUID for each book that is wanted will do.
+/// The call is therefore safe to repeat if the outcome of the first is unknown, as
+/// [`Pool::idempotent`](crate::Pool::idempotent) does, and clients that send the same request twice. A key
+/// has at most 255 characters, such as a random UUID for each book.
 ///
 /// ```no_run
 /// use diesel_neon::books::{self, Book, NewBook};
@@ -26,20 +26,20 @@ use super::schema::book_requests;
 ///     .idempotent()
 ///     .run(async |connection| {
 ///         let made = books::insert_once(connection, key, &dune).await?;
-///         Ok::<_, RetryError>(made) // None where the key belongs to another book
+///         Ok::<_, RetryError>(made) // None if the key belongs to another book
 ///     })
 ///     .await?;
 /// # Ok(dune)
 /// # }
 /// ```
 ///
-/// The answer is the book as it was made, even if it has been changed or deleted since. The table
-/// `book_requests` keeps it until somebody deletes the row, after which the key is a new one: delete those
-/// whose `requested_at` is longer ago than anybody tries again.
+/// The book comes back as it was made, even if it has been changed or deleted since. The table
+/// `book_requests` keeps it until its row is deleted, after which the key is a new one: delete rows
+/// whose `requested_at` is longer ago than any client tries again.
 ///
 /// # Errors
 ///
-/// Those of the database, as [`insert`](super::insert).
+/// Returns the database's errors, as [`insert`](super::insert) does.
 pub async fn insert_once<C>(conn: &mut C, key: &str, book: &NewBook) -> QueryResult<Option<Book>>
 where
     C: AsyncConnection<Backend = Pg>,
@@ -59,8 +59,8 @@ where
     }
 }
 
-/// One statement, hence all or nothing: whoever comes second waits for the first one's end at the key.
-/// Whoever comes later finds the key, and draws no id; only those who come at the same time do.
+/// One statement is all or nothing: a second call at the same time waits at the key for the end of the first.
+/// A later call finds the key and draws no id.
 const MAKE: &str = "\
     WITH request AS (
         INSERT INTO book_requests (key, book_id, title, author, publication_year, in_stock)

@@ -8,11 +8,11 @@ use super::schema::books;
 /// A statement has at most 65,535 parameters, and a book takes four.
 const ROWS_PER_INSERT: usize = 65_535 / 4;
 
-/// Adds a book, and returns it with its id.
+/// Adds a book and returns it with its id.
 ///
 /// # Errors
 ///
-/// Those of the database, such as a title that is too long; [`NewBook::validated`] finds it first.
+/// Returns the database's errors, such as for a title that is too long; [`NewBook::validated`] finds it first.
 pub async fn insert<C>(conn: &mut C, book: &NewBook) -> QueryResult<Book>
 where
     C: AsyncConnection<Backend = Pg>,
@@ -24,13 +24,13 @@ where
         .await
 }
 
-/// Adds any number of books, all or none, and returns them with their ids, in the same order.
+/// Adds any number of books, all or none, and returns them with their ids in the same order.
 ///
-/// One statement does it, or a transaction around several where one cannot hold them.
+/// Runs one statement, or a transaction of several if the books exceed one statement's parameters.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// Returns the database's errors.
 #[expect(
     clippy::manual_async_fn,
     reason = "an async fn with a transaction on any connection cannot be spawned (rust-lang/rust#100013)"
@@ -57,11 +57,11 @@ where
     }
 }
 
-/// The book with this id, if there is one.
+/// Returns the book with this id, if there is one.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// Returns the database's errors.
 pub async fn find<C>(conn: &mut C, id: i32) -> QueryResult<Option<Book>>
 where
     C: AsyncConnection<Backend = Pg>,
@@ -74,14 +74,14 @@ where
         .optional()
 }
 
-/// Changes the book with this id and returns what it is now, or `None` if there is no such book.
+/// Changes the book with this id and returns the result, or `None` if there is no such book.
 ///
-/// No changes are no error: the book comes back as it is. To replace a book as a whole, make the
-/// changes from a [`NewBook`].
+/// Without changes the book comes back as it is. To replace a book as a whole, make the changes from a
+/// [`NewBook`].
 ///
 /// # Errors
 ///
-/// Those of the database; [`BookChanges::validated`] finds some of them first.
+/// Returns the database's errors; [`BookChanges::validated`] finds some of them first.
 pub async fn update<C>(conn: &mut C, id: i32, changes: &BookChanges) -> QueryResult<Option<Book>>
 where
     C: AsyncConnection<Backend = Pg>,
@@ -98,11 +98,11 @@ where
         .optional()
 }
 
-/// Deletes the book with this id and returns what it was, or `None` if there is no such book.
+/// Deletes the book with this id and returns it, or `None` if there is no such book.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// Returns the database's errors.
 pub async fn delete<C>(conn: &mut C, id: i32) -> QueryResult<Option<Book>>
 where
     C: AsyncConnection<Backend = Pg>,

@@ -1,27 +1,26 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// The most characters that a title or an author can have: the columns are `VARCHAR(255)`.
+/// The largest number of characters of a title or an author: the columns are `VARCHAR(255)`.
 pub const MAX_CHARACTERS: usize = 255;
 
-/// The years in which a book can have been published: from the first writing to what publishers
-/// announce.
+/// The valid years of publication: from the first writing to the announcements of publishers.
 pub const YEARS: RangeInclusive<i32> = -3000..=2100;
 
 /// A rule that a book can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rule {
-    /// A title has to say something; an author who is not known is null, not blank.
+    /// The text is blank. An unknown author is null.
     #[error("must not be blank")]
     NotBlank,
-    /// The column would not take it.
+    /// The text is longer than the column.
     #[error("must have at most {MAX_CHARACTERS} characters")]
     Length,
-    /// Postgres keeps every character but this one.
+    /// The text has the one character that Postgres cannot store.
     #[error("must not contain the character NUL")]
     NoNul,
-    /// Most likely a typing error.
+    /// The year is outside of [`YEARS`], most likely by a typing error.
     #[error("must be between {} and {}", YEARS.start(), YEARS.end())]
     Year,
 }
@@ -33,16 +32,16 @@ pub enum Rule {
 pub struct Violation {
     /// The name of the column.
     pub field: &'static str,
-    /// What it breaks.
+    /// The rule that the field breaks.
     pub rule: Rule,
 }
 
-/// The rules that a book breaks: at least one.
+/// The violations of a book: at least one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Invalid(Vec<Violation>);
 
 impl Invalid {
-    /// The violations, in the order of the columns.
+    /// Returns the violations, in the order of the columns.
     pub fn violations(&self) -> &[Violation] {
         &self.0
     }
@@ -60,7 +59,7 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// Collects what is wrong, so that a form can show everything at once.
+/// Collects all violations, so that a form can show them at once.
 #[derive(Default)]
 pub(super) struct Validator(Vec<Violation>);
 

@@ -1,15 +1,15 @@
-//! How long to wait before another try.
+//! The pause before another attempt.
 
 use std::time::Duration;
 
-/// Returns an exponential pause with full jitter, so that those who failed together do not come back
-/// together; never more than half of the time that is `left`, so that something can come of the next try.
+/// Returns an exponential pause with full jitter, so that callers who failed together do not come back
+/// together; at most half of the time that is `left`, so that the next attempt has a chance.
 pub(crate) fn pause(failures: u32, left: Duration) -> Duration {
     let ceiling = BASE.saturating_mul(2_u32.pow(failures.min(16)));
     ceiling.min(CAP).min(left / 2).mul_f64(fastrand::f64())
 }
 
-/// Neon's proxy tries a compute for about 3 s by itself; a short base suits everything else.
+/// A short base suits all servers: Neon's proxy itself tries a compute for about 3 s.
 const BASE: Duration = Duration::from_millis(50);
 const CAP: Duration = Duration::from_secs(2);
 

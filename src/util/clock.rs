@@ -1,26 +1,26 @@
-//! Time that passes while the machine does not.
+//! Time that also passes while the machine is suspended.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// Returns the moment `wait` behind `start`, or one that nobody lives to see where no clock reaches so far.
+/// Returns the moment `wait` after `start`, but at most thirty years after it.
 ///
-/// The one place that adds to an `Instant`: the sum panics where it overflows, and users choose durations.
+/// Only this function adds to an `Instant`: the sum panics if it overflows, and users choose durations.
 pub(crate) fn after(start: Instant, wait: Duration) -> Instant {
     #[expect(clippy::arithmetic_side_effects, reason = "bounded")]
     let moment = start + wait.min(FAREST);
     moment
 }
 
-/// Thirty years, which tokio takes for eternity too.
+/// Thirty years, tokio's own "far future".
 const FAREST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// A moment on two clocks.
 ///
-/// The monotonic one stands still while a laptop's lid is closed or a function's instance is frozen, and a
-/// connection would look fresh afterwards; the wall clock may be set. The longer of the two times is the
+/// The monotonic clock stands still while a laptop's lid is closed or a function's instance is frozen, so that
+/// a connection would look fresh afterwards; the wall clock may be set. The longer of the two times is the
 /// safe one: at worst a connection is checked or replaced without need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
@@ -57,7 +57,7 @@ impl Moment {
     }
 }
 
-/// When something was last seen, shared without a lock.
+/// The moment of the last activity, shared without a lock.
 #[derive(Debug)]
 pub(crate) struct LastSeen {
     began: Moment,

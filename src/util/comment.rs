@@ -1,6 +1,6 @@
 //! Comments in SQL.
 
-/// Returns where the comment that `sql` begins with ends, others inside of it included; `None` if it does not end.
+/// Returns the end of the comment that `sql` begins with, nested ones included; `None` if it does not end.
 pub(crate) fn end(sql: &str) -> Option<usize> {
     let (mut depth, mut at) = (0_usize, 0);
     while let Some(rest) = sql.as_bytes().get(at..).filter(|rest| !rest.is_empty()) {
@@ -30,7 +30,7 @@ mod tests {
             ("/**/ x", Some("/**/")),
             ("/* é */*/", Some("/* é */")),
             ("/* /* a */ b */ c */", Some("/* /* a */ b */")),
-            // The second slash begins another one.
+            // The second slash begins a nested comment.
             ("/*/*/ a */ b */ c", Some("/*/*/ a */ b */")),
             ("/*/", None),
             ("/* /* */", None),

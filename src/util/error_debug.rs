@@ -1,8 +1,8 @@
-//! Debug of public errors. A `main` that returns an error prints its Debug, so that has to be the message.
+//! Debug of public errors: a `main` that returns an error prints its Debug, which therefore is the message.
 
 macro_rules! debug_is_display {
     ($($error:ty),* $(,)?) => {$(
-        /// The message, since a `main` that returns the error prints its Debug.
+        /// Prints the message: a `main` that returns the error prints its Debug.
         impl std::fmt::Debug for $error {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 std::fmt::Display::fmt(self, f)

@@ -1,4 +1,4 @@
-//! What every room may use.
+//! Helpers that every module may use.
 
 pub(crate) mod backoff;
 pub(crate) mod clock;

@@ -1,4 +1,4 @@
-//! What clients do that are slow, many, or wrong.
+//! Clients that are slow, many, or wrong.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const HALF_A_HEAD: &[u8] = b"GET /books HTTP/1.1\r\nhost: local";
 async fn clients_that_send_half_a_head_do_not_take_the_server_down() {
     let neon = neon().await;
     let server = command(&neon.url(), &[("REQUEST_TIMEOUT", "2")]);
-    // As few files as some systems allow.
+    // Some systems allow so few open files.
     let mut limited = Command::new("sh");
     limited
         .args(["-c", "ulimit -n 256 && exec \"$0\""])
@@ -70,7 +70,7 @@ async fn a_client_that_reads_nothing_is_not_served_for_ever() {
     let server = Server::start(&neon.url(), &settings).await;
     let mut deaf = TcpStream::connect(&server.address).await.unwrap();
     let gets = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1000);
-    // Until neither side can send any more.
+    // The client writes until neither side can send any more.
     while timeout(Duration::from_millis(500), deaf.write_all(&gets))
         .await
         .is_ok_and(|sent| sent.is_ok())
@@ -93,7 +93,7 @@ async fn a_body_that_does_not_come_is_a_408() {
              content-length: 100\r\n\r\n{{\"title\":"
         );
         stream.write_all(half.as_bytes()).await.unwrap();
-        // The server closes what it can read no further request from.
+        // The server closes a connection on which it can read no further request.
         let response = Response::parse(&read_to_end(stream).await);
         assert_eq!(response.header("connection"), Some("close"));
         response.problem(408);
@@ -281,7 +281,7 @@ async fn a_request_that_is_repeated_draws_no_id() {
             let body = json!({ "title": title }).to_string();
             server.request("POST", "/books", &headers, &body).await
         };
-        // By now the other endpoint has made both.
+        // The other endpoint has made both books by now.
         for _ in 0..5 {
             assert_eq!(post("first", "Dune").await.json()["id"], 1);
             post("first", "Emma").await.problem(422);
@@ -299,7 +299,7 @@ async fn last_id(neon: &NeonSim) -> String {
 async fn read_to_end(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     let read = timeout(HANG, stream.read_to_end(&mut answer)).await;
-    // What it never got round to, the server may also cut off.
+    // The server may also reset a connection whose input it has not read.
     let _ = read.expect("the server ends the connection");
     String::from_utf8(answer).unwrap()
 }

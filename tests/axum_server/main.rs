@@ -89,7 +89,7 @@ async fn a_request_that_is_sent_again_under_its_key_gets_the_same_book() {
             assert_eq!(made.json(), first.json());
             assert_eq!(made.header("location"), first.header("location"));
         }
-        // The same book in other words, and another one.
+        // The second body is the same book in other words, the third another book.
         let in_stock = json!({ "publication_year": 1965, "title": "Dune", "in_stock": true });
         assert_eq!(post("dune", in_stock).await.status, 201);
         post("dune", json!({ "title": "Emma" })).await.problem(422);
@@ -251,8 +251,7 @@ async fn every_refusal_is_a_problem_document() {
             );
         }
     }
-    // None of this was worth a connection to the database, but for the look at a book that is not
-    // there.
+    // Only the look-up of a missing book has taken a connection to the database.
     assert_eq!(neon.counters().direct.attempts, 1);
 }
 
@@ -344,7 +343,7 @@ async fn an_exhausted_pool_and_a_slow_query_are_told_apart() {
     let waiting = async {
         lock.wanted(&neon).await;
         let response = server.get("/books").await;
-        // Others may be served better elsewhere.
+        // Another instance may serve the others.
         server.get("/readyz").await.problem(503);
         response
     };
@@ -353,7 +352,7 @@ async fn an_exhausted_pool_and_a_slow_query_are_told_apart() {
     waiting.problem(503);
     assert!(waiting.header("retry-after").is_some());
 
-    // The query ended with its request.
+    // The query has ended with its request.
     until(async || !lock.is_wanted(&neon).await).await;
     drop(lock);
     assert_eq!(server.get("/books").await.status, 200);
@@ -399,7 +398,7 @@ async fn a_server_starts_and_answers_probes_without_the_database() {
     let url = "postgresql://nobody:secret@127.0.0.1:1/nothing?sslmode=disable";
     let server = Server::start(url, &[]).await;
     assert_eq!(server.get("/livez").await.status, 200);
-    // Nothing is known against it yet.
+    // No request has failed yet.
     assert_eq!(server.get("/readyz").await.status, 200);
 }
 
@@ -468,7 +467,7 @@ async fn a_signal_lets_requests_end_and_closes_the_pool() {
             .expect("the server stays");
         assert!(exit.unwrap().success());
         assert_eq!(neon.counters().direct.connections, 1);
-        // The stand-in may read it after the server has gone.
+        // The stand-in may read the bytes after the server has gone.
         until(async || neon.counters().direct.terminates == 1).await;
     }
 }
@@ -495,7 +494,7 @@ async fn a_setting_that_makes_no_sense_is_an_error() {
             .unwrap();
         assert!(!output.status.success(), "{setting:?}");
         assert!(output.stdout.is_empty(), "{setting:?}");
-        // A sentence, not what Rust makes of the value.
+        // The message is a sentence, not Rust's Debug of the value.
         let said = String::from_utf8(output.stderr).unwrap();
         let sentence = said.strip_prefix("Error: ").expect(&said);
         assert!(!sentence.contains(['"', '{']), "{said}");
@@ -509,7 +508,7 @@ fn titles(page: &Value) -> Vec<&str> {
     books.map(|book| book["title"].as_str().unwrap()).collect()
 }
 
-/// The table of books, locked; dropping it unlocks.
+/// A lock on the table of books; dropping it unlocks.
 struct Lock(#[expect(dead_code, reason = "held for what dropping it does")] AsyncPgConnection);
 
 impl Lock {
@@ -523,7 +522,7 @@ impl Lock {
         Self(conn)
     }
 
-    /// Waits until somebody else waits for it.
+    /// Waits until another session waits for the lock.
     async fn wanted(&self, neon: &NeonSim) {
         until(async || self.is_wanted(neon).await).await;
     }

@@ -29,7 +29,7 @@ pub(crate) async fn create_tables(neon: &NeonSim) {
         .unwrap();
 }
 
-/// Waits for what nobody announces.
+/// Polls until a condition holds.
 pub(crate) async fn until(condition: impl AsyncFn() -> bool) {
     let wait = async {
         while !condition().await {
@@ -98,7 +98,7 @@ impl Server {
 
         let exchange = async {
             let mut stream = TcpStream::connect(&self.address).await.unwrap();
-            // A server that refuses what is too large need not read it to the end.
+            // A server that refuses a body as too large need not read all of it.
             let _ = stream.write_all(request.as_bytes()).await;
             let mut response = Vec::new();
             match stream.read_to_end(&mut response).await {
@@ -119,7 +119,7 @@ impl Server {
         assert!(kill.unwrap().success());
     }
 
-    /// The next line of the log that has this in it.
+    /// Returns the next line of the log that has this text.
     pub(crate) async fn logged(&mut self, text: &str) -> String {
         let line = async {
             loop {
@@ -172,7 +172,7 @@ impl Response {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The problem document, after a look at what all of them have in common.
+    /// Returns the problem document, after a check of the fields that all have in common.
     pub(crate) fn problem(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Loopback addresses that behave as those of a server do, on a good day and on a bad one.
+//! Loopback addresses that behave as those of a server, working ones and broken ones.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,22 +11,22 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// What an address does with those who connect to it.
+/// The way in which an address treats its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// It answers no SYN.
+    /// The address answers no SYN.
     Drops,
-    /// It accepts, and says nothing.
+    /// The address accepts, and says nothing.
     Silent,
-    /// Nothing listens there.
+    /// Nothing listens at the address.
     Refuses,
-    /// It leads to a port on 127.0.0.1.
+    /// The address forwards to a port on 127.0.0.1.
     LeadsTo(u16),
-    /// So does this one, and what the server says arrives in pieces of a few bytes.
+    /// The address forwards, and the server's bytes arrive in pieces of a few.
     Trickles(u16),
-    /// It leads there too, but ends the stream behind so many bytes of the server's.
+    /// The address forwards, and ends the stream after so many bytes of the server's.
     Ends(u16, usize),
-    /// It refuses the login as a server does that starts, with this severity.
+    /// The address refuses the login as a starting server does, with this severity.
     Starting(&'static str),
 }
 
@@ -38,7 +38,7 @@ pub struct Addresses {
     count: usize,
     accepted: Arc<Vec<AtomicUsize>>,
     tasks: JoinSet<()>,
-    /// What is open so that it is refused, or not answered.
+    /// Held open, so that nobody else takes the port, and the queues stay full.
     _sockets: Vec<TcpSocket>,
     _listeners: Vec<TcpListener>,
     _queued: Vec<TcpStream>,
@@ -82,7 +82,7 @@ impl Addresses {
         addresses
     }
 
-    /// A queue that is full: Linux answers no SYN then.
+    /// Fills the queue of a listener: Linux then answers no SYN.
     async fn drop_syns(&mut self, socket: TcpSocket) {
         let listener = socket.listen(0).unwrap();
         let address = listener.local_addr().unwrap();
@@ -97,24 +97,24 @@ impl Addresses {
         panic!("{address} still answers");
     }
 
-    /// The value of `host=` where all are addresses of one `name`.
+    /// Returns the value of `host=` for one `name` with all these addresses.
     pub fn hosts(&self, name: &str) -> String {
         vec![name; self.count].join(",")
     }
 
-    /// The value of `hostaddr=`.
+    /// Returns the value of `hostaddr=`.
     pub fn addresses(&self) -> String {
         let address = |at| ip(at).to_string();
         (0..self.count).map(address).collect::<Vec<_>>().join(",")
     }
 
-    /// How many each has accepted of those that lead somewhere.
+    /// Returns how many connections each address has accepted; the broken ones count none.
     pub fn accepted(&self) -> Vec<usize> {
         let count = |accepted: &AtomicUsize| accepted.load(Ordering::SeqCst);
         self.accepted.iter().map(count).collect()
     }
 
-    /// `url` of a server on 127.0.0.1, by these addresses of the host `name`.
+    /// Returns the `url` of a server on 127.0.0.1 with these addresses of the host `name` instead.
     pub fn url(&self, url: &str, name: &str) -> String {
         let (front, rest) = url.split_once('@').unwrap();
         let (_, rest) = rest.split_once('/').unwrap();
@@ -132,7 +132,7 @@ fn ip(at: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, u8::try_from(at + 1).unwrap())
 }
 
-/// One port that is free on all of them.
+/// Binds one port that is free on all addresses.
 fn bind(count: usize) -> Option<(u16, Vec<TcpSocket>)> {
     let mut port = 0;
     let mut sockets = Vec::new();
@@ -147,7 +147,7 @@ fn bind(count: usize) -> Option<(u16, Vec<TcpSocket>)> {
 
 async fn serve(mut client: TcpStream, behaviour: Behaviour) {
     let to = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port));
-    // However one side ends, the other does then.
+    // If one side ends, the other is closed.
     match behaviour {
         LeadsTo(port) => {
             let mut server = to(port).await.unwrap();
@@ -163,7 +163,7 @@ async fn serve(mut client: TcpStream, behaviour: Behaviour) {
                 while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
                     for piece in bytes[..read].chunks(8) {
                         to_client.write_all(piece).await?;
-                        // Long enough for the piece to be read on its own.
+                        // The pause makes the client read each piece on its own.
                         sleep(Duration::from_millis(1)).await;
                     }
                 }
@@ -183,7 +183,7 @@ async fn serve(mut client: TcpStream, behaviour: Behaviour) {
                 _ = copy(&mut from_client, &mut to_server) => {}
                 _ = copy(&mut first, &mut to_client) => {}
             }
-            // Nothing unread, or the end would be a reset.
+            // Unread bytes would turn the end of the stream into a reset.
             let _ = to_client.shutdown().await;
             let _ = copy(&mut from_client, &mut tokio::io::sink()).await;
         }

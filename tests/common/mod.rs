@@ -1,4 +1,4 @@
-//! What tests share.
+//! The set-up that tests share.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 pub mod scripted;
@@ -16,14 +16,14 @@ use neon_sim::{Builder, EndpointCounters, NeonSim};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-/// Far more than anything here takes, far less than what a stuck test would.
+/// Only a test that hangs takes so long.
 pub const HANG: Duration = Duration::from_secs(60);
 
-/// Whether the pooler tracks prepared statements, as Neon's does: in that binary, which takes in
-/// what the others test as well.
+/// Whether the pooler tracks prepared statements, as Neon's does: in the binary `connection_tracked`, which
+/// runs the tests of others as well.
 pub const TRACKED: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"connection_tracked");
 
-/// Says that a machine is known to have no such pooler.
+/// Set if a machine is known to have no such pooler.
 const WITHOUT: &str = "DIESEL_NEON_WITHOUT_TRACKING_PGBOUNCER";
 
 diesel::table! {
@@ -41,7 +41,7 @@ pub fn builder() -> Builder {
     }
 }
 
-/// The one that `make setup` has got.
+/// Returns the PgBouncer that `make setup` has installed.
 fn tracking_pgbouncer() -> PathBuf {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -52,14 +52,14 @@ fn tracking_pgbouncer() -> PathBuf {
             std::env::var_os(WITHOUT).is_some(),
             "there is no {path}: run `make setup`, or set {WITHOUT}=1 to do without this route"
         );
-        // Past what libtest captures, and before any of its tests can be said to have passed.
+        // Written past libtest's capture, before a test can be reported as passed.
         let _ = writeln!(
             std::io::stderr(),
             "\nMISSING: a PgBouncer that tracks prepared statements; NOTHING was tested behind one"
         );
         std::process::exit(0);
     }
-    // What it leads to can be reached by those who cannot come here.
+    // Other users may not be able to read this folder, but they can read the link's target.
     Path::new(path).canonicalize().unwrap()
 }
 
@@ -76,7 +76,7 @@ pub async fn start() -> NeonSim {
     neon
 }
 
-/// Each route to the one database.
+/// Returns each route to the database.
 pub fn routes(neon: &NeonSim) -> [(&'static str, String); 4] {
     [
         ("direct, without a proxy", neon.postgres_url()),
@@ -98,7 +98,7 @@ pub fn pool(url: &str, policy: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> P
     Pool::builder(url).policy(policy).build().unwrap()
 }
 
-/// What the endpoint of `url` has counted since.
+/// Returns what the endpoint of `url` has counted since `before`.
 pub fn counted(neon: &NeonSim, url: &str, before: neon_sim::Counters) -> EndpointCounters {
     let counted = neon.counters() - before;
     match url.contains("-pooler") {
@@ -115,7 +115,7 @@ struct Statement {
     statement: String,
 }
 
-/// What the server that answers has prepared.
+/// Returns the prepared statements of the server process that answers.
 pub async fn prepared(connection: &mut Connection) -> Vec<String> {
     let rows = sql_query("SELECT name, statement FROM pg_prepared_statements ORDER BY name");
     let rows: Vec<Statement> = rows.load(connection).await.unwrap();
@@ -140,7 +140,7 @@ pub async fn until(neon: &NeonSim, sql: &str, value: &str) {
         .unwrap_or_else(|_| panic!("{sql} is not {value}"));
 }
 
-/// What instrumentation is told, without what differs from run to run.
+/// Renders an event of instrumentation without the parts that differ from run to run.
 pub fn outline(event: &InstrumentationEvent<'_>) -> String {
     use InstrumentationEvent as Event;
     match event {
@@ -157,13 +157,13 @@ pub fn outline(event: &InstrumentationEvent<'_>) -> String {
     }
 }
 
-/// How many statements of clients run at this moment, and how many sessions are in a transaction.
+/// Counts the running statements of clients, and the sessions in a transaction.
 pub const RUNNING: &str = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' \
      AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()";
 pub const IN_TRANSACTION: &str = "SELECT count(*) FROM pg_stat_activity \
      WHERE usename = 'neondb_owner' AND state LIKE 'idle in transaction%'";
 
-/// An example, with nothing of the environment around the test: `cargo test` builds them next to the tests.
+/// Returns the command of an example, which `cargo test` builds next to the tests, with an empty environment.
 pub fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap();

@@ -1,4 +1,4 @@
-//! A server that says what a test tells it to, for faults that no real one can be made to have.
+//! A scripted server, for faults that no real server can be made to have.
 
 use std::future::Future;
 
@@ -22,7 +22,7 @@ impl Session {
         Some((tag, body))
     }
 
-    /// Reads on up to a message that is to be answered, and returns the SQL on the way there.
+    /// Reads messages up to one that needs an answer, and returns their SQL.
     pub async fn asked(&mut self) -> Option<String> {
         let mut sql = String::new();
         loop {
@@ -46,7 +46,7 @@ fn text(body: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// A message from the server.
+/// Encodes a message of the server.
 pub fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut message = vec![tag];
     message.extend((body.len() as u32 + 4).to_be_bytes());
@@ -67,7 +67,7 @@ pub fn error(severity: &str, code: &str, text: &str) -> Vec<u8> {
     message(b'E', fields.as_bytes())
 }
 
-/// Serves each client as `serve` says, from behind its login on. Returns its URL.
+/// Starts a server that logs each client in and leaves the rest to `serve`; returns its URL.
 pub async fn start<F>(
     serve: impl Fn(Session, usize) -> F + Send + 'static,
 ) -> (String, JoinHandle<()>)

@@ -7,20 +7,20 @@ use diesel_neon::migration::{Migrator, Progress, State, folder};
 use crate::helpers::*;
 
 #[tokio::test]
-async fn what_was_edited_after_it_was_applied_is_said() {
+async fn a_migration_edited_after_it_was_applied_is_reported() {
     let neon = start().await;
     let (migrations, migrator) = three(&neon);
     finish(migrator.run_pending()).await.unwrap();
     assert_eq!(edited(&migrator).await, NONE);
 
-    // The checkout's line endings, and an editor's last one.
+    // A checkout may change line endings, and an editor the last one.
     migrations.write("1_a/up.sql", "CREATE TABLE a ()\r\n");
     assert_eq!(edited(&migrator).await, NONE);
     migrations.write("2_b/up.sql", "CREATE TABLE b (x int)");
     migrations.write("3_c/up.sql", "-- gone");
     assert_eq!(edited(&migrator).await, ["2_b", "3_c"]);
 
-    // Not in the way of what comes behind it.
+    // An edited migration does not stop the ones behind it.
     migrations.write("3_c/up.sql", "CREATE TABLE c ()");
     let migrations = migrations.with("4_d", "CREATE TABLE d ()", "DROP TABLE d");
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -45,7 +45,7 @@ async fn what_was_edited_after_it_was_applied_is_said() {
 }
 
 #[tokio::test]
-async fn where_it_cannot_be_known_nothing_is_said() {
+async fn an_edit_that_cannot_be_known_is_not_reported() {
     let neon = start().await;
     let (migrations, migrator) = three(&neon);
     diesel(&neon, &migrations, &["run"]).await;
@@ -60,13 +60,13 @@ async fn where_it_cannot_be_known_nothing_is_said() {
         [""]
     );
 
-    // What the CLI has applied anew is not what was noted before.
+    // The checksum does not count for a migration that the CLI has applied anew.
     finish(migrator.redo(1)).await.unwrap();
     migrations.write("3_c/up.sql", "CREATE TABLE c (x int)");
     assert_eq!(edited(&migrator).await, ["3_c"]);
     diesel(&neon, &migrations, &["redo"]).await;
     assert_eq!(edited(&migrator).await, NONE);
-    // The table is none of the schema's.
+    // The checksums' table does not appear in the schema.
     neon.sql(
         "DROP TABLE a, b, c; CREATE TABLE books (id INT PRIMARY KEY); GRANT ALL ON books TO PUBLIC",
     )
@@ -96,7 +96,7 @@ async fn a_role_that_may_not_create_tables_migrates_all_the_same() {
     assert_eq!(rows(&neon, "SELECT x FROM a").await, ["1"]);
     assert_eq!(versions(&neon).await, ["1"]);
 
-    // Nor where somebody else's table is there.
+    // A table of the same name that belongs to another role does not matter.
     neon.sql("CREATE TABLE __diesel_neon_checksums (version VARCHAR(50) PRIMARY KEY, run_on TIMESTAMP, checksum TEXT)")
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! Migrations that would do something else than they seem to.
+//! Migrations whose SQL would not do what it seems to do.
 
 use diesel_neon::migration::{Direction, MigrateError, Migrator, folder};
 
@@ -42,7 +42,7 @@ async fn sql_that_would_do_something_else_than_it_seems_to_is_not_run() {
                 "{said}"
             );
         }
-        // Not even the one before it.
+        // The migration before the faulty one is not run either.
         assert_eq!(tables(&neon).await, NONE);
         assert_eq!(versions(&neon).await, NONE);
     }

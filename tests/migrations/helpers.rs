@@ -1,4 +1,4 @@
-//! A server, folders of migrations, and what they have left.
+//! A server, folders of migrations, and queries for their results.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use neon_sim::NeonSim;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-/// Far more than anything here takes, far less than what a stuck test would.
+/// Only a test that hangs takes so long.
 const HANG: Duration = Duration::from_secs(120);
 
 pub(crate) const NONE: [&str; 0] = [];
@@ -37,7 +37,7 @@ pub(crate) async fn start() -> NeonSim {
     neon.start().await.expect("the stand-in for Neon starts")
 }
 
-/// Pooled, as an app has it.
+/// Returns the pooled URL, as an app has it.
 pub(crate) fn url(neon: &NeonSim) -> DatabaseUrl {
     DatabaseUrl::parse(&neon.pooled_url()).unwrap()
 }
@@ -81,7 +81,7 @@ pub(crate) fn names(done: &[Done]) -> Vec<&str> {
     done.iter().map(|done| done.name.as_str()).collect()
 }
 
-/// The first column.
+/// Returns the first column of a query's rows.
 pub(crate) async fn rows(neon: &NeonSim, sql: &str) -> Vec<String> {
     let rows = neon.sql(sql).await.unwrap();
     rows.into_iter()
@@ -109,7 +109,7 @@ pub(crate) async fn versions(neon: &NeonSim) -> Vec<String> {
     rows(neon, sql).await
 }
 
-/// A client of the server itself.
+/// Connects to the server itself.
 pub(crate) async fn client(neon: &NeonSim) -> tokio_postgres::Client {
     let config = DatabaseUrl::parse(&neon.postgres_url()).unwrap();
     let config = config.to_tokio_postgres();
@@ -138,7 +138,7 @@ pub(crate) fn process(neon: &NeonSim, migrations: &Folder) -> Command {
     command
 }
 
-/// The real one's migrations.
+/// Runs the real `diesel migration`.
 pub(crate) async fn diesel(neon: &NeonSim, migrations: &Folder, arguments: &[&str]) -> String {
     let folder = migrations.0.to_str().unwrap();
     let arguments = [&["migration"], arguments, &["--migration-dir", folder]].concat();
@@ -153,7 +153,7 @@ pub(crate) async fn run_diesel(neon: &NeonSim, migrations: &Folder, arguments: &
         .chain(std::env::split_paths(&path))
         .map(|folder| folder.join("diesel"))
         .find(|program| program.is_file());
-    // Else it takes the nearest one above, and writes a schema.
+    // Without this file `diesel` takes the nearest one above, and writes a schema.
     fs::write(migrations.0.join("diesel.toml"), "").unwrap();
     let mut command = Command::new(found.expect("the diesel CLI is missing: run `make setup`"));
     let Output {
@@ -188,7 +188,7 @@ impl Folder {
     pub(crate) fn with(self, name: &str, up: &str, down: &str) -> Self {
         let folder = self.0.join(name);
         fs::create_dir_all(&folder).unwrap();
-        // An empty file is no migration.
+        // An empty file would be refused.
         for (file, sql) in [("up.sql", up), ("down.sql", down)] {
             let sql = if sql.is_empty() { "SELECT 1" } else { sql };
             fs::write(folder.join(file), sql).unwrap();

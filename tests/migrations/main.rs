@@ -1,4 +1,4 @@
-//! Migrations: under a lock, over the direct endpoint, all of one or nothing.
+//! Migrations: under a lock, over the direct endpoint, each as a whole or not at all.
 
 mod edited;
 mod faulty;
@@ -88,7 +88,7 @@ async fn what_is_pending_is_listed_shown_applied_reverted_and_redone() {
     let neon = start().await;
     let (migrations, migrator) = three(&neon);
 
-    // Looking changes nothing, not even the table is created.
+    // Listing changes nothing; it does not create the table either.
     let pending = finish(migrator.pending()).await.unwrap();
     let scripts = finish(migrator.dry_run()).await.unwrap();
     assert_eq!(tables(&neon).await, NONE);
@@ -126,7 +126,7 @@ async fn what_is_pending_is_listed_shown_applied_reverted_and_redone() {
     assert!(report.done.iter().all(|d| d.direction == Direction::Down));
     assert_eq!(tables(&neon).await, ["a"]);
 
-    // More than there are.
+    // The number exceeds the applied migrations.
     let report = finish(migrator.redo(9)).await.unwrap();
     assert_eq!(names(&report.done), ["1_a", "1_a"]);
     assert_eq!(tables(&neon).await, ["a"]);
@@ -142,7 +142,7 @@ async fn what_is_pending_is_listed_shown_applied_reverted_and_redone() {
     assert_eq!(states, [("1_a", false), ("2", true), ("3_c", false)]);
     let error = finish(migrator.revert(usize::MAX)).await.unwrap_err();
     assert!(matches!(error, MigrateError::Unknown { .. }), "{error:?}");
-    // Nothing is reverted where not all can be.
+    // Nothing is reverted unless all can be.
     assert_eq!(tables(&neon).await, ["a", "b", "c"]);
 }
 
@@ -169,7 +169,7 @@ async fn sixteen_processes_run_each_migration_once() {
     let neon = start().await;
     let migrations = Folder::new()
         .with("1_a", "CREATE TABLE a (x int)", "")
-        // Waits for the snapshots of whoever waits for the lock.
+        // The index waits for the snapshots of the sessions that wait for the lock.
         .with("2_b", "CREATE INDEX CONCURRENTLY ON a (x)", "")
         .outside_of_a_transaction("2_b")
         .with("3_c", "INSERT INTO a VALUES (1); SELECT pg_sleep(0.3)", "");
@@ -193,7 +193,7 @@ async fn sixteen_processes_run_each_migration_once() {
     assert_eq!(versions(&neon).await, ["1", "2", "3"]);
 }
 
-/// What the processes run: this test, with the environment saying where.
+/// The processes run this test, with the database in the environment.
 #[tokio::test]
 async fn one_process() {
     let url = std::env::var("MIGRATE");
@@ -227,7 +227,7 @@ async fn the_environment_is_what_from_env_says_and_a_dotenv_file_where_it_is_sil
     assert!(output.status.success(), "{output:?}");
     assert_eq!(tables(&neon).await, ["a"]);
 
-    // A direct URL in the file, for another database.
+    // The file has a direct URL of another database.
     migrations.write(".env", format!("DIRECT_URL='{}'", neon.url()));
     let elsewhere = other.pooled_url();
     let output = finish(run(&[("DATABASE_URL", &elsewhere)])).await.unwrap();
@@ -286,7 +286,7 @@ async fn the_holder_of_the_lock_is_named_and_waited_for() {
     while seen.lock().unwrap().len() < 2 {
         sleep(TICK).await;
     }
-    // The future is gone, and with it the lock.
+    // Dropping the future has freed the lock.
     slow.abort();
     let report = finish(patient).await.unwrap().unwrap();
     assert_eq!(names(&report.done), ["1_a", "2_b", "3_c"]);
@@ -322,7 +322,7 @@ async fn a_failing_migration_names_itself_its_statement_the_position_and_the_sql
     assert_eq!(versions(&neon).await, ["1"]);
     assert_eq!(rows(&neon, LOCKS).await, ["0"]);
 
-    // The server gives no position to what fails as it runs.
+    // The server gives no position if a statement fails as it runs.
     let migrations = migrations.with(
         "2_b",
         "INSERT INTO a VALUES (1);\n/* and\n again */ INSERT INTO a\n VALUES (1);",
@@ -335,7 +335,7 @@ async fn a_failing_migration_names_itself_its_statement_the_position_and_the_sql
     assert_eq!(failure.sqlstate(), Some("23505"));
     assert_eq!(failure.detail(), Some("Key (x)=(1) already exists."));
 
-    // Nor to what fails at the commit.
+    // There is no statement if the commit fails.
     let _migrations = migrations.with(
         "2_b",
         "CREATE TABLE d (x int REFERENCES a DEFERRABLE INITIALLY DEFERRED); INSERT INTO d VALUES (7)",
@@ -518,7 +518,7 @@ async fn a_lost_connection_leaves_nothing_and_the_lock_free() {
 async fn a_killed_process_leaves_nothing_and_the_lock_free() {
     let neon = start().await;
     let migrations = slow_second();
-    // Without a proxy between too, which would tell the server.
+    // The second route has no proxy, which would tell the server of the lost client.
     for url in [neon.pooled_url(), neon.postgres_url()] {
         let mut process = process(&neon, &migrations);
         let mut child = process.env("MIGRATE", url).spawn().unwrap();
@@ -707,7 +707,7 @@ async fn the_diesel_cli_and_the_migrator_can_be_used_in_turn() {
     finish(migrator.revert(3)).await.unwrap();
     assert_eq!(diesel(&neon, &migrations, &["pending"]).await, "true\n");
 
-    // The other way round: the table is the CLI's.
+    // Now the other way round: the CLI creates the table.
     neon.sql("DROP TABLE __diesel_schema_migrations")
         .await
         .unwrap();
@@ -723,7 +723,7 @@ async fn the_diesel_cli_and_the_migrator_can_be_used_in_turn() {
 }
 
 #[tokio::test]
-async fn the_documented_key_keeps_migrators_out_and_whoever_gives_up_leaves_no_session() {
+async fn the_documented_key_keeps_migrators_out_and_one_that_gives_up_leaves_no_session() {
     let neon = start().await;
     let (_migrations, migrator) = three(&neon);
     let url = DatabaseUrl::parse(&neon.postgres_url()).unwrap();

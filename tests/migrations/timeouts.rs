@@ -1,4 +1,4 @@
-//! The settings that bound a wait, at their longest.
+//! The settings of timeouts, at their longest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::helpers::*;
 
-/// No sum overflows, the lock is waited for, and PostgreSQL is given timeouts that it can hold.
+/// No sum overflows, the migrator waits for the lock, and PostgreSQL gets timeouts that it can hold.
 #[tokio::test]
 async fn lock_wait_lock_timeout_and_statement_timeout_may_be_as_long_as_can_be_said() {
     let neon = start().await;

@@ -1,4 +1,4 @@
-//! The differences that are meant, as `docs/differences.md` tells them.
+//! The intended differences, as `docs/differences.md` lists them.
 
 use crate::subject::Outcome;
 
@@ -42,21 +42,21 @@ impl Difference {
         }
     }
 
-    /// Whether the two are in different states behind it.
+    /// Returns whether the two connections are in different states behind the difference.
     pub fn parts(self) -> bool {
         use Difference::*;
         matches!(self, KeptOuter | ForgottenName | StalePlan | MissingBind)
     }
 }
 
-/// Why two outcomes differ, if they do; `Err` where they should not.
+/// Returns the intended difference of two outcomes, if they differ; `Err` if they should not.
 pub fn between(ours: &Outcome, theirs: &Outcome) -> Result<Vec<Difference>, ()> {
     let (mut ours, mut theirs) = (ours.clone(), theirs.clone());
     let mut found = Vec::new();
     let told = |outcome: &Outcome, text: &str| format!("{outcome:?}").contains(text);
 
     if told(&theirs, MISSING) && told(&ours, "requires 1") {
-        // The server has heard of it, and a transaction has failed: all that follows differs.
+        // The server has got the statement and the transaction has failed, so that all that follows differs.
         return Ok(vec![Difference::MissingBind]);
     }
     if theirs.result.contains(FORGOTTEN) && !ours.result.contains(FORGOTTEN) {
@@ -86,7 +86,7 @@ pub fn between(ours: &Outcome, theirs: &Outcome) -> Result<Vec<Difference>, ()> 
     if ours.events.len() < before {
         found.push(Difference::NamedWrite);
     }
-    // They finish a load before its first row; ours fails with the error that the caller gets.
+    // `AsyncPgConnection` finishes a load before its first row; ours fails with the error that the caller gets.
     if ours.events.len() == theirs.events.len() {
         for (ours, theirs) in ours.events.iter_mut().zip(&mut theirs.events) {
             let finished = theirs.strip_prefix("finish ");

@@ -1,4 +1,4 @@
-//! Differences that a walk does not come by: one scene each, in which both connections do the same.
+//! Differences that a walk does not meet: one scene each, in which both connections do the same.
 
 use std::io::Write;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub async fn begin_that_fails<C: Subject>(c: &mut C) -> [bool; 2] {
     [begun, ran]
 }
 
-/// Whether a transaction that was begun by hand is still open behind an empty one.
+/// Returns whether a transaction that was begun by hand is still open behind an empty one.
 pub async fn empty<C: Subject>(c: &mut C) -> bool {
     let nothing = Nest {
         parts: Vec::new(),
@@ -61,7 +61,7 @@ pub async fn empty<C: Subject>(c: &mut C) -> bool {
     open
 }
 
-/// What is left of two transactions where one was ended by hand.
+/// Returns Diesel's depth of transactions after two nested ones, of which a COMMIT by hand ended the outer.
 pub async fn ended_by_hand<C: Subject>(c: C) -> String {
     let mut watched = Watched::new(c);
     let c = &mut watched.connection;
@@ -86,7 +86,7 @@ pub async fn terminated<C: Subject>(c: &mut C) -> Error {
     c.execute_returning_count(end).await.unwrap_err()
 }
 
-/// What comes of the statement behind one that was given up.
+/// Returns the result of the statement behind one that was given up.
 pub async fn given_up<C: Subject>(c: &mut C) -> QueryResult<String> {
     let sleep = c.execute_returning_count(sql_query("SELECT pg_sleep(0.5)"));
     let given_up = timeout(Duration::from_millis(20), sleep).await;
@@ -139,7 +139,7 @@ pub async fn zone<C: Subject>(c: &mut C) -> String {
     rows(c, sql_query("SHOW TimeZone")).await.unwrap()
 }
 
-/// The first row of an INSERT that fails when it commits.
+/// Returns the first row of an INSERT that fails when it commits.
 pub async fn only_row<C>(c: &mut C) -> QueryResult<i32>
 where
     C: Subject,
@@ -155,7 +155,7 @@ where
     diesel::dsl::sql::<Integer>(insert).get_result(c).await
 }
 
-/// What is told of the first statement.
+/// Returns the events of the first statement.
 pub async fn first<C: Subject>(c: C) -> Vec<String> {
     let mut watched = Watched::new(c);
     let one = diesel::select(1.into_sql::<Integer>());
@@ -188,7 +188,7 @@ pub async fn play(neon: &NeonSim) {
     assert!(!cached(&first(connect(url).await).await));
     assert!(cached(&first(theirs(url).await).await));
 
-    // "GMT" and "UTC", to the byte.
+    // The bytes of "GMT" and "UTC" differ.
     assert!(zone(a).await.contains("474d54"));
     assert!(zone(b).await.contains("555443"));
 

@@ -1,4 +1,4 @@
-//! Steps, and where they come from.
+//! The steps of a walk, and their generation.
 
 use diesel::connection::CacheSize;
 use diesel::pg::Pg;
@@ -21,7 +21,7 @@ diesel::table! {
     }
 }
 
-/// What each of the two has for itself.
+/// The state that each of the two connections has for itself.
 pub const SCHEMA: &str = "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, \
          amount INTEGER CHECK (amount >= 0), other TEXT DEFAULT 'ö'); \
      CREATE TABLE parts (item INTEGER REFERENCES items ON DELETE CASCADE \
@@ -42,7 +42,7 @@ pub enum Step {
     Cache(bool),
 }
 
-/// A statement of Diesel's own making.
+/// A statement that Diesel's query builder makes.
 #[derive(Clone, Debug)]
 pub enum Typed {
     Numbers(i16, i32, i64, f32, f64),
@@ -100,7 +100,7 @@ impl Step {
         ended.map(|()| "done".to_owned())
     }
 
-    /// Last step first.
+    /// The remaining steps, the last one first.
     pub fn stale_plan() -> Vec<Self> {
         let find = || Self::Typed(Typed::Find(1));
         let alter = "ALTER TABLE items ALTER amount TYPE BIGINT".to_owned();
@@ -268,7 +268,7 @@ fn amount(rng: &mut Rng) -> Option<i32> {
 fn text(rng: &mut Rng) -> String {
     let len = [0, 1, 7, 200][rng.usize(..4)];
     let characters = ['a', '\'', '"', '\\', 'é', '→', '🦀', '\n', '\u{1}', '\0'];
-    // A zero byte is no text to Postgres.
+    // Postgres refuses a zero byte in text.
     let known = if rng.u8(..20) == 0 { 10 } else { 9 };
     (0..len).map(|_| characters[rng.usize(..known)]).collect()
 }
@@ -295,7 +295,7 @@ fn batch(rng: &mut Rng) -> String {
     parts.join(["; ", ";", " ; -- é\n"][rng.usize(..3)])
 }
 
-/// One statement; some are wrong.
+/// Returns a statement; some have errors.
 fn sql(rng: &mut Rng) -> String {
     let (a, b, n) = (id(rng), id(rng), name(rng));
     match rng.u8(..60) {

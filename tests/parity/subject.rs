@@ -1,4 +1,4 @@
-//! What both connections can be asked to do, and what came of it.
+//! The operations of both connections, and their outcomes.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,17 +14,17 @@ use futures_util::{FutureExt, TryStreamExt};
 
 use crate::common::outline;
 
-/// What one step came to, as text.
+/// The outcome of a step, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub result: String,
     pub events: Vec<String>,
-    /// How deep in transactions it is, as Diesel sees it.
+    /// Diesel's depth of transactions.
     pub depth: String,
 }
 
 impl Outcome {
-    /// The same in other words.
+    /// Returns the outcome with each text passed through `words`.
     pub fn with(&self, words: impl Fn(&str) -> String) -> Self {
         Self {
             result: words(&self.result),
@@ -40,11 +40,11 @@ pub struct Watched<C> {
     events: Arc<Mutex<Vec<String>>>,
 }
 
-/// What has a method of its own on either connection.
+/// The operations that are methods of each connection's own.
 pub trait Subject: AsyncConnection<Backend = Pg> {
-    /// A transaction by `transaction`, around those inside of it.
+    /// Runs a transaction by `transaction`, around those inside of it.
     fn nest<'a>(&'a mut self, nest: &'a Nest) -> BoxFuture<'a, QueryResult<String>>;
-    /// A transaction by `build_transaction`, with what it was built of.
+    /// Runs a transaction by `build_transaction`, with these settings.
     fn build<'a>(
         &'a mut self,
         options: [u8; 3],
@@ -56,13 +56,13 @@ pub trait Subject: AsyncConnection<Backend = Pg> {
 #[derive(Clone, Debug)]
 pub struct Nest {
     pub parts: Vec<Part>,
-    /// Whether it ends with an error of the caller's.
+    /// Whether the transaction ends with an error of the caller's.
     pub gives_up: bool,
 }
 
 #[derive(Clone, Debug)]
 pub enum Part {
-    /// A statement; an error ends the transaction, or is swallowed.
+    /// A statement, whose error ends the transaction or is swallowed.
     Sql {
         sql: String,
         swallowed: bool,
@@ -156,7 +156,7 @@ impl<C: Subject> Watched<C> {
         Self { connection, events }
     }
 
-    /// What came of a step.
+    /// Returns the outcome of a step.
     pub fn outcome(&mut self, done: QueryResult<String>) -> Outcome {
         let status = C::TransactionManager::transaction_manager_status_mut(&mut self.connection);
         let depth = match status {
@@ -171,7 +171,7 @@ impl<C: Subject> Watched<C> {
     }
 }
 
-/// Every row of a query, to the byte.
+/// Returns every row of a query, byte for byte.
 pub async fn rows<C, Q>(connection: &mut C, query: Q) -> QueryResult<String>
 where
     C: Subject,
@@ -196,7 +196,7 @@ where
     Ok(told)
 }
 
-/// All that an error says.
+/// Renders every field of an error.
 pub fn tell(error: &Error) -> String {
     match error {
         Error::DatabaseError(kind, told) => format!(
