@@ -25,6 +25,8 @@
 //!
 //! Everything stops when the [`NeonSim`] is dropped, and also when the process is killed.
 
+// The rooms, from the lowest: error, sync, protocol, servers, control, proxy, sim. `tests/layers.rs` says which may import
+// which.
 mod control;
 mod error;
 mod protocol;
