@@ -1,51 +1,16 @@
 //! [`Diagnosis`]: what a failed connect means, told by its words.
 
+mod entry;
 pub(super) mod steps;
 mod table;
 
 use std::error::Error;
 
+pub use self::entry::Diagnosis;
 use self::table::TABLE;
-use super::error::ConnectErrorKind;
 use crate::transport::DialError;
 
-/// What a connection that did not come about means, and what to do.
-///
-/// Neon's proxy sends every error of this phase as `XX000`, Postgres's own included, and PgBouncer
-/// most of its as `08P01`: the words decide, then the SQLSTATE.
-#[derive(Debug)]
-pub struct Diagnosis {
-    code: &'static str,
-    kind: ConnectErrorKind,
-    meaning: &'static str,
-    hint: &'static str,
-    /// Of which the message contains one, in any case, without what stands between double quotes.
-    texts: &'static [&'static str],
-    /// Which stand for this where the words are not known: translated ones, for example.
-    sqlstates: &'static [&'static str],
-}
-
 impl Diagnosis {
-    /// Returns a short name that does not change: `credentials`, `endpoint-disabled`.
-    pub fn code(&self) -> &'static str {
-        self.code
-    }
-
-    /// Returns the class of the failure.
-    pub fn kind(&self) -> ConnectErrorKind {
-        self.kind
-    }
-
-    /// Returns what has happened, for people.
-    pub fn meaning(&self) -> &'static str {
-        self.meaning
-    }
-
-    /// Returns what to do.
-    pub fn hint(&self) -> &'static str {
-        self.hint
-    }
-
     /// Returns what an error of the server means.
     pub(crate) fn of_words(message: &str, sqlstate: Option<&str>) -> &'static Self {
         let by_sqlstate = || {
@@ -78,11 +43,6 @@ impl Diagnosis {
             texts.any(|text| message.contains(&text.to_ascii_lowercase()))
         })
     }
-
-    /// Returns whether it is about one of a host's addresses, and says nothing of the others.
-    pub(super) fn is_of_one_address(&self) -> bool {
-        self.code == "sslmode-weak"
-    }
 }
 
 /// A message in lower case, with nothing between its first and its last double quote: what stands there
@@ -112,8 +72,8 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kind::ConnectErrorKind::*;
     use super::*;
-    use ConnectErrorKind::*;
 
     #[test]
     fn neons_texts_are_told_apart() {

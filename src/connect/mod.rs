@@ -6,6 +6,7 @@ mod diagnosis;
 mod error;
 mod establish;
 mod established;
+mod kind;
 mod probe;
 
 use std::sync::Arc;
@@ -19,11 +20,12 @@ use tokio_util::task::TaskTracker;
 
 pub use self::cancel_token::CancelToken;
 pub use self::diagnosis::Diagnosis;
+pub use self::error::ConnectError;
 use self::error::Failure;
-pub use self::error::{ConnectError, ConnectErrorKind};
 pub use self::establish::Establish;
 pub(crate) use self::establish::is_in_test_transaction;
 pub use self::established::EstablishedSession;
+pub use self::kind::ConnectErrorKind;
 pub use self::probe::{Login, Probe, TlsInspection};
 use crate::policy::Policy;
 use crate::pooler::PoolerSupport;

@@ -4,8 +4,8 @@ use std::io;
 
 use rustls::CertificateError;
 
-use super::super::error::ConnectErrorKind as Kind;
-use super::Diagnosis;
+use super::super::kind::ConnectErrorKind as Kind;
+use super::entry::Diagnosis;
 use crate::transport::DialError;
 
 /// Returns what it means that no stream to a server came about.

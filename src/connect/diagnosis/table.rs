@@ -1,7 +1,7 @@
 //! Every error of the connection phase that is known: its words, its class, its meaning, its mend.
 
-use super::super::error::ConnectErrorKind as Kind;
-use super::Diagnosis;
+use super::super::kind::ConnectErrorKind as Kind;
+use super::entry::Diagnosis;
 
 /// The first of which the message contains a text; narrower ones stand in front. Where none does, the
 /// first with the error's SQLSTATE.
