@@ -95,7 +95,7 @@ async fn nobody_is_handed_a_connection_that_died_in_a_suspension() {
 }
 
 #[tokio::test]
-async fn one_discovery_retires_all_that_died_together() {
+async fn one_discovery_evicts_all_that_died_together() {
     let neon = start().await;
     let pool = pool(&neon, |policy| {
         policy
@@ -175,7 +175,7 @@ async fn a_connection_past_its_deadline_is_not_handed_out_before_the_reaper_come
 }
 
 #[tokio::test]
-async fn no_deadline_lies_beyond_the_cap() {
+async fn max_lifetime_bounds_every_deadline() {
     let neon = start().await;
     let pool = pool(&neon, |policy| policy.max_size(20));
     let mut deadlines = Vec::new();
@@ -256,7 +256,7 @@ async fn an_error_in_a_statement_keeps_the_connection() {
 }
 
 #[tokio::test]
-async fn an_idle_pool_sends_not_one_byte_and_lets_the_compute_sleep() {
+async fn an_idle_pool_sends_not_one_byte_and_closes_its_connections_within_suspend_after() {
     const WINDOW: Duration = Duration::from_millis(150);
 
     let neon = NeonSim::builder()
@@ -303,7 +303,7 @@ async fn an_idle_pool_sends_not_one_byte_and_lets_the_compute_sleep() {
 }
 
 #[tokio::test]
-async fn a_connection_heard_from_a_moment_ago_is_handed_out_without_asking() {
+async fn validation_bypass_hands_out_a_connection_heard_from_a_moment_ago_unasked() {
     let neon = start().await;
     for (moment, asked) in [(HANG, 0), (Duration::from_millis(1), 1)] {
         let pool = pool(&neon, |policy| {
@@ -320,7 +320,7 @@ async fn a_connection_heard_from_a_moment_ago_is_handed_out_without_asking() {
 }
 
 #[tokio::test]
-async fn a_connection_heard_from_a_moment_ago_is_handed_out_without_allocating() {
+async fn validation_bypass_allocates_nothing() {
     let neon = start().await;
     let pool = pool(&neon, |policy| {
         // The bypass lasts long enough for a busy machine.
@@ -335,7 +335,7 @@ async fn a_connection_heard_from_a_moment_ago_is_handed_out_without_allocating()
 }
 
 #[tokio::test]
-async fn what_idled_too_long_is_closed_and_nothing_opened_in_its_place() {
+async fn idle_timeout_closes_connections_and_nothing_opens_in_their_place() {
     let neon = start().await;
     let pool = pool(&neon, |policy| {
         policy
@@ -399,7 +399,7 @@ async fn waiters_are_served_in_the_order_in_which_they_came() {
 }
 
 #[tokio::test]
-async fn a_pool_with_all_connections_in_use_says_so() {
+async fn max_size_bounds_the_connections_and_a_caller_that_gets_none_is_told() {
     let neon = start().await;
     let pool = pool(&neon, |policy| {
         policy.max_size(2).checkout_timeout(Duration::from_secs(3))

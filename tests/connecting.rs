@@ -559,7 +559,7 @@ async fn a_failure_that_may_be_a_quota_is_shown_after_a_few_tries() {
 }
 
 #[tokio::test]
-async fn a_connect_that_hangs_is_given_up_and_tried_again() {
+async fn connect_timeout_gives_up_a_connect_that_hangs_and_tries_again() {
     let neon = start().await;
     neon.hang_connections(1);
     let pool = Pool::builder(DatabaseUrl::parse(&neon.url()).unwrap())
@@ -573,7 +573,7 @@ async fn a_connect_that_hangs_is_given_up_and_tried_again() {
 }
 
 #[tokio::test]
-async fn out_of_time_names_the_last_failure() {
+async fn checkout_timeout_names_the_last_failure() {
     let neon = start().await;
     neon.refuse_connections(1000, "Couldn't connect to compute node");
     let pool = Pool::builder(DatabaseUrl::parse(&neon.url()).unwrap())

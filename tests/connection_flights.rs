@@ -98,7 +98,7 @@ async fn connecting_sets_the_time_zone_only_where_it_must() {
 }
 
 #[tokio::test]
-async fn statements_that_come_again_have_names_on_the_direct_endpoint() {
+async fn statement_cache_names_statements_that_come_again_on_the_direct_endpoint() {
     let neon = start().await;
     for url in [neon.url(), neon.postgres_url()] {
         let pool = pool(&url, |policy| policy.max_size(1).statement_cache(2));

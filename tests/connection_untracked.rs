@@ -10,7 +10,7 @@ use diesel_async::RunQueryDsl;
 use diesel_neon::NamedStatements;
 
 #[tokio::test]
-async fn no_name_leaves_behind_a_pooler_that_does_not_track_them() {
+async fn named_statements_reach_no_pooler_that_does_not_track_them() {
     let neon = start().await;
     for names in [NamedStatements::Detect, NamedStatements::Never] {
         let before = neon.counters();

@@ -334,7 +334,7 @@ async fn a_pooler_whose_servers_are_all_busy_is_not_taken_for_a_dead_one() {
 }
 
 #[tokio::test]
-async fn a_flood_makes_no_more_attempts_at_once_than_it_may() {
+async fn max_connecting_bounds_attempts_at_once() {
     let neon = start().await;
     neon.hang_connections(1000);
     let pool = pool(&neon.url(), |policy| {
@@ -416,7 +416,7 @@ async fn the_last_failure_is_shown_with_its_age_until_one_succeeds() {
 }
 
 #[tokio::test]
-async fn a_caller_whose_time_ends_in_a_check_is_told_so() {
+async fn checkout_timeout_names_the_check_that_it_ended_in() {
     let neon = start().await;
     let pool = pool(&neon.url(), |policy| {
         policy
@@ -558,7 +558,7 @@ async fn a_panic_of_the_holder_hands_nothing_on() {
 }
 
 #[tokio::test]
-async fn connections_held_for_long_and_slow_checkouts_are_warned_of() {
+async fn slow_checkout_threshold_and_leak_detection_threshold_warn_once_with_the_place() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)

@@ -185,7 +185,7 @@ async fn what_will_fail_again_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn attempts_are_bounded() {
+async fn retry_attempts_bounds_the_attempts() {
     let (neon, _) = start().await;
     let pool = Pool::builder(DatabaseUrl::parse(&neon.url()).unwrap())
         .policy(|policy| policy.retry_attempts(3))
@@ -376,7 +376,7 @@ async fn work_whose_own_commit_has_no_answer_is_not_done_again_unless_declared_i
             if nth > 0 {
                 return Ok(());
             }
-            neon.set_delay(Duration::from_millis(300));
+            neon.set_latency(Duration::from_millis(300));
             ends.store(true, Ordering::Release);
             match ending.strip_prefix("extended ") {
                 Some(ending) => diesel::sql_query(ending)
@@ -403,7 +403,7 @@ async fn work_whose_own_commit_has_no_answer_is_not_done_again_unless_declared_i
                 }
             }
             neon.suspend(Suspension::Reset).await;
-            neon.set_delay(Duration::ZERO);
+            neon.set_latency(Duration::ZERO);
         };
         let done = async {
             match idempotent {

@@ -143,8 +143,8 @@ impl Connector {
         }
     }
 
-    /// Resolves once every connection that was made here is closed.
-    pub(crate) async fn closed(&self) {
+    /// Waits until every connection that was made here is closed.
+    pub(crate) async fn until_closed(&self) {
         self.open.close();
         self.open.wait().await;
     }

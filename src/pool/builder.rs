@@ -1,4 +1,4 @@
-//! [`PoolBuilder`]: from settings to a pool.
+//! [`PoolBuilder`]: makes a pool from a URL and settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::policy::{Policy, PolicyBuilder};
 use crate::url::DatabaseUrl;
 
 impl Pool {
-    /// A pool for the URL in the environment ([`env::app_url`]), or in the nearest `.env` file where the
+    /// Builds a pool for the URL in the environment ([`env::app_url`]), or in the nearest `.env` file if the
     /// environment has none, with the default [`Policy`].
     ///
     /// The file is read for this URL alone; [`env::load_dotenv`] puts all of it into the environment.
@@ -26,13 +26,13 @@ impl Pool {
         Self::builder(env::app_url_or_dotenv()?.url).build()
     }
 
-    /// A pool for `url`.
+    /// Begins a pool for `url`.
     pub fn builder(url: DatabaseUrl) -> PoolBuilder {
         PoolBuilder::new(url)
     }
 }
 
-/// Sets a [`Pool`] up.
+/// Builds a [`Pool`].
 #[derive(Clone, Debug)]
 pub struct PoolBuilder {
     url: DatabaseUrl,
@@ -47,21 +47,21 @@ impl PoolBuilder {
         }
     }
 
-    /// See [`PolicyBuilder::max_size`].
+    /// Set the maximum number of connections; see [`PolicyBuilder::max_size`].
     #[must_use]
     pub fn max_size(mut self, connections: u32) -> Self {
         self.policy = self.policy.max_size(connections);
         self
     }
 
-    /// See [`PolicyBuilder::suspend_after`].
+    /// Set the compute's *scale to zero*; see [`PolicyBuilder::suspend_after`].
     #[must_use]
     pub fn suspend_after(mut self, window: Duration) -> Self {
         self.policy = self.policy.suspend_after(window);
         self
     }
 
-    /// Changes any of the policy's settings: `.policy(|p| p.checkout_timeout(timeout))`.
+    /// Change any of the policy's settings: `.policy(|p| p.checkout_timeout(timeout))`.
     #[must_use]
     pub fn policy(mut self, change: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Self {
         self.policy = change(self.policy);
@@ -77,7 +77,7 @@ impl PoolBuilder {
         self.build_with()
     }
 
-    /// Builds a pool of another type of connection.
+    /// Builds a pool whose connections are of another type; no connection is made yet.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl PoolBuilder {
         let manager = ConnectionManager::new(&self.url, policy)?;
         let queue = Arc::new(CheckoutQueue::new(
             policy.max_size(),
-            Arc::clone(manager.stats()),
+            Arc::clone(&manager.state().stats),
         ));
         Ok(Pool {
             connections: Arc::new(Connections::new(manager.clone())),

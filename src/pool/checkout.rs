@@ -1,4 +1,4 @@
-//! [`PooledConnection`]: how a caller comes to a connection, and gives it back.
+//! [`Pool::get`]: how a caller gets a connection. [`PooledConnection`]: how it gives it back.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,31 +16,30 @@ use tokio::time::{Instant, timeout_at};
 use super::Pool;
 use super::entry::PoolEntry;
 use super::error::PoolError;
-use super::manager::{CHECKING, ConnectionManager, GivenUp, ManagerError};
+use super::manager::{ConnectionManager, FailedConnect, ManagerError, polls_check};
 use super::queue::{CheckoutPermit, CheckoutQueue, Refused};
 use crate::connect::Establish;
 use crate::connection::Connection;
 use crate::util::clock;
 
 impl<C: Establish> Pool<C> {
-    /// A connection that works, or an error that says why there is none.
+    /// Gets a connection that works.
     ///
-    /// Callers are served in the order in which they came. A caller that gives up (by dropping the
-    /// future) leaves nothing behind.
+    /// Callers are served in the order in which they came. A caller that drops the future leaves nothing behind.
     ///
     /// # Errors
     ///
-    /// [`PoolError::Connect`] at once, in the server's own words, where connecting fails for good. Where the
-    /// policy's `checkout_timeout` ends, the step that it ended in: [`PoolError::Exhausted`] while every
-    /// connection was in use, [`PoolError::Connecting`], or [`PoolError::Validating`]; each with the pool's
-    /// [`Status`]. And [`PoolError::Closed`].
+    /// [`PoolError::Connect`] at once, in the server's own words, if connecting fails for good. If the policy's
+    /// `checkout_timeout` ends, the step that it ended in: [`PoolError::Exhausted`] while every connection was in use,
+    /// [`PoolError::Connecting`], or [`PoolError::Validating`], each with the pool's [`Status`](crate::Status). [`PoolError::Closed`]
+    /// if the pool is.
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<PooledConnection<'_, C>, PoolError>> + Send {
         let queue = Cow::Borrowed(&self.queue);
         self.check_out(queue, Location::caller())
     }
 
-    /// Like [`get`](Self::get), for connections that outlive the borrow of the pool.
+    /// Gets a connection that outlives the borrow of the pool.
     ///
     /// # Errors
     ///
@@ -58,7 +57,7 @@ impl<C: Establish> Pool<C> {
         queue: Cow<'a, Arc<CheckoutQueue>>,
         asked_at: &'static Location<'static>,
     ) -> Result<PooledConnection<'a, C>, PoolError> {
-        // No clock is read before there is something to wait for.
+        // The clock is read only if the caller has to wait.
         let mut began = None;
         let permit = match CheckoutPermit::try_take(queue) {
             Ok(permit) => permit,
@@ -67,7 +66,8 @@ impl<C: Establish> Pool<C> {
                     .await?
             }
         };
-        let times_given_up = self.manager.times_given_up();
+        let state = self.manager.state();
+        let failed_before = state.failed_connects.count();
         let ask = || {
             let connections = self.connections.connections();
             async move { connections.get_owned().await }
@@ -77,11 +77,11 @@ impl<C: Establish> Pool<C> {
             Poll::Ready(Ok(connection)) => connection,
             Poll::Ready(Err(_)) => return Err(self.out_of_time(false)),
             Poll::Pending => {
-                self.manager.watch_runtime();
-                let given_up = self.manager.given_up_since(times_given_up);
+                state.watch_runtime();
+                let failures = state.failed_connects.subscribe(failed_before);
                 let began = *began.get_or_insert_with(Instant::now);
-                // In a box, to keep the future of every other checkout small.
-                Box::pin(self.connection(began, given_up, getting, ask)).await?
+                // Boxed, to keep the future of every other checkout small.
+                Box::pin(self.until_connected(began, failures, getting, ask)).await?
             }
         };
         let waited = began.map_or(Duration::ZERO, |began| began.elapsed());
@@ -92,7 +92,7 @@ impl<C: Establish> Pool<C> {
         {
             tracing::warn!(waited = ?waited, asked_at = %asked_at, status = %self.status(), "a slow checkout");
         }
-        self.manager.stats().metrics.handed_out(waited);
+        state.stats.metrics.handed_out(waited);
         connection.hand_out(asked_at);
         Ok(PooledConnection {
             connection,
@@ -100,7 +100,7 @@ impl<C: Establish> Pool<C> {
         })
     }
 
-    /// Until when this caller may wait, who begins to if he has not yet.
+    /// Returns when the time of a caller ends that began to wait at `began`, or begins now.
     fn deadline(&self, began: &mut Option<Instant>) -> Instant {
         let began = *began.get_or_insert_with(Instant::now);
         clock::after(began, self.policy().checkout_timeout())
@@ -111,12 +111,13 @@ impl<C: Establish> Pool<C> {
         queue: Cow<'a, Arc<CheckoutQueue>>,
         deadline: Instant,
     ) -> Result<CheckoutPermit<'a>, PoolError> {
+        // Lives until the status is taken.
         let _waiting = self.queue.wait();
         let permit = CheckoutPermit::take(queue, deadline).await;
         permit.map_err(|refused| match refused {
             Refused::Closed => PoolError::Closed,
             Refused::TooLate => {
-                self.manager.stats().metrics.timed_out();
+                self.manager.state().stats.metrics.timed_out();
                 PoolError::Exhausted {
                     waited: self.policy().checkout_timeout(),
                     status: Box::new(self.status()),
@@ -125,12 +126,12 @@ impl<C: Establish> Pool<C> {
         })
     }
 
-    /// Asks bb8, and listens beside it for the reason why no connection comes: bb8 itself only ever
-    /// says that time is up.
-    async fn connection<F>(
+    /// Waits for bb8's connection, or for a failed connect that is worth telling: bb8 itself only ever says that time
+    /// is up.
+    async fn until_connected<F>(
         &self,
         began: Instant,
-        mut given_up: watch::Receiver<GivenUp>,
+        mut failures: watch::Receiver<FailedConnect>,
         mut getting: Pin<&mut F>,
         ask: impl Fn() -> F,
     ) -> Result<bb8::PooledConnection<'static, ConnectionManager<C>>, PoolError>
@@ -143,30 +144,29 @@ impl<C: Establish> Pool<C> {
             if self.is_closed() {
                 return Err(PoolError::Closed);
             }
-            let getting_on = poll_fn(|cx| {
-                CHECKING.set(false);
-                let polled = getting.as_mut().poll(cx);
-                validating = CHECKING.get();
+            let connection = poll_fn(|cx| {
+                let polled;
+                (polled, validating) = polls_check(|| getting.as_mut().poll(cx));
                 polled
             });
             tokio::select! {
                 biased;
-                connection = timeout_at(deadline, getting_on) => {
+                connection = timeout_at(deadline, connection) => {
                     return match connection {
                         Ok(Ok(connection)) => Ok(connection),
                         Ok(Err(_)) | Err(_) => Err(self.out_of_time(validating)),
                     };
                 }
                 // The sender lives as long as the manager does.
-                Ok(()) = given_up.changed() => {
-                    let error = given_up.borrow_and_update().last.clone();
+                Ok(()) = failures.changed() => {
+                    let error = failures.borrow_and_update().error.clone();
                     if self.is_closed() {
                         return Err(PoolError::Closed);
                     }
                     if let Some(error) = error.filter(|error| !error.is_worth_waiting_for(began.elapsed())) {
                         return Err(PoolError::Connect(error));
                     }
-                    // bb8 makes another connection only where somebody asks anew.
+                    // bb8 connects again only if it is asked anew.
                     getting.set(ask());
                 }
             }
@@ -174,7 +174,7 @@ impl<C: Establish> Pool<C> {
     }
 
     fn out_of_time(&self, validating: bool) -> PoolError {
-        self.manager.stats().metrics.timed_out();
+        self.manager.state().stats.metrics.timed_out();
         let (waited, status) = (self.policy().checkout_timeout(), Box::new(self.status()));
         match validating {
             true => PoolError::Validating { waited, status },
@@ -186,15 +186,15 @@ impl<C: Establish> Pool<C> {
 type FromBb8<C> =
     Result<bb8::PooledConnection<'static, ConnectionManager<C>>, bb8::RunError<ManagerError>>;
 
-/// A connection out of a [`Pool`]; goes back when it is dropped, if it still can be used.
+/// A connection out of a [`Pool`]. Goes back when it is dropped, if it can still be used.
 pub struct PooledConnection<'a, C: Establish = Connection> {
-    // In this order: whose turn it is next must find the connection.
+    // Dropped in this order: the caller that gets the permit must find the connection.
     connection: bb8::PooledConnection<'static, ConnectionManager<C>>,
     _permit: CheckoutPermit<'a>,
 }
 
 impl<C: Establish> PooledConnection<'_, C> {
-    /// What the pool knows of this connection.
+    /// Returns the pool's entry of this connection: its age and its deadline.
     pub fn entry(&self) -> &PoolEntry<C> {
         &self.connection
     }

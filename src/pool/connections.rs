@@ -1,4 +1,4 @@
-//! [`Connections`]: bb8's pool, and another one in its place once a runtime has ended.
+//! [`Connections`]: bb8's pool, and how it is set up; a new one takes its place when a runtime ends.
 
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
@@ -9,27 +9,27 @@ use crate::connect::Establish;
 
 pub(crate) type Bb8Pool<C> = bb8::Pool<ConnectionManager<C>>;
 
-/// Where the connections are.
+/// The connections of a pool, kept by bb8.
 ///
-/// bb8 makes them in tasks on the runtime of whoever asks. Those that end with their runtime it takes to be under way
-/// for ever: it would make no others in their place, nor look for idle ones to close any more.
+/// bb8 connects, and closes idle connections, in tasks on the runtime of its caller. It takes tasks that have ended with
+/// their runtime to be under way for ever, and makes nothing in their place: then a new bb8 pool does.
 pub(crate) struct Connections<C: Establish> {
     manager: ConnectionManager<C>,
-    /// With how many runtimes had ended when it was built.
+    /// bb8's pool, with the number of runtimes that had ended when it was built.
     current: RwLock<(u64, Bb8Pool<C>)>,
 }
 
 impl<C: Establish> Connections<C> {
-    /// Must be called inside of a runtime.
+    /// Builds the pool; must be called inside of a runtime.
     pub(crate) fn new(manager: ConnectionManager<C>) -> Self {
-        let current = RwLock::new((manager.runtimes_ended(), build(&manager)));
+        let current = RwLock::new((manager.state().runtimes.ended(), build(&manager)));
         Self { manager, current }
     }
 
-    /// Returns where connections are asked for; must be called inside of a runtime.
+    /// Returns the pool to ask for connections; must be called inside of a runtime.
     pub(crate) fn connections(&self) -> Bb8Pool<C> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        if current.0 == self.manager.runtimes_ended() {
+        if current.0 == self.manager.state().runtimes.ended() {
             return current.1.clone();
         }
         drop(current);
@@ -39,7 +39,7 @@ impl<C: Establish> Connections<C> {
     #[cold]
     fn renew(&self) -> Bb8Pool<C> {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let ended = self.manager.runtimes_ended();
+        let ended = self.manager.state().runtimes.ended();
         if current.0 == ended {
             return current.1.clone();
         }
@@ -47,7 +47,7 @@ impl<C: Establish> Connections<C> {
         let new = build(&self.manager);
         let old = std::mem::replace(&mut *current, (ended, new.clone()));
         drop(current);
-        // Its idle connections close; what is in use has record of it.
+        // Closes the idle connections of the old pool. Those in use keep it until they come back.
         drop(old);
         new
     }
@@ -63,9 +63,9 @@ impl<C: Establish> Connections<C> {
 
 fn build<C: Establish>(manager: &ConnectionManager<C>) -> Bb8Pool<C> {
     let policy = manager.policy();
-    manager.watch_runtime();
+    manager.state().watch_runtime();
     if let Some(limit) = policy.leak_detection_threshold() {
-        manager.leak_detector().watch(limit);
+        manager.state().leaks.watch(limit);
     }
     bb8::Pool::builder()
         .max_size(policy.max_size())
@@ -73,11 +73,12 @@ fn build<C: Establish>(manager: &ConnectionManager<C>) -> Bb8Pool<C> {
         .max_lifetime(Some(policy.max_lifetime()))
         .idle_timeout(Some(policy.idle_timeout()))
         .reaper_rate(policy.reaper_rate())
-        // Lets a pool that has grown shrink again.
+        // The least recently used connections idle, so that a pool that has grown shrinks again.
         .queue_strategy(bb8::QueueStrategy::Lifo)
-        // The manager knows what is worth another try, and the caller's own deadline comes first.
+        // The connector retries what is worth it.
         .retry_connection(false)
-        .error_sink(Box::new(GivenUpSink(manager.clone())))
+        .error_sink(Box::new(FailureSink(manager.clone())))
+        // A caller's own deadline comes first.
         .connection_timeout(
             policy
                 .checkout_timeout()
@@ -86,13 +87,13 @@ fn build<C: Establish>(manager: &ConnectionManager<C>) -> Bb8Pool<C> {
         .build_unchecked(manager.clone())
 }
 
-/// Hears from bb8 that a connect has failed; its slot is free by then, so that who asks again is served.
-struct GivenUpSink<C: Establish>(ConnectionManager<C>);
+/// Tells waiting callers of a failed connect. bb8 has freed its slot by then, so that they are served if they ask anew.
+struct FailureSink<C: Establish>(ConnectionManager<C>);
 
-impl<C: Establish> bb8::ErrorSink<ManagerError> for GivenUpSink<C> {
+impl<C: Establish> bb8::ErrorSink<ManagerError> for FailureSink<C> {
     fn sink(&self, error: ManagerError) {
         if let ManagerError::Connect(error) = error {
-            self.0.give_up(Some(&error));
+            self.0.state().failed_connects.record(Some(&error));
         }
     }
 
@@ -101,8 +102,8 @@ impl<C: Establish> bb8::ErrorSink<ManagerError> for GivenUpSink<C> {
     }
 }
 
-impl<C: Establish> fmt::Debug for GivenUpSink<C> {
+impl<C: Establish> fmt::Debug for FailureSink<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("GivenUpSink").field(&self.0).finish()
+        f.debug_tuple("FailureSink").field(&self.0).finish()
     }
 }

@@ -13,26 +13,26 @@ use super::stats::{ClosedFor, Stats};
 use crate::session::SessionControl;
 use crate::util::clock::{self, Moment};
 
-/// A connection with its deadline and its generation, fixed when it is born.
+/// A connection with its deadline and its generation.
 ///
 /// It derefs to the connection, which is all that a query needs.
 pub struct PoolEntry<C> {
-    // In a box, since bb8 moves it about on every checkout.
-    of: Box<Kept<C>>,
+    // Boxed, since bb8 moves the entry on every checkout.
+    inner: Box<Inner<C>>,
 }
 
-struct Kept<C> {
+struct Inner<C> {
     connection: C,
     session: SessionControl,
     born: Moment,
-    /// This connection's own share of the policy's.
+    /// The connection's own lifetime: at most `max_lifetime`.
     lifetime: Duration,
     max_lifetime: Duration,
     generation: u64,
-    /// When it was last found fit to be handed out.
-    inspected: Instant,
+    /// When the connection was last inspected for a checkout.
+    inspected_at: Instant,
     validating: bool,
-    /// Why it is about to be closed, where that is known.
+    /// Why the connection is about to be closed; `None` if bb8 closes it.
     closed_for: Option<ClosedFor>,
     record: Arc<CheckoutRecord>,
     stats: Arc<Stats>,
@@ -48,78 +48,80 @@ impl<C> PoolEntry<C> {
         stats: Arc<Stats>,
     ) -> Self {
         let born = Moment::now();
-        let of = Kept {
+        let inner = Inner {
             connection,
             session,
             born,
-            // Never more than the cap: past it lies the suspension (HikariCP's variance of a quarter).
+            // Up to a quarter less than the cap (HikariCP's variance), never more: the suspension lies behind it.
             lifetime: max_lifetime.saturating_sub((max_lifetime / 4).mul_f64(fastrand::f64())),
             max_lifetime,
             generation,
-            inspected: born.monotonic(),
+            inspected_at: born.monotonic(),
             validating: false,
             closed_for: None,
             record,
             stats,
         };
-        Self { of: Box::new(of) }
+        Self {
+            inner: Box::new(inner),
+        }
     }
 
-    /// How long ago the connection was made.
+    /// Returns how long ago the connection was made.
     pub fn age(&self) -> Duration {
-        self.of.born.elapsed()
+        self.inner.born.elapsed()
     }
 
-    /// When it stops being handed out.
+    /// Returns the moment from which the connection is not handed out any more.
     pub fn deadline(&self) -> Instant {
-        clock::after(self.of.born.monotonic(), self.of.lifetime)
+        clock::after(self.inner.born.monotonic(), self.inner.lifetime)
     }
 
     pub(crate) fn is_past_deadline(&self, now: &Moment) -> bool {
-        now.since(&self.of.born) >= self.of.lifetime
+        now.since(&self.inner.born) >= self.inner.lifetime
     }
 
-    /// Notes that it is fit to be handed out.
-    pub(crate) fn passed_inspection(&mut self, now: &Moment) {
-        self.of.inspected = now.monotonic();
+    /// Records when the connection was inspected for a checkout: it saves that checkout another look at the clock.
+    pub(crate) fn set_inspected(&mut self, now: &Moment) {
+        self.inner.inspected_at = now.monotonic();
     }
 
-    /// Notes in whose hands it is now.
+    /// Records the caller that holds the connection from now on.
     pub(crate) fn hand_out(&self, asked_at: &'static Location<'static>) {
-        self.of.record.begin(asked_at, self.of.inspected);
+        self.inner.record.begin(asked_at, self.inner.inspected_at);
     }
 
-    /// Notes that it is in nobody's hands any more.
+    /// Records that no caller holds the connection any more.
     pub(crate) fn take_back(&self) {
-        self.of.record.end();
-        self.of.stats.metrics.came_back(self.of.inspected);
+        self.inner.record.end();
+        self.inner.stats.metrics.returned(self.inner.inspected_at);
     }
 
-    /// Set while the check on checkout is under way; still set when that was cancelled.
+    /// Returns whether the check on checkout is under way, or was cancelled.
     pub(crate) fn is_validating(&self) -> bool {
-        self.of.validating
+        self.inner.validating
     }
 
     pub(crate) fn set_validating(&mut self, validating: bool) {
-        self.of.validating = validating;
+        self.inner.validating = validating;
     }
 
-    /// Moves to the generation that begins with this connection.
-    pub(crate) fn adopt(&mut self, generation: u64) {
-        self.of.generation = generation;
+    /// Puts a replacement into the generation that begins with it.
+    pub(crate) fn set_generation(&mut self, generation: u64) {
+        self.inner.generation = generation;
     }
 
     pub(crate) fn generation(&self) -> u64 {
-        self.of.generation
+        self.inner.generation
     }
 
-    /// Notes why the pool will not hand it out again.
+    /// Records why the pool closes the connection.
     pub(crate) fn close_for(&mut self, reason: ClosedFor) {
-        self.of.closed_for = Some(reason);
+        self.inner.closed_for = Some(reason);
     }
 
     pub(crate) fn session(&self) -> &SessionControl {
-        &self.of.session
+        &self.inner.session
     }
 }
 
@@ -127,17 +129,17 @@ impl<C> Deref for PoolEntry<C> {
     type Target = C;
 
     fn deref(&self) -> &C {
-        &self.of.connection
+        &self.inner.connection
     }
 }
 
 impl<C> DerefMut for PoolEntry<C> {
     fn deref_mut(&mut self) -> &mut C {
-        &mut self.of.connection
+        &mut self.inner.connection
     }
 }
 
-impl<C> Drop for Kept<C> {
+impl<C> Drop for Inner<C> {
     fn drop(&mut self) {
         let reason = self
             .closed_for

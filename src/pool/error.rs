@@ -1,4 +1,4 @@
-//! [`BuildError`] and [`PoolError`]: why there is no pool, or no connection.
+//! [`BuildError`] and [`PoolError`]: why there is no pool, and why a caller gets no connection.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::policy::PolicyError;
 use crate::transport::TlsError;
 use crate::url::UrlError;
 
-/// A pool cannot be built.
+/// Why a pool cannot be built.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The environment does not say where the database is.
+    /// The environment has no usable URL.
     #[error(transparent)]
     Env(#[from] EnvError),
-    /// There is no tokio runtime for the task that closes idle connections.
+    /// `build` was called outside of a tokio runtime, which the task that closes idle connections needs.
     #[error("a pool must be built inside a tokio runtime: call build() from an async function")]
     NoRuntime,
-    /// That type of connection gives its statements names, and the pooler may not track them: one
-    /// process can then run another's statement.
+    /// The type of connection names its statements, and the pooler may not track them: one process can then run
+    /// another's statement.
     #[error(
         "{connection} is not safe behind a pooler: it names its statements, so that one process can run \
          another's; use diesel_neon::Connection, or the direct endpoint (DatabaseUrl::direct), or say that \
@@ -41,17 +41,17 @@ pub enum BuildError {
     Url(#[from] UrlError),
 }
 
-/// There is no connection.
+/// Why a caller gets no connection.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoolError {
     /// The pool is closed.
     #[error("the pool is closed")]
     Closed,
-    /// Connecting has failed in a way that waiting does not mend.
+    /// Connecting failed, and waiting does not mend it.
     #[error("cannot connect: {0}")]
     Connect(#[source] ConnectError),
-    /// Connecting took longer than the caller may wait, all attempts together.
+    /// All attempts to connect together took longer than the policy's `checkout_timeout`.
     #[error(
         "cannot connect: no connection within {waited:?} ({status}); raise checkout_timeout and \
          connect_timeout if cold starts take longer"
@@ -59,10 +59,10 @@ pub enum PoolError {
     Connecting {
         /// How long the caller waited.
         waited: Duration,
-        /// How the pool was then.
+        /// The pool's status at that moment.
         status: Box<Status>,
     },
-    /// Every connection was in use for as long as the caller may wait.
+    /// Every connection was in use for all of the policy's `checkout_timeout`.
     #[error(
         "no connection became free within {waited:?} ({status}); raise max_size, or look for \
          connections that are held too long"
@@ -70,10 +70,10 @@ pub enum PoolError {
     Exhausted {
         /// How long the caller waited.
         waited: Duration,
-        /// How the pool was then.
+        /// The pool's status at that moment.
         status: Box<Status>,
     },
-    /// The check of a connection had not ended when the caller's time had: it is dead, or the server is slow.
+    /// The policy's `checkout_timeout` ended during the check of a connection: it is dead, or the server is slow.
     #[error(
         "no connection within {waited:?}: the check of one was under way ({status}); raise \
          checkout_timeout, or lower validation_timeout"
@@ -81,14 +81,14 @@ pub enum PoolError {
     Validating {
         /// How long the caller waited.
         waited: Duration,
-        /// How the pool was then.
+        /// The pool's status at that moment.
         status: Box<Status>,
     },
 }
 
 impl PoolError {
-    /// Whether the same call may succeed later without anybody changing anything; a web server answers
-    /// 503 with Retry-After to these.
+    /// Returns whether the same call may succeed later without any change. A web server answers such an error with 503
+    /// and Retry-After.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Closed => false,

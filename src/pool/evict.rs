@@ -1,46 +1,49 @@
-//! [`EvictReason`]: why the pool closes a connection.
+//! [`EvictReason`]: why the pool closes a connection. [`Generation`]: when its siblings are evicted with it.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 /// Why a connection is not handed out any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvictReason {
-    /// It did not answer in time.
+    /// The connection did not answer its check in time.
     #[error("it did not answer within {bound:?}")]
     NoAnswer {
-        /// The policy's validation timeout.
+        /// The policy's `validation_timeout`.
         bound: Duration,
     },
-    /// A statement was given up on it whose answer had not come.
-    #[error("a statement was given up on it")]
+    /// A statement was abandoned on the connection before its response had come.
+    #[error("a statement was abandoned on it")]
     Abandoned,
-    /// Whoever asked for it gave up while it was being checked, so nothing is known.
+    /// The caller gave up during the check, so that the connection's state is unknown.
     #[error("its check was cancelled")]
     CheckCancelled,
-    /// It answered the check with an error.
+    /// The server answered the check with an error.
     #[error("its check failed: {message}")]
     CheckFailed {
-        /// The SQLSTATE, where there is one.
+        /// The error's SQLSTATE, if it has one.
         sqlstate: Option<String>,
-        /// The error.
+        /// The error's text.
         message: String,
     },
-    /// The server, or something between, has ended it.
+    /// The server, or something between, has ended the connection.
     #[error("it has ended: {message}")]
     Ended {
-        /// The SQLSTATE of the server's last error, where it sent one.
+        /// The SQLSTATE of the server's last error, if it sent one.
         sqlstate: Option<String>,
         /// That error's text.
         message: String,
     },
-    /// It belongs to a generation that was found dead, or was invalidated.
-    #[error("its generation is retired")]
+    /// A sibling was found dead, or [`invalidate_all`](crate::Pool::invalidate_all) was called.
+    #[error("its generation has ended")]
     Generation,
-    /// It came back with a transaction open, or with its transaction state unknown.
+    /// The connection came back with a transaction open, or with its transaction state unknown.
     #[error("it is in a transaction")]
     InTransaction,
-    /// It is past its deadline.
+    /// The connection is past its deadline.
     #[error("it is past its lifetime")]
     Lifetime,
     /// The pool is closed.
@@ -49,14 +52,111 @@ pub enum EvictReason {
 }
 
 impl EvictReason {
-    /// Returns what the other side said instead of an answer, or did not say, with its SQLSTATE.
-    pub(crate) fn words(&self) -> Option<(String, Option<&str>)> {
+    /// Returns the error that took the place of an answer, with its SQLSTATE, or says that nothing came.
+    pub(crate) fn instead_of_answer(&self) -> Option<(String, Option<&str>)> {
         match self {
             Self::CheckFailed { sqlstate, message } | Self::Ended { sqlstate, message } => {
                 Some((message.clone(), sqlstate.as_deref()))
             }
             Self::NoAnswer { .. } => Some((self.to_string(), None)),
             _ => None,
+        }
+    }
+}
+
+/// The generation of a pool's connections.
+///
+/// A generation ends when one of its connections fails its check on checkout, or answers later than its replacement;
+/// and by [`invalidate_all`](crate::Pool::invalidate_all). Its connections are evicted then: idle ones at their next
+/// checkout, those in use when they come back.
+#[derive(Debug, Default)]
+pub(crate) struct Generation {
+    current: AtomicU64,
+    closed: AtomicBool,
+    /// Notified when a generation ends and when the pool closes.
+    ended: Notify,
+}
+
+impl Generation {
+    pub(crate) fn current(&self) -> u64 {
+        self.current.load(Ordering::Acquire)
+    }
+
+    /// Ends `generation`, if nobody has: one dead connection tells of its siblings, not of those made since.
+    pub(crate) fn end(&self, generation: u64) {
+        let (next, order) = (generation + 1, Ordering::AcqRel);
+        let ended = self
+            .current
+            .compare_exchange(generation, next, order, Ordering::Acquire);
+        if ended.is_ok() {
+            self.ended.notify_waiters();
+        }
+    }
+
+    /// Ends the current generation.
+    pub(crate) fn end_current(&self) {
+        self.current.fetch_add(1, Ordering::AcqRel);
+        self.ended.notify_waiters();
+    }
+
+    /// Marks the pool as closed: no generation follows.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.ended.notify_waiters();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Waits until `generation` has ended or the pool is closed.
+    pub(crate) async fn until_ended(&self, generation: u64) {
+        loop {
+            let ended = self.ended.notified();
+            if self.current() != generation || self.is_closed() {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_crowd_of_discoverers_ends_one_generation() {
+        let generation = Generation::default();
+        for _ in 0..10 {
+            generation.end(0);
+        }
+        assert_eq!(generation.current(), 1);
+        generation.end_current();
+        generation.end(1);
+        assert_eq!(generation.current(), 2);
+    }
+
+    #[test]
+    fn the_end_of_a_generation_wakes_those_who_wait_for_it() {
+        type End = fn(&Generation);
+        let ends: [(End, bool); 4] = [
+            (|generation| generation.end(0), true),
+            (Generation::end_current, true),
+            (Generation::close, true),
+            (|generation| generation.end(7), false),
+        ];
+        for (end, wakes) in ends {
+            let generation = Generation::default();
+            let mut waiting = pin!(generation.until_ended(0));
+            assert!(waiting.as_mut().now_or_never().is_none());
+            end(&generation);
+            assert_eq!(waiting.now_or_never().is_some(), wakes);
+            assert_eq!(generation.until_ended(0).now_or_never().is_some(), wakes);
         }
     }
 }

@@ -1,79 +1,68 @@
-//! [`LeakDetector`]: who holds a connection, and since when; for the warning about those who forget to give it back.
+//! [`LeakDetector`]: warns of connections that callers hold for long, and tells who asked for them.
 
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use crossbeam_utils::atomic::AtomicCell;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// The holds of all of a pool's connections.
+/// The records of all of a pool's connections.
 #[derive(Debug)]
 pub(crate) struct LeakDetector {
-    began: Instant,
-    holds: Mutex<Vec<Weak<CheckoutRecord>>>,
+    records: Mutex<Vec<Weak<CheckoutRecord>>>,
     /// The task that watches.
     watcher: Mutex<Option<AbortHandle>>,
 }
 
-/// Whose hands one connection is in. Lives as long as the connection, so that a checkout takes no lock.
+/// The present checkout of one connection, which the record lives as long as.
+#[derive(Debug, Default)]
+pub(crate) struct CheckoutRecord(Mutex<Option<Checkout>>);
+
 #[derive(Debug)]
-pub(crate) struct CheckoutRecord {
-    began: Instant,
-    /// In nanoseconds behind `began`; 0 while it is in nobody's hands.
-    since: AtomicU64,
-    asked_at: AtomicCell<Option<&'static Location<'static>>>,
-    warned: AtomicBool,
+struct Checkout {
+    asked_at: &'static Location<'static>,
+    since: Instant,
+    warned: bool,
 }
 
 impl LeakDetector {
     pub(crate) fn new() -> Self {
         Self {
-            began: Instant::now(),
-            holds: Mutex::default(),
+            records: Mutex::default(),
             watcher: Mutex::default(),
         }
     }
 
-    /// For a new connection.
+    /// Returns the record of a new connection.
     pub(crate) fn record(&self) -> Arc<CheckoutRecord> {
-        let record = Arc::new(CheckoutRecord {
-            began: self.began,
-            since: AtomicU64::new(0),
-            asked_at: AtomicCell::new(None),
-            warned: AtomicBool::new(false),
-        });
-        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        holds.retain(|record| record.strong_count() > 0);
-        holds.push(Arc::downgrade(&record));
+        let record = Arc::default();
+        let mut records = lock(&self.records);
+        records.retain(|record| record.strong_count() > 0);
+        records.push(Arc::downgrade(&record));
         record
     }
 
     /// Returns how long the longest-held connection has been out.
     pub(crate) fn longest(&self) -> Option<Duration> {
-        let held = self
-            .all()
-            .into_iter()
-            .filter_map(|record| record.held_for());
-        held.max()
+        let records = self.records().into_iter();
+        records.filter_map(|record| record.held_for()).max()
     }
 
-    /// Warns, once each, of connections that are held for longer than `limit`, in place of who has done so before
-    /// and until `self` is dropped. Looks at clocks only.
-    pub(crate) fn watch(self: &Arc<Self>, limit: Duration) {
-        let held = Arc::downgrade(self);
-        let mut ticks = interval((limit / 4).clamp(SHORTEST_TICK, LONGEST_TICK));
+    /// Warns, once each, of connections that are held for longer than `threshold`, in place of an earlier watcher and
+    /// until `self` is dropped. Looks at clocks only.
+    pub(crate) fn watch(self: &Arc<Self>, threshold: Duration) {
+        let detector = Arc::downgrade(self);
+        let mut ticks = interval((threshold / 4).clamp(SHORTEST_TICK, LONGEST_TICK));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let task = tokio::spawn(async move {
             loop {
                 ticks.tick().await;
-                let Some(held) = held.upgrade() else {
+                let Some(detector) = detector.upgrade() else {
                     return;
                 };
-                for record in held.all() {
-                    record.warn(limit);
+                for record in detector.records() {
+                    record.warn(threshold);
                 }
             }
         });
@@ -81,16 +70,17 @@ impl LeakDetector {
     }
 
     fn set_watcher(&self, watcher: Option<AbortHandle>) {
-        let current = self.watcher.lock();
-        let mut current = current.unwrap_or_else(PoisonError::into_inner);
-        if let Some(earlier) = std::mem::replace(&mut *current, watcher) {
+        let earlier = std::mem::replace(&mut *lock(&self.watcher), watcher);
+        if let Some(earlier) = earlier {
             earlier.abort();
         }
     }
 
-    fn all(&self) -> Vec<Arc<CheckoutRecord>> {
-        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        holds.iter().filter_map(Weak::upgrade).collect()
+    fn records(&self) -> Vec<Arc<CheckoutRecord>> {
+        lock(&self.records)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 }
 
@@ -104,41 +94,42 @@ const SHORTEST_TICK: Duration = Duration::from_millis(1);
 const LONGEST_TICK: Duration = Duration::from_secs(60 * 60);
 
 impl CheckoutRecord {
-    /// The connection is handed out.
+    /// Begins a checkout.
     pub(crate) fn begin(&self, asked_at: &'static Location<'static>, since: Instant) {
-        let since = since.saturating_duration_since(self.began).as_nanos();
-        self.warned.store(false, Ordering::Relaxed);
-        self.asked_at.store(Some(asked_at));
-        let since = u64::try_from(since).unwrap_or(u64::MAX).max(1);
-        self.since.store(since, Ordering::Release);
+        *lock(&self.0) = Some(Checkout {
+            asked_at,
+            since,
+            warned: false,
+        });
     }
 
-    /// The connection has come back.
+    /// Ends the checkout.
     pub(crate) fn end(&self) {
-        self.since.store(0, Ordering::Release);
+        *lock(&self.0) = None;
     }
 
     fn held_for(&self) -> Option<Duration> {
-        let since = match self.since.load(Ordering::Acquire) {
-            0 => return None,
-            nanos => Duration::from_nanos(nanos),
-        };
-        Some(self.began.elapsed().saturating_sub(since))
+        let checkout = lock(&self.0);
+        checkout.as_ref().map(|checkout| checkout.since.elapsed())
     }
 
-    fn warn(&self, limit: Duration) {
-        let Some(held_for) = self.held_for().filter(|held_for| *held_for >= limit) else {
+    fn warn(&self, threshold: Duration) {
+        let mut checkout = lock(&self.0);
+        let Some(checkout) = checkout.as_mut().filter(|checkout| !checkout.warned) else {
             return;
         };
-        let Some(asked_at) = self.asked_at.load() else {
-            return;
-        };
-        if !self.warned.swap(true, Ordering::Relaxed) {
+        let held_for = checkout.since.elapsed();
+        if held_for >= threshold {
+            checkout.warned = true;
             tracing::warn!(
                 held_for = ?held_for,
-                asked_at = %asked_at,
+                asked_at = %checkout.asked_at,
                 "a connection is held for long: is it forgotten?"
             );
         }
     }
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }

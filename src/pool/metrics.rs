@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::policy::Policy;
 use crate::url::DatabaseUrl;
 
-/// The instruments of one pool; nothing at all without the feature `metrics`.
+/// The instruments of one pool; empty without the feature `metrics`.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     #[cfg(feature = "metrics")]
@@ -34,18 +34,18 @@ impl Metrics {
 
     pub(crate) fn opened(&self, _: Duration) {}
     pub(crate) fn closed(&self) {}
-    pub(crate) fn waits(&self) {}
-    pub(crate) fn waits_no_more(&self) {}
+    pub(crate) fn started_waiting(&self) {}
+    pub(crate) fn stopped_waiting(&self) {}
     pub(crate) fn timed_out(&self) {}
     pub(crate) fn handed_out(&self, _: Duration) {}
-    pub(crate) fn came_back(&self, _: Instant) {}
+    pub(crate) fn returned(&self, _: Instant) {}
 }
 
 #[cfg(feature = "metrics")]
 impl Metrics {
-    /// Registers the instruments with the recorder that is installed by now.
+    /// Registers the instruments with the recorder that is installed at this moment.
     pub(crate) fn new(url: &DatabaseUrl, policy: &Policy) -> Self {
-        // The server and the database, as the semantic conventions want a pool named.
+        // OpenTelemetry's semantic conventions name a pool by its server and its database.
         let host = &url.hosts()[0];
         let database = url.database().unwrap_or_default();
         let name = format!("{}:{}/{database}", host.name, host.port);
@@ -74,22 +74,22 @@ impl Metrics {
         }
     }
 
-    /// A connection that is not in use yet.
+    /// Counts a new connection as idle.
     pub(crate) fn opened(&self, took: Duration) {
         self.instruments.idle.increment(1);
         self.instruments.create_time.record(took);
     }
 
-    /// A connection that is not in use any more.
+    /// Counts out an idle connection that is closed.
     pub(crate) fn closed(&self) {
         self.instruments.idle.decrement(1);
     }
 
-    pub(crate) fn waits(&self) {
+    pub(crate) fn started_waiting(&self) {
         self.instruments.pending.increment(1);
     }
 
-    pub(crate) fn waits_no_more(&self) {
+    pub(crate) fn stopped_waiting(&self) {
         self.instruments.pending.decrement(1);
     }
 
@@ -103,7 +103,7 @@ impl Metrics {
         self.instruments.wait_time.record(waited);
     }
 
-    pub(crate) fn came_back(&self, since: Instant) {
+    pub(crate) fn returned(&self, since: Instant) {
         self.instruments.used.decrement(1);
         self.instruments.idle.increment(1);
         self.instruments.use_time.record(since.elapsed());

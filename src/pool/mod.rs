@@ -1,4 +1,19 @@
 //! [`Pool`]: what an application holds.
+//!
+//! The files, in the order of a checkout:
+//! - [`builder`]: makes a pool from a URL and settings.
+//! - [`checkout`]: `Pool::get`, and the connection that it returns.
+//! - [`queue`]: who is served first.
+//! - [`connections`]: bb8's pool beneath, and its settings.
+//! - [`manager`]: what bb8 asks of it. `connect` makes connections, `validate` checks them on checkout and replaces one
+//!   whose check is late.
+//! - [`entry`]: a connection with its deadline and its generation.
+//! - [`evict`]: why a connection is closed, and when its siblings are.
+//! - [`retry`]: `Pool::run` and `Pool::transaction`, which do work again if that is safe.
+//! - [`transaction`]: transactions on a pooled connection.
+//! - [`leak`]: warns of connections that are held for long.
+//! - [`stats`], [`status`], [`metrics`]: counters, and how users see them.
+//! - [`error`]: why there is no pool, and why a caller gets no connection.
 
 mod builder;
 mod checkout;
@@ -19,7 +34,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::builder::PoolBuilder;
 pub use self::checkout::PooledConnection;
@@ -48,22 +63,23 @@ pub struct Pool<C: Establish = Connection> {
 }
 
 impl<C: Establish> Pool<C> {
-    /// How the pool is at this moment.
+    /// Returns the state of the pool at this moment.
     pub fn status(&self) -> Status {
-        let state = self.connections.state();
-        let (last_failure, last_failed) = self.manager.last_failure().unzip();
-        let (check_failure, check_failed) = self.manager.check_failure().unzip();
+        let bb8 = self.connections.state();
+        let state = self.manager.state();
+        let (last_failure, last_failed) = state.health.connect_failure().unzip();
+        let (check_failure, check_failed) = state.health.check_failure().unzip();
         Status {
-            max_size: self.policy().max_size(),
-            size: state.connections,
-            idle: state.idle_connections,
-            in_use: state.connections.saturating_sub(state.idle_connections),
+            max_size: state.policy.max_size(),
+            size: bb8.connections,
+            idle: bb8.idle_connections,
+            in_use: bb8.connections.saturating_sub(bb8.idle_connections),
             waiting: self.queue.waiting(),
-            longest_held: self.manager.leak_detector().longest(),
-            generation: self.manager.generation(),
-            checks: self.manager.stats().checks(),
-            closed: self.manager.stats().closed(),
-            connects: self.manager.stats().connects(),
+            longest_held: state.leaks.longest(),
+            generation: state.generation.current(),
+            checks: state.stats.checks(),
+            closed: state.stats.closed(),
+            connects: state.stats.connects(),
             last_failure,
             last_failed: last_failed.map(|at| at.elapsed()),
             check_failure,
@@ -71,32 +87,32 @@ impl<C: Establish> Pool<C> {
         }
     }
 
-    /// The policy.
+    /// Returns the policy.
     pub fn policy(&self) -> &Policy {
         self.manager.policy()
     }
 
-    /// Retires every connection there is: those in use when they come back, idle ones before they are
-    /// handed out. For after a failover, or a change of types in the database.
+    /// Evicts every connection that exists: idle ones at their next checkout, those in use when they come back. Call it
+    /// after a failover, or a change of types in the database.
     pub fn invalidate_all(&self) {
         self.manager.invalidate_all();
     }
 
-    /// Closes the pool: [`get`](Self::get) is an error from now on, idle connections end with
-    /// Terminate, those in use have until `patience` to come back.
+    /// Closes the pool: [`get`](Self::get) fails from now on, idle connections end with Terminate, and those in use
+    /// have `grace` to come back.
     ///
     /// Returns whether everything was closed in time. Connections that come back later are closed then.
-    pub async fn close(&self, patience: Duration) -> bool {
-        let deadline = clock::after(Instant::now(), patience);
-        self.manager.close();
+    pub async fn close(&self, grace: Duration) -> bool {
+        let deadline = clock::after(Instant::now(), grace);
+        self.manager.state().close();
         self.queue.close();
         loop {
-            // A closed manager finds every idle connection invalid, so one look drops them all.
-            let _ =
-                tokio::time::timeout(Duration::ZERO, self.connections.connections().get()).await;
-            // One that has just been made may reach the pool behind that look.
-            let next_look = deadline.min(clock::after(Instant::now(), CLOSING));
-            if timeout_at(next_look, self.manager.drained()).await.is_ok() {
+            // One checkout closes all idle connections: each fails its validation.
+            let _ = timeout(Duration::ZERO, self.connections.connections().get()).await;
+            // A connection that has just been made may reach the pool behind that checkout.
+            let next_try = deadline.min(clock::after(Instant::now(), CLOSE_INTERVAL));
+            let closed = self.manager.state().connector.until_closed();
+            if timeout_at(next_try, closed).await.is_ok() {
                 return true;
             }
             if Instant::now() >= deadline {
@@ -105,9 +121,9 @@ impl<C: Establish> Pool<C> {
         }
     }
 
-    /// Whether [`close`](Self::close) was called.
+    /// Returns whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
-        self.manager.is_closed()
+        self.manager.state().generation.is_closed()
     }
 }
 
@@ -130,5 +146,5 @@ impl<C: Establish> fmt::Debug for Pool<C> {
     }
 }
 
-/// How often a pool that is closing looks for connections to close.
-const CLOSING: Duration = Duration::from_millis(50);
+/// How often a pool that closes looks for connections to close.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! [`CheckoutQueue`]: whose turn it is.
+//! [`CheckoutQueue`]: who is served first. Callers are, in the order in which they came.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::stats::Stats;
 
-/// Lets in as many callers as there may be connections, first come, first served; bb8 itself wakes who
-/// waits in no particular order.
+/// Admits as many callers as there may be connections, first come, first served. bb8 alone would wake those that wait
+/// in no particular order.
 #[derive(Debug)]
 pub(crate) struct CheckoutQueue {
     permits: Semaphore,
@@ -18,7 +18,7 @@ pub(crate) struct CheckoutQueue {
     stats: Arc<Stats>,
 }
 
-/// Why nobody is let in.
+/// Why a caller is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Closed,
@@ -34,12 +34,12 @@ impl CheckoutQueue {
         }
     }
 
-    /// Lets nobody in any more.
+    /// Refuses every caller from now on.
     pub(crate) fn close(&self) {
         self.permits.close();
     }
 
-    /// How many callers wait.
+    /// Returns how many callers wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -47,17 +47,17 @@ impl CheckoutQueue {
     /// Counts a caller as waiting until the result is dropped.
     pub(crate) fn wait(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.stats.metrics.waits();
+        self.stats.metrics.started_waiting();
         Waiting(self)
     }
 }
 
-/// The right to one connection; the next caller has it when this is dropped.
+/// The right to one connection. When it is dropped, the next caller has it.
 #[derive(Debug)]
 pub(crate) struct CheckoutPermit<'a>(Cow<'a, Arc<CheckoutQueue>>);
 
 impl<'a> CheckoutPermit<'a> {
-    /// A turn, if there is one and nobody waits for it.
+    /// Takes a permit, if one is free and nobody waits for it.
     pub(crate) fn try_take(
         queue: Cow<'a, Arc<CheckoutQueue>>,
     ) -> Result<Self, Cow<'a, Arc<CheckoutQueue>>> {
@@ -68,7 +68,7 @@ impl<'a> CheckoutPermit<'a> {
         }
     }
 
-    /// A turn, once all who came before have had theirs.
+    /// Waits until all callers that came before have had a permit, and takes one.
     pub(crate) async fn take(
         queue: Cow<'a, Arc<CheckoutQueue>>,
         deadline: Instant,
@@ -88,12 +88,117 @@ impl Drop for CheckoutPermit<'_> {
     }
 }
 
-/// A caller who waits, however that ends.
+/// A caller that waits, however that ends.
 pub(crate) struct Waiting<'a>(&'a CheckoutQueue);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.0.stats.metrics.waits_no_more();
+        self.0.stats.metrics.stopped_waiting();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::super::metrics::Metrics;
+    use super::*;
+    use crate::policy::Policy;
+    use crate::url::DatabaseUrl;
+
+    type Caller = Pin<Box<dyn Future<Output = Result<CheckoutPermit<'static>, Refused>>>>;
+
+    fn queue(permits: u32) -> Arc<CheckoutQueue> {
+        let url = DatabaseUrl::parse("postgresql://u@localhost/d").unwrap();
+        let stats = Stats::new(Metrics::new(&url, &Policy::default()));
+        Arc::new(CheckoutQueue::new(permits, Arc::new(stats)))
+    }
+
+    /// Returns a caller that waits in the queue.
+    fn caller(queue: &Arc<CheckoutQueue>) -> Caller {
+        let deadline = Instant::now() + Duration::from_secs(3600);
+        let queue = Arc::clone(queue);
+        let mut caller: Caller = Box::pin(async move {
+            let _waiting = queue.wait();
+            CheckoutPermit::take(Cow::Owned(Arc::clone(&queue)), deadline).await
+        });
+        assert!(caller.as_mut().now_or_never().is_none(), "it is served");
+        caller
+    }
+
+    fn try_take(queue: &Arc<CheckoutQueue>) -> Option<CheckoutPermit<'static>> {
+        CheckoutPermit::try_take(Cow::Owned(Arc::clone(queue))).ok()
+    }
+
+    #[tokio::test]
+    async fn callers_are_served_in_the_order_in_which_they_came() {
+        let queue = queue(2);
+        let (first, second) = (try_take(&queue).unwrap(), try_take(&queue).unwrap());
+        let mut callers: Vec<_> = (0..4).map(|_| caller(&queue)).collect();
+        assert_eq!(queue.waiting(), 4);
+        let mut held = vec![second];
+        drop(first);
+        for served in 0..callers.len() {
+            // The last caller asks first.
+            let polled: Vec<_> = callers
+                .iter_mut()
+                .rev()
+                .map(|caller| caller.now_or_never())
+                .collect();
+            let admitted: Vec<_> = polled.into_iter().flatten().collect();
+            assert_eq!(admitted.len(), 1);
+            held.extend(admitted.into_iter().map(Result::unwrap));
+            drop(callers.remove(0));
+            assert_eq!(queue.waiting(), 3 - served);
+            held.remove(0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_caller_does_not_overtake_one_that_waits() {
+        let queue = queue(1);
+        let held = try_take(&queue).unwrap();
+        let mut waiting = caller(&queue);
+        drop(held);
+        assert!(try_take(&queue).is_none());
+        assert!(waiting.as_mut().now_or_never().unwrap().is_ok());
+        assert!(try_take(&queue).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_gives_up_leaves_its_place_to_the_next() {
+        let queue = queue(1);
+        let held = try_take(&queue).unwrap();
+        let (first, mut second) = (caller(&queue), caller(&queue));
+        // With and without a permit that is meant for it.
+        drop(held);
+        drop(first);
+        let held = second.as_mut().now_or_never().unwrap().unwrap();
+        let (first, mut second) = (caller(&queue), caller(&queue));
+        drop(first);
+        assert_eq!(queue.waiting(), 1);
+        drop(held);
+        assert!(second.as_mut().now_or_never().unwrap().is_ok());
+        assert_eq!(queue.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_caller_whose_deadline_passes_is_refused_and_so_are_all_when_the_queue_closes() {
+        let queue = queue(1);
+        let held = try_take(&queue).unwrap();
+        let late = CheckoutPermit::take(Cow::Borrowed(&queue), Instant::now()).await;
+        assert_eq!(late.unwrap_err(), Refused::TooLate);
+        let mut waiting = caller(&queue);
+        queue.close();
+        let refused = waiting.as_mut().now_or_never().unwrap();
+        assert_eq!(refused.unwrap_err(), Refused::Closed);
+        drop(held);
+        assert!(try_take(&queue).is_none());
+        assert_eq!(queue.waiting(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What a pool has done since it was built.
+//! [`Stats`]: counters of what a pool has done since it was built.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,57 +6,57 @@ use std::time::Duration;
 use super::evict::EvictReason;
 use super::metrics::Metrics;
 
-/// How often connections were checked when they were handed out.
+/// Checks of connections on checkout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checks {
-    /// Heard from within the policy's `validation_bypass`, so not asked.
+    /// Connections that were heard from within the policy's `validation_bypass`, so not asked.
     pub skipped: u64,
-    /// Asked, and answered.
+    /// Connections that answered, or whose replacement did.
     pub passed: u64,
-    /// Asked, and answered with an error, too late or not at all.
+    /// Connections that answered with an error, too late or not at all.
     pub failed: u64,
 }
 
-/// Why connections were closed, and how many.
+/// Closed connections, by the reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Closed {
-    /// A statement was given up on them.
+    /// A statement was abandoned on them.
     pub abandoned: u64,
-    /// By the server, or something between.
+    /// The server, or something between, ended them.
     pub ended: u64,
-    /// They failed the check on checkout.
+    /// They failed the check on checkout, or were replaced during it.
     pub failed_check: u64,
     /// A sibling was found dead, or `invalidate_all` was called.
     pub generation: u64,
-    /// They lay unused.
+    /// They idled for longer than the policy's `idle_timeout`.
     pub idle: u64,
     /// They came back with a transaction open.
     pub in_transaction: u64,
     /// They were past their deadline.
     pub lifetime: u64,
-    /// With the pool.
+    /// The pool was closed.
     pub pool_closed: u64,
 }
 
-/// How connecting went.
+/// Connections made, and attempts that failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Connects {
-    /// Connections that came about.
+    /// Connections made.
     pub opened: u64,
     /// Attempts that failed, whether or not they were repeated.
     pub failed: u64,
-    /// Connections whose login waited so long that the compute must have been asleep.
+    /// Connections whose login took so long that the compute must have been asleep.
     pub cold_starts: u64,
-    /// How long the last connection took, retries included.
+    /// How long the last connection took to make, retries included.
     pub last: Duration,
-    /// How long the slowest connection took, retries included.
+    /// How long the slowest connection took to make, retries included.
     pub slowest: Duration,
 }
 
-/// The counters behind the above.
+/// The counters behind [`Checks`], [`Closed`] and [`Connects`], and the metrics.
 #[derive(Debug)]
 pub(crate) struct Stats {
     pub(crate) metrics: Metrics,
@@ -162,8 +162,8 @@ pub(crate) enum ClosedFor {
 }
 
 impl From<&EvictReason> for ClosedFor {
-    fn from(retired: &EvictReason) -> Self {
-        match retired {
+    fn from(reason: &EvictReason) -> Self {
+        match reason {
             EvictReason::Abandoned => Self::Abandoned,
             EvictReason::CheckCancelled
             | EvictReason::CheckFailed { .. }

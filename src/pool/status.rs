@@ -1,4 +1,4 @@
-//! [`Status`]: what a pool tells of itself.
+//! [`Status`]: what a pool tells about itself.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,38 +7,38 @@ use super::evict::EvictReason;
 use super::stats::{Checks, Closed, Connects};
 use crate::connect::ConnectError;
 
-/// How a [`Pool`](crate::Pool) is at one moment.
+/// The state of a [`Pool`](crate::Pool) at one moment, and its counters since it was built.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Status {
-    /// How many connections there may be.
+    /// The maximum number of connections.
     pub max_size: u32,
-    /// How many there are.
+    /// The number of connections.
     pub size: u32,
-    /// How many of them lie unused.
+    /// The number of connections that idle.
     pub idle: u32,
-    /// How many of them are handed out or being checked.
+    /// The number of connections that are handed out, or checked for it.
     pub in_use: u32,
-    /// How many callers wait for a connection to come back.
+    /// The number of callers that wait for a connection to come back.
     pub waiting: usize,
     /// How long the longest-held connection has been out.
     pub longest_held: Option<Duration>,
-    /// Grows whenever all connections are retired at once.
+    /// Grows whenever all connections are evicted together.
     pub generation: u64,
-    /// How often connections were checked on checkout, since the pool was built.
+    /// Checks of connections on checkout.
     pub checks: Checks,
-    /// Why connections were closed, since the pool was built.
+    /// Closed connections, by the reason.
     pub closed: Closed,
-    /// How connecting went, since the pool was built.
+    /// Connections made, and attempts that failed.
     pub connects: Connects,
-    /// Why the last attempt to connect failed; gone once one has succeeded.
+    /// Why the last attempt to connect failed; `None` after one that succeeded.
     pub last_failure: Option<ConnectError>,
-    /// How long ago that was.
+    /// How long ago that attempt failed.
     pub last_failed: Option<Duration>,
-    /// Why the last check of a connection failed; gone once one has been passed. Behind a pooler that is up,
-    /// only this tells that the server is gone: logins go on succeeding.
+    /// Why the last check of a connection failed; `None` after one that was passed. Behind a pooler that is up, only
+    /// this tells that the server is gone: logins still succeed.
     pub check_failure: Option<EvictReason>,
-    /// How long ago that was.
+    /// How long ago that check failed.
     pub check_failed: Option<Duration>,
 }
 
@@ -55,8 +55,8 @@ impl fmt::Display for Status {
         if let (Some(error), Some(ago)) = (&self.last_failure, self.last_failed) {
             write!(f, ", connecting last failed {ago:.1?} ago: {error}")?;
         }
-        if let (Some(retired), Some(ago)) = (&self.check_failure, self.check_failed) {
-            write!(f, ", a connection was found dead {ago:.1?} ago: {retired}")?;
+        if let (Some(reason), Some(ago)) = (&self.check_failure, self.check_failed) {
+            write!(f, ", a connection was found dead {ago:.1?} ago: {reason}")?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Transactions on a pooled connection.
+//! [`PooledConnection::transaction`]: transactions on a pooled connection.
 
 use std::future::Future;
 
@@ -9,17 +9,17 @@ use crate::connect::Establish;
 use crate::connection::transaction::{Callback, scoped};
 use crate::session::TransactionMonitor;
 
-/// In front of the methods of the same names that diesel-async gives whatever derefs to a connection: those know
-/// nothing of a future that is dropped.
+/// These take precedence over diesel-async's methods of the same names, which leave a transaction open if their future is
+/// dropped.
 impl<C: Establish> PooledConnection<'_, C> {
-    /// Runs `callback` in a transaction: commits where it returns `Ok`, else rolls back.
+    /// Runs `callback` in a transaction: commits if it returns `Ok`, else rolls back.
     ///
-    /// If the future is dropped before its end, nothing else runs on this connection: each statement fails with
+    /// If the future is dropped before its end, every later statement of this connection fails with
     /// [`AbandonedTransaction`](crate::AbandonedTransaction), and the pool replaces the connection.
     ///
     /// # Errors
     ///
-    /// What `callback` returns; why the transaction could not be begun, committed or rolled back.
+    /// The error of `callback`, or the reason why the transaction could not begin, commit or roll back.
     pub fn transaction<R, E, F>(&mut self, callback: F) -> impl Future<Output = Result<R, E>> + Send
     where
         for<'r> F: Callback<&'r mut Self, Result<R, E>, Future: Send> + Send,

@@ -1,4 +1,4 @@
-//! [`ManagerError`]: why bb8 has no connection.
+//! [`ManagerError`]: why bb8 gets no connection.
 
 use crate::connect::ConnectError;
 use crate::pool::evict::EvictReason;
@@ -7,10 +7,10 @@ use crate::pool::evict::EvictReason;
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagerError {
-    /// No connection came about.
+    /// Connecting failed.
     #[error(transparent)]
     Connect(ConnectError),
-    /// A connection is not handed out any more.
+    /// The connection is not handed out any more.
     #[error("{0}")]
     Evicted(EvictReason),
 }

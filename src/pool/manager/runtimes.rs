@@ -1,4 +1,4 @@
-//! [`Runtimes`]: where connections are being made, and whether what was begun there still goes on.
+//! [`Runtimes`]: the runtimes on which connections are made, and when they end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,13 +8,12 @@ use tokio::sync::watch;
 
 /// The tokio runtimes on which a pool has made connections.
 ///
-/// One that ends takes its tasks with it, also those that had no turn yet, and nobody hears of it but who has left a
-/// task there as well.
+/// A runtime that ends drops its tasks, also those that have never run. Only a task of its own tells the pool.
 #[derive(Debug)]
 pub(crate) struct Runtimes {
     watched: Mutex<Vec<Id>>,
     ended: AtomicU64,
-    /// Tells the watchers when there is nothing left to watch for.
+    /// Ends the watching tasks when it is dropped.
     open: watch::Sender<()>,
 }
 
@@ -27,12 +26,12 @@ impl Runtimes {
         }
     }
 
-    /// How many have ended.
+    /// Returns how many of the runtimes have ended.
     pub(crate) fn ended(&self) -> u64 {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Watches the runtime of the caller: `on_end` hears of its end, as long as `self` is there.
+    /// Calls `on_end` when the runtime of the caller ends, unless `self` is dropped before.
     pub(crate) fn watch(&self, on_end: impl FnOnce(Id) + Send + 'static) {
         let id = Handle::current().id();
         let mut watched = self.watched();
@@ -40,7 +39,7 @@ impl Runtimes {
             return;
         }
         watched.push(id);
-        // A runtime that is about to end drops the task at once.
+        // Unlocks before spawning: a runtime that is about to end drops the task at once, which calls `on_end`.
         drop(watched);
         let (watcher, mut open) = (Watcher(Some(move || on_end(id))), self.open.subscribe());
         tokio::spawn(async move {
@@ -50,8 +49,8 @@ impl Runtimes {
         });
     }
 
-    /// Notes that the runtime `id` has ended.
-    pub(crate) fn note_end(&self, id: Id) {
+    /// Counts the runtime `id` as ended.
+    pub(crate) fn record_end(&self, id: Id) {
         self.watched().retain(|watched| *watched != id);
         self.ended.fetch_add(1, Ordering::AcqRel);
     }
@@ -61,7 +60,7 @@ impl Runtimes {
     }
 }
 
-/// A part of the task, so that it is dropped with it, whether or not the task has ever run.
+/// Calls its function when the task that owns it is dropped, whether or not that has ever run.
 struct Watcher<F: FnOnce()>(Option<F>);
 
 impl<F: FnOnce()> Drop for Watcher<F> {

@@ -1,0 +1,100 @@
+//! [`Health`]: what the latest connects and checks say about the server.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::connect::ConnectError;
+use crate::pool::evict::EvictReason;
+
+/// The last failures of a pool, and whether its logins prove anything.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    connect_failure: Mutex<Option<(ConnectError, Instant)>>,
+    check_failure: Mutex<Option<(EvictReason, Instant)>>,
+    died_after_login: AtomicU32,
+}
+
+impl Health {
+    /// Returns why the last attempt to connect failed, and when; `None` after one that succeeded.
+    pub(crate) fn connect_failure(&self) -> Option<(ConnectError, Instant)> {
+        lock(&self.connect_failure).clone()
+    }
+
+    /// Returns why the last check failed, and when; `None` after one that was passed.
+    pub(crate) fn check_failure(&self) -> Option<(EvictReason, Instant)> {
+        lock(&self.check_failure).clone()
+    }
+
+    /// Returns how many connections have ended before they answered anything, since a check was passed.
+    ///
+    /// A pooler logs clients in even if the server behind it is gone. Only this count tells.
+    pub(crate) fn died_after_login(&self) -> u32 {
+        self.died_after_login.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn record_connected(&self) {
+        *lock(&self.connect_failure) = None;
+        if self.died_after_login() == 0 {
+            *lock(&self.check_failure) = None;
+        }
+    }
+
+    pub(super) fn record_connect_failed(&self, error: &ConnectError) {
+        *lock(&self.connect_failure) = Some((error.clone(), Instant::now()));
+    }
+
+    pub(super) fn record_check_passed(&self) {
+        self.died_after_login.store(0, Ordering::Relaxed);
+        *lock(&self.check_failure) = None;
+    }
+
+    pub(super) fn record_check_failed(&self, reason: &EvictReason) {
+        let mut last = lock(&self.check_failure);
+        // Silence says less than an error does.
+        if last.is_none() || !matches!(reason, EvictReason::NoAnswer { .. }) {
+            *last = Some((reason.clone(), Instant::now()));
+        }
+    }
+
+    pub(super) fn record_died_after_login(&self) {
+        self.died_after_login.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_login_clears_a_failed_check_unless_logins_prove_nothing() {
+        let health = Health::default();
+        let ended = EvictReason::Ended {
+            sqlstate: None,
+            message: "gone".to_owned(),
+        };
+        let silent = EvictReason::NoAnswer {
+            bound: Duration::ZERO,
+        };
+        health.record_check_failed(&silent);
+        health.record_check_failed(&ended);
+        health.record_check_failed(&silent);
+        assert_eq!(health.check_failure().unwrap().0, ended);
+        health.record_died_after_login();
+        health.record_connected();
+        assert!(health.check_failure().is_some());
+        health.record_check_passed();
+        assert_eq!(health.died_after_login(), 0);
+        assert!(health.check_failure().is_none());
+        health.record_check_failed(&silent);
+        health.record_connected();
+        assert!(health.check_failure().is_none());
+    }
+}

@@ -1,0 +1,163 @@
+//! Whether work may be done again after a failure, and when.
+
+use std::time::Duration;
+
+use diesel::result::Error as DieselError;
+
+use crate::connection::{is_connection_lost, is_transient, sqlstate};
+use crate::policy::Policy;
+use crate::util::backoff;
+
+/// How far an attempt came before it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing was sent.
+    NothingSent,
+    /// Statements were sent, each of which commits by itself.
+    StatementsSent,
+    /// A transaction was open, and is rolled back.
+    InTransaction,
+    /// COMMIT was sent.
+    CommitSent,
+    /// The work has ended its transaction by itself, or may have, so that something may be left behind.
+    TransactionEnded,
+}
+
+/// Returns whether work that failed with `error` may be done again without doing anything twice, or with permission
+/// to: if it is `idempotent`.
+pub(super) fn may_repeat(error: &DieselError, progress: Progress, idempotent: bool) -> bool {
+    match progress {
+        Progress::NothingSent | Progress::InTransaction => is_retryable(error),
+        Progress::StatementsSent | Progress::TransactionEnded => idempotent && is_retryable(error),
+        Progress::CommitSent => is_rolled_back(error) || (idempotent && is_retryable(error)),
+    }
+}
+
+/// Returns whether another attempt may succeed. After `NOWAIT` or `lock_timeout` it might, but the caller asked to be
+/// told at once.
+fn is_retryable(error: &DieselError) -> bool {
+    is_transient(error) && sqlstate(error) != Some(LOCK_NOT_AVAILABLE)
+}
+
+/// Returns whether the server says that a COMMIT did not take place: class 40 says so, but for
+/// `statement_completion_unknown`.
+fn is_rolled_back(error: &DieselError) -> bool {
+    let code = sqlstate(error).unwrap_or_default();
+    !is_connection_lost(error) && code.starts_with("40") && code != STATEMENT_COMPLETION_UNKNOWN
+}
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const STATEMENT_COMPLETION_UNKNOWN: &str = "40003";
+
+/// The attempts that are left of the policy's `retry_attempts` and `retry_budget`.
+#[derive(Debug)]
+pub(super) struct RetryBudget {
+    attempts: u32,
+    max_attempts: u32,
+    budget: Duration,
+}
+
+impl RetryBudget {
+    /// Begins with the first attempt.
+    pub(super) fn new(policy: &Policy) -> Self {
+        Self {
+            attempts: 1,
+            max_attempts: policy.retry_attempts(),
+            budget: policy.retry_budget(),
+        }
+    }
+
+    /// Takes another attempt, and returns how long to wait before it; `None` if there must be none.
+    pub(super) fn next_pause(&mut self, elapsed: Duration) -> Option<Duration> {
+        let left = self.budget.saturating_sub(elapsed);
+        if self.attempts >= self.max_attempts || left.is_zero() {
+            return None;
+        }
+        self.attempts += 1;
+        Some(backoff::pause(self.attempts - 2, left))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::result::DatabaseErrorKind;
+
+    use super::Progress::{
+        CommitSent, InTransaction, NothingSent, StatementsSent, TransactionEnded,
+    };
+    use super::*;
+    use crate::protocol::ServerError;
+    use crate::session::Failure;
+
+    const ALL: [Progress; 5] = [
+        NothingSent,
+        StatementsSent,
+        InTransaction,
+        CommitSent,
+        TransactionEnded,
+    ];
+
+    fn server(sqlstate: &str) -> DieselError {
+        Failure::Server(Box::new(ServerError::local(sqlstate, "a failure"))).into()
+    }
+
+    fn lost() -> DieselError {
+        let nothing = Box::new("closed".to_owned());
+        DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, nothing)
+    }
+
+    #[test]
+    fn work_is_repeated_only_if_nothing_can_happen_twice_or_it_is_idempotent() {
+        // Each error with the progress after which work is repeated, and that after which idempotent work is.
+        let cases: [(DieselError, &[Progress], &[Progress]); 7] = [
+            (lost(), &[NothingSent, InTransaction], &ALL),
+            (
+                server("40001"),
+                &[NothingSent, InTransaction, CommitSent],
+                &ALL,
+            ),
+            (
+                server("40P01"),
+                &[NothingSent, InTransaction, CommitSent],
+                &ALL,
+            ),
+            // Whether the COMMIT took place is not known.
+            (server("40003"), &[], &[]),
+            (server("53300"), &[NothingSent, InTransaction], &ALL),
+            // The caller would not wait for the lock.
+            (server("55P03"), &[], &[]),
+            (server("23505"), &[], &[]),
+        ];
+        for (error, safe, idempotent) in cases {
+            for progress in ALL {
+                for (permitted, repeats) in [(false, safe), (true, idempotent)] {
+                    assert_eq!(
+                        may_repeat(&error, progress, permitted),
+                        repeats.contains(&progress),
+                        "{error}, {:?}, {progress:?}, idempotent: {permitted}",
+                        sqlstate(&error)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn attempts_and_their_time_are_bounded() {
+        let second = Duration::from_secs(1);
+        let budget = |attempts: u32, budget: Duration| {
+            let policy = Policy::builder().retry_attempts(attempts);
+            RetryBudget::new(&policy.retry_budget(budget).build().unwrap())
+        };
+        let mut of_three = budget(3, second);
+        assert!(of_three.next_pause(Duration::ZERO).is_some());
+        assert!(of_three.next_pause(Duration::ZERO).is_some());
+        assert_eq!(of_three.next_pause(Duration::ZERO), None);
+        assert_eq!(budget(1, second).next_pause(Duration::ZERO), None);
+        assert_eq!(budget(3, Duration::ZERO).next_pause(Duration::ZERO), None);
+        assert_eq!(budget(3, second).next_pause(second), None);
+        let almost = second - Duration::from_millis(10);
+        let pause = budget(3, second).next_pause(almost).unwrap();
+        assert!(pause <= Duration::from_millis(5), "{pause:?}");
+    }
+}
