@@ -9,12 +9,13 @@ use tokio::net::TcpStream;
 use tokio_postgres::config::LoadBalanceHosts;
 
 use super::Transport;
-use super::address::{self, Address, Peer};
+use super::address::{Address, Peer};
 use super::client_config::{TlsError, verifier};
 use super::error::DialError;
 use super::inspect::Inspection;
 use super::race::{Contender, Pace, Progress, Stage, Verdict, race};
 use super::refused::RefusedPeers;
+use super::resolve;
 use super::socket::SocketOptions;
 use super::timer::Timer;
 use super::tls::Tls;
@@ -47,7 +48,7 @@ impl Dialler {
         };
         Ok(Self {
             url: url.clone(),
-            servers: address::servers(url.hosts()),
+            servers: resolve::servers(url.hosts()),
             shuffled: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
             tls,
             options: SocketOptions::new(&config),
@@ -85,7 +86,7 @@ impl Dialler {
         }
         let log_in = &log_in;
         let to_server = |server, progress: Arc<Progress>| async move {
-            let mut peers = address::resolve(server, self.shuffled).await?;
+            let mut peers = resolve::resolve(server, self.shuffled).await?;
             self.refused.move_back(&mut peers);
             let to_peer = |peer: Peer, progress: Arc<Progress>| async move {
                 let transport = self.connect(&peer, &progress).await?;
@@ -125,7 +126,7 @@ impl Dialler {
 
     /// Looks up the addresses of one host, in the order in which they are tried.
     pub(crate) async fn resolve(&self, host: &Host) -> Result<Vec<Peer>, DialError> {
-        address::resolve(std::slice::from_ref(host), false).await
+        resolve::resolve(std::slice::from_ref(host), false).await
     }
 
     /// Opens a stream to `peer`, and sends nothing on it.
@@ -194,7 +195,7 @@ mod tests {
         let budget = Duration::from_secs(10);
         let mut dialler = Dialler::new(&url, budget, Timer::Runtime).unwrap();
         let reach = async |dialler: &Dialler| {
-            let peers = address::resolve(&dialler.servers[0], false).await?;
+            let peers = resolve::resolve(&dialler.servers[0], false).await?;
             dialler.redial(peers.last().unwrap()).await
         };
         let mut host = url.hosts()[0].clone();

@@ -10,6 +10,7 @@ mod error;
 mod inspect;
 mod race;
 mod refused;
+mod resolve;
 mod socket;
 mod timer;
 mod tls;
