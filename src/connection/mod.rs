@@ -42,7 +42,7 @@ use crate::url::Endpoint;
 
 /// A connection to Postgres for Diesel, direct or through any pooler.
 ///
-/// It does what [`AsyncPgConnection`](diesel_async::AsyncPgConnection) does, in fewer round trips:
+/// It does what [`AsyncPgConnection`](::diesel_async::AsyncPgConnection) does, in fewer round trips:
 ///
 /// - A statement takes one. So do `sql_query`, changesets and batch inserts, which Diesel cannot cache.
 /// - BEGIN rides with the first statement of a transaction, a savepoint with the first one behind it. A

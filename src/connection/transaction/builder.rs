@@ -11,7 +11,7 @@ use super::TransactionManager;
 use super::scope::end;
 
 impl Connection {
-    /// Begins a transaction with more to say than [`transaction`](AsyncConnection::transaction) does.
+    /// Begins a transaction with more to say than [`transaction`](diesel_async::AsyncConnection::transaction) does.
     ///
     /// ```no_run
     /// # async fn example(connection: &mut diesel_neon::Connection) -> diesel::QueryResult<()> {

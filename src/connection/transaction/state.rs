@@ -2,7 +2,7 @@
 
 use diesel::connection::TransactionManagerStatus;
 
-/// How deep in transactions a [`Connection`] is.
+/// How deep in transactions a [`Connection`](crate::Connection) is.
 #[derive(Debug, Default)]
 pub struct TransactionState {
     pub(super) status: TransactionManagerStatus,
