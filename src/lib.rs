@@ -39,7 +39,7 @@ pub use self::connect::{
 pub use self::connection::{
     AbandonedTransaction, Connection, CopyIn, CopyOut, ListenUnsupported, RowStream,
     TransactionBuilder, TransactionManager, TransactionState, UnreadRows, internal_query,
-    is_connection_lost, is_transient, sqlstate,
+    is_connection_lost, is_response_timeout, is_transient, sqlstate,
 };
 pub use self::policy::{NamedStatements, Policy, PolicyBuilder, PolicyError};
 pub use self::pool::{

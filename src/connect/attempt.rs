@@ -55,7 +55,7 @@ impl Connector {
             client,
             driver,
             handoff,
-            session: SessionControl::new(status, canceller),
+            session: SessionControl::new(status, canceller, self.response_timeout),
             pooler: Arc::clone(&self.pooler),
         })
     }

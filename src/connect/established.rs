@@ -44,10 +44,13 @@ impl EstablishedSession {
         let left = self.handoff.take();
         let (channel, read) = left.ok_or(io::ErrorKind::NotConnected)?;
         let SessionControl {
-            status, canceller, ..
+            status,
+            canceller,
+            response_timeout,
+            ..
         } = self.session;
         Ok((
-            SessionHandle::new(channel, read, status, canceller),
+            SessionHandle::new(channel, read, status, canceller, response_timeout),
             self.pooler,
         ))
     }

@@ -50,6 +50,7 @@ pub(crate) struct Connector {
     failures: AtomicU32,
     /// Whether a connection has ever come about.
     met: AtomicBool,
+    response_timeout: Option<Duration>,
     pooler: Arc<PoolerSupport>,
 }
 
@@ -74,6 +75,7 @@ impl Connector {
             spare: Semaphore::new(1),
             failures: AtomicU32::new(0),
             met: AtomicBool::new(false),
+            response_timeout: policy.response_timeout(),
             pooler: Arc::new(PoolerSupport::new(url, policy)),
         })
     }

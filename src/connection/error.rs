@@ -54,6 +54,16 @@ pub fn is_connection_lost(error: &Error) -> bool {
     }
 }
 
+/// Returns whether the statement was ended because the server had sent nothing for the policy's
+/// [`response_timeout`](crate::PolicyBuilder::response_timeout).
+///
+/// The connection is lost then ([`is_connection_lost`]). For errors of
+/// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) that is all that is known.
+pub fn is_response_timeout(error: &Error) -> bool {
+    matches!(error, Error::DatabaseError(_, information)
+        if asked(&**information, Asking::Routine) == Some(ServerError::RESPONSE_TIMEOUT))
+}
+
 /// Whether the same transaction, run again from its start, may succeed without anybody changing
 /// anything: the connection was lost, the server had no room, another transaction was in the way, or a
 /// statement had been prepared for tables that have changed since.

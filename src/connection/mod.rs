@@ -28,7 +28,8 @@ use diesel::result::Error;
 
 pub use self::copy::{CopyIn, CopyOut};
 pub use self::error::{
-    AbandonedTransaction, UnreadRows, internal_query, is_connection_lost, is_transient, sqlstate,
+    AbandonedTransaction, UnreadRows, internal_query, is_connection_lost, is_response_timeout,
+    is_transient, sqlstate,
 };
 pub use self::notifications::ListenUnsupported;
 pub use self::row_stream::RowStream;

@@ -28,6 +28,7 @@ pub struct PolicyBuilder {
     pub(super) retry_budget: Option<Duration>,
     pub(super) slow_checkout_threshold: Option<Option<Duration>>,
     pub(super) leak_detection_threshold: Option<Option<Duration>>,
+    pub(super) response_timeout: Option<Duration>,
     pub(super) named_statements: NamedStatements,
     pub(super) statement_cache: Option<usize>,
 }
@@ -163,6 +164,24 @@ impl PolicyBuilder {
     #[must_use]
     pub fn leak_detection_threshold(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.leak_detection_threshold = Some(limit.into());
+        self
+    }
+
+    /// End a statement if the server sends not one byte for so long while a caller waits for its response, and close
+    /// its connection. Default: `None`, for ever.
+    ///
+    /// For a proxy that hangs: it keeps the socket open and acknowledges what it is sent, so that no keepalive notices.
+    /// (A machine that vanishes is noticed within 30 s in any case.) The limit is on silence and not on the whole: rows
+    /// that keep arriving take the time they need. But a statement that runs and has nothing to send yet is silent, too:
+    /// `pg_sleep`, a long aggregate, an index build, a wait for a lock. Set it above the longest of those. To bound
+    /// statements that the server runs, set `statement_timeout` in the database instead.
+    ///
+    /// The error is one of a lost connection, since the statement may have run;
+    /// [`is_response_timeout`](crate::is_response_timeout) tells it from others. The server is asked to cancel the
+    /// statement; that of an [`AsyncPgConnection`](diesel_async::AsyncPgConnection) is only cut off.
+    #[must_use]
+    pub fn response_timeout(mut self, silence: impl Into<Option<Duration>>) -> Self {
+        self.response_timeout = silence.into();
         self
     }
 

@@ -31,6 +31,7 @@ pub use self::error::PolicyError;
 /// | [`retry_budget`](PolicyBuilder::retry_budget) | the checkout timeout | who waits that long for a connection waits as long for an answer |
 /// | [`slow_checkout_threshold`](PolicyBuilder::slow_checkout_threshold) | 2 s | sqlx's `acquire_slow_threshold` |
 /// | [`leak_detection_threshold`](PolicyBuilder::leak_detection_threshold) | 60 s | far beyond a request; a forgotten transaction keeps the compute awake |
+/// | [`response_timeout`](PolicyBuilder::response_timeout) | off | no limit fits all statements: one that runs sends nothing until it has rows |
 /// | [`named_statements`](PolicyBuilder::named_statements) | asked | poolers differ, and a wrong guess runs somebody else's statement |
 /// | [`statement_cache`](PolicyBuilder::statement_cache) | 100 | sqlx's and asyncpg's; the server keeps each of them per connection |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub struct Policy {
     retry_budget: Duration,
     slow_checkout_threshold: Option<Duration>,
     leak_detection_threshold: Option<Duration>,
+    response_timeout: Option<Duration>,
     named_statements: NamedStatements,
     statement_cache: usize,
 }
@@ -142,6 +144,11 @@ impl Policy {
     /// A connection that is held for longer is warned of.
     pub fn leak_detection_threshold(&self) -> Option<Duration> {
         self.leak_detection_threshold
+    }
+
+    /// Returns how long the server may send nothing while a caller waits for its response; `None` if for ever.
+    pub fn response_timeout(&self) -> Option<Duration> {
+        self.response_timeout
     }
 
     /// Whether statements that come again get names.

@@ -25,6 +25,10 @@ impl PolicyBuilder {
             ("checkout_timeout", policy.checkout_timeout),
             ("connect_timeout", policy.connect_timeout),
             ("validation_timeout", policy.validation_timeout),
+            (
+                "response_timeout",
+                policy.response_timeout.unwrap_or(Duration::MAX),
+            ),
         ] {
             if value.is_zero() {
                 return Err(PolicyError::Zero { setting });
@@ -162,6 +166,7 @@ impl Policy {
             leak_detection_threshold: set
                 .leak_detection_threshold
                 .unwrap_or(Some(Duration::from_secs(60))),
+            response_timeout: set.response_timeout,
             named_statements: set.named_statements,
             statement_cache: set.statement_cache.unwrap_or(DEFAULT_STATEMENTS),
         }

@@ -27,6 +27,9 @@ pub(crate) struct ServerError {
 pub(crate) const QUERY_CANCELED: &str = "57014";
 
 impl ServerError {
+    /// The routine of an error that this side reports if the server is silent for too long.
+    pub(crate) const RESPONSE_TIMEOUT: &str = "response_timeout";
+
     pub(crate) fn parse(body: &[u8]) -> Self {
         let mut error = Self::default();
         for field in body.split(|byte| *byte == 0) {

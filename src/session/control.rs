@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::{FutureExt, Stream};
 use tokio::task::JoinHandle;
@@ -14,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::abandon::{Abandoned, Decision, cancel, until_decided};
 use super::canceller::Canceller;
+use super::silence::{Silence, response_timeout};
 use super::status::SessionStatus;
 use super::tap::LoginTap;
 
@@ -22,6 +24,8 @@ use super::tap::LoginTap;
 pub(crate) struct SessionControl {
     pub(crate) status: Arc<SessionStatus>,
     pub(crate) canceller: Canceller,
+    /// How long the server may send nothing while it owes a response.
+    pub(crate) response_timeout: Option<Duration>,
     /// The task in which tokio-postgres drives the session, until the session is to end. A [`SessionHandle`] has none,
     /// and sees to its own abandoned responses.
     ///
@@ -35,10 +39,15 @@ pub(crate) struct SessionControl {
 pub(crate) type Driver = tokio_postgres::Connection<LoginTap, LoginTap>;
 
 impl SessionControl {
-    pub(crate) fn new(status: Arc<SessionStatus>, canceller: Canceller) -> Self {
+    pub(crate) fn new(
+        status: Arc<SessionStatus>,
+        canceller: Canceller,
+        response_timeout: Option<Duration>,
+    ) -> Self {
         Self {
             status,
             canceller,
+            response_timeout,
             driver: Arc::default(),
             is_cancelled: Arc::default(),
         }
@@ -46,9 +55,25 @@ impl SessionControl {
 
     /// Drives the session in a task of its own.
     pub(crate) fn drive(&self, mut driver: Driver) {
+        let (status, canceller) = (Arc::clone(&self.status), self.canceller.clone());
+        let (limit, mut silence) = (self.response_timeout, Silence::default());
         let task = tokio::spawn(async move {
+            let mut next = poll_fn(|cx| {
+                let message = driver.poll_message(cx);
+                match limit.filter(|_| message.is_pending() && status.is_busy()) {
+                    Some(limit) => {
+                        ready!(silence.poll(cx, limit, &status, &canceller));
+                        status.end_with(response_timeout(limit));
+                        Poll::Ready(None)
+                    }
+                    None => {
+                        silence.end();
+                        message
+                    }
+                }
+            });
             loop {
-                match poll_fn(|cx| driver.poll_message(cx)).await {
+                match (&mut next).await {
                     Some(Ok(AsyncMessage::Notice(notice))) => {
                         tracing::debug!(severity = notice.severity(), "{}", notice.message());
                     }

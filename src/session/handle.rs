@@ -10,15 +10,18 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use super::abandon::cancel;
 use super::canceller::Canceller;
 use super::channel::Channel;
 use super::error::Failure;
 use super::pipeline::Pipeline;
+use super::silence::{Silence, response_timeout};
 use super::status::SessionStatus;
 use super::waiters::{Waiters, Waiting};
 use crate::protocol::{Message, Messages, ServerError};
+use crate::util::clock::Moment;
 use bytes::BytesMut;
 
 /// One end of a session.
@@ -27,6 +30,8 @@ pub(crate) struct SessionHandle {
     waiters: Arc<Waiters>,
     status: Arc<SessionStatus>,
     canceller: Canceller,
+    /// How long the server may send nothing while somebody waits for a response.
+    response_timeout: Option<Duration>,
     /// Whether somebody may still send something.
     held: AtomicBool,
     /// How often the connection has changed hands.
@@ -39,6 +44,7 @@ impl SessionHandle {
         read: BytesMut,
         status: Arc<SessionStatus>,
         canceller: Canceller,
+        response_timeout: Option<Duration>,
     ) -> Self {
         let waiters = Arc::new(Waiters::default());
         let pipeline = Pipeline::new(channel, read, Arc::clone(&status), Arc::clone(&waiters));
@@ -47,6 +53,7 @@ impl SessionHandle {
             waiters,
             status,
             canceller,
+            response_timeout,
             held: AtomicBool::new(true),
             hands: AtomicU64::new(0),
         }
@@ -125,6 +132,7 @@ impl SessionHandle {
     /// Writes data of a COPY, at the stream's own pace.
     pub(super) async fn stream(&self, id: u64, messages: &Messages) -> Result<(), Failure> {
         let mut waiting = Waiting::new(&self.waiters);
+        let mut silence = Silence::default();
         poll_fn(|cx| {
             let mut pipeline = self.lock();
             loop {
@@ -137,7 +145,8 @@ impl SessionHandle {
                 waiting.register(cx);
                 // Reading writes first; only what could not be written wakes this again.
                 if pipeline.pump().is_pending() && pipeline.output.len() >= HIGH_WATER {
-                    return Poll::Pending;
+                    drop(pipeline);
+                    return self.poll_silence(cx, &mut silence).map(Err);
                 }
             }
         })
@@ -175,6 +184,34 @@ impl SessionHandle {
             goodbye.terminate();
             channel.transport.close_with(goodbye.as_bytes());
         }
+    }
+
+    /// Resolves once the server has been silent for the `response_timeout`, if there is one: the session is lost then,
+    /// and its statements are cancelled in the background.
+    pub(super) fn poll_silence(
+        &self,
+        cx: &mut Context<'_>,
+        silence: &mut Silence,
+    ) -> Poll<Failure> {
+        let Some(limit) = self.response_timeout else {
+            return Poll::Pending;
+        };
+        ready!(silence.poll(cx, limit, &self.status, &self.canceller));
+        let mut pipeline = self.lock();
+        pipeline.drain();
+        if pipeline.lost.is_none() && self.status.quiet_at(&Moment::now()) < limit {
+            // Something has arrived just now.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let outstanding = pipeline.give_up(response_timeout(limit));
+        let lost = pipeline.lost.clone();
+        drop(pipeline);
+        if let Some(outstanding) = outstanding {
+            cancel(&self.canceller, outstanding);
+        }
+        let lost = lost.unwrap_or_else(|| Box::new(response_timeout(limit)));
+        Poll::Ready(Failure::Lost(lost))
     }
 
     pub(super) fn lock(&self) -> Locked<'_> {

@@ -26,6 +26,7 @@ mod pending;
 mod pipeline;
 mod preamble;
 mod response;
+mod silence;
 mod stall;
 mod status;
 mod tap;

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use super::error::Failure;
 use super::handle::SessionHandle;
 use super::preamble::{Command, Preamble, in_front, refusal};
+use super::silence::Silence;
 use super::stall::Stall;
 use super::waiters::Waiting;
 use crate::protocol::{Message, Messages, Request, ServerError, tag};
@@ -27,6 +28,7 @@ pub(crate) struct Response<'a> {
     tail: bool,
     complete: bool,
     stall: Stall,
+    silence: Silence,
 }
 
 impl SessionHandle {
@@ -49,12 +51,12 @@ impl SessionHandle {
         opens: bool,
     ) -> Result<Response<'_>, Failure> {
         let mut waiting = Waiting::new(self.waiters());
-        let mut stall = Stall::default();
+        let (mut stall, mut silence) = (Stall::default(), Silence::default());
         let send = poll_fn(|cx| {
             let sent = self.poll_send(cx, &mut waiting, &request, opens);
             if sent.is_pending() {
-                ready!(stall.poll(cx, self.canceller(), waiting.stalled));
-                return Poll::Ready(Err(Failure::Unread));
+                let failed = self.poll_wait(cx, waiting.stalled, &mut stall, &mut silence);
+                return failed.map(Err);
             }
             sent
         });
@@ -64,6 +66,25 @@ impl SessionHandle {
             Request::Simple(_) | Request::Copy(_) => in_front(&begun).chars().count(),
         };
         Ok(Response::new(self, waiting, id, begun, ahead))
+    }
+
+    /// Resolves once there is no point in waiting any longer for what has not arrived.
+    fn poll_wait(
+        &self,
+        cx: &mut Context<'_>,
+        stalled: Option<u64>,
+        stall: &mut Stall,
+        silence: &mut Silence,
+    ) -> Poll<Failure> {
+        if stall.poll(cx, self.canceller(), stalled).is_ready() {
+            return Poll::Ready(Failure::Unread);
+        }
+        if stalled.is_some() {
+            // Nothing is read, so that the server cannot be heard.
+            silence.end();
+            return Poll::Pending;
+        }
+        self.poll_silence(cx, silence)
     }
 
     fn poll_send(
@@ -123,6 +144,7 @@ impl<'a> Response<'a> {
             tail: false,
             complete: false,
             stall: Stall::default(),
+            silence: Silence::default(),
         }
     }
 
@@ -130,10 +152,13 @@ impl<'a> Response<'a> {
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Failure>> {
         let message = self.handle.poll_message(cx, &mut self.waiting, self.id);
         let Poll::Ready(message) = message else {
-            let (handle, stalled) = (self.handle, self.waiting.stalled);
-            ready!(self.stall.poll(cx, handle.canceller(), stalled));
-            return Poll::Ready(Err(Failure::Unread));
+            let stalled = self.waiting.stalled;
+            let (stall, silence) = (&mut self.stall, &mut self.silence);
+            let failed = self.handle.poll_wait(cx, stalled, stall, silence);
+            self.complete = matches!(failed, Poll::Ready(Failure::Lost(_)));
+            return failed.map(Err);
         };
+        self.silence.end();
         self.complete = match &message {
             Ok(message) => message.tag == tag::READY_FOR_QUERY,
             Err(_) => true,

@@ -1,0 +1,73 @@
+//! [`Silence`]: how long a server that owes a response has sent nothing.
+
+use std::fmt;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::canceller::Canceller;
+use super::status::SessionStatus;
+use crate::protocol::ServerError;
+use crate::util::clock::Moment;
+
+/// Measures a wait in which the server sends nothing. Bytes that arrive for others count, and time in which nobody
+/// waited does not.
+#[derive(Default)]
+pub(super) struct Silence(Option<(Moment, BoxFuture<'static, ()>)>);
+
+impl Silence {
+    /// Resolves once the server has sent nothing for `limit`, and begins anew then.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: Duration,
+        status: &SessionStatus,
+        canceller: &Canceller,
+    ) -> Poll<()> {
+        let sleep = |moment| {
+            let canceller = canceller.clone();
+            async move { canceller.sleep(moment).await }.boxed()
+        };
+        loop {
+            let Some((since, alarm)) = &mut self.0 else {
+                self.0 = Some((Moment::now(), sleep(limit)));
+                continue;
+            };
+            ready!(alarm.poll_unpin(cx));
+            let now = Moment::now();
+            let quiet = status.quiet_at(&now).min(now.since(since));
+            match limit.saturating_sub(quiet) {
+                Duration::ZERO => {
+                    self.0 = None;
+                    return Poll::Ready(());
+                }
+                left => *alarm = sleep(left),
+            }
+        }
+    }
+
+    /// Ends the wait.
+    pub(super) fn end(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// Returns the error that a session ends with if its server was silent for `limit`.
+pub(super) fn response_timeout(limit: Duration) -> ServerError {
+    let message = format!(
+        "no response: the server sent nothing for {limit:?} (response_timeout), so the connection was closed; the \
+         statement may have run"
+    );
+    ServerError {
+        routine: Some(ServerError::RESPONSE_TIMEOUT.to_owned()),
+        ..ServerError::local("08006", &message)
+    }
+}
+
+impl fmt::Debug for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Silence").field(&self.0.is_some()).finish()
+    }
+}

@@ -1,0 +1,151 @@
+//! How long a server may be silent while it owes a response.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{HANG, RUNNING, pool, scripted, start, until};
+use diesel::sql_query;
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::{
+    DatabaseUrl, NamedStatements, PolicyBuilder, Pool, is_connection_lost, is_response_timeout,
+    is_transient,
+};
+use futures_util::StreamExt;
+use neon_sim::Suspension;
+use tokio::time::{sleep, timeout};
+
+const LIMIT: Duration = Duration::from_millis(500);
+
+fn limited(policy: PolicyBuilder) -> PolicyBuilder {
+    policy.max_size(1).response_timeout(LIMIT)
+}
+
+#[tokio::test]
+async fn response_timeout_ends_statements_whose_proxy_hangs() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let pool = pool(&url, limited);
+        for way in ["text", "statement", "transaction", "copy"] {
+            let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
+            connection.batch_execute("SELECT 1").await.unwrap();
+            neon.suspend(Suspension::Silent).await;
+            let hangs = async {
+                match way {
+                    "text" => connection.batch_execute("SELECT 1").await,
+                    "statement" => sql_query("SELECT 1")
+                        .execute(&mut connection)
+                        .await
+                        .map(drop),
+                    "transaction" => {
+                        let work = connection.transaction(async |connection| {
+                            connection.batch_execute("SELECT 1").await
+                        });
+                        work.await
+                    }
+                    _ => {
+                        let copy = "COPY users (name) FROM STDIN";
+                        connection.copy_in(copy).await.map(drop)
+                    }
+                }
+            };
+            let error = timeout(HANG, hangs).await.expect("no hang").unwrap_err();
+            assert!(is_response_timeout(&error), "{url}, {way}: {error}");
+            assert!(is_connection_lost(&error) && is_transient(&error), "{way}");
+            assert!(
+                error.to_string().contains("500ms (response_timeout)"),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn response_timeout_ends_a_copy_whose_data_is_not_taken_or_not_acknowledged() {
+    let neon = start().await;
+    // This one takes no more than what fits into the sockets' buffers.
+    let serve = async |mut session: scripted::Session, _| {
+        session.asked().await;
+        session.say(&scripted::message(b'G', &[0, 0, 0])).await;
+        std::future::pending::<()>().await;
+    };
+    let (stuck, _server) = scripted::start(serve).await;
+    for (url, is_read) in [(neon.url(), true), (stuck, false)] {
+        let pool = pool(&url, |policy| {
+            limited(policy).named_statements(NamedStatements::Never)
+        });
+        let mut connection = pool.get().await.unwrap();
+        let copy = connection.copy_in("COPY users (name) FROM STDIN");
+        let mut copy = timeout(HANG, copy).await.expect("no hang").unwrap();
+        neon.suspend(Suspension::Silent).await;
+        let data = vec![b'x'; 1024 * 1024];
+        let copied = async {
+            copy.send(&data).await?;
+            while !is_read {
+                copy.send(&data).await?;
+            }
+            copy.finish().await
+        };
+        let error = timeout(HANG, copied).await.expect("no hang").unwrap_err();
+        assert!(is_response_timeout(&error), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn response_timeout_ends_a_statement_that_runs_but_not_one_whose_rows_keep_arriving() {
+    let neon = start().await;
+    for url in [neon.postgres_url(), neon.url(), neon.pooled_url()] {
+        let pool = pool(&url, limited);
+        let mut connection = pool.get().await.unwrap();
+        // Each is more than the server keeps back.
+        let rows = "SELECT n, repeat('x', 9000), pg_sleep(0.1) FROM generate_series(1, 15) AS n";
+        let slow = timeout(HANG, connection.batch_execute(rows)).await;
+        assert_eq!(slow.expect("no hang"), Ok(()), "{url}");
+
+        // Nor is it silence where nobody asks or listens.
+        sleep(2 * LIMIT).await;
+        let mut rows = connection
+            .copy_out(&format!("COPY ({rows}) TO STDOUT"))
+            .await
+            .unwrap();
+        let mut count = 0;
+        while let Some(row) = rows.next().await {
+            row.unwrap();
+            count += 1;
+            if count == 5 {
+                sleep(2 * LIMIT).await;
+            }
+        }
+        assert_eq!(count, 15, "{url}");
+        drop(rows);
+
+        let running = connection.batch_execute("SELECT pg_sleep(600)");
+        let error = timeout(HANG, running).await.expect("no hang").unwrap_err();
+        assert!(is_response_timeout(&error), "{url}: {error}");
+        until(&neon, RUNNING, "0").await;
+        drop(connection);
+        let next = pool.get().await.unwrap().batch_execute("SELECT 1").await;
+        assert_eq!(next, Ok(()), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn response_timeout_ends_those_of_async_pg_connection_as_well() {
+    let neon = start().await;
+    let url = DatabaseUrl::parse(&neon.url()).unwrap();
+    let pool: Pool<AsyncPgConnection> = Pool::builder(url).policy(limited).build_with().unwrap();
+    let mut connection = pool.get().await.unwrap();
+    sleep(2 * LIMIT).await;
+    connection
+        .batch_execute("SELECT pg_sleep(0.1)")
+        .await
+        .unwrap();
+    neon.suspend(Suspension::Silent).await;
+    let hangs = timeout(HANG, connection.batch_execute("SELECT 1")).await;
+    let error = hangs.expect("no hang").unwrap_err();
+    assert!(is_connection_lost(&error), "{error}");
+    drop(connection);
+    let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    connection.batch_execute("SELECT 1").await.unwrap();
+}
