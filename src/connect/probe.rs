@@ -100,7 +100,7 @@ impl Probe {
     /// If nothing answers there, for as long as a pool gives to one address (a third of the limit, 5 s at most), or if
     /// the URL means plain text and must not send it there.
     pub async fn reach(&self, peer: &Peer) -> Result<(), ConnectError> {
-        let work = self.connector.dialler.reach(peer);
+        let work = self.connector.dialler.open(peer);
         self.bounded(|| &steps::TCP_TIMEOUT, work).await.map(drop)
     }
 

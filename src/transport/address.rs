@@ -1,10 +1,10 @@
-//! [`Address`] and [`Peer`]: where a server listens.
+//! [`Address`] and [`Peer`]: the place where a server listens.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Where one server listens.
+/// The place where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
@@ -23,7 +23,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// An address, and the name that the certificate of the server behind it must bear.
+/// An address, and the name that the server's certificate must be for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub(super) name: String,

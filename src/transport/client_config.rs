@@ -1,4 +1,4 @@
-//! From a URL's `sslrootcert` to a rustls configuration that always verifies.
+//! Builds the rustls configuration for a URL's `sslrootcert`, which always verifies.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,14 +11,13 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::url::{DatabaseUrl, Encryption, RootCertificates};
 
 impl DatabaseUrl {
-    /// Renders for rustls: the client's side of TLS as the pool speaks it, `None` where the URL means
-    /// plain text (to which [`check_address`](Self::check_address) sets bounds).
-    ///
-    /// For whoever connects on their own, next to [`to_tokio_postgres`](Self::to_tokio_postgres).
+    /// Renders for rustls: returns the pool's own configuration of TLS, for connections that you make by hand with
+    /// [`to_tokio_postgres`](Self::to_tokio_postgres). Returns `None` if the URL means plain text, which
+    /// [`check_address`](Self::check_address) bounds.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] where the certificates to trust cannot be loaded.
+    /// Returns [`TlsError`] if the certificates to trust cannot be loaded.
     pub fn to_rustls(&self) -> Result<Option<ClientConfig>, TlsError> {
         match self.encryption() {
             Encryption::Tls { roots, .. } => client_config(verifier(roots)?).map(Some),
@@ -29,9 +28,9 @@ impl DatabaseUrl {
 
 /// Builds the client's side of TLS 1.2 and 1.3.
 ///
-/// The crypto provider is named here and not looked up, because rustls panics where an application has
-/// none or two of them. One configuration serves all of a pool's connections, so that they resume each
-/// other's sessions.
+/// The crypto provider is explicit, because rustls panics if it looks one up and an application has none or
+/// two of them. One configuration serves all of a pool's connections, so that they resume each other's
+/// sessions.
 pub(super) fn client_config(verifier: Arc<WebPkiServerVerifier>) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -44,7 +43,7 @@ pub(super) fn client_config(verifier: Arc<WebPkiServerVerifier>) -> Result<Clien
     Ok(config)
 }
 
-/// Builds what decides which certificates are trusted.
+/// Builds the verifier of the server's certificates.
 pub(super) fn verifier(roots: &RootCertificates) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let store = Arc::new(root_store(roots)?);
@@ -61,20 +60,20 @@ pub enum TlsError {
     RootFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why the file cannot be used.
         reason: String,
     },
-    /// `SSL_CERT_FILE` or `SSL_CERT_DIR` is set, and nothing there is a certificate.
+    /// `SSL_CERT_FILE` or `SSL_CERT_DIR` is set, and no certificate can be loaded from there.
     #[error(
         "SSL_CERT_FILE or SSL_CERT_DIR is set, but no certificate can be loaded from there: {reason}"
     )]
     Environment {
-        /// What is wrong.
+        /// Why no certificate can be loaded.
         reason: String,
     },
     /// rustls refuses its own defaults.
     #[error("rustls cannot be configured: {0}")]
-    Rustls(#[source] rustls::Error),
+    Rustls(rustls::Error),
 }
 
 fn root_store(roots: &RootCertificates) -> Result<RootCertStore, TlsError> {
@@ -97,12 +96,12 @@ fn root_store(roots: &RootCertificates) -> Result<RootCertStore, TlsError> {
         }
         RootCertificates::System => {
             let native = rustls_native_certs::load_native_certs();
-            // Systems carry roots that webpki cannot parse; the others are still good.
+            // Some systems have roots that webpki cannot parse; the others are still good.
             store.add_parsable_certificates(native.certs);
             if store.is_empty() {
                 let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
                 if chosen.iter().any(|name| std::env::var_os(name).is_some()) {
-                    // Whoever narrows the trust must not be given all of Mozilla's instead.
+                    // These variables narrow the trust: Mozilla's roots must not replace them.
                     let reasons: Vec<_> = native.errors.iter().map(ToString::to_string).collect();
                     return Err(TlsError::Environment {
                         reason: reasons.join("; "),

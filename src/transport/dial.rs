@@ -1,4 +1,4 @@
-//! [`Dialler`]: from a URL's hosts to the first server that is ready.
+//! [`Dialler`]: opens a stream to the first server of a URL that is ready.
 
 use std::future::Future;
 use std::io;
@@ -15,13 +15,13 @@ use super::error::DialError;
 use super::inspect::Inspection;
 use super::race::{Contender, Pace, Progress, Stage, Verdict, race};
 use super::refused::RefusedPeers;
-use super::resolve;
+use super::resolve::{resolve, servers};
 use super::socket::SocketOptions;
 use super::timer::Timer;
 use super::tls::Tls;
 use crate::url::{DatabaseUrl, Encryption, Host};
 
-/// Knows the hosts of a URL and how each is reached.
+/// The hosts of a URL, and the settings for a stream to each.
 #[derive(Debug)]
 pub(crate) struct Dialler {
     url: DatabaseUrl,
@@ -31,13 +31,13 @@ pub(crate) struct Dialler {
     options: SocketOptions,
     budget: Duration,
     /// How long TCP may take for one address.
-    patience: Duration,
+    tcp_timeout: Duration,
     timer: Timer,
     refused: RefusedPeers,
 }
 
 impl Dialler {
-    /// Prepares for the hosts of `url`; whoever asks for a server waits for `budget` at most.
+    /// Prepares to dial the hosts of `url`; callers wait for `budget` at most.
     pub(crate) fn new(url: &DatabaseUrl, budget: Duration, timer: Timer) -> Result<Self, TlsError> {
         let config = url.to_tokio_postgres();
         let tls = match url.encryption() {
@@ -48,18 +48,18 @@ impl Dialler {
         };
         Ok(Self {
             url: url.clone(),
-            servers: resolve::servers(url.hosts()),
+            servers: servers(url.hosts()),
             shuffled: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
             tls,
             options: SocketOptions::new(&config),
             budget,
-            patience: (budget / 3).min(PATIENCE),
+            tcp_timeout: (budget / 3).min(TCP_TIMEOUT),
             timer,
             refused: RefusedPeers::default(),
         })
     }
 
-    /// What measures time for those who wait.
+    /// Returns the timer that bounds the waits.
     pub(crate) fn timer(&self) -> Timer {
         self.timer
     }
@@ -69,8 +69,8 @@ impl Dialler {
         self.budget
     }
 
-    /// Races the addresses of the first server, then those of the next, through `log_in`. The first that
-    /// is ready wins, and the others are dropped.
+    /// Races the addresses of the first server, then those of the next, through `log_in`. The first session
+    /// that is ready wins; the other attempts are dropped.
     pub(crate) async fn dial<T, E, F>(
         &self,
         log_in: impl Fn(Transport, Peer, Arc<Progress>) -> F + Sync,
@@ -86,7 +86,7 @@ impl Dialler {
         }
         let log_in = &log_in;
         let to_server = |server, progress: Arc<Progress>| async move {
-            let mut peers = resolve::resolve(server, self.shuffled).await?;
+            let mut peers = resolve(server, self.shuffled).await?;
             self.refused.move_back(&mut peers);
             let to_peer = |peer: Peer, progress: Arc<Progress>| async move {
                 let transport = self.connect(&peer, &progress).await?;
@@ -98,21 +98,22 @@ impl Dialler {
             };
             race(peers, Pace::Addresses, self.timer, &progress, to_peer).await
         };
-        let pace = Pace::Servers(self.patience);
+        let pace = Pace::Servers(self.tcp_timeout);
         race(servers, pace, self.timer, &Progress::default(), to_server).await
     }
 
-    /// Connects to a server again that has been reached before.
+    /// Connects again to a peer that has been reached before.
     pub(crate) async fn redial(&self, peer: &Peer) -> Result<Transport, DialError> {
         self.connect(peer, &Progress::default()).await
     }
 
+    /// Opens a stream to `peer`, and negotiates TLS if the URL asks for it.
     pub(crate) async fn connect(
         &self,
         peer: &Peer,
         progress: &Progress,
     ) -> Result<Transport, DialError> {
-        let transport = self.reach(peer).await?;
+        let transport = self.open(peer).await?;
         progress.reach(Stage::Securing);
         let transport = match (transport, &self.tls) {
             (Transport::Plain(stream), Some(tls)) => {
@@ -124,20 +125,20 @@ impl Dialler {
         Ok(transport)
     }
 
-    /// Looks up the addresses of one host, in the order in which they are tried.
+    /// Returns the addresses of one host, in the order in which they are tried.
     pub(crate) async fn resolve(&self, host: &Host) -> Result<Vec<Peer>, DialError> {
-        resolve::resolve(std::slice::from_ref(host), false).await
+        resolve(std::slice::from_ref(host), false).await
     }
 
     /// Opens a stream to `peer`, and sends nothing on it.
-    pub(crate) async fn reach(&self, peer: &Peer) -> Result<Transport, DialError> {
+    pub(crate) async fn open(&self, peer: &Peer) -> Result<Transport, DialError> {
         let failed = |source| DialError::Connect {
             address: peer.address.clone(),
             source,
         };
         match &peer.address {
             Address::Tcp(address) => {
-                // The address decides and not the name: `localhost` may lead anywhere.
+                // The address decides, not the name: `localhost` may resolve to any address.
                 if let Err(source) = self.url.check_address(address.ip()) {
                     let name = peer.name.clone();
                     return Err(DialError::Forbidden { name, source });
@@ -157,29 +158,29 @@ impl Dialler {
         }
     }
 
-    /// Makes a TLS handshake with `peer` for the sake of what the server shows in it. Returns `None` if the
-    /// URL means plain text.
+    /// Makes a TLS handshake with `peer` to see the server's certificates. Returns `None` if the URL means
+    /// plain text.
     pub(crate) async fn inspect(&self, peer: &Peer) -> Option<Inspection> {
         let tls = self.tls.as_ref()?;
-        Some(match self.reach(peer).await {
+        Some(match self.open(peer).await {
             Ok(Transport::Plain(stream)) => tls.inspect(stream, peer).await,
-            // On a Unix socket there is no TLS.
+            // Postgres speaks no TLS on Unix sockets.
             Ok(_) => return None,
             Err(error) => Inspection::failed(error),
         })
     }
 
     async fn bounded<T>(&self, connect: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-        let connected = self.timer.timeout(self.patience, connect).await;
+        let connected = self.timer.timeout(self.tcp_timeout, connect).await;
         connected.unwrap_or_else(|| {
-            let text = format!("no answer within {:?}", self.patience);
+            let text = format!("no answer within {:?}", self.tcp_timeout);
             Err(io::Error::new(io::ErrorKind::TimedOut, text))
         })
     }
 }
 
 /// TCP to an address that answers takes a round trip, and a few seconds if packets are lost.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -195,7 +196,7 @@ mod tests {
         let budget = Duration::from_secs(10);
         let mut dialler = Dialler::new(&url, budget, Timer::Runtime).unwrap();
         let reach = async |dialler: &Dialler| {
-            let peers = resolve::resolve(&dialler.servers[0], false).await?;
+            let peers = resolve(&dialler.servers[0], false).await?;
             dialler.redial(peers.last().unwrap()).await
         };
         let mut host = url.hosts()[0].clone();

@@ -1,11 +1,11 @@
-//! [`DialError`]: why no stream to a server came about.
+//! [`DialError`]: why a stream to a server could not be opened.
 
 use std::io;
 
 use super::address::Address;
 use crate::url::UrlError;
 
-/// Why no stream to a server came about.
+/// A stream to a server could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
     /// The name of a host has no address.
@@ -22,7 +22,7 @@ pub(crate) enum DialError {
         #[source]
         source: io::Error,
     },
-    /// Plain text must not go to the address that a name has led to.
+    /// Plain text must not go to the address that the name resolves to.
     #[error("cannot connect to {name}")]
     Forbidden {
         name: String,
@@ -32,23 +32,23 @@ pub(crate) enum DialError {
     /// The server answered the request for TLS with a refusal.
     #[error("the server at {0} does not support TLS")]
     NoTls(Address),
-    /// The server answered the request for TLS with an error, which nobody could vouch for and is not read.
+    /// The server answered the request for TLS with an error message, which is not authentic and is not read.
     #[error(
         "the server at {0} answered the request for TLS with an error: it has no room for another \
          connection, or is starting or stopping"
     )]
     Refused(Address),
-    /// No Postgres answers like that.
-    #[error("what answers at {0} is not a Postgres server")]
+    /// The answer to the request for TLS is none that Postgres gives.
+    #[error("the server at {0} is not a Postgres server")]
     NotPostgres(Address),
-    /// The server went away in the middle of the handshake.
+    /// The stream ended in the middle of the handshake.
     #[error("the server at {address} closed the connection during the TLS handshake")]
     Closed {
         address: Address,
         #[source]
         source: io::Error,
     },
-    /// The certificate is not trusted, or the handshake failed otherwise.
+    /// The certificate is not trusted, or the handshake failed for another reason.
     #[error("the TLS handshake with {address} failed")]
     Tls {
         address: Address,

@@ -1,4 +1,4 @@
-//! [`Inspection`]: what a server shows of itself in a TLS handshake, trusted or not.
+//! [`Inspection`]: the certificates that a server shows in a TLS handshake, trusted or not.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,15 +16,15 @@ use super::client_config::client_config;
 use super::error::DialError;
 use super::tls::{self, Tls};
 
-/// What came of one handshake.
+/// The result of one handshake.
 #[derive(Debug)]
 pub(crate) struct Inspection {
-    /// What the server showed, its own certificate first; rustls keeps what it refuses to itself.
+    /// The server's certificates, its own first, which rustls does not return if it refuses them.
     pub(crate) certificates: Vec<CertificateDer<'static>>,
     pub(crate) session: Result<TlsSession, DialError>,
 }
 
-/// What client and server agreed on.
+/// The parameters that client and server agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsSession {
@@ -86,13 +86,13 @@ impl Tls {
             cipher_suite: suite.map(|suite| suite.suite()),
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
         };
-        // Politeness only.
+        // The handshake has succeeded even if its close_notify cannot be sent.
         let _ = stream.shutdown().await;
         Ok(session)
     }
 }
 
-/// Trusts whom the pool trusts, and remembers what was shown.
+/// Verifies as the pool does, and keeps the server's certificates.
 #[derive(Debug)]
 struct Recorder {
     inner: Arc<WebPkiServerVerifier>,

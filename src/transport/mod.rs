@@ -1,7 +1,7 @@
-//! Bytes to a server: addresses are raced, sockets set up, and TLS negotiated.
+//! Streams to a server: addresses are raced, sockets set up, and TLS negotiated.
 //!
-//! Everything that reaches a server goes through [`Dialler`]: logins by [`dial`](Dialler::dial), cancel
-//! requests by [`redial`](Dialler::redial).
+//! Every stream is opened by [`Dialler`]: for logins by [`dial`](Dialler::dial), for cancel requests by
+//! [`redial`](Dialler::redial).
 
 mod address;
 mod client_config;
@@ -42,9 +42,9 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Sends `last`, as far as there is room for it, and closes the stream in an orderly way.
+    /// Sends `last` without waiting, and closes the stream in an orderly way.
     pub(crate) fn close_with(&mut self, last: &[u8]) {
-        // There is room for a few bytes on a stream that is idle, and nothing to do otherwise.
+        // An idle stream has room for a few bytes; on a full one the message is lost, which does no harm.
         let mut cx = Context::from_waker(Waker::noop());
         let _ = Pin::new(&mut *self).poll_write(&mut cx, last);
         let _ = Pin::new(&mut *self).poll_shutdown(&mut cx);
@@ -80,8 +80,8 @@ impl AsyncRead for Transport {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => match Pin::new(stream).poll_read(cx, buf) {
-                // A FIN without close_notify. The protocol's messages have lengths and their ends are
-                // said, so that what a man in the middle cuts off is missed there.
+                // A FIN without close_notify is a plain end of the stream: messages have lengths, so that the
+                // protocol notices if a man in the middle has cut one off.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     Poll::Ready(Ok(()))
                 }

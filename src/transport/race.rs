@@ -1,4 +1,4 @@
-//! [`race`]: several ways to the same end, started one after another until the first is there.
+//! [`race`]: runs several attempts, started one after another, until the first succeeds.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::timer::Timer;
 
-/// How far an attempt to reach a server has come.
+/// The stage that an attempt to log in has reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Stage {
@@ -18,9 +18,9 @@ pub(crate) enum Stage {
     Connecting,
     /// TLS is being negotiated.
     Securing,
-    /// The login has begun, and the server has not asked for everything yet.
+    /// The login has begun, and the server still needs messages from the client.
     LoggingIn,
-    /// The server has, or is about to have, everything that it wants to know: it may be waking a compute.
+    /// The client has sent its last message of the login: the server may be waking a compute.
     Waking,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Stage {
 pub(crate) struct Progress(AtomicU8);
 
 impl Progress {
-    /// Notes that the attempt has come as far as `stage`.
+    /// Records that the attempt has reached `stage`.
     pub(crate) fn reach(&self, stage: Stage) {
         self.0.fetch_max(stage as u8, Ordering::AcqRel);
     }
@@ -44,46 +44,46 @@ impl Progress {
     }
 }
 
-/// What a failed attempt means for the others.
+/// The consequence of a failed attempt for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Another address may do better.
+    /// Another address may succeed.
     Next,
-    /// The server itself refuses, which it may do at its other addresses too.
+    /// The server itself refuses, and may do so at its other addresses too.
     Refused,
-    /// It would be the same everywhere.
+    /// Every address would fail in the same way.
     Final,
 }
 
 /// A failure of one attempt of a race.
 pub(crate) trait Contender: Send {
-    /// Returns what the failure means for the other attempts.
+    /// Returns the consequence for the other attempts.
     fn verdict(&self) -> Verdict;
 
-    /// Returns how much the failure says: of several the one that says most is told.
+    /// Returns how much the failure tells: of several failures the weightiest is returned.
     fn weight(&self) -> u8;
 }
 
-/// When the next attempt is started although nothing has failed.
+/// When the next attempt is started although none has failed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pace {
     /// The attempts go to addresses of one server.
     ///
-    /// An address that stays silent costs the next one 250 ms (RFC 8305, section 5), and twice as many are
-    /// started each time, so that the last of a dozen has its turn within a second. What the server owes
-    /// before it knows who is there comes at once: Neon's proxy wakes a compute only once the password is
-    /// right. From then on silence is a cold start, which another address would not shorten, until it
-    /// has lasted longer than the proxy itself tries to wake the compute: then one login more is made.
+    /// A silent address delays the next one by 250 ms (RFC 8305, section 5), and twice as many are
+    /// started each time, so that the last of a dozen is started within a second. A server answers at once
+    /// until it knows the client: Neon's proxy wakes a compute only after the right password. Silence after
+    /// that is a cold start, which another address would not shorten. Once it has lasted longer than the
+    /// proxy itself tries to wake the compute, one more login is made.
     Addresses,
-    /// The attempts go to different servers, in order of preference: the next has its turn if none of
-    /// the addresses of the one before it has made a step for so long.
+    /// The attempts go to different servers, in order of preference: the next is started if no address of
+    /// the one before it has reached another stage for so long.
     Servers(Duration),
 }
 
 impl Pace {
     /// Returns how long an attempt may stay in `stage` before the next one is started.
     fn patience(self, stage: Stage, round_trip: Duration) -> Option<Duration> {
-        // TLS takes up to three round trips, and TCP has shown how long one is.
+        // TLS takes up to three round trips, whose length TCP has shown.
         let flights = round_trip.saturating_mul(4);
         match (self, stage) {
             (Self::Addresses, Stage::Connecting) => Some(STAGGER),
@@ -98,17 +98,17 @@ impl Pace {
 
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// A proxy may have to ask its control plane who may log in.
+/// A proxy may have to ask its control plane for the role.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Neon's proxy tries for about 4.5 s to wake a compute, and then says that it could not.
+/// Neon's proxy tries for about 4.5 s to wake a compute, and then reports a failure.
 const COLD_START: Duration = Duration::from_secs(6);
 
 /// How often a server may refuse a login before its other addresses are spared.
 const REFUSALS: u32 = 2;
 
-/// Runs `attempt` for one entrant after another, `pace` apart or as soon as one fails, until the first
-/// is ready, and drops the rest. `progress` is the most advanced attempt's.
+/// Runs `attempt` for one entrant after another, at the `pace` or as soon as one fails, until the first
+/// succeeds, and drops the rest. Reports the most advanced attempt's stage in `progress`.
 pub(super) async fn race<P, T, E, F>(
     entrants: Vec<P>,
     pace: Pace,
@@ -128,7 +128,7 @@ where
         progress,
     };
     let mut entrants = entrants.into_iter();
-    let mut told: Option<E> = None;
+    let mut best: Option<E> = None;
     let (mut starting, mut batch, mut refusals) = (1, 1, 0);
     loop {
         for entrant in entrants.by_ref().take(starting) {
@@ -137,7 +137,7 @@ where
             race.runners.push(Runner::new(future, progress));
         }
         if race.runners.is_empty() {
-            match told {
+            match best {
                 Some(error) => return Err(error),
                 None => unreachable!("a race has at least one entrant"),
             }
@@ -154,11 +154,11 @@ where
                 if refusals >= REFUSALS {
                     entrants = Vec::new().into_iter();
                 }
-                if told
+                if best
                     .as_ref()
-                    .is_none_or(|told| error.weight() >= told.weight())
+                    .is_none_or(|best| error.weight() >= best.weight())
                 {
-                    told = Some(error);
+                    best = Some(error);
                 }
                 starting = 1;
             }
@@ -185,7 +185,7 @@ struct Race<'a, F> {
 
 enum Event<R> {
     Done(R),
-    /// Nobody has made a step for too long.
+    /// No attempt has reached another stage for too long.
     Overdue,
 }
 
@@ -214,7 +214,7 @@ impl<R, F: Future<Output = R>> Race<'_, F> {
                 self.alarm = None;
                 return Poll::Ready(Event::Overdue);
             }
-            // One that goes off too early is only set anew.
+            // An alarm that goes off too early is set anew.
             if self.alarm.as_ref().is_none_or(|(at, _)| *at > due) {
                 self.alarm = Some((
                     due,
@@ -228,9 +228,10 @@ impl<R, F: Future<Output = R>> Race<'_, F> {
         }
     }
 
-    /// Returns when all attempts under way have been silent for too long, unless that may be for ever.
+    /// Returns the time at which all attempts will have been silent for too long; `None` if they may be silent for
+    /// ever.
     fn due(&self) -> Option<Instant> {
-        // A second login that waits for the compute is the last that is made for its silence.
+        // Silence of the compute is worth no third login.
         if self.waking() > 1 {
             return None;
         }
@@ -253,7 +254,7 @@ struct Runner<F> {
     future: Pin<Box<F>>,
     progress: Arc<Progress>,
     stage: Stage,
-    /// When it reached its stage.
+    /// When the attempt reached its stage.
     since: Instant,
     began: Instant,
     round_trip: Duration,

@@ -4,15 +4,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::address::Peer;
 
-/// The peers that refused the last login, the one that did so first in front.
+/// The peers that refused their last login, the earliest refusal first.
 ///
-/// A race ends after two refusals, since the server itself may be what refuses. Two addresses that always do, for
-/// example those of replicas that do not come up, would keep a healthy one behind them from ever being tried.
+/// A race ends after two refusals, since the server itself may refuse. Two addresses that always refuse, such as
+/// those of replicas that do not start, would otherwise keep a healthy one behind them from ever being tried.
 #[derive(Debug, Default)]
 pub(super) struct RefusedPeers(Mutex<Vec<Peer>>);
 
 impl RefusedPeers {
-    /// Moves the peers that refused last time behind the others, the latest last.
+    /// Moves the refused peers behind the others, the latest refusal last.
     pub(super) fn move_back(&self, peers: &mut [Peer]) {
         let refused = self.lock();
         peers.sort_by_key(|peer| {
@@ -21,7 +21,7 @@ impl RefusedPeers {
         });
     }
 
-    /// Notes whether `peer` has refused a login.
+    /// Records whether `peer` has refused a login.
     pub(super) fn note(&self, peer: &Peer, has_refused: bool) {
         let mut refused = self.lock();
         refused.retain(|known| known != peer);
@@ -38,5 +38,5 @@ impl RefusedPeers {
     }
 }
 
-/// More than a name's addresses; they change over time.
+/// More than the addresses of a name, which change over time.
 const MOST: usize = 64;

@@ -8,13 +8,13 @@ use super::address::{Address, Peer};
 use super::error::DialError;
 use crate::url::{Host, HostName};
 
-/// Splits the hosts of a URL into servers: neighbours of one name and port are addresses of one server.
+/// Groups the hosts of a URL into servers: adjacent hosts of one name and port are addresses of one server.
 pub(super) fn servers(hosts: &[Host]) -> Vec<Vec<Host>> {
     let same = |a: &Host, b: &Host| a.name == b.name && a.port == b.port;
     hosts.chunk_by(same).map(<[Host]>::to_vec).collect()
 }
 
-/// Looks up the addresses of one server, in the order in which they are tried.
+/// Returns the addresses of one server, in the order in which they are tried.
 pub(super) async fn resolve(server: &[Host], shuffled: bool) -> Result<Vec<Peer>, DialError> {
     let mut peers: Vec<Peer> = Vec::new();
     for Host {
@@ -69,12 +69,12 @@ async fn look_up(name: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
         false => Ok(found),
         true => Err(failed(io::Error::new(
             io::ErrorKind::NotFound,
-            "it has no address",
+            "the name has no address",
         ))),
     }
 }
 
-/// Alternates between the families, beginning with that of the first address (RFC 8305, section 4).
+/// Alternates between the address families, beginning with that of the first address (RFC 8305, section 4).
 fn interleaved(peers: Vec<Peer>) -> Vec<Peer> {
     let is_v6 = |peer: &Peer| matches!(peer.address, Address::Tcp(address) if address.is_ipv6());
     let Some(first) = peers.first().map(is_v6) else {

@@ -1,4 +1,4 @@
-//! [`SocketOptions`]: how a TCP socket notices that the other side has vanished.
+//! [`SocketOptions`]: keepalive and timeouts, by which a TCP socket notices a vanished peer.
 
 use std::io;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_postgres::Config;
 
-/// What is set on every TCP socket.
+/// The options of every TCP socket.
 #[derive(Clone, Debug)]
 pub(super) struct SocketOptions {
     keepalive: Option<TcpKeepalive>,
@@ -37,7 +37,7 @@ impl SocketOptions {
     }
 }
 
-/// Linux takes no more, and fails the connection otherwise.
+/// Linux refuses longer times and more probes, which would fail the connection.
 const LONGEST: Duration = Duration::from_secs(32_767);
 const MOST_PROBES: u32 = 127;
 

@@ -1,4 +1,4 @@
-//! [`Timer`]: bounds on waiting, also on a runtime that has no timers.
+//! [`Timer`]: bounds waits, also on a runtime without timers.
 
 use std::future::{Future, pending};
 use std::pin::pin;
@@ -9,18 +9,18 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 
-/// What measures time for those who wait.
+/// The clock that bounds a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
     /// The runtime's own timers.
     Runtime,
     /// A thread for each wait. Diesel's wrappers that block on one connection run a runtime without
-    /// timers, and tokio panics if one is asked for there.
+    /// timers, on which tokio's `sleep` panics.
     Thread,
 }
 
 impl Timer {
-    /// Waits for so long; `Duration::MAX` is for ever.
+    /// Waits for a duration; `Duration::MAX` means for ever.
     pub(crate) async fn sleep(self, duration: Duration) {
         match self {
             Self::Runtime => tokio::time::sleep(duration).await,
@@ -28,7 +28,7 @@ impl Timer {
         }
     }
 
-    /// Waits for `future`, but not longer than so. Returns `None` if the time is up first.
+    /// Waits for `future`. Returns `None` if the time is up first.
     pub(crate) async fn timeout<F: Future>(
         self,
         duration: Duration,
@@ -45,7 +45,7 @@ async fn sleep_on_thread(duration: Duration) {
     let (over, elapsed) = oneshot::channel::<()>();
     let (_asleep, left) = mpsc::channel::<()>();
     let waits = move || {
-        // Returns early once the sleeper has gone.
+        // Returns early if the waiting future is dropped.
         let _ = left.recv_timeout(duration);
         let _ = over.send(());
     };
@@ -56,7 +56,7 @@ async fn sleep_on_thread(duration: Duration) {
         Ok(_) => {
             let _ = elapsed.await;
         }
-        // Without a thread nothing is bounded, which is better than a bound of zero.
+        // Without a thread the wait is unbounded, which is better than a bound of zero.
         Err(_) => pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! From a TCP stream to TLS, and from there to tokio-postgres.
+//! [`Tls`]: negotiates TLS on a TCP stream, and hands the result to tokio-postgres.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::url::SslNegotiation;
 
 pub(super) type Stream = <MakeRustlsConnect as MakeTlsConnect<TcpStream>>::Stream;
 
-/// Makes TLS out of TCP.
+/// The settings of TLS.
 #[derive(Clone)]
 pub(super) struct Tls {
     connect: MakeRustlsConnect,
@@ -51,7 +51,7 @@ impl Tls {
         stream.map_err(|error| failed(&peer.address, error))
     }
 
-    /// Asks the server whether it speaks TLS, unless it is to begin unasked.
+    /// Asks the server for TLS by SSLRequest; does nothing for direct negotiation.
     pub(super) async fn ask(&self, stream: &mut TcpStream, peer: &Peer) -> Result<(), DialError> {
         if self.negotiation == SslNegotiation::Direct {
             return Ok(());
@@ -75,7 +75,7 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Sends SSLRequest. Returns the one byte of the answer.
+/// Sends SSLRequest, and returns the one byte of the answer.
 async fn request(stream: &mut TcpStream) -> io::Result<u8> {
     const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
     stream.write_all(&SSL_REQUEST).await?;
@@ -93,17 +93,17 @@ pub(super) fn failed(address: &Address, source: io::Error) -> DialError {
     }
 }
 
-/// Tells tokio-postgres that its stream has no TLS to negotiate any more.
+/// Tells tokio-postgres that TLS is negotiated already.
 #[derive(Debug)]
 pub(crate) struct Negotiated;
 
 impl Negotiated {
-    /// Returns `config` as it is for a stream that is ready for the startup message.
+    /// Returns `config` for a stream that is ready for the startup message.
     pub(crate) fn config(config: &tokio_postgres::Config) -> tokio_postgres::Config {
         use tokio_postgres::config::{SslMode, SslNegotiation};
 
         let mut config = config.clone();
-        // Only a stream that counts as TLS is asked for its channel binding.
+        // tokio-postgres asks only a TLS stream for its channel binding.
         config
             .ssl_mode(SslMode::Require)
             .ssl_negotiation(SslNegotiation::Direct);
