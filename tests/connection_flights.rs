@@ -64,6 +64,43 @@ async fn everything_takes_one_flight_on_both_endpoints() {
     }
 }
 
+/// Behind the TCP handshake: TLS, the startup, SCRAM's two messages, and the statement; SSLRequest is one more, and so
+/// is the question that `target_session_attrs` asks.
+#[tokio::test]
+async fn a_new_connection_and_its_first_statement_take_five_flights_with_direct_tls() {
+    let neon = start().await;
+    // A goodbye would be a flight, too.
+    let mut open = Vec::new();
+    for url in [neon.url(), neon.pooled_url()] {
+        for (parameters, handshake, session) in [
+            ("sslnegotiation=direct", 4, 1),
+            ("sslnegotiation=postgres", 5, 1),
+            (
+                "sslnegotiation=direct&target_session_attrs=read-write",
+                4,
+                2,
+            ),
+        ] {
+            let url = format!("{url}&{parameters}");
+            let flights = |before| {
+                let counted = counted(&neon, &url, before);
+                (counted.handshake_flights, counted.flights)
+            };
+            let before = neon.counters();
+            let pool = pool(&url, |policy| policy);
+            let mut connection = pool.get_owned().await.unwrap();
+            let sum = diesel::select(1.into_sql::<Integer>() + 1);
+            assert_eq!(sum.get_result(&mut connection).await, Ok(2));
+            assert_eq!(flights(before), (handshake, session), "{url}");
+
+            let before = neon.counters();
+            let single = connect(&url).await;
+            assert_eq!(flights(before), (handshake, session - 1), "{url}");
+            open.push((connection, single));
+        }
+    }
+}
+
 #[tokio::test]
 async fn connecting_sets_the_time_zone_only_where_it_must() {
     let neon = start().await;
