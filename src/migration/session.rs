@@ -114,7 +114,7 @@ impl Session {
             biased;
             outcome = &mut batch => outcome,
             () = self.stop.cancelled() => {
-                let cancel = self.session.canceller.cancel();
+                let cancel = self.session.canceller.cancel_if(|| true);
                 let outcome = timeout(CLOSE_TIMEOUT, async { tokio::join!(cancel, batch).1 }).await;
                 outcome.unwrap_or(Err(Interrupted::Stopped))
             }

@@ -48,12 +48,8 @@ impl Canceller {
         &self.0.dialler
     }
 
-    /// Asks the server to end what the session does, and waits until it has taken note.
-    pub(crate) async fn cancel(&self) -> Result<(), CancelFailure> {
-        self.cancel_if(|| true).await
-    }
-
-    /// As [`cancel`](Self::cancel), if that is still needed once there is a stream to ask on.
+    /// Asks the server to end the session's current statement, if that is still needed once there is a stream to ask on,
+    /// and waits until the server has taken note.
     pub(crate) async fn cancel_if(
         &self,
         is_needed: impl FnOnce() -> bool,
