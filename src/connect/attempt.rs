@@ -1,4 +1,4 @@
-//! One attempt: from the hosts of a URL to a session of the kind that the URL asks for.
+//! One attempt to connect: dials the hosts of a URL, logs in, and checks `target_session_attrs`.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -25,7 +25,7 @@ impl Connector {
         self.dialler.dial(log_in).await
     }
 
-    /// Logs in on one stream. Whatever is known of the session is known of this stream alone.
+    /// Logs in on one stream. `status` belongs to this stream alone.
     pub(super) async fn log_in(
         &self,
         transport: Transport,
@@ -63,16 +63,15 @@ impl Connector {
 
 /// Asks the server whether it takes writes.
 ///
-/// What the server reports by itself (`in_hot_standby`) is not enough: poolers keep it from one session to
-/// the next.
+/// The server's own report (`in_hot_standby`) is not enough: poolers keep it from one session to the next.
 async fn check(
     client: &Client,
     driver: &mut Driver,
     target: TargetSessionAttrs,
 ) -> Result<(), Failure> {
-    let mut question = pin!(client.simple_query("SHOW transaction_read_only"));
-    let answer = poll_fn(|cx| {
-        // The driver moves the question and the answer; what else it reads is of no use here.
+    let mut query = pin!(client.simple_query("SHOW transaction_read_only"));
+    let response = poll_fn(|cx| {
+        // The driver moves the query and its response; its other messages do not matter here.
         let ended = loop {
             match driver.poll_message(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
@@ -80,13 +79,13 @@ async fn check(
                 Poll::Ready(None) | Poll::Pending => break None,
             }
         };
-        match (question.as_mut().poll(cx), ended) {
+        match (query.as_mut().poll(cx), ended) {
             (Poll::Pending, Some(error)) => Poll::Ready(error),
-            (answer, _) => answer,
+            (response, _) => response,
         }
     });
-    let answer = answer.await.map_err(Failure::postgres)?;
-    let setting = answer.iter().find_map(|message| match message {
+    let response = response.await.map_err(Failure::postgres)?;
+    let setting = response.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,
     });

@@ -1,4 +1,4 @@
-//! [`CancelToken`]: how a caller stops a statement.
+//! [`CancelToken`]: stops a statement from outside of its connection.
 
 use std::sync::{Arc, Weak};
 
@@ -6,7 +6,7 @@ use super::error::ConnectError;
 use super::once;
 use crate::session::SessionHandle;
 
-/// Stops what its connection is doing, from anywhere; see
+/// Stops the statement that its connection is running, from anywhere; see
 /// [`Connection::cancel_token`](crate::Connection::cancel_token).
 #[derive(Clone, Debug)]
 pub struct CancelToken {
@@ -22,19 +22,19 @@ impl CancelToken {
         }
     }
 
-    /// Asks the server to end the statement that the connection is running; it then fails with SQLSTATE
-    /// `57014`, if it has not ended before. Where nothing runs, or the connection has gone back to its pool since the
-    /// token was made, nothing is asked for.
+    /// Asks the server to end the statement that the connection is running; the statement then fails with SQLSTATE
+    /// `57014`, unless it ends before. Does nothing if no statement runs, or if the connection has gone back to its
+    /// pool since the token was made.
     ///
-    /// When this returns, the request may still be on its way: proxies pass it on behind their answer. It
-    /// stops no other statement, since the connection sends none before this one is answered; if that does not
-    /// say that the request has stopped it, the connection is closed, and a statement behind it fails as on a lost
+    /// When this returns, the request may still be on its way: proxies confirm it before they pass it on. The
+    /// request stops no other statement, since the connection sends none before the response to this one. If the
+    /// response is not the error `57014`, the connection is closed, and a statement behind it fails as on a lost
     /// connection ([`is_connection_lost`](crate::is_connection_lost)) without having been sent.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] where the server cannot be reached, or does not take note within the time that connecting
-    /// may take ([`connect_timeout`](crate::PolicyBuilder::connect_timeout)).
+    /// Returns a [`ConnectError`] if the server cannot be reached, or does not take the request within
+    /// [`connect_timeout`](crate::PolicyBuilder::connect_timeout).
     pub async fn cancel(&self) -> Result<(), ConnectError> {
         let Some(session) = self.session.upgrade() else {
             return Ok(());

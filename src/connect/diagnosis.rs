@@ -1,4 +1,4 @@
-//! [`Diagnosis`]: what a failed connect means, told by its words.
+//! [`Diagnosis`]: the meaning of a failed connect, found by its words.
 
 mod entry;
 pub(super) mod steps;
@@ -11,7 +11,7 @@ use self::table::TABLE;
 use crate::transport::DialError;
 
 impl Diagnosis {
-    /// Returns what an error of the server means.
+    /// Returns the diagnosis of a server's error.
     pub(crate) fn of_words(message: &str, sqlstate: Option<&str>) -> &'static Self {
         let by_sqlstate = || {
             let is_theirs =
@@ -22,16 +22,16 @@ impl Diagnosis {
         known.unwrap_or(&steps::REFUSED)
     }
 
-    /// Returns what an error of the login means.
+    /// Returns the diagnosis of a login's error.
     pub(super) fn of_login(error: &tokio_postgres::Error) -> &'static Self {
         match error.as_db_error() {
             Some(told) => Self::of_words(told.message(), Some(told.code().code())),
-            // tokio-postgres tells its own apart by their texts only.
+            // tokio-postgres's own errors differ only in their texts.
             None => Self::by_text(&chain(error)).unwrap_or(&steps::BROKEN),
         }
     }
 
-    /// Returns what it means that no stream to a server came about.
+    /// Returns the diagnosis of a stream that could not be opened.
     pub(super) fn of_dialling(error: &DialError) -> &'static Self {
         steps::of_dialling(error)
     }
@@ -45,8 +45,8 @@ impl Diagnosis {
     }
 }
 
-/// A message in lower case, with nothing between its first and its last double quote: what stands there
-/// is the user's own, and may be any text.
+/// Returns a message in lower case without the text between its first and its last double quote, which is a
+/// name of the user's choice and may be any text.
 fn without_names(message: &str) -> String {
     let text = match (message.find('"'), message.rfind('"')) {
         (Some(first), Some(last)) => [&message[..=first], &message[last..]].concat(),
@@ -55,7 +55,7 @@ fn without_names(message: &str) -> String {
     text.to_ascii_lowercase()
 }
 
-/// The causes in one line; tokio-postgres's own texts name only the step.
+/// Returns an error and its causes in one line; tokio-postgres's own texts name only the step.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

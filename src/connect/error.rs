@@ -1,4 +1,4 @@
-//! Why a connection did not come about, and whether another try is worth it.
+//! [`ConnectError`]: why a connect failed, and whether it is worth a retry.
 
 use std::error::Error;
 use std::fmt;
@@ -10,12 +10,11 @@ use tokio_postgres::error::SqlState;
 use super::diagnosis::{Diagnosis, chain, steps};
 use super::kind::{ConnectErrorKind, RetryClass};
 use crate::session::CancelFailure;
-use crate::transport::{Contender, DialError, Verdict};
+use crate::transport::{AttemptFailure, DialError, Verdict};
 
-/// No connection came about.
+/// A connection could not be made.
 ///
-/// `Display` gives the reason in the server's own words where it gave one, and what to do; never the
-/// password.
+/// `Display` has the reason, in the server's own words if it gave one, and what to do; never the password.
 #[derive(Clone)]
 pub struct ConnectError {
     diagnosis: &'static Diagnosis,
@@ -62,8 +61,8 @@ impl ConnectError {
         }
     }
 
-    /// The login succeeded, and this was the answer to the first question behind it.
-    pub(crate) fn told(
+    /// The login succeeded, and the first statement behind it failed with this error of the server's.
+    pub(crate) fn of_server_error(
         message: String,
         sqlstate: Option<&str>,
         source: impl Error + Send + Sync + 'static,
@@ -77,18 +76,17 @@ impl ConnectError {
         Self::new(failure, 1, Duration::ZERO)
     }
 
-    /// The class of the failure.
+    /// Returns the class of the failure.
     pub fn kind(&self) -> ConnectErrorKind {
         self.diagnosis.kind()
     }
 
-    /// What it means, and what to do.
+    /// Returns the meaning of the failure, and what to do.
     pub fn diagnosis(&self) -> &'static Diagnosis {
         self.diagnosis
     }
 
-    /// Returns why there is no connection, in the server's own words where it gave a reason, without what to
-    /// do.
+    /// Returns why there is no connection, in the server's own words if it gave a reason, without what to do.
     pub fn reason(&self) -> String {
         match (self.kind(), &self.failure) {
             (ConnectErrorKind::TimedOut, Some(last)) => {
@@ -102,45 +100,45 @@ impl ConnectError {
         }
     }
 
-    /// The server's SQLSTATE, where it sent one. Neon's proxy sends `XX000` for everything, so go by
+    /// Returns the server's SQLSTATE, if it sent one. Neon's proxy sends `XX000` for every error, so go by
     /// [`kind`](Self::kind).
     pub fn sqlstate(&self) -> Option<&str> {
         self.failure.as_ref()?.code.as_ref().map(SqlState::code)
     }
 
-    /// Whether the same attempt may succeed later without anybody changing anything.
+    /// Returns whether the same attempt may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         self.retry_class != RetryClass::Final
     }
 
-    /// How many attempts were made.
+    /// Returns how many attempts were made.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// How long the attempts took together.
+    /// Returns how long the attempts took together.
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// Whether a caller who has waited for so long should stay for the next connect.
+    /// Returns whether a caller who has `waited` so long should wait for the next connect.
     pub(crate) fn is_worth_waiting_for(&self, waited: Duration) -> bool {
-        waited < self.patience(Duration::MAX)
+        waited < self.retry_budget(Duration::MAX)
     }
 
-    /// Returns for how much of `budget` it is worth another try.
-    pub(super) fn patience(&self, budget: Duration) -> Duration {
+    /// Returns the part of `budget` in which to retry.
+    pub(super) fn retry_budget(&self, budget: Duration) -> Duration {
         match self.retry_class {
             RetryClass::Final => Duration::ZERO,
             RetryClass::Brief => BRIEF.min(budget),
-            RetryClass::UntilMet => RESTART.min(budget),
+            RetryClass::Restart => RESTART.min(budget),
             RetryClass::Patient => budget,
         }
     }
 
-    /// Where this pool has been before, a server that cannot be reached is away, not misspelt.
-    pub(super) fn of_a_server_that_was_there(mut self) -> Self {
-        if self.retry_class == RetryClass::UntilMet {
+    /// Returns the error of a server that was reached before: its host is not misspelt, so it will be back.
+    pub(super) fn of_known_server(mut self) -> Self {
+        if self.retry_class == RetryClass::Restart {
             self.retry_class = RetryClass::Patient;
         }
         self
@@ -157,7 +155,7 @@ impl fmt::Display for ConnectError {
             write!(f, " ({} attempts)", self.attempts)?;
         }
         match self.kind() {
-            // They pass, or nobody knows better than their own words.
+            // The first passes by itself; of the second only its own words are known.
             ConnectErrorKind::Unavailable | ConnectErrorKind::Other => Ok(()),
             _ => write!(f, "; {}", self.diagnosis.hint()),
         }
@@ -173,7 +171,7 @@ impl Error for ConnectError {
 
 const BRIEF: Duration = Duration::from_secs(1);
 
-/// A server that is restarted is back by then, as a rule.
+/// A restarted server is back by then, as a rule.
 const RESTART: Duration = Duration::from_secs(3);
 
 /// Why one attempt failed.
@@ -200,7 +198,7 @@ impl Failure {
         }
     }
 
-    /// The session was there, but could not be made ready.
+    /// The session was established, but could not be set up.
     pub(super) fn setup(error: diesel::ConnectionError) -> Self {
         Self {
             diagnosis: &steps::BROKEN,
@@ -217,7 +215,7 @@ impl From<DialError> for Failure {
             diagnosis: Diagnosis::of_dialling(&error),
             code: None,
             message: match &error {
-                // Its cause says no more: the end of the stream.
+                // The cause, the end of the stream, tells no more.
                 DialError::Closed { .. } => error.to_string(),
                 _ => chain(&error),
             },
@@ -259,14 +257,14 @@ pub(super) enum TargetMismatch {
     ReadWrite,
 }
 
-impl Contender for Failure {
+impl AttemptFailure for Failure {
     fn verdict(&self) -> Verdict {
         match (&self.code, self.diagnosis.kind()) {
-            // One address may be led elsewhere, or have a stale certificate.
+            // A single address may be rerouted, or have a stale certificate.
             (None, ConnectErrorKind::Tls) => Verdict::Next,
             _ if self.diagnosis.is_of_one_address() => Verdict::Next,
             (_, kind) if kind.retry_class() == RetryClass::Final => Verdict::Final,
-            // One login more would make it worse.
+            // Another login would take another slot.
             (_, ConnectErrorKind::TooManyConnections) => Verdict::Final,
             (Some(_), _) => Verdict::Refused,
             (None, _) => Verdict::Next,
@@ -277,7 +275,7 @@ impl Contender for Failure {
         match (&self.code, self.diagnosis.kind()) {
             (Some(_), _) | (None, ConnectErrorKind::TargetSessionAttrs) => 3,
             (None, ConnectErrorKind::Tls) => 2,
-            // What became of an address that may be dialled says more.
+            // The failure of an address that may be dialled tells more.
             _ if self.diagnosis.is_of_one_address() => 0,
             (None, _) => 1,
         }
@@ -288,7 +286,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         match &self.code {
-            // Neon's proxy has no other: it says nothing.
+            // Neon's proxy sends XX000 with every error, so that it tells nothing.
             Some(code) if *code != SqlState::INTERNAL_ERROR => {
                 write!(f, " (SQLSTATE {})", code.code())
             }

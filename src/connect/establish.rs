@@ -1,4 +1,4 @@
-//! [`Establish`]: what a type of connection has to do for the pool.
+//! [`Establish`]: the interface between a type of connection and the pool.
 
 use diesel::pg::Pg;
 use diesel_async::{AsyncConnection, AsyncPgConnection, TransactionManager};
@@ -7,11 +7,15 @@ use super::established::EstablishedSession;
 
 /// A connection type that the pool can make out of a session.
 pub trait Establish: AsyncConnection<Backend = Pg> + Send + Sized + 'static {
-    /// Whether it is safe behind a pooler that does not track prepared statements: whether none of its
-    /// statements has a name there.
+    /// Whether the connection is safe behind a pooler that does not track prepared statements: it must not
+    /// name its statements there. Default: `false`.
     const SAFE_BEHIND_POOLERS: bool = false;
 
-    /// Takes over a session that is authenticated.
+    /// Makes a connection of an authenticated session.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the session cannot be set up; the pool then retries as after a failed connect.
     fn establish_with(
         handshake: EstablishedSession,
     ) -> impl Future<Output = Result<Self, diesel::ConnectionError>> + Send;
@@ -36,7 +40,7 @@ impl Establish for AsyncPgConnection {
     }
 }
 
-/// Returns whether `begin_test_transaction` has begun the transaction that is open: it is to outlive a checkout.
+/// Returns whether `begin_test_transaction` has begun the open transaction, which then outlives a checkout.
 pub(crate) fn is_in_test_transaction<C: AsyncConnection>(connection: &mut C) -> bool {
     let status = C::TransactionManager::transaction_manager_status_mut(connection);
     let open = status

@@ -1,4 +1,4 @@
-//! [`EstablishedSession`]: a session that is there, before it is known who will speak on it.
+//! [`EstablishedSession`]: a session that has logged in, before a type of connection takes it over.
 
 use std::fmt;
 use std::io;
@@ -9,9 +9,9 @@ use tokio_postgres::Client;
 use crate::pooler::PoolerSupport;
 use crate::session::{Driver, SessionControl, SessionHandle, StreamHandoff};
 
-/// A session that is authenticated, and that nothing has been asked of yet.
+/// An authenticated session on which no statement has run.
 ///
-/// It is what a type of connection is made of; see [`Establish`](crate::Establish).
+/// The pool makes connections of sessions; see [`Establish`](crate::Establish).
 pub struct EstablishedSession {
     pub(super) client: Client,
     pub(super) driver: Driver,
@@ -30,15 +30,15 @@ impl EstablishedSession {
         self.session.status.parameter(name)
     }
 
-    /// Leaves the session with tokio-postgres: a task drives it from now on.
+    /// Hands the session to tokio-postgres: a task drives it from now on.
     pub fn into_client(self) -> Client {
         self.handoff.decline();
         self.session.drive(self.driver);
         self.client
     }
 
-    /// Takes the session from tokio-postgres, which has nothing of it in its buffers: the tap passes
-    /// nothing on behind the handshake.
+    /// Takes the session from tokio-postgres, whose buffers are empty: the tap passes it no bytes behind the
+    /// login.
     pub(crate) fn into_handle(self) -> io::Result<(SessionHandle, Arc<PoolerSupport>)> {
         drop(self.driver);
         let left = self.handoff.take();

@@ -1,30 +1,30 @@
-//! [`ConnectErrorKind`]: the classes of failures, and for how long each is worth another try.
+//! [`ConnectErrorKind`]: the classes of failures, and how long each is retried.
 
 /// The class of a [`ConnectError`](crate::ConnectError).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectErrorKind {
-    /// Wrong user name or password. Neon says the same of an endpoint that does not exist.
+    /// The user name or the password is wrong. Neon says the same of an endpoint that does not exist.
     Authentication,
     /// The database does not exist.
     Database,
-    /// The server is not what the URL makes it: parameters it refuses, or no TLS.
+    /// The server refuses a parameter of the URL, or plain text must not go to its address.
     Configuration,
     /// The Neon endpoint does not exist, is disabled, or cannot be told from the URL.
     Endpoint,
     /// This address or network is not allowed to connect, or the role lacks a right.
     Forbidden,
-    /// The project's allowance is used up.
+    /// The project's quota is used up.
     Quota,
-    /// The host's certificate is not trusted, or TLS failed otherwise.
+    /// The host's certificate is not trusted, the server has no TLS, or the handshake failed.
     Tls,
     /// The host's name does not resolve.
     Resolve,
-    /// Nothing listens there, or the network does not lead there.
+    /// No server listens at the address, or the network has no route to it.
     Unreachable,
     /// No more connections are allowed at the moment.
     TooManyConnections,
-    /// The server takes writes, or takes none, where `target_session_attrs` asks for the other kind.
+    /// The server is not of the kind, read-write or read-only, that `target_session_attrs` asks for.
     TargetSessionAttrs,
     /// The compute or the server is starting, stopping, or out of reach for now.
     Unavailable,
@@ -45,22 +45,22 @@ impl ConnectErrorKind {
             | Self::Quota
             | Self::Tls => RetryClass::Final,
             Self::TargetSessionAttrs | Self::Other => RetryClass::Brief,
-            Self::Resolve | Self::Unreachable => RetryClass::UntilMet,
+            Self::Resolve | Self::Unreachable => RetryClass::Restart,
             Self::TooManyConnections | Self::Unavailable | Self::TimedOut => RetryClass::Patient,
         }
     }
 }
 
-/// For how long a failure is worth another try.
+/// How long a failure is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetryClass {
-    /// It stays as it is until somebody changes something.
+    /// Not at all: the failure stays until somebody changes something.
     Final,
-    /// It may be a hiccup, and may be for good: people wait for the message.
+    /// For a moment: the failure may be final, and the caller waits for the message.
     Brief,
-    /// Nobody answers: for as long as a restart takes where there never was a connection, since the host or
-    /// the port may be wrong; else it passes.
-    UntilMet,
-    /// It passes: as long as the budget lasts.
+    /// For as long as a server takes to restart: the host or the port may be wrong. Once the pool has
+    /// connected, they are not, and the class is `Patient`.
+    Restart,
+    /// For the whole budget: the failure passes.
     Patient,
 }

@@ -1,4 +1,4 @@
-//! From a URL to a session: transport, TLS, authentication and cold start under one deadline.
+//! Connects to a database: transport, TLS, authentication and cold start within one budget.
 
 mod attempt;
 mod cancel_token;
@@ -38,18 +38,18 @@ use crate::util::backoff;
 #[derive(Debug)]
 pub(crate) struct Connector {
     dialler: Arc<Dialler>,
-    /// How to log in on what was dialled.
+    /// The settings of the login.
     config: Config,
     open: TaskTracker,
-    /// Attempts that may be under way at the same time.
-    turns: Semaphore,
-    /// One attempt more, to find out whether the server is there while the others are stuck.
-    spare: Semaphore,
-    /// Attempts that have failed since one succeeded, the pool's all together: who comes late to an
-    /// outage starts with the pause that it has grown to.
+    /// The attempts that may be under way at the same time.
+    common_slots: Semaphore,
+    /// One more attempt, which finds out whether the server is there while the others are stuck.
+    spare_slot: Semaphore,
+    /// The pool's failed attempts since the last success. All callers share them: one that comes late to an
+    /// outage starts with the long pause.
     failures: AtomicU32,
-    /// Whether a connection has ever come about.
-    met: AtomicBool,
+    /// Whether a connect has ever succeeded.
+    has_connected: AtomicBool,
     response_timeout: Option<Duration>,
     pooler: Arc<PoolerSupport>,
 }
@@ -59,8 +59,8 @@ impl Connector {
         Self::with_timer(url, policy, Timer::Runtime)
     }
 
-    /// Prepares for single connections on a runtime that may have no timers, as those that block on a
-    /// connection do.
+    /// Prepares for single connections on a runtime that may have no timers, such as that of Diesel's blocking
+    /// wrappers.
     pub(crate) fn untimed(url: &DatabaseUrl, policy: &Policy) -> Result<Self, TlsError> {
         Self::with_timer(url, policy, Timer::Thread)
     }
@@ -71,10 +71,10 @@ impl Connector {
             dialler: Arc::new(dialler),
             config: Negotiated::config(&url.to_tokio_postgres()),
             open: TaskTracker::new(),
-            turns: Semaphore::new(policy.max_connecting() as usize),
-            spare: Semaphore::new(1),
+            common_slots: Semaphore::new(policy.max_connecting() as usize),
+            spare_slot: Semaphore::new(1),
             failures: AtomicU32::new(0),
-            met: AtomicBool::new(false),
+            has_connected: AtomicBool::new(false),
             response_timeout: policy.response_timeout(),
             pooler: Arc::new(PoolerSupport::new(url, policy)),
         })
@@ -85,11 +85,11 @@ impl Connector {
         once(&self.dialler, self.attempt()).await
     }
 
-    /// Connects and sets the session up with `setup`; tries again, within the budget, what is worth
-    /// another try. `on_failure` hears of every attempt that failed.
+    /// Connects and sets the session up with `setup`; retries transient failures within the budget. Calls
+    /// `on_failure` with the error of every failed attempt.
     pub(crate) async fn connect<C, F>(
         &self,
-        turns: ConnectSlot,
+        slot: ConnectSlot,
         setup: impl Fn(EstablishedSession) -> F,
         mut on_failure: impl FnMut(&ConnectError),
     ) -> Result<(C, SessionControl), ConnectError>
@@ -102,21 +102,21 @@ impl Connector {
         loop {
             attempts += 1;
             let attempt = async {
-                // Never closed.
-                let _turn = match turns {
-                    ConnectSlot::Common => self.turns.acquire().await,
-                    ConnectSlot::Spare => self.spare.acquire().await,
+                // The semaphores are never closed, so that this is no error.
+                let _slot = match slot {
+                    ConnectSlot::Common => self.common_slots.acquire().await,
+                    ConnectSlot::Spare => self.spare_slot.acquire().await,
                 };
-                let handshake = self.attempt().await?;
-                let session = handshake.session();
-                let connection = setup(handshake).await.map_err(Failure::setup)?;
+                let established = self.attempt().await?;
+                let session = established.session();
+                let connection = setup(established).await.map_err(Failure::setup)?;
                 Ok::<_, Failure>((connection, session))
             };
             let left = budget.saturating_sub(began.elapsed());
             let failure = match timeout(left, attempt).await {
                 Ok(Ok(connected)) => {
                     self.failures.store(0, Ordering::Relaxed);
-                    self.met.store(true, Ordering::Relaxed);
+                    self.has_connected.store(true, Ordering::Relaxed);
                     return Ok(connected);
                 }
                 Ok(Err(failure)) => failure,
@@ -128,12 +128,12 @@ impl Connector {
             };
 
             let error = ConnectError::new(failure.clone(), attempts, began.elapsed());
-            let error = match self.met.load(Ordering::Relaxed) {
-                true => error.of_a_server_that_was_there(),
+            let error = match self.has_connected.load(Ordering::Relaxed) {
+                true => error.of_known_server(),
                 false => error,
             };
             on_failure(&error);
-            let left = error.patience(budget).saturating_sub(began.elapsed());
+            let left = error.retry_budget(budget).saturating_sub(began.elapsed());
             let failures = self.failures.fetch_add(1, Ordering::Relaxed);
             if left < LEAST {
                 return Err(error);
@@ -164,7 +164,7 @@ async fn once<T>(
     }
 }
 
-/// Which attempts wait for one another.
+/// The attempts that wait for one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectSlot {
     /// As many at the same time as the policy allows.
@@ -173,5 +173,5 @@ pub(crate) enum ConnectSlot {
     Spare,
 }
 
-/// With less time than this left, nothing comes of another attempt.
+/// With less time than this left, another attempt cannot succeed.
 const LEAST: Duration = Duration::from_millis(100);

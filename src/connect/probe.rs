@@ -1,4 +1,4 @@
-//! [`Probe`]: the way to a server, taken step by step.
+//! [`Probe`]: a connect, made step by step.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use crate::session::{LoginMethod, SessionStatus};
 use crate::transport::{Peer, Progress, TlsError, TlsSession};
 use crate::url::{DatabaseUrl, Host};
 
-/// Takes the steps of a connect one by one, and tells of each how it went.
+/// Makes the steps of a connect one by one, and returns the result of each.
 ///
-/// Each step is made by the code that a [`Pool`](crate::Pool) connects with, on a stream of its own. Nothing is
-/// raced and nothing is tried again.
+/// Each step runs the code that a [`Pool`](crate::Pool) connects with, on a stream of its own. No addresses are
+/// raced, and no step is retried.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -41,41 +41,41 @@ pub struct Probe {
     limit: Duration,
 }
 
-/// What a server has shown in a TLS handshake.
+/// The result of a TLS handshake.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TlsInspection {
-    /// What the server sent, its own certificate first, also if it is not trusted.
+    /// The server's certificates, its own first, even if they are not trusted.
     pub certificates: Vec<CertificateDer<'static>>,
-    /// What was agreed on, or why there is no agreement.
+    /// The parameters of the TLS session, or why there is none.
     pub session: Result<TlsSession, ConnectError>,
 }
 
-/// How a login went.
+/// The result of a login.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Login {
-    /// How the client had to prove who it is. `None` if it had not to, or if the login did not come so far.
+    /// The method of authentication. `None` if the server asked for none, or if the login ended before.
     pub method: Option<LoginMethod>,
-    /// Whether the server has accepted the proof.
+    /// Whether the server has accepted the client.
     pub is_authenticated: bool,
-    /// The time from the client's last word to the end of the login, in which a proxy wakes a compute.
+    /// The time from the client's last message to the end of the login, in which a proxy wakes a compute.
     pub start: Option<Duration>,
-    /// Whether that time is a cold start's.
+    /// Whether that time is long enough for a cold start.
     pub was_cold: bool,
     /// The session, or why there is none.
     pub session: Result<EstablishedSession, ConnectError>,
 }
 
 impl Probe {
-    /// Prepares for the hosts of `url`; no step takes longer than `limit`.
+    /// Prepares to probe the hosts of `url`; no step takes longer than `limit`.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] if the certificates to trust cannot be loaded.
+    /// Returns [`TlsError`] if the certificates to trust cannot be loaded.
     pub fn new(url: &DatabaseUrl, limit: Duration) -> Result<Self, TlsError> {
         let policy = Policy::builder().connect_timeout(limit).build();
-        // Only a limit of zero is refused, and then each step is bounded by zero all the same.
+        // The policy refuses only a limit of zero, which `bounded` then applies to each step.
         let connector = Connector::new(url, &policy.unwrap_or_default())?;
         Ok(Self {
             connector: Arc::new(connector),
@@ -83,11 +83,11 @@ impl Probe {
         })
     }
 
-    /// Looks up the addresses of `host`, in the order in which they are tried.
+    /// Returns the addresses of `host`, in the order in which they are tried.
     ///
     /// # Errors
     ///
-    /// If the name has no address, or the machine's name service does not answer.
+    /// Returns an error if the name has no address, or if the machine's name service does not answer.
     pub async fn look_up(&self, host: &Host) -> Result<Vec<Peer>, ConnectError> {
         let work = self.connector.dialler.resolve(host);
         self.bounded(|| &steps::NAME_TIMEOUT, work).await
@@ -97,8 +97,8 @@ impl Probe {
     ///
     /// # Errors
     ///
-    /// If nothing answers there, for as long as a pool gives to one address (a third of the limit, 5 s at most), or if
-    /// the URL means plain text and must not send it there.
+    /// Returns an error if the address does not answer within a pool's time for one address (a third of the limit, 5 s
+    /// at most), or if the URL means plain text and must not send it there.
     pub async fn reach(&self, peer: &Peer) -> Result<(), ConnectError> {
         let work = self.connector.dialler.open(peer);
         self.bounded(|| &steps::TCP_TIMEOUT, work).await.map(drop)

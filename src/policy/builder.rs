@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::{NamedStatements, Policy};
 
 impl Policy {
-    /// Begins with the defaults.
+    /// Returns a builder with the defaults.
     pub fn builder() -> PolicyBuilder {
         PolicyBuilder::default()
     }
 }
 
-/// Sets what differs from the defaults; see [`Policy`] for those and their reasons.
+/// Builds a [`Policy`], which lists the defaults and their reasons.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PolicyBuilder {
     pub(super) suspend_after: Option<Option<Duration>>,
@@ -34,90 +34,90 @@ pub struct PolicyBuilder {
 }
 
 impl PolicyBuilder {
-    /// The *scale to zero* setting of your compute. Default: 300 s. Neon's minimum is 60 s; shorter
-    /// windows are taken, for tests.
+    /// Sets the *scale to zero* time of your compute. Default: 300 s. Neon's minimum is 60 s; shorter times
+    /// are accepted for tests.
     ///
-    /// Too long a value here hands out connections that were cut by a suspension (they are still
-    /// checked); too short a one only reconnects more often.
+    /// If it is longer than the compute's, connections that a suspension has cut may be handed out (they are
+    /// still checked); if it is shorter, the pool only reconnects more often.
     #[must_use]
     pub fn suspend_after(mut self, window: Duration) -> Self {
         self.suspend_after = Some(Some(window));
         self
     }
 
-    /// The compute never scales to zero: lifetimes become those of an ordinary pool (30 min, idle
-    /// 10 min).
+    /// Declares that the compute never scales to zero: the defaults become those of an ordinary pool (30 min
+    /// of lifetime, 10 min idle).
     #[must_use]
     pub fn never_suspends(mut self) -> Self {
         self.suspend_after = Some(None);
         self
     }
 
-    /// The age past which a connection is not handed out any more. Default: 4/5 of the window.
+    /// Sets the age past which a connection is not handed out any more. Default: 4/5 of `suspend_after`.
     ///
-    /// Each connection's own limit lies up to a quarter below this, never above, so that a pool's
-    /// connections do not all end at once (HikariCP's variance). A connection that is in use is never
-    /// cut.
+    /// Each connection's own limit is up to a quarter below this, never above, so that a pool's
+    /// connections do not all end at once (HikariCP's variance). A connection in use is never closed for its
+    /// age.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_lifetime = Some(lifetime);
         self
     }
 
-    /// How long a connection may lie unused in the pool. Default: half the window.
+    /// Sets how long a connection may be idle in the pool. Default: half of `suspend_after`.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
     }
 
-    /// How many connections there are at most. Default: 10.
+    /// Sets the largest number of connections. Default: 10.
     ///
-    /// Instances × `max_size` must stay below the compute's `max_connections` on a direct endpoint.
+    /// On a direct endpoint, instances × `max_size` must stay below the compute's `max_connections`.
     #[must_use]
     pub fn max_size(mut self, connections: u32) -> Self {
         self.max_size = Some(connections);
         self
     }
 
-    /// How long a caller waits for a connection at most, all included. Default: 30 s, or the
-    /// connect timeout where that is longer.
+    /// Sets how long a caller waits for a connection at most, connects and validation included. Default:
+    /// 30 s, or the connect timeout if that is longer.
     #[must_use]
     pub fn checkout_timeout(mut self, timeout: Duration) -> Self {
         self.checkout_timeout = Some(timeout);
         self
     }
 
-    /// The budget for a new connection, retries and the cold start included. Default: the URL's
+    /// Sets the budget for a new connection, retries and the cold start included. Default: the URL's
     /// `connect_timeout`, else 15 s.
     ///
-    /// Below about 5 s a cold start looks like an outage.
+    /// Below about 5 s a cold start fails like an outage.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = Some(timeout);
         self
     }
 
-    /// How long a connection may take to answer when it is checked. Default: 2 s.
+    /// Sets how long the check of a connection may take. Default: 2 s.
     ///
-    /// A database that is merely slow should answer within it; what does not is taken for dead.
+    /// A slow database should answer within this time; a connection that does not counts as dead.
     #[must_use]
     pub fn validation_timeout(mut self, timeout: Duration) -> Self {
         self.validation_timeout = Some(timeout);
         self
     }
 
-    /// A connection that was heard from so recently is handed out unchecked. Default: 500 ms. Zero
-    /// checks every time.
+    /// Sets the time since its last activity within which a connection is handed out unchecked. Default:
+    /// 500 ms. Zero checks every time.
     #[must_use]
     pub fn validation_bypass(mut self, window: Duration) -> Self {
         self.validation_bypass = Some(window);
         self
     }
 
-    /// How many connections are made at the same time at most. Default: 4.
+    /// Sets how many connects may be under way at the same time. Default: 4.
     ///
-    /// After a suspension every caller wants one at once. Neon's proxy limits the attempts per endpoint
+    /// After a suspension all callers need connections at once. Neon's proxy limits the attempts per endpoint
     /// and answers the rest with `Too many connections to this endpoint`.
     #[must_use]
     pub fn max_connecting(mut self, connections: u32) -> Self {
@@ -125,9 +125,9 @@ impl PolicyBuilder {
         self
     }
 
-    /// How many idle connections are kept up. Default: none.
+    /// Sets how many idle connections the pool maintains. Default: none.
     ///
-    /// Replacing them as they age is activity, so this is refused unless the compute
+    /// To replace them as they age is activity, so [`build`](Self::build) refuses this unless the compute
     /// [never suspends](Self::never_suspends).
     #[must_use]
     pub fn min_idle(mut self, connections: u32) -> Self {
@@ -135,74 +135,74 @@ impl PolicyBuilder {
         self
     }
 
-    /// How often [`Pool::run`](crate::Pool::run) and [`Pool::transaction`](crate::Pool::transaction)
-    /// do their work at most. Default: 5. One means that nothing is tried again.
+    /// Sets how often [`Pool::run`](crate::Pool::run) and [`Pool::transaction`](crate::Pool::transaction)
+    /// run their work at most. Default: 5. One means no retry.
     #[must_use]
     pub fn retry_attempts(mut self, attempts: u32) -> Self {
         self.retry_attempts = Some(attempts);
         self
     }
 
-    /// How long [`Pool::run`](crate::Pool::run) and [`Pool::transaction`](crate::Pool::transaction)
-    /// begin another attempt. Default: the checkout timeout.
+    /// Sets for how long [`Pool::run`](crate::Pool::run) and
+    /// [`Pool::transaction`](crate::Pool::transaction) start further attempts. Default: the checkout timeout.
     #[must_use]
     pub fn retry_budget(mut self, budget: Duration) -> Self {
         self.retry_budget = Some(budget);
         self
     }
 
-    /// A checkout that takes longer is warned of, through `tracing`. Default: 2 s. `None` turns the
-    /// warning off.
+    /// Sets the duration from which a checkout is logged as slow, as a warning of `tracing`. Default: 2 s.
+    /// `None` turns the warning off.
     #[must_use]
     pub fn slow_checkout_threshold(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.slow_checkout_threshold = Some(limit.into());
         self
     }
 
-    /// A connection that is held for longer is warned of once, through `tracing`, with the place that
-    /// asked for it. Default: 60 s. `None` turns the warning off.
+    /// Sets the time from which a held connection is logged as a leak, once, as a warning of `tracing` with
+    /// the place of the checkout. Default: 60 s. `None` turns the warning off.
     #[must_use]
     pub fn leak_detection_threshold(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.leak_detection_threshold = Some(limit.into());
         self
     }
 
-    /// End a statement if the server sends not one byte for so long while a caller waits for its response, and close
-    /// its connection. Default: `None`, for ever.
+    /// Sets how long the server may send no byte while a caller waits for a response. Then the statement fails, and
+    /// its connection is closed. Default: `None`, for ever.
     ///
-    /// For a proxy that hangs: it keeps the socket open and acknowledges what it is sent, so that no keepalive notices.
-    /// (A machine that vanishes is noticed within 30 s in any case.) The limit is on silence and not on the whole: rows
-    /// that keep arriving take the time they need. But a statement that runs and has nothing to send yet is silent, too:
-    /// `pg_sleep`, a long aggregate, an index build, a wait for a lock. Set it above the longest of those. To bound
-    /// statements that the server runs, set `statement_timeout` in the database instead.
+    /// A proxy that hangs keeps the socket open and acknowledges all data, so that no keepalive notices. (A machine
+    /// that vanishes is noticed within 30 s in any case.) The limit is on silence and not on the whole: rows that keep
+    /// arriving take the time they need. But a statement that runs and has nothing to send yet is silent, too:
+    /// `pg_sleep`, a long aggregate, an index build, a wait for a lock. Set the limit above the longest of those. To
+    /// bound the run time of statements, set `statement_timeout` in the database instead.
     ///
-    /// The error is one of a lost connection, since the statement may have run;
+    /// The error is that of a lost connection, since the statement may have run;
     /// [`is_response_timeout`](crate::is_response_timeout) tells it from others. The server is asked to cancel the
-    /// statement; that of an [`AsyncPgConnection`](diesel_async::AsyncPgConnection) is only cut off.
+    /// statement; a statement of an [`AsyncPgConnection`](diesel_async::AsyncPgConnection) is only cut off.
     #[must_use]
     pub fn response_timeout(mut self, silence: impl Into<Option<Duration>>) -> Self {
         self.response_timeout = silence.into();
         self
     }
 
-    /// Whether statements that come again get names. Default: [`NamedStatements::Detect`].
+    /// Sets whether repeated statements get names. Default: [`NamedStatements::Detect`].
     #[must_use]
     pub fn named_statements(mut self, names: NamedStatements) -> Self {
         self.named_statements = names;
         self
     }
 
-    /// How many named statements each connection keeps at most; the one that was not used for longest
-    /// goes first. Default: 100. Zero names none.
+    /// Sets how many named statements each connection keeps at most; the least recently used one goes first.
+    /// Default: 100. Zero names none.
     ///
-    /// Each takes a few kilobytes on the server, for as long as the connection lives.
+    /// Each statement takes a few kilobytes on the server, for as long as the connection lives.
     #[must_use]
     pub fn statement_cache(mut self, statements: usize) -> Self {
         self.statement_cache = Some(statements);
         self
     }
 
-    /// Takes the URL's `connect_timeout` where none was set here, as far as what was set allows.
+    /// Takes the URL's `connect_timeout` if none was set here, but not more than the checkout timeout.
     pub(crate) fn or_connect_timeout(mut self, timeout: Option<Duration>) -> Self {
         let bound = self.checkout_timeout.unwrap_or(Duration::MAX);
         self.connect_timeout = self

@@ -1,4 +1,4 @@
-//! [`PolicyError`]: which settings contradict.
+//! [`PolicyError`]: the settings that contradict.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ pub enum PolicyError {
     /// A setting is zero that must not be.
     #[error("{setting} must be more than zero")]
     Zero {
-        /// Which one.
+        /// The setting.
         setting: &'static str,
     },
-    /// A setting is so short that connections would be replaced as soon as they are there.
+    /// A setting is so short that connections would be replaced as soon as they are established.
     #[error(
         "{setting} ({value:?}) must be at least {least:?}: connections would be over before they can be handed out"
     )]
@@ -21,7 +21,7 @@ pub enum PolicyError {
         setting: &'static str,
         /// Its value.
         value: Duration,
-        /// The shortest that it may be.
+        /// The smallest value that is allowed.
         least: Duration,
     },
     /// A setting would keep the compute awake.
@@ -33,7 +33,7 @@ pub enum PolicyError {
         /// The setting.
         setting: &'static str,
     },
-    /// More connections are asked for than there may be.
+    /// A setting asks for more connections than `max_size`.
     #[error("{setting} must not be above max_size")]
     MoreThanMaxSize {
         /// The setting.

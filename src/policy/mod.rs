@@ -1,4 +1,4 @@
-//! [`Policy`]: the numbers, derived from one another and checked together once.
+//! [`Policy`]: the settings of connections and pools, derived from one another and checked together.
 
 mod builder;
 mod error;
@@ -9,30 +9,29 @@ use std::time::Duration;
 pub use self::builder::PolicyBuilder;
 pub use self::error::PolicyError;
 
-/// How connections live, are checked, and are waited for.
+/// The settings of connections: their lifetime, their validation, and the time-outs.
 ///
-/// Everything is derived from one number that you know from Neon's console: after how long of quiet
-/// the compute is suspended. Set what differs, and [`build`](PolicyBuilder::build) refuses what
-/// contradicts.
+/// All defaults are derived from one number in Neon's console: the quiet time after which the compute is
+/// suspended. Set the values that differ; [`build`](PolicyBuilder::build) refuses contradictions.
 ///
 /// | setting | default | why |
 /// |---|---|---|
 /// | [`suspend_after`](PolicyBuilder::suspend_after) | 300 s | Neon's default; the Free plan has no other |
-/// | [`max_lifetime`](PolicyBuilder::max_lifetime) | 4/5 of it (240 s) | opening a session is activity, so no connection that is younger than the window can have slept through a suspension |
-/// | [`idle_timeout`](PolicyBuilder::idle_timeout) | 1/2 of it (150 s) | gives sockets back long before the proxy or a NAT forgets them |
+/// | [`max_lifetime`](PolicyBuilder::max_lifetime) | 4/5 of `suspend_after` (240 s) | to open a session is activity, so no connection that is younger than `suspend_after` can have idled through a suspension |
+/// | [`idle_timeout`](PolicyBuilder::idle_timeout) | 1/2 of `suspend_after` (150 s) | closes sockets long before the proxy or a NAT forgets them |
 /// | [`max_size`](PolicyBuilder::max_size) | 10 | HikariCP's and sqlx's; see `docs/sizing.md` |
 /// | [`checkout_timeout`](PolicyBuilder::checkout_timeout) | 30 s | HikariCP's `connectionTimeout` |
 /// | [`connect_timeout`](PolicyBuilder::connect_timeout) | the URL's, else 15 s | Neon's guide asks for 10 to 15 s, since a cold start happens inside it |
 /// | [`validation_timeout`](PolicyBuilder::validation_timeout) | 2 s | only a silently dead connection takes that long, and one discovery evicts all of its generation |
 /// | [`validation_bypass`](PolicyBuilder::validation_bypass) | 500 ms | HikariCP's `aliveBypassWindowMs` |
 /// | [`max_connecting`](PolicyBuilder::max_connecting) | 4 | Neon's proxy limits the attempts per endpoint, and a crowd wakes a compute no faster |
-/// | [`min_idle`](PolicyBuilder::min_idle) | 0 | connections that are kept up keep the compute awake |
+/// | [`min_idle`](PolicyBuilder::min_idle) | 0 | a minimum of idle connections keeps the compute awake |
 /// | [`retry_attempts`](PolicyBuilder::retry_attempts) | 5 | Neon's guide to resilient applications |
-/// | [`retry_budget`](PolicyBuilder::retry_budget) | the checkout timeout | who waits that long for a connection waits as long for an answer |
+/// | [`retry_budget`](PolicyBuilder::retry_budget) | the checkout timeout | a caller that waits so long for a connection also waits so long for a result |
 /// | [`slow_checkout_threshold`](PolicyBuilder::slow_checkout_threshold) | 2 s | sqlx's `acquire_slow_threshold` |
 /// | [`leak_detection_threshold`](PolicyBuilder::leak_detection_threshold) | 60 s | far beyond a request; a forgotten transaction keeps the compute awake |
-/// | [`response_timeout`](PolicyBuilder::response_timeout) | off | no limit fits all statements: one that runs sends nothing until it has rows |
-/// | [`named_statements`](PolicyBuilder::named_statements) | asked | poolers differ, and a wrong guess runs somebody else's statement |
+/// | [`response_timeout`](PolicyBuilder::response_timeout) | off | no limit fits all statements: a running statement sends nothing until it has rows |
+/// | [`named_statements`](PolicyBuilder::named_statements) | detected | poolers differ, and a wrong guess runs another client's statement |
 /// | [`statement_cache`](PolicyBuilder::statement_cache) | 100 | sqlx's and asyncpg's; the server keeps each of them per connection |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -55,93 +54,93 @@ pub struct Policy {
     statement_cache: usize,
 }
 
-/// Whether a [`Connection`](crate::Connection) may give the server names for statements that come
-/// again, so that they are parsed and planned once.
+/// Whether a [`Connection`](crate::Connection) may name repeated statements, so that the server parses and
+/// plans them once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NamedStatements {
-    /// On Neon's direct endpoints; elsewhere if the other side, asked once a pool, proves to be
-    /// Postgres itself or a pooler that tracks prepared statements. The question rides with the first
-    /// statement that could have a name.
+    /// Names statements on Neon's direct endpoints; elsewhere if a probe, once for each pool, finds Postgres
+    /// itself or a pooler that tracks prepared statements. The probe is sent with the first statement that could
+    /// have a name.
     #[default]
     Detect,
-    /// Always. Behind a pooler that does not track them, one process's statement runs under another's
-    /// name, with another's parameters: only set this where the pooler is known to.
+    /// Names statements always. Behind a pooler that does not track prepared statements, one process's statement
+    /// runs under another's name, with another's parameters: set this only for a pooler that is known to.
     Always,
-    /// Never.
+    /// Never names statements.
     Never,
 }
 
 impl Policy {
-    /// The quiet time after which Neon suspends the compute; `None` where it never does.
+    /// Returns the quiet time after which Neon suspends the compute; `None` if it never does.
     pub fn suspend_after(&self) -> Option<Duration> {
         self.suspend_after
     }
 
-    /// The age past which a connection is not handed out any more.
+    /// Returns the age past which a connection is not handed out any more.
     pub fn max_lifetime(&self) -> Duration {
         self.max_lifetime
     }
 
-    /// How long a connection may lie unused in the pool.
+    /// Returns how long a connection may be idle in the pool.
     pub fn idle_timeout(&self) -> Duration {
         self.idle_timeout
     }
 
-    /// How many connections there are at most.
+    /// Returns the largest number of connections.
     pub fn max_size(&self) -> u32 {
         self.max_size
     }
 
-    /// How long a caller waits for a connection at most, all included.
+    /// Returns how long a caller waits for a connection at most, connects and validation included.
     pub fn checkout_timeout(&self) -> Duration {
         self.checkout_timeout
     }
 
-    /// The budget for a new connection: name look-up, TCP, TLS, authentication, the compute's cold
-    /// start, and the attempts after a transient failure.
+    /// Returns the budget for a new connection: name look-up, TCP, TLS, authentication, the compute's cold
+    /// start, and the retries of transient failures.
     pub fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }
 
-    /// How long a connection may take to answer when it is checked.
+    /// Returns how long the check of a connection may take.
     pub fn validation_timeout(&self) -> Duration {
         self.validation_timeout
     }
 
-    /// A connection that was heard from so recently is handed out unchecked.
+    /// Returns the time since its last activity within which a connection is handed out unchecked.
     pub fn validation_bypass(&self) -> Duration {
         self.validation_bypass
     }
 
-    /// How many connections are made at the same time at most.
+    /// Returns how many connects may be under way at the same time.
     pub fn max_connecting(&self) -> u32 {
         self.max_connecting
     }
 
-    /// How many idle connections are kept up.
+    /// Returns how many idle connections the pool maintains.
     pub fn min_idle(&self) -> u32 {
         self.min_idle
     }
 
-    /// How often [`Pool::run`](crate::Pool::run) and [`Pool::transaction`](crate::Pool::transaction)
-    /// do their work at most.
+    /// Returns how often [`Pool::run`](crate::Pool::run) and [`Pool::transaction`](crate::Pool::transaction)
+    /// run their work at most.
     pub fn retry_attempts(&self) -> u32 {
         self.retry_attempts
     }
 
-    /// How long [`Pool::run`](crate::Pool::run) and [`Pool::transaction`](crate::Pool::transaction)
-    /// begin another attempt.
+    /// Returns for how long [`Pool::run`](crate::Pool::run) and
+    /// [`Pool::transaction`](crate::Pool::transaction) start further attempts.
     pub fn retry_budget(&self) -> Duration {
         self.retry_budget
     }
 
-    /// A checkout that takes longer is warned of.
+    /// Returns the duration from which a checkout is logged as slow; `None` if never.
     pub fn slow_checkout_threshold(&self) -> Option<Duration> {
         self.slow_checkout_threshold
     }
 
-    /// A connection that is held for longer is warned of.
+    /// Returns the time from which a held connection is logged as a leak; `None` if never.
     pub fn leak_detection_threshold(&self) -> Option<Duration> {
         self.leak_detection_threshold
     }
@@ -151,17 +150,17 @@ impl Policy {
         self.response_timeout
     }
 
-    /// Whether statements that come again get names.
+    /// Returns whether repeated statements get names.
     pub fn named_statements(&self) -> NamedStatements {
         self.named_statements
     }
 
-    /// How many named statements each connection keeps at most.
+    /// Returns how many named statements each connection keeps at most.
     pub fn statement_cache(&self) -> usize {
         self.statement_cache
     }
 
-    /// How often idle connections are looked through for ones to close.
+    /// Returns the interval at which idle connections are checked for their end.
     pub(crate) fn reaper_rate(&self) -> Duration {
         let shortest = self.idle_timeout.min(self.max_lifetime);
         (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(30))

@@ -1,4 +1,4 @@
-//! Derives what was not set, and checks the settings against one another.
+//! Derives the settings that were not set, and checks them against one another.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use super::builder::PolicyBuilder;
 use super::error::PolicyError;
 
 impl PolicyBuilder {
-    /// Derives what was not set, and checks everything against everything.
+    /// Derives the settings that were not set, and checks all against one another.
     ///
     /// # Errors
     ///
-    /// [`PolicyError`] names the two settings that contradict.
+    /// Returns a [`PolicyError`] that names the settings that contradict.
     pub fn build(self) -> Result<Policy, PolicyError> {
         let policy = Policy::derive(&self);
 
@@ -34,7 +34,7 @@ impl PolicyBuilder {
                 return Err(PolicyError::Zero { setting });
             }
         }
-        // The default lifetime is a part of the window.
+        // The default lifetime is 4/5 of the window, which must be longer than the least lifetime accordingly.
         for (setting, value, least) in [
             (
                 "suspend_after",
@@ -173,7 +173,7 @@ impl Policy {
     }
 }
 
-/// A connection whose lifetime is over when its login is would be replaced at once, over and over.
+/// With a shorter lifetime than its login takes, each connection would be replaced at once.
 const LEAST_LIFETIME: Duration = Duration::from_millis(100);
 const DEFAULT_WINDOW: Duration = Duration::from_secs(300);
 const DEFAULT_CONNECT: Duration = Duration::from_secs(15);

@@ -50,7 +50,7 @@ pub enum PoolError {
     Closed,
     /// Connecting failed, and waiting does not mend it.
     #[error("cannot connect: {0}")]
-    Connect(#[source] ConnectError),
+    Connect(ConnectError),
     /// All attempts to connect together took longer than the policy's `checkout_timeout`.
     #[error(
         "cannot connect: no connection within {waited:?} ({status}); raise checkout_timeout and \

@@ -13,7 +13,7 @@ use super::address::{Address, Peer};
 use super::client_config::{TlsError, verifier};
 use super::error::DialError;
 use super::inspect::Inspection;
-use super::race::{Contender, Pace, Progress, Stage, Verdict, race};
+use super::race::{AttemptFailure, Pace, Progress, Stage, Verdict, race};
 use super::refused::RefusedPeers;
 use super::resolve::{resolve, servers};
 use super::socket::SocketOptions;
@@ -78,7 +78,7 @@ impl Dialler {
     where
         F: Future<Output = Result<T, E>> + Send,
         T: Send,
-        E: Contender + From<DialError>,
+        E: AttemptFailure + From<DialError>,
     {
         let mut servers: Vec<&[Host]> = self.servers.iter().map(Vec::as_slice).collect();
         if self.shuffled {

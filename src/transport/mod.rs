@@ -29,7 +29,7 @@ pub use self::client_config::TlsError;
 pub(crate) use self::dial::Dialler;
 pub(crate) use self::error::DialError;
 pub use self::inspect::TlsSession;
-pub(crate) use self::race::{Contender, Progress, Stage, Verdict};
+pub(crate) use self::race::{AttemptFailure, Progress, Stage, Verdict};
 pub(crate) use self::timer::Timer;
 pub(crate) use self::tls::Negotiated;
 

@@ -56,7 +56,7 @@ pub(crate) enum Verdict {
 }
 
 /// A failure of one attempt of a race.
-pub(crate) trait Contender: Send {
+pub(crate) trait AttemptFailure: Send {
     /// Returns the consequence for the other attempts.
     fn verdict(&self) -> Verdict;
 
@@ -118,7 +118,7 @@ pub(super) async fn race<P, T, E, F>(
 ) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>> + Send,
-    E: Contender,
+    E: AttemptFailure,
 {
     let mut race = Race {
         runners: Vec::new(),

@@ -2,24 +2,24 @@
 
 use super::super::kind::ConnectErrorKind;
 
-/// What a connection that did not come about means, and what to do.
+/// The meaning of a failed connect, and what to do.
 ///
-/// Neon's proxy sends every error of this phase as `XX000`, Postgres's own included, and PgBouncer
-/// most of its as `08P01`: the words decide, then the SQLSTATE.
+/// Neon's proxy sends every error of this phase as `XX000`, Postgres's own included, and PgBouncer most of its
+/// errors as `08P01`: the words decide, then the SQLSTATE.
 #[derive(Debug)]
 pub struct Diagnosis {
     pub(super) code: &'static str,
     pub(super) kind: ConnectErrorKind,
     pub(super) meaning: &'static str,
     pub(super) hint: &'static str,
-    /// Of which the message contains one, in any case, without what stands between double quotes.
+    /// Texts of which the message contains one, in any case, without the text between its double quotes.
     pub(super) texts: &'static [&'static str],
-    /// Which stand for this where the words are not known: translated ones, for example.
+    /// The SQLSTATEs that decide if the words are not known, such as translated ones.
     pub(super) sqlstates: &'static [&'static str],
 }
 
 impl Diagnosis {
-    /// Returns a short name that does not change: `credentials`, `endpoint-disabled`.
+    /// Returns a short, stable name, such as `credentials` or `endpoint-disabled`.
     pub fn code(&self) -> &'static str {
         self.code
     }
@@ -29,7 +29,7 @@ impl Diagnosis {
         self.kind
     }
 
-    /// Returns what has happened, for people.
+    /// Returns the meaning, in words for people.
     pub fn meaning(&self) -> &'static str {
         self.meaning
     }
@@ -39,7 +39,7 @@ impl Diagnosis {
         self.hint
     }
 
-    /// Returns whether it is about one of a host's addresses, and says nothing of the others.
+    /// Returns whether the failure concerns one of a host's addresses, and not the others.
     pub(in super::super) fn is_of_one_address(&self) -> bool {
         self.code == "sslmode-weak"
     }

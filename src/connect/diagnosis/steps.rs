@@ -1,4 +1,4 @@
-//! What can fail on this side, step by step, before a server has said anything that is known.
+//! The failures of this side, step by step, and those of a server in unknown words.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use super::super::kind::ConnectErrorKind as Kind;
 use super::entry::Diagnosis;
 use crate::transport::DialError;
 
-/// Returns what it means that no stream to a server came about.
+/// Returns the diagnosis of a stream that could not be opened.
 pub(super) fn of_dialling(error: &DialError) -> &'static Diagnosis {
     match error {
         DialError::Resolve { .. } => &NAME_UNRESOLVED,
@@ -38,7 +38,7 @@ fn of_tls(error: &io::Error) -> &'static Diagnosis {
         return &TLS_FAILED;
     };
     match reason {
-        // A root of the same name with another key is as good as none.
+        // BadSignature means a root of the same name with another key, which is no trusted issuer.
         UnknownIssuer | BadSignature => &ISSUER_UNKNOWN,
         Expired | ExpiredContext { .. } => &EXPIRED,
         NotValidYet | NotValidYetContext { .. } => &NOT_YET_VALID,
@@ -48,7 +48,7 @@ fn of_tls(error: &io::Error) -> &'static Diagnosis {
     }
 }
 
-/// All of them.
+/// All diagnoses of this file.
 #[cfg(test)]
 pub(super) const STEPS: &[&Diagnosis] = &[
     &NAME_UNRESOLVED,
@@ -287,7 +287,7 @@ pub(in super::super) static BROKEN: Diagnosis = step(
     "try again; if it stays, look for a firewall or a proxy in between",
 );
 
-/// Not known here: it may be Neon's fault as well as the user's own.
+/// The reason is not known: it may be Neon's fault as well as the user's own.
 pub(super) static REFUSED: Diagnosis = step(
     "refused",
     Kind::Other,

@@ -1,10 +1,10 @@
-//! Every error of the connection phase that is known: its words, its class, its meaning, its mend.
+//! Every known error of the connection phase: its words, its class, its meaning, its mend.
 
 use super::super::kind::ConnectErrorKind as Kind;
 use super::entry::Diagnosis;
 
-/// The first of which the message contains a text; narrower ones stand in front. Where none does, the
-/// first with the error's SQLSTATE.
+/// The first entry counts of whose texts the message contains one, so narrower entries come first. If there is
+/// none, the first entry with the error's SQLSTATE counts.
 pub(super) static TABLE: &[Diagnosis] = &[
     // Final: who you are.
     Diagnosis {
@@ -247,7 +247,7 @@ pub(super) static TABLE: &[Diagnosis] = &[
         texts: &["blocked network"],
         sqlstates: &[],
     },
-    // Worth another try: there is no room.
+    // Worth a retry: there is no room.
     Diagnosis {
         code: "too-many-attempts",
         kind: Kind::TooManyConnections,
@@ -277,7 +277,7 @@ pub(super) static TABLE: &[Diagnosis] = &[
         ],
         sqlstates: &["53300"],
     },
-    // Behind what only resembles it.
+    // "Too many connections" comes before the quotas, whose texts resemble it.
     Diagnosis {
         code: "quota",
         kind: Kind::Other,
@@ -302,7 +302,7 @@ pub(super) static TABLE: &[Diagnosis] = &[
         ],
         sqlstates: &[],
     },
-    // Worth another try: the compute or the server is on its way.
+    // Worth a retry: the compute or the server is starting.
     Diagnosis {
         code: "control-plane-words",
         kind: Kind::Other,

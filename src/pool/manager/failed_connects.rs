@@ -61,7 +61,8 @@ mod tests {
         assert!(failed.subscribe(before).has_changed().unwrap());
         let mut receiver = failed.subscribe(failed.count());
         assert!(!receiver.has_changed().unwrap());
-        let error = ConnectError::told("no".to_owned(), None, std::io::Error::other("no"));
+        let error =
+            ConnectError::of_server_error("no".to_owned(), None, std::io::Error::other("no"));
         failed.record(Some(&error));
         assert!(receiver.has_changed().unwrap());
         assert!(receiver.borrow_and_update().error.is_some());

@@ -288,7 +288,7 @@ const LATE: Duration = Duration::from_millis(250);
 /// of the next answer is final. Behind a pooler, only this tells of a database that is gone.
 fn final_refusal(reason: &EvictReason, is_unproven: bool) -> Option<ConnectError> {
     let (message, sqlstate) = reason.instead_of_answer().filter(|_| is_unproven)?;
-    let error = ConnectError::told(message, sqlstate, reason.clone());
+    let error = ConnectError::of_server_error(message, sqlstate, reason.clone());
     (!error.is_transient()).then_some(error)
 }
 
