@@ -1,4 +1,4 @@
-//! [`PoolerSupport`]: whether a pool's statements may have names.
+//! [`PoolerSupport`]: whether the statements of a pool may have names.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -6,47 +6,49 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use crate::policy::{NamedStatements, Policy};
 use crate::url::{DatabaseUrl, Endpoint};
 
-/// What is known of the other side; shared by all of a pool's connections.
+/// What the server, or the pooler in front of it, supports; shared by all connections of a pool.
 #[derive(Debug)]
 pub(crate) struct PoolerSupport {
     endpoint: Endpoint,
     capacity: usize,
-    answer: AtomicU8,
-    /// Part of every name: should a pooler mix statements up after all, a foreign one is not found.
+    /// A [`Support`].
+    support: AtomicU8,
+    /// Part of every name, so that a pooler that mixes clients up does not find another client's statement.
     salt: u64,
-    /// How often statements had to become new ones to the pooler.
+    /// Counts how often the statements had to become new ones to the pooler.
     generation: AtomicU32,
 }
 
-/// Whether statements may have names.
+/// Where named statements are supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Names {
+pub(super) enum Support {
     Unknown,
-    /// A connection is about to find out.
-    Asking,
-    Never,
-    /// The session is one server's, and statements stay where they are.
+    /// A connection is finding out.
+    Probing,
+    /// No statement may have a name.
+    Unnamed,
+    /// The session stays with one server, and so do its statements.
     Direct,
-    /// The pooler takes them to whichever server runs them.
+    /// The pooler prepares a statement on each server that runs it.
     Tracked,
 }
 
 impl PoolerSupport {
     pub(crate) fn new(url: &DatabaseUrl, policy: &Policy) -> Self {
         let endpoint = url.endpoint();
-        let answer = match (policy.named_statements(), endpoint) {
-            _ if policy.statement_cache() == 0 => Names::Never,
-            (NamedStatements::Never, _) => Names::Never,
-            (NamedStatements::Always, Endpoint::Pooled) => Names::Tracked,
-            (NamedStatements::Always, Endpoint::Direct) => Names::Direct,
-            (NamedStatements::Detect, _) if url.is_direct_by_name() => Names::Direct,
-            (NamedStatements::Detect, _) => Names::Unknown,
+        let support = match (policy.named_statements(), endpoint) {
+            _ if policy.statement_cache() == 0 => Support::Unnamed,
+            (NamedStatements::Never, _) => Support::Unnamed,
+            (NamedStatements::Always, Endpoint::Pooled) => Support::Tracked,
+            (NamedStatements::Always, Endpoint::Direct) => Support::Direct,
+            (NamedStatements::Detect, _) if url.is_direct_by_name() => Support::Direct,
+            (NamedStatements::Detect, _) => Support::Unknown,
         };
         Self {
             endpoint,
             capacity: policy.statement_cache(),
-            answer: AtomicU8::new(answer as u8),
+            support: AtomicU8::new(support as u8),
             salt: fastrand::u64(..),
             generation: AtomicU32::new(0),
         }
@@ -56,31 +58,36 @@ impl PoolerSupport {
         self.endpoint
     }
 
-    /// How many named statements a connection keeps.
+    /// Returns how many named statements a connection may keep.
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }
 
-    pub(super) fn names(&self) -> Names {
-        const KNOWN: [Names; 4] = [Names::Asking, Names::Never, Names::Direct, Names::Tracked];
-        let answer = self.answer.load(Ordering::Acquire);
-        let known = KNOWN.into_iter().find(|names| *names as u8 == answer);
-        known.unwrap_or(Names::Unknown)
+    pub(super) fn support(&self) -> Support {
+        const KNOWN: [Support; 4] = [
+            Support::Probing,
+            Support::Unnamed,
+            Support::Direct,
+            Support::Tracked,
+        ];
+        let stored = self.support.load(Ordering::Acquire);
+        let known = KNOWN.into_iter().find(|known| *known as u8 == stored);
+        known.unwrap_or(Support::Unknown)
     }
 
-    /// A name for the `number`th statement of a connection.
+    /// Returns the name of the `number`th statement of a connection.
     pub(super) fn name(&self, number: u64) -> String {
-        match self.names() {
-            Names::Direct => format!("d{number}"),
+        match self.support() {
+            Support::Direct => format!("d{number}"),
             _ => format!("{}{number}", self.prefix(self.generation())),
         }
     }
 
-    /// Returns what to prepare so that `sql` is planned anew.
+    /// Returns the text to prepare so that `sql` is planned anew.
     ///
-    /// A pooler that tracks statements prepares each text once a server, whoever it is for and however
-    /// it is named, and keeps it when it is closed. What makes it another text stands behind the SQL, so that the
-    /// positions in errors stay the SQL's own.
+    /// A pooler that tracks statements prepares each text once on each server, for all clients and names, and keeps it
+    /// when it is closed. The text is made a new one behind the SQL, so that the positions in errors stay those of the
+    /// SQL.
     pub(super) fn text<'a>(&self, sql: &'a str) -> Cow<'a, str> {
         match self.generation() {
             0 => sql.into(),
@@ -88,11 +95,11 @@ impl PoolerSupport {
         }
     }
 
-    /// The statement of that name is stale, and with it its text.
+    /// Makes the texts new ones to the pooler, because the statement `name` has a stale plan.
     pub(super) fn renew(&self, name: &str) {
         let generation = self.generation();
-        // Not again for what others have found out already.
-        if self.names() == Names::Tracked && name.starts_with(&self.prefix(generation)) {
+        // A name of an earlier generation was renewed by another connection.
+        if self.support() == Support::Tracked && name.starts_with(&self.prefix(generation)) {
             let (next, order) = (generation.wrapping_add(1), Ordering::Relaxed);
             let _ = self
                 .generation
@@ -108,40 +115,42 @@ impl PoolerSupport {
         format!("d{:x}_{generation}_", self.salt)
     }
 
-    /// The right to ask, if nobody has asked yet.
-    pub(super) fn ask(&self) -> Option<Probe<'_>> {
-        let (unknown, asking) = (Names::Unknown as u8, Names::Asking as u8);
+    /// Begins a probe, unless another connection has.
+    pub(super) fn probe(&self) -> Option<Probe<'_>> {
+        let (unknown, probing) = (Support::Unknown as u8, Support::Probing as u8);
         let order = Ordering::AcqRel;
-        let asks = self
-            .answer
-            .compare_exchange(unknown, asking, order, Ordering::Acquire);
-        asks.is_ok().then(|| Probe {
+        let begun = self
+            .support
+            .compare_exchange(unknown, probing, order, Ordering::Acquire);
+        begun.is_ok().then(|| Probe {
             pooler: self,
-            answer: Names::Unknown,
+            result: Support::Unknown,
         })
     }
 
-    /// The server does not know a name that it was given, or knows one that the pooler gave up.
+    /// Gives up named statements: the pooler has lost one, or has kept one that was closed.
     pub(super) fn downgrade(&self) {
-        if self.names() == Names::Tracked {
+        if self.support() == Support::Tracked {
             tracing::warn!(
-                "the pooler does not keep track of prepared statements after all: none gets a name any more"
+                "the pooler does not track prepared statements reliably: statements have no names from now on"
             );
-            self.answer.store(Names::Never as u8, Ordering::Release);
+            self.support
+                .store(Support::Unnamed as u8, Ordering::Release);
         }
     }
 }
 
-/// Asks on behalf of a pool; unanswered, the next connection may.
+/// Finds out, on behalf of a pool, whether statements may have names. If it is dropped without a result, another
+/// connection may probe.
 #[derive(Debug)]
 pub(super) struct Probe<'a> {
     pooler: &'a PoolerSupport,
-    answer: Names,
+    result: Support,
 }
 
 impl Probe<'_> {
-    /// A name and a statement that nobody else uses.
-    pub(super) fn probe(&self) -> (String, String) {
+    /// Returns a name and a statement that no other client uses.
+    pub(super) fn statement(&self) -> (String, String) {
         let salt = self.pooler.salt;
         (
             format!("p{salt:x}"),
@@ -149,17 +158,18 @@ impl Probe<'_> {
         )
     }
 
-    pub(super) fn answer(mut self, names: Names) {
-        tracing::debug!(?names, "asked whether statements may have names");
-        self.answer = names;
+    /// Ends the probe with its result.
+    pub(super) fn conclude(mut self, support: Support) {
+        tracing::debug!(?support, "found out whether statements may have names");
+        self.result = support;
     }
 }
 
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
         self.pooler
-            .answer
-            .store(self.answer as u8, Ordering::Release);
+            .support
+            .store(self.result as u8, Ordering::Release);
     }
 }
 
@@ -174,43 +184,46 @@ mod tests {
 
     #[test]
     fn only_neons_direct_endpoints_are_known_by_name() {
-        let names = |url: &str| pooler(url, NamedStatements::Detect).names();
+        let support = |url: &str| pooler(url, NamedStatements::Detect).support();
         assert_eq!(
-            names("postgres://u:p@ep-a-b-1.eu.aws.neon.tech/d"),
-            Names::Direct
+            support("postgres://u:p@ep-a-b-1.eu.aws.neon.tech/d"),
+            Support::Direct
         );
         assert_eq!(
-            names("postgres://u:p@ep-a-b-1-pooler.eu.aws.neon.tech/d"),
-            Names::Unknown
+            support("postgres://u:p@ep-a-b-1-pooler.eu.aws.neon.tech/d"),
+            Support::Unknown
         );
-        assert_eq!(names("postgres://u:p@127.0.0.1/d"), Names::Unknown);
+        assert_eq!(support("postgres://u:p@127.0.0.1/d"), Support::Unknown);
     }
 
     #[test]
     fn the_policy_overrides() {
         let pooled = "postgres://u:p@ep-a-b-1-pooler.eu.aws.neon.tech/d";
         assert_eq!(
-            pooler(pooled, NamedStatements::Always).names(),
-            Names::Tracked
+            pooler(pooled, NamedStatements::Always).support(),
+            Support::Tracked
         );
-        assert_eq!(pooler(pooled, NamedStatements::Never).names(), Names::Never);
+        assert_eq!(
+            pooler(pooled, NamedStatements::Never).support(),
+            Support::Unnamed
+        );
     }
 
     #[test]
-    fn one_asks_and_an_unanswered_question_can_be_asked_again() {
+    fn one_connection_probes_and_another_may_if_there_is_no_result() {
         let pooler = pooler("postgres://u:p@127.0.0.1/d", NamedStatements::Detect);
-        let question = pooler.ask().unwrap();
-        assert!(pooler.ask().is_none());
-        drop(question);
-        pooler.ask().unwrap().answer(Names::Tracked);
-        assert!(pooler.ask().is_none());
-        assert_eq!(pooler.names(), Names::Tracked);
+        let probe = pooler.probe().unwrap();
+        assert!(pooler.probe().is_none());
+        drop(probe);
+        pooler.probe().unwrap().conclude(Support::Tracked);
+        assert!(pooler.probe().is_none());
+        assert_eq!(pooler.support(), Support::Tracked);
         pooler.downgrade();
-        assert_eq!(pooler.names(), Names::Never);
+        assert_eq!(pooler.support(), Support::Unnamed);
     }
 
     #[test]
-    fn what_has_gone_stale_is_renewed_once_and_behind_a_pooler_only() {
+    fn a_stale_text_is_renewed_once_and_behind_a_pooler_only() {
         let url = "postgres://u:p@ep-a-b-1-pooler.eu.aws.neon.tech/d";
         let pooled = pooler(url, NamedStatements::Always);
         let (one, two) = (pooled.name(1), pooled.name(2));

@@ -34,12 +34,12 @@ impl Connector {
         status: Arc<SessionStatus>,
     ) -> Result<EstablishedSession, Failure> {
         let target = self.config.get_target_session_attrs();
-        let answers = if target == TargetSessionAttrs::Any {
+        let responses = if target == TargetSessionAttrs::Any {
             1
         } else {
             2
         };
-        let handoff = Arc::new(StreamHandoff::after(answers));
+        let handoff = Arc::new(StreamHandoff::after(responses));
         let channel = Channel {
             transport,
             _open: self.open.token(),

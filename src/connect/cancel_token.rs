@@ -11,14 +11,14 @@ use crate::session::SessionHandle;
 #[derive(Clone, Debug)]
 pub struct CancelToken {
     session: Weak<SessionHandle>,
-    hands: u64,
+    holder: u64,
 }
 
 impl CancelToken {
     pub(crate) fn new(session: &Arc<SessionHandle>) -> Self {
         Self {
             session: Arc::downgrade(session),
-            hands: session.hands(),
+            holder: session.holder(),
         }
     }
 
@@ -39,11 +39,11 @@ impl CancelToken {
         let Some(session) = self.session.upgrade() else {
             return Ok(());
         };
-        let Some(at_work) = session.at_work(self.hands) else {
+        let Some(in_flight) = session.in_flight(self.holder) else {
             return Ok(());
         };
         let canceller = session.canceller();
-        let cancel = canceller.cancel_if(|| session.begin_cancel(&at_work));
+        let cancel = canceller.cancel_if(|| session.begin_cancel(&in_flight));
         once(canceller.dialler(), async { Ok(cancel.await?) }).await
     }
 }

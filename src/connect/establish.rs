@@ -20,13 +20,13 @@ pub trait Establish: AsyncConnection<Backend = Pg> + Send + Sized + 'static {
         handshake: EstablishedSession,
     ) -> impl Future<Output = Result<Self, diesel::ConnectionError>> + Send;
 
-    /// Takes note that somebody holds it, and reads what has arrived unasked; waits for nothing.
-    fn look(&mut self) {}
+    /// Notes that somebody holds the connection, and reads what has arrived, without waiting.
+    fn hold(&mut self) {}
 
-    /// Takes note that nobody holds it any more.
-    fn let_go(&mut self) {}
+    /// Notes that nobody holds the connection any more, and reads what has arrived, without waiting.
+    fn release(&mut self) {}
 
-    /// Whether a request was given up in the middle.
+    /// Returns whether the response of an abandoned statement is outstanding.
     fn is_abandoned(&mut self) -> bool {
         false
     }

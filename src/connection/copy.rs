@@ -1,4 +1,4 @@
-//! COPY, in and out.
+//! COPY to and from the client: [`CopyOut`] and [`CopyIn`].
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,48 +12,48 @@ use crate::protocol::{Messages, Request, ServerError, affected, tag};
 use crate::session::{Failure, Response};
 
 impl Connection {
-    /// Runs a `COPY … TO STDOUT` and streams what it puts out.
+    /// Runs a `COPY … TO STDOUT` and streams its data.
     ///
     /// # Errors
     ///
-    /// The server's; a statement that is no COPY is one.
+    /// The server's error; SQLSTATE `42601` if the statement is no `COPY … TO STDOUT`.
     pub async fn copy_out(&mut self, copy: &str) -> QueryResult<CopyOut<'_>> {
-        let answer = self.copy(copy, tag::COPY_OUT_RESPONSE).await?;
+        let response = self.copy(copy, tag::COPY_OUT_RESPONSE).await?;
         Ok(CopyOut {
-            answer: Some(answer),
+            response: Some(response),
             failed: None,
         })
     }
 
-    /// Runs a `COPY … FROM STDIN`, whose data [`CopyIn`] takes.
+    /// Runs a `COPY … FROM STDIN`, and returns a [`CopyIn`] that takes its data.
     ///
     /// # Errors
     ///
-    /// The server's; a statement that is no COPY is one.
+    /// The server's error; SQLSTATE `42601` if the statement is no `COPY … FROM STDIN`.
     pub async fn copy_in(&mut self, copy: &str) -> QueryResult<CopyIn<'_>> {
-        let answer = self.copy(copy, tag::COPY_IN_RESPONSE).await?;
+        let response = self.copy(copy, tag::COPY_IN_RESPONSE).await?;
         Ok(CopyIn {
-            answer: Some(answer),
+            response: Some(response),
         })
     }
 
     async fn copy(&self, copy: &str, direction: u8) -> Result<Response<'_>, Failure> {
         let request = Request::Copy(copy.to_owned());
-        let mut answer = self.send_text(request).await?;
-        let begun = answer.begun();
+        let mut response = self.send_text(request).await?;
+        let preamble = response.take_preamble();
         loop {
-            let message = answer.message().await?;
+            let message = response.message().await?;
             match message.tag {
-                tag if tag == direction => return Ok(answer),
+                tag if tag == direction => return Ok(response),
                 tag::ERROR_RESPONSE => {
-                    let error = answer.error(&message.body);
-                    let failure = answer.fail(error).await;
-                    return match self.begin_alone(&failure, begun).await? {
+                    let error = response.error(&message.body);
+                    let failure = response.fail(error).await;
+                    return match self.retry_begin(&failure, preamble).await? {
                         true => Box::pin(self.copy(copy, direction)).await,
                         false => Err(failure),
                     };
                 }
-                tag::COPY_IN_RESPONSE => stop(&answer, "the data goes the other way"),
+                tag::COPY_IN_RESPONSE => fail(&response, "the data goes the other way"),
                 tag::READY_FOR_QUERY => {
                     let error = ServerError::local("42601", "the statement does not copy that way");
                     return Err(Failure::Server(Box::new(error)));
@@ -64,18 +64,21 @@ impl Connection {
     }
 }
 
-fn stop(answer: &Response<'_>, reason: &str) {
+/// Ends a COPY that is under way with an error.
+fn fail(response: &Response<'_>, reason: &str) {
     let mut messages = Messages::default();
     if messages.copy_fail(reason).is_ok() {
-        answer.push(&messages);
+        response.push(&messages);
     }
 }
 
-/// What a `COPY … TO STDOUT` puts out, as it comes. Dropped half-way, it leaves the rest to be read in front of the
-/// next answer, as a [`RowStream`](crate::RowStream) does.
+/// The data of a `COPY … TO STDOUT`, in the pieces that the server sends (one row each, as a rule).
+///
+/// If it is dropped before its end, the rest is read in front of the next response, as with a
+/// [`RowStream`](crate::RowStream).
 #[derive(Debug)]
 pub struct CopyOut<'conn> {
-    answer: Option<Response<'conn>>,
+    response: Option<Response<'conn>>,
     failed: Option<ServerError>,
 }
 
@@ -84,24 +87,24 @@ impl Stream for CopyOut<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let Some(answer) = &mut self.answer else {
+            let Some(response) = &mut self.response else {
                 return Poll::Ready(None);
             };
-            let message = match ready!(answer.poll_message(cx)) {
+            let message = match ready!(response.poll_message(cx)) {
                 Ok(message) => message,
                 Err(lost) => {
-                    self.answer = None;
+                    self.response = None;
                     return Poll::Ready(Some(Err(lost.into())));
                 }
             };
             match message.tag {
                 tag::COPY_DATA => {
-                    answer.is_tail();
+                    response.set_satisfied();
                     return Poll::Ready(Some(Ok(message.body)));
                 }
-                tag::ERROR_RESPONSE => self.failed = Some(answer.error(&message.body)),
+                tag::ERROR_RESPONSE => self.failed = Some(response.error(&message.body)),
                 tag::READY_FOR_QUERY => {
-                    self.answer = None;
+                    self.response = None;
                     let failed = self.failed.take().map(|e| Failure::Server(Box::new(e)));
                     return Poll::Ready(failed.map(|failure| Err(Error::from(failure))));
                 }
@@ -111,27 +114,28 @@ impl Stream for CopyOut<'_> {
     }
 }
 
-/// Takes the data of a `COPY … FROM STDIN`. Dropped before [`finish`](Self::finish), it has copied
-/// nothing.
+/// Takes the data of a `COPY … FROM STDIN`. If it is dropped before [`finish`](Self::finish), nothing is copied.
 #[derive(Debug)]
 pub struct CopyIn<'conn> {
-    answer: Option<Response<'conn>>,
+    response: Option<Response<'conn>>,
 }
 
 impl CopyIn<'_> {
-    /// Sends some of the data; where it is cut means nothing.
+    /// Sends a piece of the data, and waits while more than 64 KiB are unwritten. A piece may end anywhere, also within a
+    /// row.
     ///
     /// # Errors
     ///
-    /// Where the connection is lost. What is wrong with the data shows at the end; data behind that is not sent.
+    /// If the connection is lost. An error in the data is returned by [`finish`](Self::finish); data behind it is not
+    /// sent.
     pub async fn send(&mut self, data: &[u8]) -> QueryResult<()> {
-        let Some(answer) = &mut self.answer else {
+        let Some(response) = &mut self.response else {
             return Ok(());
         };
-        for data in data.chunks(LARGEST) {
+        for data in data.chunks(MAX_MESSAGE) {
             let mut messages = Messages::default();
             messages.copy_data(data).map_err(Failure::Unsendable)?;
-            answer.stream(&messages).await?;
+            response.stream(&messages).await?;
         }
         Ok(())
     }
@@ -140,22 +144,22 @@ impl CopyIn<'_> {
     ///
     /// # Errors
     ///
-    /// The server's.
+    /// The server's error: nothing is copied then.
     pub async fn finish(mut self) -> QueryResult<usize> {
-        let Some(mut answer) = self.answer.take() else {
+        let Some(mut response) = self.response.take() else {
             return Ok(0);
         };
         let mut messages = Messages::default();
         messages.copy_done();
-        answer.push(&messages);
+        response.push(&messages);
         let mut rows = 0;
         loop {
-            let message = answer.message().await.map_err(Error::from)?;
+            let message = response.message().await.map_err(Error::from)?;
             match message.tag {
                 tag::COMMAND_COMPLETE => rows = affected(&message.body),
                 tag::ERROR_RESPONSE => {
-                    let error = answer.error(&message.body);
-                    return Err(answer.fail(error).await.into());
+                    let error = response.error(&message.body);
+                    return Err(response.fail(error).await.into());
                 }
                 tag::READY_FOR_QUERY => return Ok(rows),
                 _ => {}
@@ -166,11 +170,11 @@ impl CopyIn<'_> {
 
 impl Drop for CopyIn<'_> {
     fn drop(&mut self) {
-        if let Some(answer) = &self.answer {
-            stop(answer, "the copy was given up");
+        if let Some(response) = &self.response {
+            fail(response, "the copy was dropped before it was finished");
         }
     }
 }
 
-/// What goes into one message.
-const LARGEST: usize = 1024 * 1024;
+/// How many bytes one message takes.
+const MAX_MESSAGE: usize = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! [`Connection`] as diesel-async knows connections.
+//! The traits of diesel-async for [`Connection`].
 
 use std::sync::{Mutex, PoisonError};
 
@@ -60,8 +60,8 @@ impl AsyncConnectionCore for Connection {
     }
 }
 
-/// StatementCache through shared references run in one pipeline: all leave at once, and the server answers
-/// them one after another.
+/// Statements through shared references run in one pipeline: all are sent at once, and the server answers them one after
+/// another.
 impl<'a> AsyncConnectionCore for &'a Connection {
     type ExecuteFuture<'conn, 'query> = BoxFuture<'a, QueryResult<usize>>;
     type LoadFuture<'conn, 'query> = BoxFuture<'a, QueryResult<RowStream<'a>>>;
@@ -95,10 +95,16 @@ impl<'a> AsyncConnectionCore for &'a Connection {
 impl AsyncConnection for Connection {
     type TransactionManager = TransactionManager;
 
-    /// Makes one attempt to connect, within the URL's `connect_timeout`, else within 15 s. A
-    /// [`Pool`](crate::Pool) also knows which failures are worth another try.
+    /// Makes one attempt to connect, within the URL's `connect_timeout`, by default 15 s. A [`Pool`](crate::Pool) also
+    /// retries the failures that pass.
     ///
-    /// Instrumentation sees the URL without its password.
+    /// Instrumentation is told the URL without its password.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectionError::InvalidConnectionUrl`] if the URL is wrong; [`ConnectionError::BadConnection`] if the server
+    /// cannot be reached or refuses the login; [`ConnectionError::CouldntSetupConfiguration`] if it refuses the time
+    /// zone or the encoding.
     async fn establish(url: &str) -> ConnectionResult<Self> {
         let url = DatabaseUrl::parse(url)
             .map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
@@ -141,7 +147,7 @@ impl AsyncConnection for Connection {
         self.instrumentation = Mutex::new(instrumentation.into());
     }
 
-    /// `Disabled` names no statement any more; the bound is the policy's otherwise.
+    /// Stops naming statements if `size` is `Disabled`; otherwise the policy's bound applies.
     fn set_prepared_statement_cache_size(&mut self, size: CacheSize) {
         if matches!(size, CacheSize::Disabled) {
             self.statements.disable();
@@ -158,13 +164,12 @@ impl Establish for Connection {
         Self::new(handshake).await
     }
 
-    fn look(&mut self) {
-        self.session.set_held(true);
-        self.session.look();
+    fn hold(&mut self) {
+        self.session.hold();
     }
 
-    fn let_go(&mut self) {
-        self.session.let_go();
+    fn release(&mut self) {
+        self.session.release();
     }
 
     fn is_abandoned(&mut self) -> bool {

@@ -1,4 +1,4 @@
-//! From a session's failures to Diesel's errors, without losing the SQLSTATE.
+//! Turns the failures of a session into Diesel's errors, without losing the SQLSTATE.
 
 use std::cell::Cell;
 
@@ -7,45 +7,44 @@ use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error};
 use crate::protocol::ServerError;
 use crate::session::Failure;
 
-/// The server's SQLSTATE.
+/// Returns the SQLSTATE of an error, for which Diesel's own errors have no place.
 ///
-/// Diesel's errors have no place for it, so ask here; for a connection that was lost it is that of the
-/// server's last words, else one of class 08. For errors of
-/// [`AsyncPgConnection`](diesel_async::AsyncPgConnection), which drops it, only those are known that
-/// Diesel has a kind of its own for.
+/// For a lost connection it is that of the server's fatal error, or one of class 08 if the server has sent none.
+/// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) drops the SQLSTATE: of its errors, only those have one that
+/// stand for one SQLSTATE as a [`DatabaseErrorKind`].
 pub fn sqlstate(error: &Error) -> Option<&str> {
     match error {
         Error::DatabaseError(kind, information) => {
-            let told = asked(&**information, Asking::Code);
-            told.or(code_of(*kind)).filter(|code| !code.is_empty())
+            let sent = field(&**information, Field::Code);
+            sent.or(code_of(*kind)).filter(|code| !code.is_empty())
         }
         Error::RollbackErrorOnCommit { commit_error, .. } => sqlstate(commit_error),
         _ => None,
     }
 }
 
-/// The SQL that the server ran on the statement's behalf and that was wrong, such as a string that a
-/// function passed to `EXECUTE`.
+/// Returns the SQL that was wrong, if the server ran it on behalf of the statement: a string that a function passed to
+/// `EXECUTE`, for example.
 ///
-/// The error's `statement_position` is then one in that SQL. For errors of
-/// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) it is not known.
+/// The error's `statement_position` is then one in that SQL. Errors of
+/// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) have none.
 pub fn internal_query(error: &Error) -> Option<&str> {
     match error {
         Error::DatabaseError(_, information) => {
-            asked(&**information, Asking::Query).filter(|query| !query.is_empty())
+            field(&**information, Field::InternalQuery).filter(|query| !query.is_empty())
         }
         Error::RollbackErrorOnCommit { commit_error, .. } => internal_query(commit_error),
         _ => None,
     }
 }
 
-/// Whether the connection is gone; the statement may have run or not.
+/// Returns whether an error means that the connection is lost. The statement may have run or not.
 pub fn is_connection_lost(error: &Error) -> bool {
     match error {
         Error::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => true,
-        // All that `AsyncPgConnection` tells.
+        // `AsyncPgConnection` has no kind for it.
         Error::DatabaseError(DatabaseErrorKind::UnableToSendCommand, information) => {
-            asked(&**information, Asking::Code).is_none()
+            field(&**information, Field::Code).is_none()
                 && ["connection closed", "error communicating with the server"]
                     .contains(&information.message())
         }
@@ -57,20 +56,19 @@ pub fn is_connection_lost(error: &Error) -> bool {
 /// Returns whether the statement was ended because the server had sent nothing for the policy's
 /// [`response_timeout`](crate::PolicyBuilder::response_timeout).
 ///
-/// The connection is lost then ([`is_connection_lost`]). For errors of
-/// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) that is all that is known.
+/// The connection is lost then ([`is_connection_lost`]). Errors of
+/// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) show only that.
 pub fn is_response_timeout(error: &Error) -> bool {
     matches!(error, Error::DatabaseError(_, information)
-        if asked(&**information, Asking::Routine) == Some(ServerError::RESPONSE_TIMEOUT))
+        if field(&**information, Field::Routine) == Some(ServerError::RESPONSE_TIMEOUT))
 }
 
-/// Whether the same transaction, run again from its start, may succeed without anybody changing
-/// anything: the connection was lost, the server had no room, another transaction was in the way, or a
-/// statement had been prepared for tables that have changed since.
+/// Returns whether the same transaction may succeed if it is run again from its start: the connection was lost, the
+/// server had no room, another transaction was in the way, or a statement was prepared for tables that have changed.
 ///
-/// After a lost connection, the first attempt may have been committed. What is wrong with a statement
-/// itself is not transient: a bind parameter too few or too many, a zero byte, more than the protocol can
-/// carry; its kind is [`UnableToSendCommand`](DatabaseErrorKind::UnableToSendCommand).
+/// After a lost connection, the first attempt may have been committed. An error in the statement itself is not
+/// transient: too few or too many bind parameters, a zero byte, more than the protocol can carry; its kind is
+/// [`UnableToSendCommand`](DatabaseErrorKind::UnableToSendCommand).
 pub fn is_transient(error: &Error) -> bool {
     if is_connection_lost(error) {
         return true;
@@ -84,8 +82,8 @@ pub fn is_transient(error: &Error) -> bool {
     let Some(code) = sqlstate(error) else {
         return false;
     };
-    // Connection exceptions, insufficient resources; serialization failure, deadlock, lock not
-    // available; the server shuts down or starts up; a name is not known, and is forgotten by now.
+    // Connection exceptions and insufficient resources; serialization failure, deadlock, lock not available; the server
+    // shuts down or starts up; an unknown statement name, which the connection has forgotten by now.
     ["08", "53"].iter().any(|class| code.starts_with(class))
         || matches!(
             code,
@@ -94,63 +92,65 @@ pub fn is_transient(error: &Error) -> bool {
         || has_stale_plan(error)
 }
 
-/// "cached plan must not change result type", whose code alone says only that something is not supported.
+/// Returns whether the error is "cached plan must not change result type", whose SQLSTATE says only "not supported".
 fn has_stale_plan(error: &Error) -> bool {
     matches!(error, Error::DatabaseError(_, information)
-        if asked(&**information, Asking::Routine) == Some("RevalidateCachedQuery"))
+        if field(&**information, Field::Routine) == Some("RevalidateCachedQuery"))
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Server(error) if error.is_fatal() => {
-                Self::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(Told(error)))
-            }
+            Failure::Server(error) if error.is_fatal() => Self::DatabaseError(
+                DatabaseErrorKind::ClosedConnection,
+                Box::new(Information(error)),
+            ),
             Failure::Server(error) => {
-                Self::DatabaseError(kind_of(&error.code), Box::new(Told(error)))
+                Self::DatabaseError(kind_of(&error.code), Box::new(Information(error)))
             }
-            Failure::Lost(words) => {
-                Self::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(Told(words)))
-            }
+            Failure::Lost(cause) => Self::DatabaseError(
+                DatabaseErrorKind::ClosedConnection,
+                Box::new(Information(cause)),
+            ),
             Failure::Abandoned => Self::QueryBuilderError(Box::new(AbandonedTransaction(()))),
             Failure::Unread => Self::QueryBuilderError(Box::new(UnreadRows(()))),
             Failure::Unsendable(reason) => {
-                // No server has said it, so it has no code.
+                // The error is not the server's, and has no SQLSTATE.
                 let error = ServerError::local("", &reason.text());
                 Self::DatabaseError(
                     DatabaseErrorKind::UnableToSendCommand,
-                    Box::new(Told(Box::new(error))),
+                    Box::new(Information(Box::new(error))),
                 )
             }
         }
     }
 }
 
-/// A transaction's future was dropped before its end, and what follows on the connection would run inside of
-/// the transaction that it has left open, or of none. In a transaction that was begun by hand a dropped statement is
-/// enough, as nothing tells whether somebody goes on behind it.
+/// The future of a transaction was dropped before its end: the next statement would run inside the transaction that is
+/// still open, or outside any. In a transaction that was begun by hand, a dropped statement is enough, as nothing tells
+/// whether the transaction's work goes on.
 ///
 /// Diesel carries it as [`QueryBuilderError`](Error::QueryBuilderError).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the transaction was abandoned: its future was dropped before its end, so nothing more runs on this \
-     connection; drop it, or roll back with Connection::roll_back_abandoned"
+    "the transaction was abandoned: its future was dropped before its end, so this connection runs no statement; \
+     drop the connection, or roll back with Connection::roll_back_abandoned"
 )]
 pub struct AbandonedTransaction(());
 
-/// The answer of a statement is behind the rows of an earlier one on the same connection, more than are kept, and
-/// nobody has read them for some seconds.
+/// The response to a statement is behind the rows of an earlier statement on the same connection: more than 1 MiB of
+/// rows, of which none was read for 3 s.
 ///
 /// Diesel carries it as [`QueryBuilderError`](Error::QueryBuilderError).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the rows of an earlier statement are in front of the answer, and nobody reads them: read or drop that \
-     stream first; this statement may run all the same"
+    "the rows of an earlier statement on this connection are unread, and the response is behind them: read or drop \
+     that stream first; this statement may have run"
 )]
 pub struct UnreadRows(());
 
 fn kind_of(code: &str) -> DatabaseErrorKind {
-    // The server has seen what this side should not have sent: too few bind parameters, for example.
+    // The server reports a protocol violation if a statement has too few bind parameters, for example.
     if code == "08P01" {
         return DatabaseErrorKind::UnableToSendCommand;
     }
@@ -167,7 +167,7 @@ fn code_of(kind: DatabaseErrorKind) -> Option<&'static str> {
         .map(|(code, _)| *code)
 }
 
-/// The kinds that stand for one code each.
+/// The kinds that stand for one SQLSTATE each.
 const KINDS: &[(&str, DatabaseErrorKind)] = &[
     ("23001", DatabaseErrorKind::RestrictViolation),
     ("23502", DatabaseErrorKind::NotNullViolation),
@@ -180,42 +180,45 @@ const KINDS: &[(&str, DatabaseErrorKind)] = &[
 ];
 
 /// An error as Diesel carries it.
-struct Told(Box<ServerError>);
+struct Information(Box<ServerError>);
 
 thread_local! {
-    /// What the next call of `message` is about: Diesel hands out its errors as trait objects that
-    /// nothing can be asked of but that trait's methods.
-    static ASKING: Cell<Asking> = const { Cell::new(Asking::Message) };
+    /// The field that the next call of `message` returns: Diesel hands out its errors as trait objects, whose other
+    /// methods have no room for the SQLSTATE.
+    static FIELD: Cell<Field> = const { Cell::new(Field::Message) };
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asking {
+enum Field {
     Message,
     Code,
     Routine,
-    Query,
-    /// A [`Told`] has answered.
-    Answered,
+    InternalQuery,
+    /// An [`Information`] has returned the field.
+    Returned,
 }
 
-/// What the error has no place of its own for, if it is one of ours that is asked.
-fn asked(information: &(dyn DatabaseErrorInformation + Send + Sync), what: Asking) -> Option<&str> {
-    ASKING.set(what);
-    let answer = information.message();
-    let answered = ASKING.replace(Asking::Message) == Asking::Answered;
-    answered.then_some(answer)
+/// Returns a field of an error, if the error is an [`Information`].
+fn field(
+    information: &(dyn DatabaseErrorInformation + Send + Sync),
+    wanted: Field,
+) -> Option<&str> {
+    FIELD.set(wanted);
+    let value = information.message();
+    let is_ours = FIELD.replace(Field::Message) == Field::Returned;
+    is_ours.then_some(value)
 }
 
-impl DatabaseErrorInformation for Told {
+impl DatabaseErrorInformation for Information {
     fn message(&self) -> &str {
-        let answer = match ASKING.get() {
-            Asking::Message | Asking::Answered => return &self.0.message,
-            Asking::Code => &self.0.code,
-            Asking::Routine => self.0.routine.as_deref().unwrap_or_default(),
-            Asking::Query => self.0.internal_query.as_deref().unwrap_or_default(),
+        let value = match FIELD.get() {
+            Field::Message | Field::Returned => return &self.0.message,
+            Field::Code => &self.0.code,
+            Field::Routine => self.0.routine.as_deref().unwrap_or_default(),
+            Field::InternalQuery => self.0.internal_query.as_deref().unwrap_or_default(),
         };
-        ASKING.set(Asking::Answered);
-        answer
+        FIELD.set(Field::Returned);
+        value
     }
 
     fn details(&self) -> Option<&str> {
@@ -286,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_try_may_mend_is_transient() {
+    fn errors_that_pass_are_transient() {
         for code in ["26000", "40001", "40P01", "53300", "08006", "57P01"] {
             assert!(is_transient(&server(code, "ERROR")), "{code}");
         }

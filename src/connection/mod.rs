@@ -1,4 +1,23 @@
-//! [`Connection`]: one flight a statement, and safe behind any pooler.
+//! [`Connection`]: Diesel on a session, with one flight for each statement, safe behind any pooler.
+//!
+//! In reading order:
+//!
+//! - `setup`: makes a connection of a session.
+//! - `diesel_async`, `poolable`, `save`: the traits of diesel-async.
+//! - `statement`: a query, rendered.
+//! - `statement_cache`: which statements have names.
+//! - `send`: a statement as one request.
+//! - `response_head`: the beginning of its response.
+//! - `probe`: whether statements may have names.
+//! - `types`: the OIDs of types that only the database knows.
+//! - `run`: how all of these run a statement.
+//! - `row_stream`: the rows of a response.
+//! - `simple`: SQL through the simple protocol.
+//! - `transaction`: BEGIN in front of the first statement, COMMIT, ROLLBACK, abandoned transactions.
+//! - `copy`, `notifications`: COPY and LISTEN.
+//! - `error`: a session's failures as Diesel's errors.
+//!
+//! A statement whose future is dropped is cancelled by [`session`](crate::session).
 
 mod copy;
 mod diesel_async;
@@ -45,29 +64,26 @@ use crate::url::Endpoint;
 ///
 /// It does what [`AsyncPgConnection`](::diesel_async::AsyncPgConnection) does, in fewer round trips:
 ///
-/// - A statement takes one. So do `sql_query`, changesets and batch inserts, which Diesel cannot cache.
-/// - BEGIN rides with the first statement of a transaction, a savepoint with the first one behind it. A
-///   transaction without statements sends nothing.
-/// - Connecting takes none behind the handshake, where the server's time zone is UTC.
+/// - A statement takes one round trip. So do `sql_query`, changesets and batch inserts, which Diesel does not cache.
+/// - BEGIN rides with the first statement of a transaction, SAVEPOINT with the first statement behind it. A transaction
+///   without statements sends nothing.
+/// - Connecting takes no round trip beyond the login, if the server's time zone is UTC.
 ///
-/// Behind a pooler that does not track prepared statements, none that has a name ever leaves, whatever
-/// its types.
+/// Behind a pooler that does not track prepared statements, no statement has a name, whatever its types.
 ///
-/// Instrumentation is told of BEGIN, SAVEPOINT and what ends them as Diesel's own connections tell it, also
-/// where they ride with a statement or are never sent; a BEGIN that fails shows with the statement that it
-/// rode with.
+/// Instrumentation is told of BEGIN, SAVEPOINT and their ends as by Diesel's own connections, also if they ride with a
+/// statement or are never sent. A BEGIN that fails is reported with the statement that it rode with.
 ///
-/// diesel-async's managers for deadpool, mobc and bb8 take it too. They know none of [`Pool`](crate::Pool)'s
-/// policies: no deadline before the compute's suspension, no retry and no budget for a cold start, no
-/// checks of siblings, no wait for what is unfinished; and theirs checks a connection each time it is
-/// handed out, or not at all.
+/// diesel-async's managers for deadpool, mobc and bb8 take this connection too, without the policies of
+/// [`Pool`](crate::Pool): no deadline before the compute is suspended, no retry, no budget for a cold start, no checks of
+/// siblings, and no wait for an outstanding response. They check a connection on every checkout, or never.
 ///
-/// A future that is dropped in the middle has its statement cancelled, if its answer does not come in at
-/// once, and then the connection is closed; see [`Pool`](crate::Pool). A transaction that is dropped lets
-/// nothing else run: see [`AbandonedTransaction`].
+/// If the future of a statement is dropped, its response has 100 ms to arrive. After that, the statement is cancelled and
+/// the connection closed; see [`Pool`](crate::Pool). If the future of a transaction is dropped, the connection runs no
+/// statement any more; see [`AbandonedTransaction`].
 ///
-/// The last row of a result is handed out once the server has said that all is well, so that
-/// `get_result` of an `INSERT … RETURNING` is not `Ok` where the commit fails.
+/// The last row of a result is returned once the server has confirmed the statement: `get_result` of an
+/// `INSERT … RETURNING` is not `Ok` if the commit fails.
 pub struct Connection {
     session: Arc<SessionHandle>,
     pooler: Arc<PoolerSupport>,
@@ -78,17 +94,19 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Whether this leads to Postgres itself or to its pooler.
+    /// Returns whether the connection leads to Postgres itself or to a pooler.
     pub fn endpoint(&self) -> Endpoint {
         self.pooler.endpoint()
     }
 
-    /// What the server last reported of one of its settings, such as `server_version`.
+    /// Returns the value that the server last reported for a setting, such as `server_version`. Servers report some
+    /// fifteen settings.
     pub fn parameter(&self, name: &str) -> Option<String> {
         self.session.status().parameter(name)
     }
 
-    /// Stops this connection's statements from elsewhere, until it goes back to its pool.
+    /// Returns a token that cancels the statements of this connection from elsewhere, until the connection goes back to
+    /// its pool.
     pub fn cancel_token(&self) -> CancelToken {
         CancelToken::new(&self.session)
     }

@@ -8,12 +8,12 @@ use super::Connection;
 use crate::url::Endpoint;
 
 impl Connection {
-    /// The notifications of the channels that this session listens to, from the first on; it ends when
-    /// the connection does. Of those that nobody reads, the last 8192 are kept.
+    /// Streams the notifications of the channels that this session listens to. The stream begins with those that have
+    /// arrived before, and ends with the connection. The last 8192 unread notifications are kept.
     ///
     /// # Errors
     ///
-    /// [`ListenUnsupported`]: through a pooler none arrives.
+    /// [`ListenUnsupported`] through a pooler, which delivers no notification.
     pub fn notifications_stream(
         &mut self,
     ) -> Result<impl Stream<Item = QueryResult<PgNotification>> + Send + '_, ListenUnsupported>
@@ -31,13 +31,13 @@ impl Connection {
         }))
     }
 
-    /// Where it would succeed, and no notification ever arrive.
+    /// Refuses LISTEN through a pooler: it would succeed, and no notification would ever arrive.
     pub(super) fn refuse_listen(&self, sql: &str) -> QueryResult<()> {
-        let listens = sql.trim_start().get(..6).is_some_and(|word| {
+        let is_listen = sql.trim_start().get(..6).is_some_and(|word| {
             word.eq_ignore_ascii_case("LISTEN")
                 && !sql.trim_start()[6..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
         });
-        match (listens, self.endpoint()) {
+        match (is_listen, self.endpoint()) {
             (true, Endpoint::Pooled) => Err(diesel::result::Error::QueryBuilderError(Box::new(
                 ListenUnsupported(()),
             ))),
@@ -46,7 +46,8 @@ impl Connection {
     }
 }
 
-/// Notifications need a session of their own, which a pooler does not give.
+/// A LISTEN, or a stream of notifications, through a pooler: notifications need a session of their own, which a pooler does
+/// not give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "through a pooler no notification arrives: LISTEN on the direct endpoint (DatabaseUrl::direct)"

@@ -1,113 +1,113 @@
-//! Asks the other side whether statements may have names.
+//! Probes whether statements may have names behind this server or pooler.
 
 use super::Connection;
-use super::response_head::{Refused, ResponseHead, only_row, read};
+use super::response_head::{ResponseHead, StartError, only_row, read_head};
 use super::statement_cache::Plan;
 use super::types::TEXT;
-use crate::pooler::{Names, Probe};
+use crate::pooler::{Probe, Support};
 use crate::protocol::{Messages, QUERY_CANCELED, Request};
-use crate::query::Binds;
-use crate::query::Row;
+use crate::query::{Binds, Row};
 use crate::session::{Failure, Response};
 
-/// A question that was sent.
-pub(super) struct Asked<'a> {
-    question: Probe<'a>,
+/// A probe that was sent.
+pub(super) struct SentProbe<'a> {
+    probe: Probe<'a>,
     name: String,
-    answer: Response<'a>,
+    response: Response<'a>,
 }
 
 impl Connection {
-    /// The right to ask, if it is not known yet. In a transaction a refusal would be its end.
-    pub(super) fn question(&self) -> Option<Probe<'_>> {
-        match self.pooler.names() {
-            Names::Unknown if !self.session.status().in_transaction() => self.pooler.ask(),
+    /// Begins a probe if the support is unknown. In a transaction, a probe that fails would end the transaction.
+    pub(super) fn probe(&self) -> Option<Probe<'_>> {
+        match self.pooler.support() {
+            Support::Unknown if !self.session.status().in_transaction() => self.pooler.probe(),
             _ => None,
         }
     }
 
-    /// Without a name, and in the same flight the question whether the next may have one.
-    pub(super) async fn begin_asking(
+    /// Starts a statement without a name, with the probe in the same flight.
+    pub(super) async fn start_with_probe(
         &self,
-        question: Probe<'_>,
+        probe: Probe<'_>,
         sql: &str,
         oids: &[u32],
         binds: &Binds,
-    ) -> Result<ResponseHead<'_>, Refused> {
-        let asked = self.send_question(question).await?;
-        let answer = self.send(&Plan::Unnamed, sql, oids, binds).await?;
-        self.learn(asked).await?;
-        read(answer, &mut Plan::Unnamed).await
+    ) -> Result<ResponseHead<'_>, StartError> {
+        let sent = self.send_probe(probe).await?;
+        let response = self.send(&Plan::Unnamed, sql, oids, binds).await?;
+        self.finish_probe(sent).await?;
+        read_head(response, &mut Plan::Unnamed).await
     }
 
-    /// Sends the question, which the next request is to follow at once.
-    pub(super) async fn send_question<'a>(
+    /// Sends the probe; the caller sends its own request behind it at once.
+    pub(super) async fn send_probe<'a>(
         &'a self,
-        question: Probe<'a>,
-    ) -> Result<Asked<'a>, Failure> {
-        let (name, probe) = question.probe();
+        probe: Probe<'a>,
+    ) -> Result<SentProbe<'a>, Failure> {
+        let (name, sql) = probe.statement();
         let mut messages = Messages::default();
         let encoded = messages
-            // One that was cancelled has not taken its name back.
+            // A probe that was cancelled has not closed its name.
             .close(&name)
-            .and_then(|()| messages.parse(&name, &probe, &[]))
+            .and_then(|()| messages.parse(&name, &sql, &[]))
             .and_then(|()| messages.parse("", PREPARED, &[TEXT]))
-            .and_then(|()| messages.bind("", &[Some(probe.into_bytes())]));
+            .and_then(|()| messages.bind("", &[Some(sql.into_bytes())]));
         encoded.map_err(Failure::Unsendable)?;
         messages.describe();
         messages.execute();
         messages.close(&name).map_err(Failure::Unsendable)?;
         messages.sync();
-        // In front: it must not be a transaction's first statement.
-        let answer = self.session.send_ahead(Request::Extended(messages)).await?;
-        Ok(Asked {
-            question,
+        // Without the preamble: the probe must not be the first statement of a transaction.
+        let request = Request::Extended(messages);
+        let response = self.session.send_without_preamble(request).await?;
+        Ok(SentProbe {
+            probe,
             name,
-            answer,
+            response,
         })
     }
 
-    /// Waits for the answer.
-    pub(super) async fn learn(&self, asked: Asked<'_>) -> Result<(), Failure> {
-        let Asked {
-            question,
+    /// Waits for the response to the probe, and concludes it.
+    pub(super) async fn finish_probe(&self, sent: SentProbe<'_>) -> Result<(), Failure> {
+        let SentProbe {
+            probe,
             name,
-            answer,
-        } = asked;
-        match only_row(answer).await {
-            Ok(row) => question.answer(self.names_by(row, &name)),
-            // A request to stop the statement behind it, or a time-out: of the pooler that says nothing.
+            response,
+        } = sent;
+        match only_row(response).await {
+            Ok(row) => probe.conclude(self.support_shown_by(row, &name)),
+            // A cancel request for the statement behind the probe, or a time-out, shows nothing about the pooler.
             Err(Failure::Server(error)) if error.code == QUERY_CANCELED => {
-                tracing::debug!(error = error.message, "the pooler's answer was cancelled");
+                tracing::debug!(error = error.message, "a probe was cancelled");
                 if error.is_cancelled_by_request() {
                     self.session.cancel_rest();
                 }
             }
             Err(Failure::Server(error)) => {
-                tracing::warn!(error = error.message, "the pooler could not be asked");
-                question.answer(Names::Never);
+                tracing::warn!(error = error.message, "the pooler could not be probed");
+                probe.conclude(Support::Unnamed);
             }
             Err(lost) => return Err(lost),
         }
         Ok(())
     }
 
-    fn names_by(&self, row: Option<Row>, given: &str) -> Names {
+    fn support_shown_by(&self, row: Option<Row>, given: &str) -> Support {
         let Some(row) = row else {
-            return Names::Never;
+            return Support::Unnamed;
         };
-        let process = row.value(1).and_then(|bytes| bytes.first_chunk().copied());
+        let pid = row.value(1).and_then(|bytes| bytes.first_chunk().copied());
         match row.value(0) {
-            Some(name) if name != given.as_bytes() => Names::Tracked,
-            // A pooler that tells nobody's process from another's does not track.
-            _ if process.map(i32::from_be_bytes) == Some(self.session.status().process()) => {
-                Names::Direct
+            Some(name) if name != given.as_bytes() => Support::Tracked,
+            // A pooler reports a process ID at login that is no server's.
+            _ if pid.map(i32::from_be_bytes) == Some(self.session.status().backend_pid()) => {
+                Support::Direct
             }
-            _ => Names::Never,
+            _ => Support::Unnamed,
         }
     }
 }
 
-/// What the server has prepared under that text, and which process it is.
+/// Returns the name under which the server has prepared a text, and the server's process ID.
 const PREPARED: &str =
     "SELECT name, pg_backend_pid() FROM pg_prepared_statements WHERE statement = $1";

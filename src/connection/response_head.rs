@@ -1,4 +1,4 @@
-//! [`ResponseHead`]: an answer, once it is known what its rows are made of.
+//! [`ResponseHead`]: a response up to its first message behind the description of its rows.
 
 use std::sync::Arc;
 
@@ -9,48 +9,47 @@ use crate::protocol::{Column, Message, ServerError, affected, columns, tag};
 use crate::query::Row;
 use crate::session::{Command, Failure, Response};
 
-/// The first of a statement's answer: whether it will have rows, and the message behind that.
+/// The beginning of a statement's response: the columns of its rows, and the message that follows.
 pub(super) struct ResponseHead<'a> {
-    pub(super) answer: Response<'a>,
+    pub(super) response: Response<'a>,
     pub(super) columns: Arc<[Column]>,
     pub(super) next: Message,
 }
 
-/// Why a statement has not begun.
-pub(super) struct Refused {
+/// Why a statement has not started.
+pub(super) struct StartError {
     pub(super) failure: Failure,
-    /// What rode in front of it, where that may be done again.
-    pub(super) commands: Vec<Command>,
+    /// The commands that rode in front of the statement, if they may be sent again.
+    pub(super) preamble: Vec<Command>,
 }
 
-impl From<Failure> for Refused {
+impl From<Failure> for StartError {
     fn from(failure: Failure) -> Self {
         Self {
             failure,
-            commands: Vec::new(),
+            preamble: Vec::new(),
         }
     }
 }
 
-impl From<Refused> for Error {
-    fn from(refused: Refused) -> Self {
-        refused.failure.into()
+impl From<StartError> for Error {
+    fn from(error: StartError) -> Self {
+        error.failure.into()
     }
 }
 
-/// Reads an answer's beginning.
-pub(super) async fn read<'a>(
-    mut answer: Response<'a>,
+/// Reads the head of a response; notes in `plan` that a statement is prepared.
+pub(super) async fn read_head<'a>(
+    mut response: Response<'a>,
     plan: &mut Plan<'_>,
-) -> Result<ResponseHead<'a>, Refused> {
-    let commands = answer.begun();
-    let begun = begun(answer, plan).await;
-    begun.map_err(|failure| Refused { failure, commands })
+) -> Result<ResponseHead<'a>, StartError> {
+    let preamble = response.take_preamble();
+    let head = read_to_result(response, plan).await;
+    head.map_err(|failure| StartError { failure, preamble })
 }
 
-/// Reads on to the first message of the result proper.
-async fn begun<'a>(
-    mut answer: Response<'a>,
+async fn read_to_result<'a>(
+    mut response: Response<'a>,
     plan: &mut Plan<'_>,
 ) -> Result<ResponseHead<'a>, Failure> {
     let mut described = match plan {
@@ -61,21 +60,21 @@ async fn begun<'a>(
         _ => Arc::from([]),
     };
     loop {
-        let message = answer.message().await?;
+        let message = response.message().await?;
         match message.tag {
             tag::PARSE_COMPLETE => {
                 if let Plan::Prepare(preparing) = plan {
-                    preparing.prepared();
+                    preparing.set_prepared();
                 }
             }
             tag::BIND_COMPLETE | tag::PARAMETER_DESCRIPTION | tag::NO_DATA => {}
             tag::ROW_DESCRIPTION => described = columns(&message.body)?.into(),
             tag::ERROR_RESPONSE => {
-                return Err(answer.fail(ServerError::parse(&message.body)).await);
+                return Err(response.fail(ServerError::parse(&message.body)).await);
             }
             _ => {
                 return Ok(ResponseHead {
-                    answer,
+                    response,
                     columns: described,
                     next: message,
                 });
@@ -84,40 +83,40 @@ async fn begun<'a>(
     }
 }
 
-/// Reads on to the end and returns the last row.
-pub(super) async fn only_row(answer: Response<'_>) -> Result<Option<Row>, Failure> {
+/// Reads a response to its end and returns the last row.
+pub(super) async fn only_row(response: Response<'_>) -> Result<Option<Row>, Failure> {
     let ResponseHead {
-        mut answer,
+        mut response,
         columns,
         mut next,
-    } = begun(answer, &mut Plan::Unnamed).await?;
+    } = read_to_result(response, &mut Plan::Unnamed).await?;
     let mut row = None;
     while next.tag != tag::READY_FOR_QUERY {
         match next.tag {
             tag::DATA_ROW => row = Some(Row::new(Arc::clone(&columns), next.body)?),
-            tag::ERROR_RESPONSE => return Err(answer.fail(ServerError::parse(&next.body)).await),
+            tag::ERROR_RESPONSE => return Err(response.fail(ServerError::parse(&next.body)).await),
             _ => {}
         }
-        next = answer.message().await?;
+        next = response.message().await?;
     }
     Ok(row)
 }
 
-/// Reads on to the end and returns how many rows the statement was about.
-pub(super) async fn count(begun: ResponseHead<'_>) -> Result<usize, Failure> {
+/// Reads a response to its end and returns how many rows the statement has affected.
+pub(super) async fn affected_rows(head: ResponseHead<'_>) -> Result<usize, Failure> {
     let ResponseHead {
-        mut answer,
+        mut response,
         mut next,
         ..
-    } = begun;
+    } = head;
     let mut rows = 0;
     while next.tag != tag::READY_FOR_QUERY {
         match next.tag {
             tag::COMMAND_COMPLETE => rows = affected(&next.body),
-            tag::ERROR_RESPONSE => return Err(answer.fail(ServerError::parse(&next.body)).await),
+            tag::ERROR_RESPONSE => return Err(response.fail(ServerError::parse(&next.body)).await),
             _ => {}
         }
-        next = answer.message().await?;
+        next = response.message().await?;
     }
     Ok(rows)
 }

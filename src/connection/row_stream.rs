@@ -1,4 +1,4 @@
-//! [`RowStream`]: the rows of an answer, as they come.
+//! [`RowStream`]: the rows of a response, as they arrive.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,24 +14,28 @@ use crate::protocol::{Column, Message, ServerError, tag};
 use crate::query::Row;
 use crate::session::{Failure, Response};
 
-/// The rows of a statement, read from the server as they are asked for.
+/// The rows of a statement, read from the server as the stream is polled.
 ///
-/// A row is handed out once it is known what follows it, and the last one once the statement has
-/// succeeded as a whole. Dropped half-way, it leaves the rest to be read in front of the next answer; the
-/// statement is cancelled, and the connection closed, where nothing comes for half a second, or where the
-/// connection is given back first.
+/// The stream yields a row once the message behind it has arrived, and the last row once the statement has succeeded as
+/// a whole.
 ///
-/// A statement behind rows that nobody reads, on the same connection, fails with
-/// [`UnreadRows`](crate::UnreadRows) after some seconds: what is read ahead is bounded.
+/// If the stream is dropped before its end, the rest of the rows is read in front of the next response. The statement is
+/// cancelled, and the connection closed, if no row arrives for 500 ms (for 100 ms if none was yielded before), or if the connection is given back to its pool
+/// and the rest has not arrived 100 ms later.
+///
+/// Up to 1 MiB of unread rows is buffered while other statements run on the same connection. A statement behind more than
+/// that fails with [`UnreadRows`](crate::UnreadRows) once no row was read for 3 s.
 pub struct RowStream<'conn> {
     connection: &'conn Connection,
     sql: Arc<str>,
-    finished: bool,
+    /// Whether instrumentation was told of the end.
+    is_finished: bool,
     columns: Arc<[Column]>,
-    /// Gone at the end.
-    answer: Option<Response<'conn>>,
+    /// None at the end.
+    response: Option<Response<'conn>>,
     next: Option<Message>,
-    held: Option<Row>,
+    /// The row that is yielded once the message behind it has arrived.
+    held_back: Option<Row>,
     failed: Option<ServerError>,
 }
 
@@ -39,33 +43,33 @@ impl<'conn> RowStream<'conn> {
     pub(super) fn new(
         connection: &'conn Connection,
         sql: Arc<str>,
-        begun: ResponseHead<'conn>,
+        head: ResponseHead<'conn>,
     ) -> Self {
         let ResponseHead {
-            answer,
+            response,
             columns,
             next,
-        } = begun;
+        } = head;
         Self {
             connection,
             sql,
-            finished: false,
+            is_finished: false,
             columns,
-            answer: Some(answer),
+            response: Some(response),
             next: Some(next),
-            held: None,
+            held_back: None,
             failed: None,
         }
     }
 
     fn poll_row(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Row, Failure>>> {
         loop {
-            let Some(answer) = &mut self.answer else {
+            let Some(response) = &mut self.response else {
                 return Poll::Ready(None);
             };
             let message = match self.next.take() {
                 Some(message) => message,
-                None => match ready!(answer.poll_message(cx)) {
+                None => match ready!(response.poll_message(cx)) {
                     Ok(message) => message,
                     Err(lost) => return Poll::Ready(Some(Err(lost))),
                 },
@@ -73,20 +77,20 @@ impl<'conn> RowStream<'conn> {
             match message.tag {
                 tag::DATA_ROW if self.failed.is_none() => {
                     let row = Row::new(Arc::clone(&self.columns), message.body)?;
-                    if let Some(row) = self.held.replace(row) {
-                        answer.is_tail();
+                    if let Some(row) = self.held_back.replace(row) {
+                        response.set_satisfied();
                         return Poll::Ready(Some(Ok(row)));
                     }
                 }
                 tag::ERROR_RESPONSE => {
-                    self.held = None;
+                    self.held_back = None;
                     self.failed = Some(ServerError::parse(&message.body));
                 }
                 tag::READY_FOR_QUERY => {
-                    self.answer = None;
+                    self.response = None;
                     return Poll::Ready(match self.failed.take() {
                         Some(error) => Some(Err(Failure::Server(Box::new(error)))),
-                        None => self.held.take().map(Ok),
+                        None => self.held_back.take().map(Ok),
                     });
                 }
                 _ => {}
@@ -94,8 +98,9 @@ impl<'conn> RowStream<'conn> {
         }
     }
 
+    /// Tells instrumentation of the end.
     fn finish(&mut self, error: Option<&Error>) {
-        if !std::mem::replace(&mut self.finished, true) {
+        if !std::mem::replace(&mut self.is_finished, true) {
             self.connection.record_finish(&self.sql, error);
         }
     }
@@ -109,7 +114,7 @@ impl Stream for RowStream<'_> {
         Poll::Ready(match row {
             Some(Ok(row)) => Some(Ok(row)),
             Some(Err(failure)) => {
-                self.answer = None;
+                self.response = None;
                 let error = failure.into();
                 self.finish(Some(&error));
                 Some(Err(error))

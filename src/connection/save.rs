@@ -1,4 +1,4 @@
-//! `save_changes`, which Diesel asks each connection for.
+//! `save_changes`, which Diesel has each type of connection implement.
 
 use diesel::associations::{HasTable, Identifiable};
 use diesel::query_builder::{AsChangeset, AsQuery, IntoUpdateTarget, UpdateStatement};

@@ -1,13 +1,14 @@
-//! Sends a statement as one request.
+//! Sends a statement as one request, with the names to close in front of it.
 
 use super::Connection;
 use super::statement_cache::Plan;
-use crate::pooler::Names;
+use crate::pooler::Support;
 use crate::protocol::{Messages, Request};
 use crate::query::Binds;
 use crate::session::{Failure, Response};
 
 impl Connection {
+    /// Sends a statement as `plan` says.
     pub(super) async fn send(
         &self,
         plan: &Plan<'_>,
@@ -15,21 +16,21 @@ impl Connection {
         oids: &[u32],
         binds: &Binds,
     ) -> Result<Response<'_>, Failure> {
-        let retired = self.statements.retired();
-        let parsed = match plan {
+        let evicted = self.statements.take_evicted();
+        let parse_len = match plan {
             Plan::Named(_) => 0,
             _ => sql.len() + size_of_val(oids),
         };
-        let mut messages = Messages::with_capacity(parsed + binds.size() + HEADERS);
+        let mut messages = Messages::with_capacity(parse_len + binds.size() + HEADERS);
         let encode = || {
-            for name in retired.names() {
+            for name in evicted.names() {
                 messages.close(name)?;
             }
             let name = plan.name().unwrap_or("");
             let describes = match plan {
-                // The pooler may have prepared it anew, on a server where types have changed.
+                // The pooler may have prepared the statement anew, on a server where types have changed.
                 Plan::Named(prepared) => {
-                    prepared.columns.is_none() || self.pooler.names() != Names::Direct
+                    prepared.columns.is_none() || self.pooler.support() != Support::Direct
                 }
                 _ => true,
             };
@@ -49,12 +50,12 @@ impl Connection {
             Ok(Request::Extended(messages))
         };
         let request = encode().map_err(Failure::Unsendable)?;
-        self.session.status().sends(sql, false);
-        let answer = self.session.send(request).await?;
-        retired.closed();
-        Ok(answer)
+        self.session.status().note_statement(sql, false);
+        let response = self.session.send(request).await?;
+        evicted.set_closed();
+        Ok(response)
     }
 }
 
-/// More than what is around a statement and its binds in a request.
+/// An upper bound for the bytes of a request beside its SQL and its binds.
 const HEADERS: usize = 128;

@@ -1,4 +1,4 @@
-//! How a session becomes a [`Connection`].
+//! Makes a [`Connection`] of a session.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -14,8 +14,9 @@ use super::transaction::TransactionState;
 use crate::connect::EstablishedSession;
 
 impl Connection {
-    pub(super) async fn new(handshake: EstablishedSession) -> ConnectionResult<Self> {
-        let (session, pooler) = handshake.into_handle().map_err(bad_connection)?;
+    /// Takes the session over, and sets what Diesel counts on.
+    pub(super) async fn new(session: EstablishedSession) -> ConnectionResult<Self> {
+        let (session, pooler) = session.into_handle().map_err(bad_connection)?;
         let mut connection = Self {
             session: Arc::new(session),
             pooler,
@@ -24,7 +25,7 @@ impl Connection {
             statements: StatementCache::default(),
             instrumentation: Mutex::new(DynInstrumentation::none()),
         };
-        if let Some(settings) = connection.settings_to_make() {
+        if let Some(settings) = connection.missing_settings() {
             let set = connection.simple(settings.to_owned(), true).await;
             set.map_err(ConnectionError::CouldntSetupConfiguration)?;
         }
@@ -33,15 +34,15 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Diesel counts on the time zone and the encoding; most servers have both by themselves.
-    fn settings_to_make(&self) -> Option<&'static str> {
+    /// Returns the SQL that sets the time zone and the encoding that Diesel counts on, unless the server has them.
+    fn missing_settings(&self) -> Option<&'static str> {
         let is_utf8 = |name: String| {
             let mut names = ["UTF8", "UTF-8"].iter();
             names.any(|known| name.eq_ignore_ascii_case(known))
         };
-        let ready = self.parameter("TimeZone").is_some_and(|zone| is_utc(&zone))
+        let is_set = self.parameter("TimeZone").is_some_and(|zone| is_utc(&zone))
             && self.parameter("client_encoding").is_some_and(is_utf8);
-        (!ready).then_some("SET TIME ZONE 'UTC'; SET client_encoding TO 'UTF8'")
+        (!is_set).then_some("SET TIME ZONE 'UTC'; SET client_encoding TO 'UTF8'")
     }
 }
 

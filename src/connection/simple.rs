@@ -1,7 +1,7 @@
-//! SQL through the simple protocol.
+//! Runs SQL through the simple protocol.
 //!
-//! The server parses the whole text before it runs any of it. So what is to run in front must not be in one
-//! text with SQL that cannot be parsed: a savepoint travels on its own, and a BEGIN is sent again.
+//! The server parses the whole text before it runs any of it. If the SQL cannot be parsed, a command in front of it in the
+//! same text does not run either: a SAVEPOINT is sent in a text of its own, and a BEGIN is sent again.
 
 use diesel::result::QueryResult;
 use futures_util::future::BoxFuture;
@@ -12,6 +12,7 @@ use crate::session::{Command, Failure, Response};
 use crate::util::ending::without_blanks;
 
 impl Connection {
+    /// Runs SQL of the caller.
     pub(super) async fn batch(&self, sql: &str) -> QueryResult<()> {
         self.record_start(sql);
         let done = match self.refuse_listen(sql) {
@@ -22,31 +23,32 @@ impl Connection {
         done
     }
 
-    /// Runs SQL and returns the last command's tag.
-    pub(super) async fn simple(&self, sql: String, ahead: bool) -> QueryResult<String> {
-        // A check is to find out one thing only.
-        let question = match ahead || sql.is_empty() {
+    /// Runs SQL and returns the tag of the last command. SQL of the connection's own, `without_preamble`, runs before a
+    /// transaction that is yet to begin.
+    pub(super) async fn simple(&self, sql: String, without_preamble: bool) -> QueryResult<String> {
+        // A check of the connection, which is empty, is not to fail because of a probe.
+        let probe = match without_preamble || sql.is_empty() {
             true => None,
-            false => self.question(),
+            false => self.probe(),
         };
-        let asked = match question {
-            Some(question) => Some(Box::pin(self.send_question(question)).await?),
+        let sent = match probe {
+            Some(probe) => Some(Box::pin(self.send_probe(probe)).await?),
             None => None,
         };
-        let again = (!ahead && self.session.preamble_len() > 0).then(|| sql.clone());
+        let again = (!without_preamble && self.session.preamble_len() > 0).then(|| sql.clone());
         let request = Request::Simple(sql);
-        let mut answer = match ahead {
-            true => self.session.send_ahead(request).await?,
+        let mut response = match without_preamble {
+            true => self.session.send_without_preamble(request).await?,
             false => self.send_text(request).await?,
         };
-        if let Some(asked) = asked {
-            Box::pin(self.learn(asked)).await?;
+        if let Some(sent) = sent {
+            Box::pin(self.finish_probe(sent)).await?;
         }
-        let begun = answer.begun();
-        match self.last_tag(answer).await {
+        let preamble = response.take_preamble();
+        match self.last_tag(response).await {
             Ok(tag) => Ok(tag),
             Err(failure) => match again {
-                Some(sql) if self.begin_alone(&failure, begun).await? => {
+                Some(sql) if self.retry_begin(&failure, preamble).await? => {
                     Box::pin(self.simple(sql, false)).await
                 }
                 _ => Err(failure.into()),
@@ -54,52 +56,54 @@ impl Connection {
         }
     }
 
-    /// Sends SQL, behind what is to ride in front of it.
+    /// Sends SQL with the pending commands in front of it.
     pub(super) async fn send_text(&self, request: Request) -> Result<Response<'_>, Failure> {
         match &request {
-            // It has no answer of its own behind a BEGIN, and needs none.
+            // Blank SQL behind a BEGIN would have no response of its own, and needs no BEGIN.
             Request::Simple(sql) | Request::Copy(sql) if without_blanks(sql).is_empty() => {
-                self.session.send_ahead(request).await
+                self.session.send_without_preamble(request).await
             }
             _ => self.session.send(request).await,
         }
     }
 
-    /// Begins the transaction that could not begin in one text with SQL that has failed; returns whether it
-    /// has, so that the SQL is to be sent again: it fails inside of the transaction then.
-    pub(super) fn begin_alone<'a>(
+    /// Sends the BEGIN of `preamble` again if it has failed because it was in one text with SQL that cannot be parsed.
+    /// Returns whether it has succeeded now, so that the SQL is to be sent again: the SQL then fails inside the
+    /// transaction.
+    pub(super) fn retry_begin<'a>(
         &'a self,
         failure: &Failure,
-        begun: Vec<Command>,
+        preamble: Vec<Command>,
     ) -> BoxFuture<'a, Result<bool, Failure>> {
-        let refused = matches!(failure, Failure::Server(_)) && self.session.is_refused();
+        let has_failed = matches!(failure, Failure::Server(_)) && self.session.has_failed_begin();
         Box::pin(async move {
-            if begun.is_empty() || !refused {
+            if preamble.is_empty() || !has_failed {
                 return Ok(false);
             }
-            begun
+            preamble
                 .into_iter()
-                .for_each(|command| self.session.open(command));
-            let mut nothing = Messages::default();
-            nothing.command("").map_err(Failure::Unsendable)?;
-            nothing.sync();
-            let answer = self.session.send(Request::Extended(nothing)).await?;
-            self.last_tag(answer).await.map(|_| true)
+                .for_each(|command| self.session.push_preamble(command));
+            let mut empty = Messages::default();
+            empty.command("").map_err(Failure::Unsendable)?;
+            empty.sync();
+            let response = self.session.send(Request::Extended(empty)).await?;
+            self.last_tag(response).await.map(|_| true)
         })
     }
 
-    async fn last_tag(&self, mut answer: Response<'_>) -> Result<String, Failure> {
+    /// Reads a response to its end and returns the tag of the last command.
+    async fn last_tag(&self, mut response: Response<'_>) -> Result<String, Failure> {
         let mut last = String::new();
         loop {
-            let message = answer.message().await?;
+            let message = response.message().await?;
             match message.tag {
                 tag::COMMAND_COMPLETE => {
                     last = command_tag(&message.body).to_owned();
-                    self.statements.completed(&last);
+                    self.statements.note_command(&last);
                 }
                 tag::ERROR_RESPONSE => {
-                    let error = answer.error(&message.body);
-                    return Err(answer.fail(error).await);
+                    let error = response.error(&message.body);
+                    return Err(response.fail(error).await);
                 }
                 tag::READY_FOR_QUERY => return Ok(last),
                 _ => {}

@@ -1,4 +1,4 @@
-//! [`Statement`]: what is to run.
+//! [`Statement`]: a query of Diesel's, rendered.
 
 use std::any::TypeId;
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use diesel::result::QueryResult;
 use super::Connection;
 use crate::query::Binds;
 
-/// A query that is not one of Diesel's types any more.
+/// A query as SQL and binds, which borrows nothing of Diesel's types.
 pub(super) struct Statement {
     pub(super) sql: QueryResult<Arc<str>>,
     pub(super) binds: QueryResult<Binds>,
     pub(super) cacheable: QueryResult<bool>,
+    /// The query's type, if that determines the SQL.
     pub(super) id: Option<TypeId>,
 }
 

@@ -1,4 +1,4 @@
-//! [`StatementCache`]: the statements that a connection has named.
+//! [`StatementCache`]: the statements of a connection that have names.
 
 use std::any::TypeId;
 use std::collections::{HashMap, VecDeque};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::Column;
 
-/// Bounded; what was not used for longest goes first.
+/// The named statements of a connection, bounded: the least recently used one is evicted first.
 #[derive(Debug, Default)]
 pub(super) struct StatementCache {
     cache: Mutex<Cache>,
@@ -18,43 +18,45 @@ pub(super) struct StatementCache {
 struct Cache {
     disabled: bool,
     named: HashMap<Key, Named>,
-    /// Counts uses.
+    /// Counts the uses of statements.
     clock: u64,
-    /// Counts names.
+    /// Counts the names given.
     numbers: u64,
-    /// Names that the server may forget.
-    retired: Vec<Arc<str>>,
-    /// Hashes of statements that came lately and may come again.
+    /// The names that the next request closes.
+    evicted: Vec<Arc<str>>,
+    /// The hashes of statements that have run once without a name, lately.
     seen: VecDeque<u64>,
 }
 
-/// What makes two statements one.
+/// Identifies a statement.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
-    /// Diesel's name for it: one type, one SQL.
+    /// A type of Diesel's that has one SQL.
     Type(TypeId),
+    /// The SQL and the types of its parameters.
     Sql(Arc<str>, Box<[u32]>),
 }
 
 struct Named {
     sql: Arc<str>,
-    /// Tells it from one before it with the same key.
+    /// Distinguishes the statement from earlier ones with the same key.
     name: Arc<str>,
     state: State,
+    /// The value of the clock at the last use.
     used: u64,
 }
 
 enum State {
-    /// Somebody waits for the server to take it in.
+    /// A request that prepares the statement is under way.
     Preparing,
     Ready(Prepared),
 }
 
-/// A statement that the server knows.
+/// A statement that the server has prepared.
 #[derive(Clone)]
 pub(super) struct Prepared {
     pub(super) name: Arc<str>,
-    /// None where it has not been described yet.
+    /// The columns of its rows; None if they were not described yet.
     pub(super) columns: Option<Arc<[Column]>>,
 }
 
@@ -86,28 +88,28 @@ impl StatementCache {
         self.lock().disabled = false;
     }
 
-    /// The SQL of a statement of that type.
+    /// Returns the SQL of the statement of a type.
     pub(super) fn sql(&self, id: TypeId) -> Option<Arc<str>> {
         let cache = self.lock();
         let named = cache.named.get(&Key::Type(id))?;
         Some(Arc::clone(&named.sql))
     }
 
-    /// Whether a statement has come before, of late.
-    pub(super) fn comes_again(&self, sql: &str, oids: &[u32]) -> bool {
+    /// Records that a statement runs without a name; returns whether it has lately done so before.
+    pub(super) fn record_repeat(&self, sql: &str, oids: &[u32]) -> bool {
         let mut cache = self.lock();
         let hash = cache.named.hasher().hash_one((sql, oids));
         if cache.seen.contains(&hash) {
             return true;
         }
-        if cache.seen.len() == SEEN {
+        if cache.seen.len() == MAX_SEEN {
             cache.seen.pop_front();
         }
         cache.seen.push_back(hash);
         false
     }
 
-    /// How a statement is to run; a new one takes the place of an old one.
+    /// Returns how a statement is to run. A new one evicts the least recently used one if the cache is full.
     pub(super) fn plan(
         &self,
         key: &Key,
@@ -144,11 +146,11 @@ impl StatementCache {
             statements: self,
             key: key.clone(),
             name,
-            done: false,
+            is_prepared: false,
         })
     }
 
-    /// Remembers what the rows of the statement of that name are made of.
+    /// Remembers the columns of the statement `name`.
     pub(super) fn describe(&self, key: &Key, name: &str, columns: &Arc<[Column]>) {
         if let Some(named) = self.lock().named(key, name) {
             if let State::Ready(prepared) = &mut named.state {
@@ -157,23 +159,23 @@ impl StatementCache {
         }
     }
 
-    /// Names to close with the next request.
-    pub(super) fn retired(&self) -> Evicted<'_> {
+    /// Takes the names that the next request is to close.
+    pub(super) fn take_evicted(&self) -> Evicted<'_> {
         Evicted {
-            names: std::mem::take(&mut self.lock().retired),
+            names: std::mem::take(&mut self.lock().evicted),
             statements: self,
         }
     }
 
-    /// Takes note of a command that is complete: it may have taken the names away, and behind a pooler that tracks
-    /// them, using one that is gone ends the session.
-    pub(super) fn completed(&self, tag: &str) {
+    /// Notes a command that is complete: DEALLOCATE and DISCARD drop the names, and behind a pooler that tracks
+    /// statements, the use of a dropped name ends the session.
+    pub(super) fn note_command(&self, tag: &str) {
         if matches!(tag, "DEALLOCATE ALL" | "DISCARD ALL") {
             self.clear();
         }
     }
 
-    /// The server's statements are not what they were.
+    /// Evicts all statements.
     pub(super) fn clear(&self) {
         self.lock().clear();
     }
@@ -183,8 +185,8 @@ impl StatementCache {
     }
 }
 
-/// How many statements are remembered that have come once.
-const SEEN: usize = 64;
+/// How many statements without a name are remembered.
+const MAX_SEEN: usize = 64;
 
 impl Cache {
     fn named(&mut self, key: &Key, name: &str) -> Option<&mut Named> {
@@ -192,6 +194,7 @@ impl Cache {
         named.filter(|named| *named.name == *name)
     }
 
+    /// Evicts the least recently used statement; returns false if all of them are being prepared.
     fn make_room(&mut self) -> bool {
         let ready = self
             .named
@@ -206,14 +209,14 @@ impl Cache {
         else {
             return false;
         };
-        self.retire(&key);
+        self.evict(&key);
         true
     }
 
-    fn retire(&mut self, key: &Key) {
+    fn evict(&mut self, key: &Key) {
         if let Some(named) = self.named.remove(key) {
             if let State::Ready(prepared) = named.state {
-                self.retired.push(prepared.name);
+                self.evicted.push(prepared.name);
             }
         }
     }
@@ -221,13 +224,13 @@ impl Cache {
     fn clear(&mut self) {
         for (_, named) in self.named.drain() {
             if let State::Ready(prepared) = named.state {
-                self.retired.push(prepared.name);
+                self.evicted.push(prepared.name);
             }
         }
     }
 }
 
-/// Names that a request is to close; one that is not sent gives them back.
+/// The names that a request is to close. If they are dropped before the request is sent, the next request closes them.
 #[derive(Debug)]
 pub(super) struct Evicted<'a> {
     statements: &'a StatementCache,
@@ -239,8 +242,8 @@ impl Evicted<'_> {
         &self.names
     }
 
-    /// The request is sent.
-    pub(super) fn closed(mut self) {
+    /// Notes that the request is sent.
+    pub(super) fn set_closed(mut self) {
         self.names.clear();
     }
 }
@@ -248,24 +251,24 @@ impl Evicted<'_> {
 impl Drop for Evicted<'_> {
     fn drop(&mut self) {
         if !self.names.is_empty() {
-            self.statements.lock().retired.append(&mut self.names);
+            self.statements.lock().evicted.append(&mut self.names);
         }
     }
 }
 
-/// A statement on its way to the server.
+/// A statement whose preparation is under way. If it is dropped before it is prepared, its name is evicted.
 #[derive(Debug)]
 pub(super) struct Preparing<'a> {
     statements: &'a StatementCache,
     key: Key,
     name: Arc<str>,
-    done: bool,
+    is_prepared: bool,
 }
 
 impl Preparing<'_> {
-    /// The server has taken it in.
-    pub(super) fn prepared(&mut self) {
-        self.done = true;
+    /// Notes that the server has prepared the statement.
+    pub(super) fn set_prepared(&mut self) {
+        self.is_prepared = true;
         let name = Arc::clone(&self.name);
         let mut cache = self.statements.lock();
         match cache.named(&self.key, &name) {
@@ -275,20 +278,20 @@ impl Preparing<'_> {
                     columns: None,
                 });
             }
-            None => cache.retired.push(name),
+            None => cache.evicted.push(name),
         }
     }
 }
 
 impl Drop for Preparing<'_> {
     fn drop(&mut self) {
-        if !self.done {
+        if !self.is_prepared {
             let mut cache = self.statements.lock();
             if cache.named(&self.key, &self.name).is_some() {
                 cache.named.remove(&self.key);
             }
-            // It may have arrived for all that.
-            cache.retired.push(Arc::clone(&self.name));
+            // The server may have prepared the statement all the same.
+            cache.evicted.push(Arc::clone(&self.name));
         }
     }
 }
@@ -313,17 +316,17 @@ mod tests {
     fn prepare(statements: &StatementCache, sql: &str, capacity: usize) {
         let (key, sql) = key(sql);
         match statements.plan(&key, &sql, capacity, |n| format!("d{n}")) {
-            Plan::Prepare(mut preparing) => preparing.prepared(),
+            Plan::Prepare(mut preparing) => preparing.set_prepared(),
             _ => panic!("{sql} is known"),
         }
     }
 
     fn closed(statements: &StatementCache) -> Vec<Arc<str>> {
-        // One that is not sent closes nothing.
-        drop(statements.retired());
-        let retired = statements.retired();
-        let names = retired.names().to_vec();
-        retired.closed();
+        // A request that is not sent closes nothing.
+        drop(statements.take_evicted());
+        let evicted = statements.take_evicted();
+        let names = evicted.names().to_vec();
+        evicted.set_closed();
         names
     }
 
@@ -336,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_longest_makes_room() {
+    fn the_least_recently_used_statement_makes_room() {
         let statements = StatementCache::default();
         prepare(&statements, "a", 2);
         prepare(&statements, "b", 2);
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preparation_that_is_given_up_leaves_only_a_name_to_close() {
+    fn a_dropped_preparation_leaves_only_a_name_to_close() {
         let statements = StatementCache::default();
         let (key, sql) = key("a");
         let plan = statements.plan(&key, &sql, 2, |n| format!("d{n}"));
@@ -362,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_does_not_touch_what_has_taken_its_place() {
+    fn a_late_preparation_does_not_touch_its_successor() {
         let statements = StatementCache::default();
         let (key, sql) = key("a");
         let name = |n| format!("d{n}");

@@ -1,6 +1,6 @@
-//! [`is_utc`]: what UTC is called.
+//! [`is_utc`]: the names of UTC.
 
-/// Returns whether a server's `TimeZone` is UTC by one of its names, so that a connection need not set it.
+/// Returns whether a server's setting `TimeZone` is one of the names of UTC, so that a connection need not set it.
 pub fn is_utc(time_zone: &str) -> bool {
     NAMES
         .iter()

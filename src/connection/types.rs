@@ -1,4 +1,4 @@
-//! Looks up the types that only the database knows.
+//! Looks up the OIDs of types that only the database knows.
 
 use std::sync::PoisonError;
 
@@ -6,70 +6,71 @@ use diesel::pg::{PgMetadataCache, PgMetadataCacheKey};
 use diesel::result::{Error, QueryResult};
 
 use super::Connection;
-use super::response_head::{Refused, only_row};
+use super::response_head::{StartError, only_row};
 use crate::protocol::{Fields, Malformed, Messages, Request};
-use crate::query::Row;
-use crate::query::{Binds, TypeName, Types};
+use crate::query::{Binds, Row, TypeName, Types};
 use crate::session::{Failure, Response};
 
 impl Connection {
-    /// Looks the types up that only the database knows: once a connection, and all at once. Returns
-    /// whether one of them was known from before.
+    /// Looks up the types of the binds that only the database knows: once for each connection, and all in one flight.
+    /// Returns whether one of them was cached.
     pub(super) async fn resolve(&self, binds: &mut Binds) -> QueryResult<bool> {
         let mut found = Types::new();
-        let mut asked = Vec::new();
+        let mut sent = Vec::new();
         for name in binds.named() {
             match self.known_type(name) {
                 Some(oids) => drop(found.insert(name.clone(), oids)),
-                None => asked.push((name, self.ask_for_type(name, true).await?)),
+                None => sent.push((name, self.send_lookup(name, false).await?)),
             }
         }
-        let remembered = !found.is_empty();
-        found.extend(self.take_in(asked).await?);
+        let was_cached = !found.is_empty();
+        found.extend(self.finish_lookups(sent).await?);
         binds.resolve(&found)?;
-        Ok(remembered)
+        Ok(was_cached)
     }
 
-    /// Looks the types up once more, where a statement has failed with what was known of them: a
-    /// migration may have made them anew. Returns whether the statement is to run again.
+    /// Looks up the types again if a statement has failed with the cached ones: a migration may have made them anew.
+    /// Returns whether the statement is to run again.
     pub(super) async fn resolve_again(
         &self,
-        refused: &mut Refused,
+        error: &mut StartError,
         binds: &mut Binds,
     ) -> QueryResult<bool> {
-        let Some(doubt) = Doubt::of(&refused.failure) else {
+        let Some(suspicion) = Suspicion::of(&error.failure) else {
             return Ok(false);
         };
-        tracing::debug!(reason = ?refused.failure, "the types of bind parameters are looked up again");
+        tracing::debug!(reason = ?error.failure, "the types of bind parameters are looked up again");
         *self.types.lock().unwrap_or_else(PoisonError::into_inner) = PgMetadataCache::new();
-        let begins = self.session.status().in_failed_transaction();
-        if begins || doubt == Doubt::Certain {
+        let has_failed_transaction = self.session.status().in_failed_transaction();
+        if has_failed_transaction || suspicion == Suspicion::Certain {
             self.statements.clear();
         }
-        if begins {
-            // There is no way to find out without beginning anew, and so only for a good reason.
-            let commands = std::mem::take(&mut refused.commands);
-            if doubt == Doubt::MayBe || !self.session.restart_transaction(commands) {
+        if has_failed_transaction {
+            // A look-up needs the transaction to begin anew, which needs a certain reason.
+            let preamble = std::mem::take(&mut error.preamble);
+            let restart = suspicion == Suspicion::Certain;
+            if !restart || !self.session.restart_transaction(preamble) {
                 return Ok(false);
             }
         }
-        let mut asked = Vec::new();
+        let mut sent = Vec::new();
         for name in binds.named() {
-            asked.push((name, self.ask_for_type(name, !begins).await?));
+            sent.push((name, self.send_lookup(name, has_failed_transaction).await?));
         }
-        let found = self.take_in(asked).await?;
+        let found = self.finish_lookups(sent).await?;
         let changed = binds.resolve(&found)?;
         if changed {
             self.statements.clear();
         }
-        Ok(changed || begins)
+        Ok(changed || has_failed_transaction)
     }
 
-    async fn take_in(&self, asked: Vec<(&TypeName, Response<'_>)>) -> QueryResult<Types> {
+    /// Waits for the responses to look-ups, and caches their OIDs.
+    async fn finish_lookups(&self, sent: Vec<(&TypeName, Response<'_>)>) -> QueryResult<Types> {
         let mut found = Types::new();
-        for (name, answer) in asked {
+        for (name, response) in sent {
             let missing = || Error::SerializationError(format!("there is no type {name:?}").into());
-            let row = only_row(answer).await?.ok_or_else(missing)?;
+            let row = only_row(response).await?.ok_or_else(missing)?;
             let oids = row.oids().map_err(Failure::from)?;
             let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
             types.store_type(cache_key(name), oids);
@@ -84,10 +85,11 @@ impl Connection {
         Some((known.oid().ok()?, known.array_oid().ok()?))
     }
 
-    async fn ask_for_type(
+    /// Sends the look-up of a type, `with_preamble` if the pending commands are to run first.
+    async fn send_lookup(
         &self,
         (schema, name): &TypeName,
-        ahead: bool,
+        with_preamble: bool,
     ) -> Result<Response<'_>, Failure> {
         let mut values = vec![Some(name.clone().into_bytes())];
         let sql = match schema {
@@ -106,33 +108,33 @@ impl Connection {
         messages.execute();
         messages.sync();
         let request = Request::Extended(messages);
-        match ahead {
-            true => self.session.send_ahead(request).await,
-            false => self.session.send(request).await,
+        match with_preamble {
+            true => self.session.send(request).await,
+            false => self.session.send_without_preamble(request).await,
         }
     }
 }
 
-/// How sure it is that a statement has failed for what was known of its types.
+/// How likely a statement has failed because of a cached type.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Doubt {
+enum Suspicion {
     Certain,
-    /// A type of that name is not the one that it was, or the statement is wrong.
-    MayBe,
+    /// The type of that name has changed, or the statement is wrong.
+    Possible,
 }
 
-impl Doubt {
+impl Suspicion {
     fn of(failure: &Failure) -> Option<Self> {
         let Failure::Server(error) = failure else {
             return None;
         };
         match error.code.as_str() {
-            // Never translated, and without a code of its own.
+            // This error is never translated, and has no code of its own.
             "XX000" if error.message.starts_with("cache lookup failed for type") => {
                 Some(Self::Certain)
             }
             // Datatype mismatch, undefined function (an operator is one), cannot coerce.
-            "42804" | "42846" | "42883" => Some(Self::MayBe),
+            "42804" | "42846" | "42883" => Some(Self::Possible),
             _ => None,
         }
     }
@@ -146,7 +148,7 @@ fn cache_key((schema, name): &TypeName) -> PgMetadataCacheKey<'static> {
 }
 
 impl Row {
-    /// Two OIDs.
+    /// Reads a row of two OIDs.
     fn oids(&self) -> Result<(u32, u32), Malformed> {
         let oid = |index| {
             let bytes = self.value(index).ok_or(Malformed)?;
@@ -157,7 +159,7 @@ impl Row {
     }
 }
 
-/// As diesel-async asks.
+/// The queries of diesel-async.
 const IN_SCHEMA: &str = "SELECT pg_type.oid, pg_type.typarray FROM pg_type \
      INNER JOIN pg_namespace ON pg_type.typnamespace = pg_namespace.oid \
      WHERE pg_type.typname = $1 AND pg_namespace.nspname = $2 LIMIT 1";

@@ -4,6 +4,7 @@
 pub(crate) const AUTHENTICATION: u8 = b'R';
 pub(crate) const BACKEND_KEY_DATA: u8 = b'K';
 pub(crate) const BIND_COMPLETE: u8 = b'2';
+pub(crate) const CLOSE_COMPLETE: u8 = b'3';
 pub(crate) const COMMAND_COMPLETE: u8 = b'C';
 pub(crate) const COPY_BOTH_RESPONSE: u8 = b'W';
 pub(crate) const COPY_DATA: u8 = b'd';

@@ -1,8 +1,7 @@
-//! Cancel requests that are under way.
+//! Cancel requests of a [`CancelToken`](crate::CancelToken), until their effect is known.
 //!
-//! Neon's proxy closes the socket of a request first and passes the request on afterwards, so that nothing but
-//! the answer of a statement that was stopped tells where the request has ended. Until then it would stop
-//! whatever runs next.
+//! Neon's proxy closes the socket of a cancel request before it passes the request on. Only the error of a cancelled
+//! statement tells that the request has arrived; until then, the request could cancel the next statement instead.
 
 use std::sync::Arc;
 
@@ -11,9 +10,10 @@ use super::pipeline::Pipeline;
 use crate::protocol::ServerError;
 
 impl SessionHandle {
-    /// Stops in the background what is under way: the request that was to do so has hit what ran in front of it.
+    /// Cancels the requests in flight, in the background: a cancel request that was meant for them has hit the one in
+    /// front.
     pub(crate) fn cancel_rest(self: &Arc<Self>) {
-        let Some(at_work) = self.at_work(self.hands()) else {
+        let Some(in_flight) = self.in_flight(self.holder()) else {
             return;
         };
         let (session, canceller) = (Arc::downgrade(self), self.canceller().clone());
@@ -21,52 +21,52 @@ impl SessionHandle {
             let is_needed = || {
                 session
                     .upgrade()
-                    .is_some_and(|session| session.begin_cancel(&at_work))
+                    .is_some_and(|session| session.begin_cancel(&in_flight))
             };
             canceller.cancel_in_time(is_needed).await;
         });
     }
 
-    /// What the server still has to answer, if anything, where the connection is in these hands.
-    pub(crate) fn at_work(&self, hands: u64) -> Option<AtWork> {
+    /// Returns the requests that are in flight, if there are any and `holder` still holds the connection.
+    pub(crate) fn in_flight(&self, holder: u64) -> Option<InFlight> {
         let mut pipeline = self.lock();
-        pipeline.drain();
-        let is_at_work = pipeline.lost.is_none() && pipeline.requests.is_outstanding();
-        let at_work = AtWork {
-            hands,
-            before: pipeline.next_id,
+        pipeline.read_available();
+        let is_outstanding = pipeline.lost.is_none() && pipeline.requests.is_outstanding();
+        let in_flight = InFlight {
+            holder,
+            end: pipeline.next_id,
         };
-        (is_at_work && self.hands() == hands).then_some(at_work)
+        (is_outstanding && self.holder() == holder).then_some(in_flight)
     }
 
-    /// Whether any of that is still under way, so that a cancel request can stop it. If so, nothing else is sent
-    /// before it is known that the request is spent.
-    pub(crate) fn begin_cancel(&self, at_work: &AtWork) -> bool {
+    /// Begins to cancel the requests, unless they are complete; returns whether a cancel request is to be sent. If so,
+    /// no other request is sent until it is known that the cancel request has arrived.
+    pub(crate) fn begin_cancel(&self, in_flight: &InFlight) -> bool {
         let mut pipeline = self.lock();
-        pipeline.drain();
+        pipeline.read_available();
         let current = pipeline.requests.current();
-        let is_under_way = pipeline.lost.is_none()
-            && self.hands() == at_work.hands
-            && current.is_some_and(|request| request.id < at_work.before);
-        if is_under_way {
+        let is_outstanding = pipeline.lost.is_none()
+            && self.holder() == in_flight.holder
+            && current.is_some_and(|request| request.id < in_flight.end);
+        if is_outstanding {
             pipeline.cancels += 1;
         }
-        is_under_way
+        is_outstanding
     }
 }
 
-/// Requests that are under way, of one who holds the connection.
+/// The requests of one holder of the connection that were sent by some time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AtWork {
-    hands: u64,
-    /// The first id that is not among them.
-    before: u64,
+pub(crate) struct InFlight {
+    holder: u64,
+    /// The first id that is not among the requests.
+    end: u64,
 }
 
 impl Pipeline {
-    /// Takes in an error of the server's. A time-out of its own has the same code, so the text decides; one in
-    /// another language costs the connection.
-    pub(super) fn spend_cancel(&mut self, body: &[u8]) {
+    /// Notes from an ErrorResponse that a cancel request has arrived. A statement_timeout has the same code, so the
+    /// text decides; a text in another language costs the connection.
+    pub(super) fn note_cancelled(&mut self, body: &[u8]) {
         if self.cancels == 0 {
             return;
         }
@@ -75,10 +75,10 @@ impl Pipeline {
         }
     }
 
-    /// Ends the session where everything has been answered and a request may still be under way.
-    pub(super) fn retire_for_cancel(&mut self) {
+    /// Ends the session if every request is answered and a cancel request may still be under way.
+    pub(super) fn end_if_cancel_pending(&mut self) {
         if self.cancels > 0 && !self.requests.is_outstanding() {
-            self.lose(ServerError::local(
+            self.set_lost(ServerError::local(
                 "08006",
                 "the connection was closed: a cancel request may still be under way, and would stop the next \
                  statement",

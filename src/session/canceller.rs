@@ -1,4 +1,4 @@
-//! [`Canceller`]: how a statement is stopped from outside its own connection.
+//! [`Canceller`]: sends cancel requests for the statements of one session.
 
 use std::fmt;
 use std::future::Future;
@@ -16,21 +16,20 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use crate::transport::{DialError, Dialler, Negotiated, Peer, Transport};
 
-/// Knows where, how and with what key to ask for the end of one session's current statement.
+/// Holds the address, the dialler and the key for cancel requests of one session.
 #[derive(Clone)]
 pub(crate) struct Canceller(Arc<Parts>);
 
 struct Parts {
     token: tokio_postgres::CancelToken,
     dialler: Arc<Dialler>,
-    /// Where the session is: no other address need know its key.
+    /// The address of the session: no other server need learn its key.
     peer: Peer,
     runtime: Handle,
 }
 
 impl Canceller {
-    /// Keeps what a cancel request for the session at `peer` needs; what is done in the background runs on the
-    /// current runtime.
+    /// Prepares cancel requests for the session at `peer`. Background tasks run on the current runtime.
     pub(crate) fn new(
         token: tokio_postgres::CancelToken,
         dialler: Arc<Dialler>,
@@ -48,8 +47,7 @@ impl Canceller {
         &self.0.dialler
     }
 
-    /// Asks the server to end the session's current statement, if that is still needed once there is a stream to ask on,
-    /// and waits until the server has taken note.
+    /// Sends a cancel request if it is still needed once its stream is open, and waits until the server has read it.
     pub(crate) async fn cancel_if(
         &self,
         is_needed: impl FnOnce() -> bool,
@@ -68,7 +66,7 @@ impl Canceller {
         Ok(cancelled?)
     }
 
-    /// As [`cancel_if`](Self::cancel_if), for those whom nobody waits for.
+    /// Sends a cancel request that nobody waits for, if it is still needed once its stream is open.
     pub(super) async fn cancel_in_time(&self, is_needed: impl FnOnce() -> bool) {
         let timer = self.0.dialler.timer();
         let cancelled = timer
@@ -99,13 +97,14 @@ impl Canceller {
         }
     }
 
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a task in the background.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.runtime.spawn(task);
     }
 
-    /// Sleeps for a moment, on any runtime.
-    pub(crate) async fn sleep(&self, moment: Duration) {
-        self.0.dialler.timer().sleep(moment).await;
+    /// Sleeps, on any runtime.
+    pub(super) async fn sleep(&self, duration: Duration) {
+        self.0.dialler.timer().sleep(duration).await;
     }
 }
 
@@ -124,14 +123,14 @@ impl fmt::Debug for Canceller {
     }
 }
 
-/// In milliseconds, how long each request has to show an effect.
+/// How long each cancel request has to take effect, in milliseconds.
 const PAUSES: [u64; 5] = [50, 150, 300, 500, 1000];
 
-/// How long the server may take to accept a cancel request.
+/// How long the server may take to read a cancel request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A stream that is not shut down before the other side has done so: PgBouncer 1.18 crashes where a
-/// cancel request's socket closes too early, and a request is sure to have been seen only then.
+/// A stream that waits for the other side to shut down first: only then has the server read the request for certain, and
+/// PgBouncer 1.18 crashes if the socket of a cancel request closes too early.
 struct Lingering(Transport);
 
 impl AsyncRead for Lingering {
@@ -161,7 +160,7 @@ impl AsyncWrite for Lingering {
         loop {
             let mut scratch = [0; 64];
             let mut buf = ReadBuf::new(&mut scratch);
-            // However the other side ends it, it has.
+            // An error is an end too.
             if ready!(Pin::new(&mut self.0).poll_read(cx, &mut buf)).is_err()
                 || buf.filled().is_empty()
             {

@@ -102,7 +102,7 @@ impl SessionControl {
         }
         let session = self.clone();
         let driven = DrivenSession {
-            responses: session.status.answers(),
+            responses: session.status.responses(),
             control: session.clone(),
         };
         self.canceller.spawn(async move {
@@ -142,7 +142,7 @@ struct DrivenSession {
 impl DrivenSession {
     fn is_late(&self) -> bool {
         let status = &self.control.status;
-        status.answers() == self.responses && status.is_busy()
+        status.responses() == self.responses && status.is_busy()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whom a message from the server is for.
+//! Dispatches each message of the server to the request that it answers.
 
 use bytes::Bytes;
 
@@ -8,8 +8,9 @@ use super::preamble::Preamble;
 use crate::protocol::{Fields, Malformed, Message, Messages, ServerError, command_tag, tag};
 
 impl Pipeline {
-    /// Says which request a message belongs to; sees to those that belong to none.
-    pub(super) fn route(
+    /// Returns the request that a message answers, by its index, with the message; handles a message itself that no
+    /// caller is to see.
+    pub(super) fn dispatch(
         &mut self,
         mut message: Message,
     ) -> Result<Option<(usize, Message)>, Box<ServerError>> {
@@ -33,12 +34,12 @@ impl Pipeline {
             _ => {}
         }
         if message.tag == tag::ERROR_RESPONSE {
-            self.spend_cancel(&message.body);
+            self.note_cancelled(&message.body);
         }
         let current = self.requests.current_index();
         let Some(index) = current else {
             return match message.tag {
-                // The server says goodbye; the end of the stream follows.
+                // A FATAL error; the end of the stream follows.
                 tag::ERROR_RESPONSE => Ok(None),
                 _ => Err(malformed(Malformed)),
             };
@@ -46,63 +47,65 @@ impl Pipeline {
         let has_failed_to_copy =
             message.tag == tag::READY_FOR_QUERY && self.requests[index].takes_data;
         if has_failed_to_copy {
-            self.answer_for_stray_data()?;
+            self.end_failed_copy()?;
         }
         let request = &mut self.requests[index];
         if message.tag == tag::COMMAND_COMPLETE {
             request.takes_data = false;
         }
-        let mut wanted = true;
+        let mut is_wanted = true;
         match message.tag {
-            tag::PARSE_COMPLETE | tag::BIND_COMPLETE if request.preamble > 0 => wanted = false,
-            b'3' => wanted = false,
+            tag::PARSE_COMPLETE | tag::BIND_COMPLETE if request.preamble > 0 => is_wanted = false,
+            tag::CLOSE_COMPLETE => is_wanted = false,
             tag::COMMAND_COMPLETE if request.preamble > 0 => {
                 request.preamble -= 1;
-                request.begins = request.begins.saturating_sub(1);
-                wanted = false;
+                request.begin_end = request.begin_end.saturating_sub(1);
+                is_wanted = false;
                 if request.preamble == 0 {
                     self.waiters.set_due();
                 }
             }
-            // The session's end, not the transaction's.
+            // The error ends the session, and not the transaction, which is committed.
             tag::ERROR_RESPONSE
                 if request.outcome == Outcome::Committed && self.status.has_ended() =>
             {
-                wanted = false;
+                is_wanted = false;
             }
             tag::ERROR_RESPONSE if request.preamble > 0 => {
-                // Else the transaction is there, and has failed: the server sees to the rest.
-                if request.begins > 0 {
-                    self.preamble = Preamble::Refused;
+                // Behind BEGIN, the transaction is open and has failed: the server refuses further statements.
+                if request.begin_end > 0 {
+                    self.preamble = Preamble::Failed;
                 }
                 request.preamble = 0;
-                request.outcome = Outcome::Told;
+                request.outcome = Outcome::Reported;
                 self.waiters.set_due();
             }
             tag::COMMAND_COMPLETE if request.single && command_tag(&message.body) == "COMMIT" => {
                 request.outcome = Outcome::Committed;
             }
             tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE | tag::ERROR_RESPONSE => {
-                request.outcome = Outcome::Told
+                request.outcome = Outcome::Reported
             }
-            // Nobody has data to copy here, and the server would wait for it for ever. In the extended
-            // protocol it has ignored the Sync that was sent with the statement.
+            // No caller has data to copy, and the server would wait for ever. In the extended protocol the server has
+            // ignored the Sync that was sent with the statement.
             tag::COPY_IN_RESPONSE | tag::COPY_BOTH_RESPONSE
                 if !request.copies || request.owner != Owner::Waiting =>
             {
                 let is_simple = request.simple;
-                self.refuse_to_copy(is_simple);
-                wanted = false;
+                self.refuse_copy(is_simple);
+                is_wanted = false;
             }
             tag::COPY_IN_RESPONSE => request.takes_data = true,
-            // Nobody reads the data here, and without it success would be a lie.
+            // No caller reads the data, so the statement must not succeed.
             tag::COPY_OUT_RESPONSE if !request.copies => message = misplaced_copy(),
-            tag::COPY_DATA | tag::COPY_DONE if !request.copies => wanted = false,
-            tag::READY_FOR_QUERY if request.outcome == Outcome::Unknown => return Err(unsaid()),
+            tag::COPY_DATA | tag::COPY_DONE if !request.copies => is_wanted = false,
+            tag::READY_FOR_QUERY if request.outcome == Outcome::Unknown => {
+                return Err(missing_outcome());
+            }
             tag::READY_FOR_QUERY => {
-                request.answered = true;
+                request.is_answered = true;
                 if request.owner == Owner::Abandoned {
-                    self.status.gave_up_statement();
+                    self.status.note_abandoned_response();
                 }
                 if request.owner != Owner::Waiting {
                     self.requests.remove(index);
@@ -112,10 +115,11 @@ impl Pipeline {
             }
             _ => {}
         }
-        Ok(wanted.then_some((index, message)))
+        Ok(is_wanted.then_some((index, message)))
     }
 
-    pub(super) fn refuse_to_copy(&mut self, is_simple: bool) {
+    /// Ends a COPY FROM STDIN that has no data.
+    pub(super) fn refuse_copy(&mut self, is_simple: bool) {
         let mut messages = Messages::default();
         let _ = messages.copy_fail("COPY FROM STDIN needs a connection's copy_in()");
         if !is_simple {
@@ -124,11 +128,14 @@ impl Pipeline {
         self.output.extend_from_slice(messages.as_bytes());
     }
 
+    /// Queues a notification.
     fn notify(&mut self, body: &[u8]) -> Result<(), Malformed> {
         let mut fields = Fields(body);
-        if self.notifications.len() >= NOTIFICATIONS {
+        if self.notifications.len() >= MAX_NOTIFICATIONS {
             self.notifications.pop_front();
-            tracing::warn!("nobody reads this connection's notifications: the oldest is dropped");
+            tracing::warn!(
+                "the notifications of this connection are not read: the oldest is dropped"
+            );
         }
         self.notifications.push_back(diesel::pg::PgNotification {
             process_id: fields.i32()?,
@@ -140,7 +147,7 @@ impl Pipeline {
     }
 }
 
-/// In place of the data that a COPY puts out where nobody reads it.
+/// Returns the error that takes the place of a CopyOutResponse that no caller expects.
 fn misplaced_copy() -> Message {
     let body = b"VERROR\0C0A000\0MCOPY TO STDOUT needs a connection's copy_out()\0\0";
     Message {
@@ -153,13 +160,13 @@ fn malformed(malformed: Malformed) -> Box<ServerError> {
     Box::new(malformed.into())
 }
 
-fn unsaid() -> Box<ServerError> {
-    let words = "the server ended its answer without saying how the statement went";
-    Box::new(ServerError::local("08P01", words))
+fn missing_outcome() -> Box<ServerError> {
+    let message = "the server ended its response without the outcome of the statement";
+    Box::new(ServerError::local("08P01", message))
 }
 
-/// How many notifications are kept for who may ask for them.
-const NOTIFICATIONS: usize = 8192;
+/// How many unread notifications are kept.
+const MAX_NOTIFICATIONS: usize = 8192;
 
 #[cfg(all(test, unix))]
 mod tests {
@@ -177,7 +184,7 @@ mod tests {
     use crate::protocol::Request;
     use crate::transport::Transport;
 
-    /// An pipeline that has read `bytes`, and the server's end.
+    /// Returns a pipeline that has read `bytes`, and the server's end of its stream.
     fn pipeline(bytes: &[u8]) -> (Pipeline, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let channel = Channel {
@@ -195,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn notifications_that_nobody_reads_do_not_add_up() {
+    async fn unread_notifications_are_bounded() {
         let notification = |n: usize| {
             let body = format!("\0\0\0\x07books\0{n}\0");
             let mut message = vec![tag::NOTIFICATION_RESPONSE];
@@ -203,24 +210,24 @@ mod tests {
             message.extend(body.into_bytes());
             message
         };
-        let stream: Vec<u8> = (0..NOTIFICATIONS + 2).flat_map(notification).collect();
+        let stream: Vec<u8> = (0..MAX_NOTIFICATIONS + 2).flat_map(notification).collect();
         let (mut pipeline, _theirs) = pipeline(&stream);
         while pipeline.pump().is_ready() {}
         assert!(pipeline.lost.is_none());
-        assert_eq!(pipeline.notifications.len(), NOTIFICATIONS);
+        assert_eq!(pipeline.notifications.len(), MAX_NOTIFICATIONS);
         assert_eq!(pipeline.notifications[0].payload, "2");
     }
 
     #[tokio::test]
-    async fn what_is_to_be_opened_next_outlasts_what_is_being_opened() {
+    async fn a_new_preamble_outlasts_the_response_to_the_one_before() {
         let (mut pipeline, _theirs) = pipeline(b"C\0\0\0\x0aBEGIN\0");
         pipeline.preamble = Preamble::Pending(vec!["BEGIN".into()]);
         let submitted = pipeline.submit(&Request::Simple("SELECT 1".to_owned()), true);
-        let (id, begun) = submitted.unwrap();
-        assert_eq!(begun, ["BEGIN"]);
+        let (id, preamble) = submitted.unwrap();
+        assert_eq!(preamble, ["BEGIN"]);
         assert!(pipeline.requests.has_unconfirmed_preamble());
-        // Its caller gives up and goes on inside of a savepoint before the answer is there.
-        pipeline.requests.disown(id, false);
+        // The caller drops the statement and goes on inside a savepoint before the response has arrived.
+        pipeline.requests.abandon(id, false);
         pipeline.preamble = Preamble::Pending(vec!["SAVEPOINT a".into()]);
         assert!(pipeline.pump().is_ready());
         assert!(!pipeline.requests.has_unconfirmed_preamble());
@@ -228,17 +235,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_skips_an_answer_is_not_waited_for() {
+    async fn a_response_without_an_outcome_ends_the_session() {
         let (mut pipeline, _theirs) = pipeline(b"Z\0\0\0\x05I");
         pipeline.preamble = Preamble::Pending(vec!["BEGIN".into()]);
         let submitted = pipeline.submit(&Request::Simple("SELECT 1".to_owned()), true);
         let (id, _) = submitted.unwrap();
-        assert!(matches!(pipeline.pump_for(id), Poll::Ready(None)));
+        assert!(matches!(pipeline.pump_until(id), Poll::Ready(None)));
         assert_eq!(pipeline.lost.unwrap().code, "08P01");
     }
 
     #[tokio::test]
-    async fn an_answer_to_nothing_ends_the_session() {
+    async fn a_response_without_a_request_ends_the_session() {
         let (mut pipeline, _theirs) = pipeline(b"D\0\0\0\x06\0\0");
         assert!(pipeline.pump().is_pending());
         assert_eq!(pipeline.lost.unwrap().code, "08P01");

@@ -1,4 +1,4 @@
-//! [`DrainStream`]: a session that nobody uses any more, while its server is still at work.
+//! [`DrainStream`]: the stream of a session that has ended on this side, while its server still runs a statement.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,14 +9,14 @@ use super::channel::Channel;
 use super::input::Input;
 use crate::protocol::{Next, tag};
 
-/// Keeps the stream open, and reads what nobody wants: an item for each answer but the last, whose place
-/// the end takes.
+/// Keeps the stream open, and discards what the server sends. Yields an item for each response but the last, and ends
+/// with the last.
 #[derive(Debug)]
 pub(crate) struct DrainStream {
     pub(super) channel: Channel,
     pub(super) input: Input,
-    /// The requests that have left as a whole and are not answered.
-    pub(super) owed: usize,
+    /// How many requests were written completely and are not answered.
+    pub(super) outstanding: usize,
 }
 
 impl Stream for DrainStream {
@@ -24,14 +24,14 @@ impl Stream for DrainStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<()>> {
         let this = &mut *self;
-        while this.owed > 0 {
+        while this.outstanding > 0 {
             let missing = match this.input.next() {
                 Ok(Next::Message(message)) => match message.tag {
-                    tag::READY_FOR_QUERY if this.owed > 1 => {
-                        this.owed -= 1;
+                    tag::READY_FOR_QUERY if this.outstanding > 1 => {
+                        this.outstanding -= 1;
                         return Poll::Ready(Some(()));
                     }
-                    // It may also wait for data, which only the end of the stream ends.
+                    // A server that waits for data of a COPY stops only at the end of the stream.
                     tag::READY_FOR_QUERY | tag::COPY_IN_RESPONSE | tag::COPY_BOTH_RESPONSE => break,
                     _ => continue,
                 },

@@ -2,18 +2,18 @@
 
 use crate::protocol::{Malformed, ServerError, Unsendable};
 
-/// Why a request has no proper answer.
+/// Why a request has no proper response.
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
-    /// The server's error.
+    /// The server has answered with an error.
     Server(Box<ServerError>),
-    /// There is no session any more; with the server's last words, where it had some.
+    /// The session has ended; with the server's fatal error, if it sent one.
     Lost(Box<ServerError>),
     /// The request cannot be sent.
     Unsendable(Unsendable),
-    /// A transaction was abandoned, and the request would run inside of it.
+    /// A transaction was abandoned, and the request would run inside it.
     Abandoned,
-    /// The answer is behind rows of another request that nobody reads.
+    /// The response is behind rows of another request that nobody reads.
     Unread,
 }
 

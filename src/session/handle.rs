@@ -1,8 +1,7 @@
-//! [`SessionHandle`]: requests and answers over one stream, spoken by whoever waits for an answer.
+//! [`SessionHandle`]: requests and responses over one stream.
 //!
-//! There is no task that drives the stream: the futures that wait for answers do, under a lock that
-//! none of them holds across an await. So an idle connection costs nothing, and a query no change of
-//! tasks.
+//! No task drives the stream. The futures that wait for responses read it, under a lock that none of them holds across
+//! an await: an idle connection costs nothing, and a query no switch of tasks.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -24,7 +23,7 @@ use crate::protocol::{Message, Messages, ServerError};
 use crate::util::clock::Moment;
 use bytes::BytesMut;
 
-/// One end of a session.
+/// The client's end of a session.
 pub(crate) struct SessionHandle {
     pipeline: Mutex<Pipeline>,
     waiters: Arc<Waiters>,
@@ -32,10 +31,10 @@ pub(crate) struct SessionHandle {
     canceller: Canceller,
     /// How long the server may send nothing while somebody waits for a response.
     response_timeout: Option<Duration>,
-    /// Whether somebody may still send something.
-    held: AtomicBool,
-    /// How often the connection has changed hands.
-    hands: AtomicU64,
+    /// Whether somebody holds the connection, and may send a request.
+    is_held: AtomicBool,
+    /// Numbers those who hold the connection, one after the other.
+    holder: AtomicU64,
 }
 
 impl SessionHandle {
@@ -54,36 +53,38 @@ impl SessionHandle {
             status,
             canceller,
             response_timeout,
-            held: AtomicBool::new(true),
-            hands: AtomicU64::new(0),
+            is_held: AtomicBool::new(true),
+            holder: AtomicU64::new(0),
         }
     }
 
-    /// In whose hands the connection is.
-    pub(crate) fn hands(&self) -> u64 {
-        self.hands.load(Ordering::Acquire)
+    /// Returns the number of the connection's holder.
+    pub(crate) fn holder(&self) -> u64 {
+        self.holder.load(Ordering::Acquire)
     }
 
-    /// Takes note that whoever has held the connection does not any more, nor stops anything on it.
-    pub(crate) fn change_hands(&self) {
-        self.hands.fetch_add(1, Ordering::AcqRel);
+    /// Notes that the holder has given the connection back: its cancel tokens have no effect from now on.
+    pub(crate) fn change_holder(&self) {
+        self.holder.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// As [`change_hands`](Self::change_hands), into nobody's.
-    pub(crate) fn let_go(&self) {
-        self.change_hands();
+    /// Notes that somebody holds the connection, and reads what has arrived without waiting.
+    pub(crate) fn hold(&self) {
+        self.is_held.store(true, Ordering::Release);
+        self.read_available();
+    }
+
+    /// Notes that nobody holds the connection, and reads what has arrived of an outstanding response.
+    pub(crate) fn release(&self) {
+        self.change_holder();
         if self.status.is_busy() {
-            self.set_held(false);
+            self.read_available();
+            self.is_held.store(false, Ordering::Release);
         }
-    }
-
-    /// Sets whether somebody holds the connection, or it has been given back to a pool.
-    pub(crate) fn set_held(&self, held: bool) {
-        self.held.store(held, Ordering::Release);
     }
 
     pub(super) fn is_held(&self) -> bool {
-        self.held.load(Ordering::Acquire)
+        self.is_held.load(Ordering::Acquire)
     }
 
     pub(crate) fn status(&self) -> &SessionStatus {
@@ -98,19 +99,19 @@ impl SessionHandle {
         &self.canceller
     }
 
-    /// Reads what has arrived unasked; waits for nothing.
-    pub(crate) fn look(&self) {
-        if !self.waiters.is_quiet() {
-            self.lock().drain();
+    /// Reads what has arrived, without waiting.
+    pub(crate) fn read_available(&self) {
+        if !self.waiters.is_exhausted() {
+            self.lock().read_available();
         }
     }
 
-    /// Whether a request was given up whose answer is still outstanding.
+    /// Returns whether the response of an abandoned request is outstanding.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.lock().requests.is_abandoned()
     }
 
-    /// The next notification, of those that came with answers and of those that come by themselves.
+    /// Waits for the next notification, whether it arrives with a response or by itself.
     pub(crate) async fn notification(&self) -> Result<diesel::pg::PgNotification, Failure> {
         let mut waiting = Waiting::new(&self.waiters);
         poll_fn(|cx| {
@@ -129,7 +130,7 @@ impl SessionHandle {
         .await
     }
 
-    /// Writes data of a COPY, at the stream's own pace.
+    /// Writes data of a COPY, and waits while too much is unwritten.
     pub(super) async fn stream(&self, id: u64, messages: &Messages) -> Result<(), Failure> {
         let mut waiting = Waiting::new(&self.waiters);
         let mut silence = Silence::default();
@@ -143,7 +144,7 @@ impl SessionHandle {
                     return Poll::Ready(Ok(()));
                 }
                 waiting.register(cx);
-                // Reading writes first; only what could not be written wakes this again.
+                // Reading writes first; only a write that is pending wakes this future again.
                 if pipeline.pump().is_pending() && pipeline.output.len() >= HIGH_WATER {
                     drop(pipeline);
                     return self.poll_silence(cx, &mut silence).map(Err);
@@ -155,34 +156,34 @@ impl SessionHandle {
         Ok(())
     }
 
-    /// Writes data of a COPY, or its end, unless it has come to an end by itself.
+    /// Writes data of a COPY, or its end, unless the server has ended the COPY.
     pub(super) fn push(&self, id: u64, messages: &Messages) {
         let mut pipeline = self.lock();
-        pipeline.drain();
+        pipeline.read_available();
         if !pipeline.requests.takes_data(id) {
             return;
         }
         pipeline.output.extend_from_slice(messages.as_bytes());
-        // Who waits for the answer is told of a failure.
+        // The response of the COPY tells of a failure.
         let _ = pipeline.write();
     }
 
     /// Ends the session: with Terminate, or by cancelling if a response is outstanding.
     pub(crate) fn close(&self) {
-        self.look();
+        self.read_available();
         let mut pipeline = self.lock();
-        let words = ServerError::local("08003", "the connection was closed");
+        let cause = ServerError::local("08003", "the connection was closed");
         if pipeline.requests.is_outstanding() {
-            let outstanding = pipeline.give_up(words);
+            let outstanding = pipeline.detach(cause);
             drop(pipeline);
             if let Some(outstanding) = outstanding {
                 cancel(&self.canceller, outstanding);
             }
         } else if let Some(mut channel) = pipeline.channel.take() {
-            pipeline.lose(words);
-            let mut goodbye = Messages::default();
-            goodbye.terminate();
-            channel.transport.close_with(goodbye.as_bytes());
+            pipeline.set_lost(cause);
+            let mut messages = Messages::default();
+            messages.terminate();
+            channel.transport.close_with(messages.as_bytes());
         }
     }
 
@@ -198,13 +199,13 @@ impl SessionHandle {
         };
         ready!(silence.poll(cx, limit, &self.status, &self.canceller));
         let mut pipeline = self.lock();
-        pipeline.drain();
-        if pipeline.lost.is_none() && self.status.quiet_at(&Moment::now()) < limit {
+        pipeline.read_available();
+        if pipeline.lost.is_none() && self.status.silent_for(&Moment::now()) < limit {
             // Something has arrived just now.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let outstanding = pipeline.give_up(response_timeout(limit));
+        let outstanding = pipeline.detach(response_timeout(limit));
         let lost = pipeline.lost.clone();
         drop(pipeline);
         if let Some(outstanding) = outstanding {
@@ -217,7 +218,7 @@ impl SessionHandle {
     pub(super) fn lock(&self) -> Locked<'_> {
         Locked {
             pipeline: self.pipeline.lock().unwrap_or_else(PoisonError::into_inner),
-            _news: News(&self.waiters),
+            _wake: WakeOnUnlock(&self.waiters),
         }
     }
 
@@ -225,6 +226,7 @@ impl SessionHandle {
         &self.waiters
     }
 
+    /// Polls for the next message of the response to request `id`.
     pub(super) fn poll_message(
         &self,
         cx: &mut Context<'_>,
@@ -235,7 +237,7 @@ impl SessionHandle {
         let mut registered = false;
         loop {
             let full = pipeline.requests.is_full();
-            if let Some(message) = pipeline.requests.take_kept(id) {
+            if let Some(message) = pipeline.requests.take_buffered(id) {
                 if full && !pipeline.requests.is_full() {
                     self.waiters.set_due();
                 }
@@ -247,14 +249,14 @@ impl SessionHandle {
             if let Some(lost) = &pipeline.lost {
                 return Poll::Ready(Err(Failure::Lost(lost.clone())));
             }
-            match pipeline.pump_for(id) {
+            match pipeline.pump_until(id) {
                 Poll::Ready(Some(message)) => return Poll::Ready(Ok(message)),
                 Poll::Ready(None) => {}
                 Poll::Pending if registered => {
                     waiting.stalled = pipeline.requests.stalled(Some(id));
                     return Poll::Pending;
                 }
-                // And look again: what has come before that has woken nobody.
+                // Reads again: what has arrived before the registration has woken nobody.
                 Poll::Pending => {
                     waiting.register(cx);
                     registered = true;
@@ -264,14 +266,14 @@ impl SessionHandle {
     }
 }
 
-/// The pipeline, locked. Whoever it has news for is woken once it is not.
+/// The locked pipeline. Wakes the waiters, if they are due, once the lock is free.
 pub(super) struct Locked<'a> {
     pipeline: MutexGuard<'a, Pipeline>,
-    /// Behind the guard: fields are dropped in their order.
-    _news: News<'a>,
+    /// Stands behind the guard, since fields are dropped in their order.
+    _wake: WakeOnUnlock<'a>,
 }
 
-struct News<'a>(&'a Waiters);
+struct WakeOnUnlock<'a>(&'a Waiters);
 
 impl Deref for Locked<'_> {
     type Target = Pipeline;
@@ -287,7 +289,7 @@ impl DerefMut for Locked<'_> {
     }
 }
 
-impl Drop for News<'_> {
+impl Drop for WakeOnUnlock<'_> {
     fn drop(&mut self) {
         self.0.wake_due();
     }
@@ -301,5 +303,5 @@ impl fmt::Debug for SessionHandle {
     }
 }
 
-/// How much may wait to be written before its source has to.
+/// How many bytes may wait to be written before a COPY has to wait.
 const HIGH_WATER: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! [`StreamHandoff`]: where a login leaves its stream.
+//! [`StreamHandoff`]: hands the stream of a login over to a [`SessionHandle`](super::SessionHandle).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,34 +8,34 @@ use bytes::BytesMut;
 use super::channel::Channel;
 use crate::protocol::Messages;
 
-/// Where a [`LoginTap`] leaves its stream for whoever takes it over once the session is there.
+/// Holds the stream that a [`LoginTap`](super::LoginTap) leaves once the session is established.
 #[derive(Debug)]
 pub(crate) struct StreamHandoff {
-    /// While set, nothing behind the last ReadyForQuery that tokio-postgres is to see is passed on, and a
-    /// dropped tap leaves its stream here.
+    /// While set, the tap passes nothing on behind the last ReadyForQuery that tokio-postgres is to see, and leaves its
+    /// stream here when it is dropped.
     holding: AtomicBool,
-    /// How many ReadyForQuery tokio-postgres is to see.
-    pub(super) answers: u64,
+    /// How many responses tokio-postgres is to see.
+    pub(super) responses: u64,
     pub(super) left: Mutex<Option<(Channel, BytesMut)>>,
 }
 
 impl StreamHandoff {
-    /// Holds the stream once tokio-postgres has seen so many ReadyForQuery: one ends the login, and each
-    /// question of its own takes one more.
-    pub(crate) fn after(answers: u64) -> Self {
+    /// Holds the stream once tokio-postgres has seen so many responses: the login is one, and each query of
+    /// tokio-postgres's own is one more.
+    pub(crate) fn after(responses: u64) -> Self {
         Self {
             holding: AtomicBool::new(true),
-            answers,
+            responses,
             left: Mutex::new(None),
         }
     }
 
-    /// The stream stays where it is.
+    /// Leaves the stream with tokio-postgres.
     pub(crate) fn decline(&self) {
         self.holding.store(false, Ordering::Release);
     }
 
-    /// The stream of a tap that has been dropped, and what was read of it but not passed on.
+    /// Takes the stream of a tap that has been dropped, with the bytes that were read and not passed on.
     pub(crate) fn take(&self) -> Option<(Channel, BytesMut)> {
         let left = self.left.lock();
         left.unwrap_or_else(PoisonError::into_inner).take()
@@ -47,12 +47,12 @@ impl StreamHandoff {
 }
 
 impl Drop for StreamHandoff {
-    /// Says goodbye on a stream that nobody has taken: that of a login that lost a race or was given up.
+    /// Sends Terminate on a stream that nobody has taken: its login lost a race or was given up.
     fn drop(&mut self) {
         if let Some((mut channel, _)) = self.take() {
-            let mut goodbye = Messages::default();
-            goodbye.terminate();
-            channel.transport.close_with(goodbye.as_bytes());
+            let mut messages = Messages::default();
+            messages.terminate();
+            channel.transport.close_with(messages.as_bytes());
         }
     }
 }

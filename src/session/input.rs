@@ -1,4 +1,4 @@
-//! [`Input`]: what has been read, message by message.
+//! [`Input`]: splits the bytes that were read into messages.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::protocol::{Malformed, Message, Next};
 
-/// Holds what has arrived of the next message.
+/// Holds the bytes that were read and not yet taken as messages.
 #[derive(Debug)]
 pub(super) struct Input(BytesMut);
 
@@ -23,21 +23,21 @@ impl Input {
         Message::take(&mut self.0)
     }
 
-    /// Reads towards a message that lacks so many bytes; 0 is the stream's end.
+    /// Reads towards a message that lacks `missing` bytes. 0 bytes are the end of the stream.
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
         stream: Pin<&mut impl AsyncRead>,
         missing: usize,
     ) -> Poll<io::Result<usize>> {
-        // A length is only a claim: memory grows with what has arrived.
+        // The length in a header is only a claim: memory grows with the bytes that have arrived.
         let room = missing.clamp(CHUNK, CHUNK.max(self.0.len()));
         self.0.reserve(room);
         poll_read_buf(stream, cx, &mut self.0)
     }
 
-    /// Gives memory back that only a large message needed.
-    pub(super) fn rest(&mut self) {
+    /// Frees the memory that only a large message needed.
+    pub(super) fn shrink(&mut self) {
         if self.0.is_empty() && self.0.capacity() > 2 * CHUNK {
             self.0 = BytesMut::new();
         }
@@ -49,5 +49,5 @@ impl Input {
     }
 }
 
-/// How much is read at a time.
+/// How many bytes are read at a time.
 pub(super) const CHUNK: usize = 8 * 1024;

@@ -1,4 +1,4 @@
-//! [`LoginMonitor`]: how a login goes, and whether it has woken a compute, told by how long its last answer took.
+//! [`LoginMonitor`]: how a login proceeds, and whether it has woken a compute, as its duration shows.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::protocol::tag;
 pub(crate) struct LoginTrace {
     pub(crate) method: Option<LoginMethod>,
     pub(crate) is_authenticated: bool,
-    /// From the client's last word to the first ReadyForQuery.
+    /// The time from the client's last message to the first ReadyForQuery.
     pub(crate) start: Option<Duration>,
     pub(crate) was_cold: bool,
 }
 
-/// How a client proves to a server who it is.
+/// How a client authenticates itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoginMethod {
@@ -27,7 +27,7 @@ pub enum LoginMethod {
     Md5,
     /// SCRAM.
     ScramSha256,
-    /// SCRAM that is bound to the TLS session, so that nobody in between can pass it on.
+    /// SCRAM that is bound to the TLS session, so that no server in between can relay it.
     ScramSha256Plus,
 }
 
@@ -42,30 +42,31 @@ impl fmt::Display for LoginMethod {
     }
 }
 
-/// The times of a login: a proxy that wakes a compute does so between the client's last word and the
-/// first ReadyForQuery.
+/// Times a login: a proxy wakes a compute between the client's last message and the first ReadyForQuery.
 #[derive(Debug, Default)]
 pub(super) struct LoginMonitor {
-    asked: Option<Instant>,
+    /// When the client sent its last message.
+    sent_at: Option<Instant>,
+    /// The shortest time that the server took for a step of the authentication.
     round_trip: Option<Duration>,
-    /// Whether the server has named its mechanisms, and the client has not chosen one.
-    is_open: bool,
+    /// Whether the server has offered its mechanisms, and the client has not chosen one.
+    is_choosing: bool,
     trace: LoginTrace,
 }
 
 impl LoginMonitor {
+    /// Takes note of a message that the client has sent.
     pub(super) fn sent(&mut self, tag: u8) {
         if self.trace.start.is_none()
             && matches!(tag, tag::frontend::STARTUP | tag::frontend::PASSWORD)
         {
-            self.asked = Some(Instant::now());
+            self.sent_at = Some(Instant::now());
         }
     }
 
-    /// Reads the mechanism that the client has chosen from what it writes. A password in clear text is not
-    /// looked at.
+    /// Takes note of bytes that the client has written: reads the mechanism that it has chosen. A password is not read.
     pub(super) fn wrote(&mut self, bytes: &[u8]) {
-        if !std::mem::take(&mut self.is_open) {
+        if !std::mem::take(&mut self.is_choosing) {
             return;
         }
         let name = bytes.get(5..).unwrap_or_default().split(|byte| *byte == 0);
@@ -76,9 +77,9 @@ impl LoginMonitor {
         };
     }
 
-    /// Takes in a message of the server's. Returns what the login has shown if there is something new.
+    /// Takes note of a message of the server; returns the trace if it has changed.
     pub(super) fn received(&mut self, tag: u8, body: &[u8]) -> Option<LoginTrace> {
-        let waited = self.asked?.elapsed();
+        let waited = self.sent_at?.elapsed();
         match tag {
             tag::AUTHENTICATION => {
                 let shortest = self.round_trip.unwrap_or(waited).min(waited);
@@ -87,12 +88,12 @@ impl LoginMonitor {
                     Some(OK) => self.trace.is_authenticated = true,
                     Some(CLEARTEXT) => self.trace.method = Some(LoginMethod::Cleartext),
                     Some(MD5) => self.trace.method = Some(LoginMethod::Md5),
-                    Some(SASL) => self.is_open = true,
+                    Some(SASL) => self.is_choosing = true,
                     _ => {}
                 }
             }
             tag::READY_FOR_QUERY => {
-                self.asked = None;
+                self.sent_at = None;
                 self.trace.start = Some(waited);
                 self.trace.was_cold =
                     waited >= COLD.saturating_add(self.round_trip.unwrap_or_default());
@@ -103,15 +104,15 @@ impl LoginMonitor {
     }
 }
 
-/// Returns whether the server wants no more than the answer to this AuthenticationRequest, if that much: a
-/// password, the proof of SCRAM, or nothing.
-pub(super) fn is_last_question(body: &[u8]) -> bool {
+/// Returns whether this AuthenticationRequest is the last one that the client has to answer (with a password or the
+/// proof of SCRAM), or needs no answer.
+pub(super) fn is_last_step(body: &[u8]) -> bool {
     let kind = body.first_chunk().copied().map(i32::from_be_bytes);
     matches!(kind, Some(OK | CLEARTEXT | MD5 | SASL_CONTINUE))
 }
 
-/// A login that is this much slower than a round trip has met a sleeping compute: Neon speaks of a few
-/// hundred milliseconds, a warm login takes a few.
+/// How much longer than a round trip the end of a login takes if the compute was suspended: a cold start takes a few
+/// hundred milliseconds, a warm login a few.
 const COLD: Duration = Duration::from_millis(100);
 
 const SCRAM: &str = "SCRAM-SHA-256";

@@ -1,11 +1,30 @@
 //! One session with a server.
 //!
-//! tokio-postgres logs in. It does so over a [`LoginTap`], which knows what that driver does not tell: whether a
-//! transaction is open, whether a response is outstanding, and what the server's last error was. Once the session
-//! is there, either tokio-postgres keeps it (for [`AsyncPgConnection`](diesel_async::AsyncPgConnection)), or a
-//! [`SessionHandle`] takes the stream over and speaks the protocol itself (for
-//! [`Connection`](crate::Connection)): only then does no named statement leave by accident, and only then can BEGIN
+//! tokio-postgres logs in. It does so over a [`LoginTap`], which notes in a [`SessionStatus`] what that driver does not
+//! tell: whether a transaction is open, whether a response is outstanding, and what the server's last error was. Once the
+//! session is established, either tokio-postgres keeps the stream (for
+//! [`AsyncPgConnection`](diesel_async::AsyncPgConnection)), or a [`SessionHandle`] takes it over and speaks the protocol
+//! itself (for [`Connection`](crate::Connection)): only then is no statement named by accident, and only then can BEGIN
 //! ride in front of a statement.
+//!
+//! In reading order:
+//!
+//! - `tap`, `login`, `handoff`: reads along with the login, times it, and takes its stream over.
+//! - `status`, `channel`: what is known of a session, and its stream.
+//! - `preamble`, `input`, `pending`: the parts of a pipeline: commands in front of a request, bytes that were read,
+//!   requests that are outstanding.
+//! - `pipeline`, `dispatch`: writes requests, reads messages, and finds the request that each answers.
+//! - `waiters`, `handle`: the futures that share a pipeline, and the lock between them.
+//! - `stall`, `response`: sends a request and reads its response.
+//! - `transaction`: what rides in front of a transaction's first statement, and the guard of its future.
+//! - `canceller`, `cancel`: cancel requests, and how one that is late is kept from the next statement.
+//! - `abandon`, `drain`, `orphan`, `control`: how the statement of a dropped future is cancelled.
+//!
+//! A dropped statement goes this way: the [`Response`] is dropped before its end and calls [`SessionHandle::abandon`]
+//! (`orphan`). A task waits until the response is complete, or late (`abandon`). If it is late, the pipeline gives up its
+//! stream as a `DrainStream` (`drain`), and [`Canceller::cancel_until_answered`] repeats the cancel request until the
+//! server has answered (`canceller`). A session that tokio-postgres drives goes the same way from
+//! [`SessionControl::abandon`] on (`control`).
 
 mod abandon;
 mod cancel;

@@ -15,18 +15,19 @@ use crate::util::clock::Moment;
 
 impl SessionHandle {
     /// Notes that nobody waits for the response any more, and reads what has arrived of it. If its caller has no
-    /// result, the response is cancelled once it is late. If its caller is `satisfied`, the rest may take its time as
+    /// result, the response is cancelled once it is late. If its caller `is_satisfied`, the rest may take its time as
     /// long as somebody holds the connection and the rest keeps arriving.
-    pub(super) fn abandon(self: &Arc<Self>, id: u64, satisfied: bool) {
+    pub(super) fn abandon(self: &Arc<Self>, id: u64, is_satisfied: bool) {
         let mut pipeline = self.lock();
-        if pipeline.requests.disown(id, satisfied) {
-            pipeline.refuse_to_copy(true);
+        if pipeline.requests.abandon(id, is_satisfied) {
+            pipeline.refuse_copy(true);
         }
-        pipeline.drain();
-        if pipeline.lost.is_some() || pipeline.abandoning || !pipeline.requests.has_orphan() {
+        pipeline.read_available();
+        if pipeline.lost.is_some() || pipeline.is_reading_orphans || !pipeline.requests.has_orphan()
+        {
             return;
         }
-        pipeline.abandoning = true;
+        pipeline.is_reading_orphans = true;
         drop(pipeline);
         let handle = Arc::clone(self);
         self.canceller()
@@ -61,7 +62,7 @@ impl SessionHandle {
     ) -> Poll<Option<u64>> {
         let mut pipeline = self.lock();
         if pipeline.lost.is_some() || !pipeline.requests.has_orphan() {
-            pipeline.abandoning = false;
+            pipeline.is_reading_orphans = false;
             return Poll::Ready(None);
         }
         match pipeline.requests.current() {
@@ -92,22 +93,22 @@ impl Abandoned for Orphan<'_, '_> {
 
     fn decide(&mut self) -> Decision<DrainStream> {
         let mut pipeline = self.handle.lock();
-        pipeline.drain();
+        pipeline.read_available();
         let current = pipeline.requests.current().map(|current| current.id);
         if pipeline.lost.is_some() || current != Some(self.id) {
             return Decision::Keep;
         }
-        let arrives = self.handle.status().quiet_at(&Moment::now()) < SILENCE;
+        let arrives = self.handle.status().silent_for(&Moment::now()) < SILENCE;
         let is_needed = self.handle.is_held() || pipeline.requests.is_waited_for(self.id);
-        let is_worthwhile = arrives && is_needed && pipeline.requests.has_served(self.id);
+        let is_worthwhile = arrives && is_needed && pipeline.requests.is_satisfied(self.id);
         // A rest that was worth waiting for gets one more grace period once it is not.
         if std::mem::replace(&mut self.was_worthwhile, is_worthwhile) || is_worthwhile {
             return Decision::Wait;
         }
-        pipeline.abandoning = false;
-        let outstanding = pipeline.give_up(ServerError::local(
+        pipeline.is_reading_orphans = false;
+        let outstanding = pipeline.detach(ServerError::local(
             "57014",
-            "the connection was closed: a statement was given up in the middle of its answer",
+            "the connection was closed: a statement was given up in the middle of its response",
         ));
         outstanding.map_or(Decision::Keep, Decision::Cancel)
     }

@@ -1,59 +1,63 @@
-//! [`PendingRequests`]: the requests that were sent, and whose answers they are.
+//! [`PendingRequests`]: the requests that were sent, in the order of their responses.
 
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
 
 use crate::protocol::{Message, tag};
 
-/// In the order of the answers.
+/// The requests whose responses are outstanding or not yet consumed, in their order.
 #[derive(Debug, Default)]
 pub(super) struct PendingRequests {
     all: VecDeque<PendingRequest>,
-    /// The bytes that all of them keep.
-    kept: usize,
-    /// How many messages have been taken of those that were kept.
+    /// How many bytes of messages are buffered.
+    buffered: usize,
+    /// Counts the buffered messages that were taken.
     taken: u64,
 }
 
-/// A request that was sent, until its answer has been consumed.
+/// A request that was sent, until its response is consumed.
 #[derive(Debug)]
 pub(super) struct PendingRequest {
     pub(super) id: u64,
     pub(super) owner: Owner,
-    /// Commands that ride in front of the request and have not been answered.
+    /// How many commands of the preamble are outstanding.
     pub(super) preamble: usize,
-    /// How many of them are due until the transaction has begun.
-    pub(super) begins: usize,
+    /// How many of them are outstanding up to and including BEGIN.
+    pub(super) begin_end: usize,
+    /// Whether the request uses the simple protocol.
     pub(super) simple: bool,
-    /// Whether it is one command, so that nothing follows the first CommandComplete but ReadyForQuery.
+    /// Whether the request is one command, so that ReadyForQuery follows the first CommandComplete.
     pub(super) single: bool,
     pub(super) outcome: Outcome,
-    /// Whether its caller copies data.
+    /// Whether the caller copies data.
     pub(super) copies: bool,
-    /// Whether the server has asked for data, and has not said that it has copied it.
+    /// Whether the server has asked for data, and has not confirmed that it is copied.
     pub(super) takes_data: bool,
-    pub(super) answered: bool,
-    /// Where it ends in all that is written to the stream.
+    /// Whether ReadyForQuery was read.
+    pub(super) is_answered: bool,
+    /// The end of the request, as an offset in all bytes of the stream.
     pub(super) end: u64,
-    /// Read while somebody waited for what is behind it.
-    pub(super) kept: VecDeque<Message>,
+    /// The messages that were read while somebody waited for a response behind this one.
+    pub(super) buffered: VecDeque<Message>,
 }
 
-/// What the server has said of how a request went.
+/// What the server has reported about the outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Unknown,
-    Told,
-    /// A COMMIT is complete: what happens to the session afterwards does not undo it.
+    Reported,
+    /// A COMMIT is complete: the end of the session afterwards does not undo it.
     Committed,
 }
 
+/// Who waits for a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
+    /// The caller waits.
     Waiting,
-    /// Gave up before it had a result.
+    /// The caller has gone without a result.
     Abandoned,
-    /// Had its result, and gave up the rest.
+    /// The caller has its result, and has gone without the rest.
     Satisfied,
 }
 
@@ -63,15 +67,15 @@ impl PendingRequest {
             id: 0,
             owner,
             preamble: 0,
-            begins: 0,
+            begin_end: 0,
             simple: false,
             single: false,
             outcome: Outcome::Unknown,
             copies: false,
             takes_data: false,
-            answered: false,
+            is_answered: false,
             end: 0,
-            kept: VecDeque::new(),
+            buffered: VecDeque::new(),
         }
     }
 }
@@ -81,125 +85,131 @@ impl PendingRequests {
         self.all.push_back(request);
     }
 
-    /// Keeps a message for the owner of its request.
-    pub(super) fn keep(&mut self, index: usize, message: Message) {
-        self.kept += message.len();
-        self.all[index].kept.push_back(message);
+    /// Buffers a message for the owner of its request.
+    pub(super) fn buffer(&mut self, index: usize, message: Message) {
+        self.buffered += message.len();
+        self.all[index].buffered.push_back(message);
     }
 
-    /// Whether so much is kept that nothing is to be read ahead, but by the owner of what is next.
+    /// Returns whether so much is buffered that only the owner of the current response may read.
     pub(super) fn is_full(&self) -> bool {
-        self.kept >= KEPT
+        self.buffered >= READ_AHEAD
             && self
                 .current()
                 .is_some_and(|next| next.owner == Owner::Waiting)
     }
 
-    /// How much has been taken so far of what is kept, if there is no room to read ahead for `id`.
+    /// Returns how many buffered messages were taken so far, if there is no room to read ahead for request `id`.
     pub(super) fn stalled(&self, id: Option<u64>) -> Option<u64> {
         let next = self.current().map(|next| next.id);
         (self.is_full() && next != id).then_some(self.taken)
     }
 
-    /// The request that the server answers next.
+    /// Returns the request that the server answers next.
     pub(super) fn current(&self) -> Option<&PendingRequest> {
         self.outstanding().next()
     }
 
-    /// Where that is.
+    /// Returns the index of the request that the server answers next.
     pub(super) fn current_index(&self) -> Option<usize> {
-        self.all.iter().position(|request| !request.answered)
+        self.all.iter().position(|request| !request.is_answered)
     }
 
+    /// Returns whether any response is outstanding.
     pub(super) fn is_outstanding(&self) -> bool {
         self.current().is_some()
     }
 
-    /// Whether it is not known yet if what rode in front of a request has succeeded.
+    /// Returns whether the outcome of a preamble is outstanding.
     pub(super) fn has_unconfirmed_preamble(&self) -> bool {
         self.outstanding().any(|request| request.preamble > 0)
     }
 
-    /// How many of the first so many bytes' requests are outstanding.
-    pub(super) fn owed(&self, written: u64) -> usize {
-        let whole = |request: &&PendingRequest| request.end <= written;
-        self.outstanding().filter(whole).count()
+    /// Returns how many requests are outstanding that end within the first `written` bytes of the stream.
+    pub(super) fn outstanding_within(&self, written: u64) -> usize {
+        let is_whole = |request: &&PendingRequest| request.end <= written;
+        self.outstanding().filter(is_whole).count()
     }
 
+    /// Returns whether a COPY is outstanding.
     pub(super) fn is_copying(&self) -> bool {
         self.outstanding().any(|request| request.copies)
     }
 
-    /// Whether an answer is outstanding that nobody waits for.
+    /// Returns whether a response is outstanding that nobody waits for.
     pub(super) fn has_orphan(&self) -> bool {
         self.outstanding()
             .any(|request| request.owner != Owner::Waiting)
     }
 
-    /// Whether one of them was given up before it had a result.
+    /// Returns whether a response is outstanding whose caller has gone without a result.
     pub(super) fn is_abandoned(&self) -> bool {
         self.outstanding()
             .any(|request| request.owner == Owner::Abandoned)
     }
 
-    /// Whether the caller of that request had its result, and gave up the rest.
-    pub(super) fn has_served(&self, id: u64) -> bool {
-        let served =
+    /// Returns whether the caller of request `id` has its result, and has gone without the rest.
+    pub(super) fn is_satisfied(&self, id: u64) -> bool {
+        let is_satisfied =
             |request: &PendingRequest| request.id == id && request.owner == Owner::Satisfied;
-        self.all.iter().any(served)
+        self.all.iter().any(is_satisfied)
     }
 
-    /// Whether somebody waits for an answer behind that one.
+    /// Returns whether somebody waits for a response behind that of request `id`.
     pub(super) fn is_waited_for(&self, id: u64) -> bool {
-        let waits = |request: &PendingRequest| request.id > id && request.owner == Owner::Waiting;
-        self.all.iter().any(waits)
+        let is_waiting =
+            |request: &PendingRequest| request.id > id && request.owner == Owner::Waiting;
+        self.all.iter().any(is_waiting)
     }
 
-    /// Whether this request was a COMMIT that the server has acknowledged.
+    /// Returns whether request `id` was a COMMIT that the server has acknowledged.
     pub(super) fn is_committed(&self, id: u64) -> bool {
         let mut all = self.all.iter();
         all.any(|request| request.id == id && request.outcome == Outcome::Committed)
     }
 
     fn outstanding(&self) -> impl Iterator<Item = &PendingRequest> {
-        self.all.iter().filter(|request| !request.answered)
+        self.all.iter().filter(|request| !request.is_answered)
     }
 
-    pub(super) fn take_kept(&mut self, id: u64) -> Option<Message> {
+    /// Takes the next buffered message of request `id`.
+    pub(super) fn take_buffered(&mut self, id: u64) -> Option<Message> {
         let index = self.all.iter().position(|request| request.id == id)?;
         let request = &mut self.all[index];
-        let message = request.kept.pop_front()?;
-        self.kept -= message.len();
+        let message = request.buffered.pop_front()?;
+        self.buffered -= message.len();
         self.taken += 1;
-        if request.answered && request.kept.is_empty() {
+        if request.is_answered && request.buffered.is_empty() {
             self.all.remove(index);
         }
         Some(message)
     }
 
-    /// Whether the server may still want this request's data.
+    /// Returns whether the server may still want data of request `id`.
     pub(super) fn takes_data(&self, id: u64) -> bool {
         self.outstanding().any(|request| request.id == id)
     }
 
-    /// Nobody waits for this answer any more. Returns whether the server waits for data that will not come.
-    pub(super) fn disown(&mut self, id: u64, tail: bool) -> bool {
+    /// Notes that nobody waits for the response to request `id` any more. Returns whether the server waits for data that
+    /// will not come.
+    pub(super) fn abandon(&mut self, id: u64, is_satisfied: bool) -> bool {
         let Some(index) = self.all.iter().position(|request| request.id == id) else {
             return false;
         };
         let request = &mut self.all[index];
-        let kept = std::mem::take(&mut request.kept);
-        self.kept -= kept.iter().map(Message::len).sum::<usize>();
-        request.owner = if tail {
+        let buffered = std::mem::take(&mut request.buffered);
+        self.buffered -= buffered.iter().map(Message::len).sum::<usize>();
+        request.owner = if is_satisfied {
             Owner::Satisfied
         } else {
             Owner::Abandoned
         };
-        if request.answered {
+        if request.is_answered {
             self.all.remove(index);
             return false;
         }
-        kept.iter()
+        buffered
+            .iter()
             .any(|message| message.tag == tag::COPY_IN_RESPONSE)
     }
 
@@ -208,8 +218,8 @@ impl PendingRequests {
     }
 }
 
-/// How many bytes may be read ahead of what is next.
-const KEPT: usize = 1024 * 1024;
+/// How many bytes may be buffered before their owner has to take them.
+const READ_AHEAD: usize = 1024 * 1024;
 
 impl Index<usize> for PendingRequests {
     type Output = PendingRequest;

@@ -1,4 +1,5 @@
-//! [`Pipeline`]: what a handle's lock protects. Reads, writes, and hands on; waits for nothing itself.
+//! [`Pipeline`]: the stream and the pending requests, behind the lock of a [`SessionHandle`](super::SessionHandle).
+//! Nothing here waits.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,29 +15,32 @@ use super::channel::Channel;
 use super::drain::DrainStream;
 use super::input::{CHUNK, Input};
 use super::pending::{Owner, PendingRequest, PendingRequests};
-use super::preamble::{Command, Preamble, in_front, is_begin};
+use super::preamble::{Command, Preamble, is_begin, prefix};
 use super::status::SessionStatus;
 use super::waiters::Waiters;
 use crate::protocol::{Message, Messages, Next, Request, ServerError, Unsendable, tag};
 
+/// The requests that share one stream, and are answered in their order.
 pub(super) struct Pipeline {
     pub(super) channel: Option<Channel>,
-    /// Wakes everyone who waits: whoever polled last may be gone when the stream wakes.
+    /// Wakes all waiters: the one that polled last may be gone when the stream wakes.
     waker: Waker,
     pub(super) waiters: Arc<Waiters>,
     pub(super) status: Arc<SessionStatus>,
     input: Input,
     pub(super) output: BytesMut,
     unflushed: bool,
-    /// How many bytes have left.
+    /// Counts the bytes that were written.
     written: u64,
     pub(super) requests: PendingRequests,
     pub(super) next_id: u64,
     pub(super) preamble: Preamble,
     pub(super) notifications: VecDeque<diesel::pg::PgNotification>,
-    pub(super) abandoning: bool,
-    /// Cancel requests that may be under way.
+    /// Whether a task reads the responses that nobody waits for.
+    pub(super) is_reading_orphans: bool,
+    /// Counts the cancel requests that may be under way.
     pub(super) cancels: u32,
+    /// Why the session has ended.
     pub(super) lost: Option<Box<ServerError>>,
 }
 
@@ -58,20 +62,22 @@ impl Pipeline {
             written: 0,
             requests: PendingRequests::default(),
             next_id: 0,
-            preamble: Preamble::Nothing,
+            preamble: Preamble::Empty,
             notifications: VecDeque::new(),
-            abandoning: false,
+            is_reading_orphans: false,
             cancels: 0,
             lost: None,
         }
     }
 
+    /// Encodes a request, `with_preamble` if the pending commands are to ride in front of it. Returns the request's ID
+    /// and those commands.
     pub(super) fn submit(
         &mut self,
         request: &Request,
-        opens: bool,
+        with_preamble: bool,
     ) -> Result<(u64, Vec<Command>), Unsendable> {
-        let commands = match opens {
+        let commands = match with_preamble {
             true => self.preamble.pending(),
             false => &[],
         };
@@ -90,27 +96,27 @@ impl Pipeline {
                 (false, true)
             }
             Request::Simple(sql) | Request::Copy(sql) => {
-                self.status.sends(sql, true);
+                self.status.note_statement(sql, true);
                 match commands {
                     [] => messages.query(sql)?,
                     _ if commands.iter().any(is_begin) => {
-                        messages.query(&(in_front(commands) + sql))?;
+                        messages.query(&(prefix(commands) + sql))?;
                     }
                     _ => {
                         messages.query(sql)?;
-                        savepoints = Some(in_front(commands));
+                        savepoints = Some(prefix(commands));
                     }
                 }
                 if let Some(savepoints) = &savepoints {
-                    // Where they fail the transaction has failed, and the request says so.
-                    self.submit_unheard(savepoints)?;
+                    // If they fail, the transaction has failed, and the response to the request says so.
+                    self.submit_ignored(savepoints)?;
                 }
                 self.output.extend_from_slice(messages.as_bytes());
                 self.status.sent(tag::frontend::QUERY);
                 (true, !sql.trim_end().trim_end_matches(';').contains(';'))
             }
         };
-        let begun = match (opens, savepoints) {
+        let preamble = match (with_preamble, savepoints) {
             (true, None) => self.preamble.take(),
             (true, Some(_)) => {
                 self.preamble.take();
@@ -119,19 +125,19 @@ impl Pipeline {
             (false, _) => Vec::new(),
         };
         let id = self.push(PendingRequest {
-            preamble: begun.len(),
-            begins: begun.iter().rposition(is_begin).map_or(0, |at| at + 1),
+            preamble: preamble.len(),
+            begin_end: preamble.iter().rposition(is_begin).map_or(0, |at| at + 1),
             simple,
             single,
             copies: matches!(request, Request::Copy(_)),
             ..PendingRequest::of(Owner::Waiting)
         });
-        // Whoever waits for the answer writes it, in one with what is submitted meanwhile.
-        Ok((id, begun))
+        // The first poll of the response writes it, together with the requests that are submitted meanwhile.
+        Ok((id, preamble))
     }
 
-    /// Sends SQL whose answer nobody waits for.
-    fn submit_unheard(&mut self, sql: &str) -> Result<(), Unsendable> {
+    /// Encodes SQL whose response nobody waits for.
+    fn submit_ignored(&mut self, sql: &str) -> Result<(), Unsendable> {
         let mut messages = Messages::default();
         messages.query(sql)?;
         self.output.extend_from_slice(messages.as_bytes());
@@ -143,7 +149,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Notes a request that ends with what is to be written.
+    /// Adds a request whose last byte is the last of the output; returns its ID.
     fn push(&mut self, request: PendingRequest) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
@@ -157,10 +163,10 @@ impl Pipeline {
 
     /// Sends a request that fails, behind a COPY that has failed.
     ///
-    /// The server ignores what still comes of the COPY, but a pooler that has taken the server back by then lends
-    /// one for it and keeps it lent until there is an answer. A PgBouncer that tracks statements expects one to
-    /// CopyDone and CopyFail as well, unless it has its pull request 1471, and stops only at a group that fails.
-    pub(super) fn answer_for_stray_data(&mut self) -> Result<(), Box<ServerError>> {
+    /// The server ignores the rest of the COPY's data. A pooler that has taken the server back by then assigns one to
+    /// the rest, and keeps it assigned until there is a response. A PgBouncer that tracks statements expects a response
+    /// to CopyDone and CopyFail as well, unless it has its pull request 1471, and stops only at a group that fails.
+    pub(super) fn end_failed_copy(&mut self) -> Result<(), Box<ServerError>> {
         let mut messages = Messages::default();
         messages.fail();
         messages.sync();
@@ -170,7 +176,7 @@ impl Pipeline {
         self.write()
     }
 
-    /// Reads one message and keeps it for whom it is for. Ready while there is something to do.
+    /// Reads one message, and buffers it for its owner. Ready while there may be more to read.
     pub(super) fn pump(&mut self) -> Poll<()> {
         if self.requests.is_full() {
             self.write_only();
@@ -186,17 +192,17 @@ impl Pipeline {
         }
     }
 
-    /// Reads what is there, but not for as long as a server can go on sending.
-    pub(super) fn drain(&mut self) {
-        for _ in 0..DRAIN {
+    /// Reads what has arrived, up to [`READ_BATCH`] messages: a server can go on sending.
+    pub(super) fn read_available(&mut self) {
+        for _ in 0..READ_BATCH {
             if self.pump().is_pending() {
                 return;
             }
         }
     }
 
-    /// As [`pump`](Self::pump), but returns what is for `id`.
-    pub(super) fn pump_for(&mut self, id: u64) -> Poll<Option<Message>> {
+    /// Reads one message, and returns it if it answers request `id`; else buffers it as [`pump`](Self::pump) does.
+    pub(super) fn pump_until(&mut self, id: u64) -> Poll<Option<Message>> {
         if self.requests.stalled(Some(id)).is_some() {
             self.write_only();
             return Poll::Pending;
@@ -209,22 +215,23 @@ impl Pipeline {
             self.keep(index, message);
             return Poll::Ready(None);
         }
-        if request.answered {
+        if request.is_answered {
             self.requests.remove(index);
             if self.requests.is_outstanding() {
-                // Those behind may have looked while this was in front of them, and what has been
-                // read already wakes nobody.
+                // The waiters behind may have polled while this response was in front of them, and bytes that are
+                // read already wake nobody.
                 self.waiters.set_due();
             }
         }
         Poll::Ready(Some(message))
     }
 
+    /// Buffers a message for its owner, or drops it if the owner has gone.
     fn keep(&mut self, index: usize, message: Message) {
         let request = &self.requests[index];
         match request.owner {
-            Owner::Waiting => self.requests.keep(index, message),
-            _ if request.answered => {
+            Owner::Waiting => self.requests.buffer(index, message),
+            _ if request.is_answered => {
                 self.requests.remove(index);
             }
             _ => {}
@@ -232,30 +239,30 @@ impl Pipeline {
         self.waiters.set_due();
     }
 
-    /// Reads one message. None where it was for nobody, or where the session has ended.
+    /// Reads one message. None if no caller is to see it, or if the session has ended.
     fn read(&mut self) -> Poll<Option<(usize, Message)>> {
-        let routed = match ready!(self.poll_next()) {
+        let dispatched = match ready!(self.poll_next()) {
             Ok(Some(message)) => {
                 let ready = message.tag == tag::READY_FOR_QUERY;
-                let routed = self.route(message);
+                let dispatched = self.dispatch(message);
                 if ready {
-                    self.retire_for_cancel();
+                    self.end_if_cancel_pending();
                 }
-                routed.map_err(|words| *words)
+                dispatched.map_err(|cause| *cause)
             }
             Ok(None) => Ok(None),
-            Err(words) => Err(words),
+            Err(cause) => Err(cause),
         };
-        Poll::Ready(routed.unwrap_or_else(|words| {
-            self.lose(words);
+        Poll::Ready(dispatched.unwrap_or_else(|cause| {
+            self.set_lost(cause);
             None
         }))
     }
 
-    /// The next message, after what is to be written. None where there is no stream any more.
+    /// Writes the output, and reads the next message. None if the stream is closed.
     fn poll_next(&mut self) -> Poll<Result<Option<Message>, ServerError>> {
-        if let Err(words) = self.write() {
-            return Poll::Ready(Err(*words));
+        if let Err(cause) = self.write() {
+            return Poll::Ready(Err(*cause));
         }
         let Some(channel) = &mut self.channel else {
             return Poll::Ready(Ok(None));
@@ -267,26 +274,26 @@ impl Pipeline {
             };
             let mut cx = Context::from_waker(&self.waker);
             let transport = Pin::new(&mut channel.transport);
-            // Before reading, or a wake in between would be lost.
-            self.waiters.set_quiet(true);
+            // Set before reading, or a wake in between would be lost.
+            self.waiters.set_exhausted(true);
             let filled = self.input.poll_fill(&mut cx, transport, missing);
             if filled.is_ready() {
-                self.waiters.set_quiet(false);
+                self.waiters.set_exhausted(false);
             }
             match filled {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(closed())),
                 Poll::Ready(Ok(_)) => self.status.mark_activity(),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(lost_words(&error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(connection_lost(&error))),
                 Poll::Pending => {
-                    self.rest();
+                    self.shrink();
                     return Poll::Pending;
                 }
             }
         }
     }
 
-    /// Writes what there is room for. A server that has closed its end may have said why: reading tells, and
-    /// comes to an end for certain.
+    /// Writes as much of the output as the stream takes. If the server has closed its end, the error is left to reading,
+    /// which comes to an end for certain, and may find the server's reason.
     pub(super) fn write(&mut self) -> Result<(), Box<ServerError>> {
         let Err(error) = self.try_write() else {
             return Ok(());
@@ -297,14 +304,14 @@ impl Pipeline {
             io::ErrorKind::BrokenPipe
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted => Ok(()),
-            _ => Err(Box::new(lost_words(&error))),
+            _ => Err(Box::new(connection_lost(&error))),
         }
     }
 
-    /// Where there is no room for what could be read.
+    /// Writes without reading: there is no room for another message.
     fn write_only(&mut self) {
-        if let Err(words) = self.write() {
-            self.lose(*words);
+        if let Err(cause) = self.write() {
+            self.set_lost(*cause);
         }
     }
 
@@ -328,47 +335,48 @@ impl Pipeline {
                 Poll::Pending => return Ok(()),
             }
         }
-        // TLS may hold back what it has taken.
+        // TLS may buffer what it has taken.
         self.unflushed = transport.poll_flush(&mut cx)?.is_pending();
         Ok(())
     }
 
-    /// Gives memory back that only a large request or answer needed.
-    fn rest(&mut self) {
-        self.input.rest();
+    /// Frees the memory that only a large request or response needed.
+    fn shrink(&mut self) {
+        self.input.shrink();
         if self.output.is_empty() && self.output.capacity() > 2 * CHUNK {
             self.output = BytesMut::new();
         }
     }
 
-    /// Ends the session on this side, where the server is still at work.
-    pub(super) fn give_up(&mut self, words: ServerError) -> Option<DrainStream> {
-        let remains = self.channel.take().map(|channel| DrainStream {
+    /// Ends the session on this side, while the server still runs a statement, and returns the stream.
+    pub(super) fn detach(&mut self, cause: ServerError) -> Option<DrainStream> {
+        let drain = self.channel.take().map(|channel| DrainStream {
             channel,
             input: mem::replace(&mut self.input, Input::new(BytesMut::new())),
-            owed: self.requests.owed(self.written),
+            outstanding: self.requests.outstanding_within(self.written),
         });
-        self.lose(words);
-        remains
+        self.set_lost(cause);
+        drain
     }
 
-    pub(super) fn lose(&mut self, words: ServerError) {
-        let words = self.status.fatal_error().unwrap_or(words);
+    /// Notes that the session has ended. A fatal error of the server takes the place of `cause`.
+    pub(super) fn set_lost(&mut self, cause: ServerError) {
+        let cause = self.status.fatal_error().unwrap_or(cause);
         self.status.end();
         self.channel = None;
         self.input = Input::new(BytesMut::new());
         self.output = BytesMut::new();
-        self.lost.get_or_insert_with(|| Box::new(words));
+        self.lost.get_or_insert_with(|| Box::new(cause));
         self.waiters.set_due();
     }
 }
 
-/// How many messages are read at most where nobody waits for them.
-const DRAIN: usize = 256;
+/// How many messages are read at most without waiting.
+const READ_BATCH: usize = 256;
 
-fn lost_words(error: &io::Error) -> ServerError {
+fn connection_lost(error: &io::Error) -> ServerError {
     match error.kind() {
-        // Without TLS's own goodbye, which proxies do not always say.
+        // The stream ended without a close_notify of TLS, which proxies do not always send.
         io::ErrorKind::UnexpectedEof => closed(),
         _ => ServerError::local("08006", &format!("the connection was lost: {error}")),
     }

@@ -4,20 +4,20 @@ use std::borrow::Cow;
 
 use crate::protocol::ServerError;
 
-/// What has to run in front of the next request.
+/// The commands that are to run in front of the next request.
 #[derive(Debug)]
 pub(super) enum Preamble {
-    Nothing,
+    Empty,
     Pending(Vec<Command>),
-    /// BEGIN has failed.
-    Refused,
+    /// BEGIN has failed: no statement may run until the transaction is rolled back.
+    Failed,
 }
 
 /// A command that rides in front of a request.
 pub(crate) type Command = Cow<'static, str>;
 
 impl Preamble {
-    /// What is to ride in front of the next request.
+    /// Returns the commands that are to ride in front of the next request.
     pub(super) fn pending(&self) -> &[Command] {
         match self {
             Self::Pending(commands) => commands,
@@ -25,12 +25,12 @@ impl Preamble {
         }
     }
 
-    /// Sends off what is pending.
+    /// Takes the commands, which ride in front of the request that is being sent.
     pub(super) fn take(&mut self) -> Vec<Command> {
         match self {
             Self::Pending(commands) => {
                 let commands = std::mem::take(commands);
-                *self = Self::Nothing;
+                *self = Self::Empty;
                 commands
             }
             _ => Vec::new(),
@@ -38,8 +38,8 @@ impl Preamble {
     }
 }
 
-/// The commands as what stands in front of other SQL.
-pub(super) fn in_front(commands: &[Command]) -> String {
+/// Returns the commands as SQL, to stand in front of other SQL.
+pub(super) fn prefix(commands: &[Command]) -> String {
     commands
         .iter()
         .flat_map(|command| [&**command, ";"])
@@ -50,8 +50,8 @@ pub(super) fn is_begin(command: &Command) -> bool {
     command.starts_with("BEGIN")
 }
 
-/// What the server would say to a statement in a transaction that has failed.
-pub(super) fn refusal() -> ServerError {
+/// Returns the error of a statement in a transaction whose BEGIN has failed.
+pub(super) fn failed_begin() -> ServerError {
     ServerError::local(
         "25P02",
         "the transaction could not begin, statements are refused until it is rolled back",

@@ -1,4 +1,4 @@
-//! [`Response`]: what the server says to one request.
+//! [`Response`]: the response to one request, and how a request is sent.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -8,37 +8,37 @@ use futures_util::future::BoxFuture;
 
 use super::error::Failure;
 use super::handle::SessionHandle;
-use super::preamble::{Command, Preamble, in_front, refusal};
+use super::preamble::{Command, Preamble, failed_begin, prefix};
 use super::silence::Silence;
 use super::stall::Stall;
 use super::waiters::Waiting;
 use crate::protocol::{Message, Messages, Request, ServerError, tag};
 
-/// The answer to one request, message by message.
+/// The response to one request, message by message. Abandoned if it is dropped before it is complete.
 #[derive(Debug)]
 pub(crate) struct Response<'a> {
     handle: &'a Arc<SessionHandle>,
     waiting: Waiting<'a>,
     id: u64,
-    /// What rode in front of the request.
-    begun: Vec<Command>,
-    /// How many characters of that are in front of the request's own, in one text.
-    ahead: usize,
-    /// Set once the caller has its result and only the rest is outstanding.
-    tail: bool,
-    complete: bool,
+    /// The commands that rode in front of the request.
+    preamble: Vec<Command>,
+    /// How many characters of the preamble stand in front of the caller's SQL, in one text.
+    prefix_len: usize,
+    /// Whether the caller has its result, and can do without the rest.
+    is_satisfied: bool,
+    is_complete: bool,
     stall: Stall,
     silence: Silence,
 }
 
 impl SessionHandle {
-    /// Sends a request; the commands of [`open`](Self::open) ride in front of it, in the same group.
+    /// Sends a request. The commands of [`push_preamble`](Self::push_preamble) ride in front of it, in the same group.
     pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Response<'_>, Failure> {
         self.send_with(request, true).await
     }
 
-    /// Sends a request that may run before a transaction that is only to be opened.
-    pub(crate) async fn send_ahead(
+    /// Sends a request without the preamble: it runs before a transaction that is yet to begin.
+    pub(crate) async fn send_without_preamble(
         self: &Arc<Self>,
         request: Request,
     ) -> Result<Response<'_>, Failure> {
@@ -48,24 +48,24 @@ impl SessionHandle {
     async fn send_with(
         self: &Arc<Self>,
         request: Request,
-        opens: bool,
+        with_preamble: bool,
     ) -> Result<Response<'_>, Failure> {
         let mut waiting = Waiting::new(self.waiters());
         let (mut stall, mut silence) = (Stall::default(), Silence::default());
         let send = poll_fn(|cx| {
-            let sent = self.poll_send(cx, &mut waiting, &request, opens);
+            let sent = self.poll_send(cx, &mut waiting, &request, with_preamble);
             if sent.is_pending() {
                 let failed = self.poll_wait(cx, waiting.stalled, &mut stall, &mut silence);
                 return failed.map(Err);
             }
             sent
         });
-        let (id, begun) = send.await?;
-        let ahead = match &request {
+        let (id, preamble) = send.await?;
+        let prefix_len = match &request {
             Request::Extended(_) => 0,
-            Request::Simple(_) | Request::Copy(_) => in_front(&begun).chars().count(),
+            Request::Simple(_) | Request::Copy(_) => prefix(&preamble).chars().count(),
         };
-        Ok(Response::new(self, waiting, id, begun, ahead))
+        Ok(Response::new(self, waiting, id, preamble, prefix_len))
     }
 
     /// Resolves once there is no point in waiting any longer for what has not arrived.
@@ -92,12 +92,12 @@ impl SessionHandle {
         cx: &mut Context<'_>,
         waiting: &mut Waiting<'_>,
         request: &Request,
-        opens: bool,
+        with_preamble: bool,
     ) -> Poll<Result<(u64, Vec<Command>), Failure>> {
         let mut pipeline = self.lock();
-        if !pipeline.requests.is_outstanding() && !self.waiters().is_quiet() {
-            // What has ended in the meantime is told before anything is sent: then it can be done again.
-            pipeline.drain();
+        if !pipeline.requests.is_outstanding() && !self.waiters().is_exhausted() {
+            // A session that has ended meanwhile is to be reported before anything is sent: then a retry is safe.
+            pipeline.read_available();
         }
         loop {
             if self.status().has_abandoned_transaction() {
@@ -106,24 +106,28 @@ impl SessionHandle {
             if let Some(lost) = &pipeline.lost {
                 return Poll::Ready(Err(Failure::Lost(lost.clone())));
             }
-            if opens && matches!(pipeline.preamble, Preamble::Refused) {
-                return Poll::Ready(Err(Failure::Server(Box::new(refusal()))));
+            if with_preamble && matches!(pipeline.preamble, Preamble::Failed) {
+                return Poll::Ready(Err(Failure::Server(Box::new(failed_begin()))));
             }
-            // Behind a BEGIN that fails, this would run without a transaction; behind a statement that was given
-            // up, perhaps in one. A cancel request that is under way would stop it. And PgBouncer loses count
-            // of the answers where anything follows a COPY before its end.
+            // Behind a BEGIN that fails, the request would run without a transaction; behind an abandoned statement,
+            // perhaps inside one. A cancel request that is under way would cancel the request. And PgBouncer
+            // miscounts the responses if a request follows a COPY before the COPY has ended.
             let requests = &pipeline.requests;
-            let waits = requests.has_unconfirmed_preamble()
+            let is_blocked = requests.has_unconfirmed_preamble()
                 || requests.is_copying()
                 || requests.is_abandoned();
-            if !waits && pipeline.cancels == 0 {
+            if !is_blocked && pipeline.cancels == 0 {
                 break;
             }
             waiting.register(cx);
             waiting.stalled = pipeline.requests.stalled(None);
             ready!(pipeline.pump());
         }
-        Poll::Ready(pipeline.submit(request, opens).map_err(Failure::Unsendable))
+        Poll::Ready(
+            pipeline
+                .submit(request, with_preamble)
+                .map_err(Failure::Unsendable),
+        )
     }
 }
 
@@ -132,77 +136,78 @@ impl<'a> Response<'a> {
         handle: &'a Arc<SessionHandle>,
         waiting: Waiting<'a>,
         id: u64,
-        begun: Vec<Command>,
-        ahead: usize,
+        preamble: Vec<Command>,
+        prefix_len: usize,
     ) -> Self {
         Self {
             handle,
             waiting,
             id,
-            begun,
-            ahead,
-            tail: false,
-            complete: false,
+            preamble,
+            prefix_len,
+            is_satisfied: false,
+            is_complete: false,
             stall: Stall::default(),
             silence: Silence::default(),
         }
     }
 
-    /// The next message; ReadyForQuery is the last.
+    /// Polls for the next message; ReadyForQuery is the last.
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Failure>> {
         let message = self.handle.poll_message(cx, &mut self.waiting, self.id);
         let Poll::Ready(message) = message else {
             let stalled = self.waiting.stalled;
             let (stall, silence) = (&mut self.stall, &mut self.silence);
             let failed = self.handle.poll_wait(cx, stalled, stall, silence);
-            self.complete = matches!(failed, Poll::Ready(Failure::Lost(_)));
+            self.is_complete = matches!(failed, Poll::Ready(Failure::Lost(_)));
             return failed.map(Err);
         };
         self.silence.end();
-        self.complete = match &message {
+        self.is_complete = match &message {
             Ok(message) => message.tag == tag::READY_FOR_QUERY,
             Err(_) => true,
         };
         Poll::Ready(message)
     }
 
+    /// Waits for the next message; ReadyForQuery is the last.
     pub(crate) async fn message(&mut self) -> Result<Message, Failure> {
         poll_fn(|cx| self.poll_message(cx)).await
     }
 
-    /// What rode in front of the request.
-    pub(crate) fn begun(&mut self) -> Vec<Command> {
-        std::mem::take(&mut self.begun)
+    /// Takes the commands that rode in front of the request.
+    pub(crate) fn take_preamble(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.preamble)
     }
 
-    /// An ErrorResponse to the request, whose position is one in the caller's SQL.
+    /// Parses an ErrorResponse; its position is one in the caller's SQL.
     pub(crate) fn error(&self, body: &[u8]) -> ServerError {
-        ServerError::parse(body).behind(self.ahead)
+        ServerError::parse(body).behind(self.prefix_len)
     }
 
-    /// Writes data of a COPY, at the stream's own pace.
+    /// Writes data of a COPY, and waits while too much is unwritten.
     pub(crate) async fn stream(&mut self, messages: &Messages) -> Result<(), Failure> {
         self.handle.stream(self.id, messages).await
     }
 
-    /// Writes data of a COPY, or its end, unless it has come to an end by itself.
+    /// Writes data of a COPY, or its end, unless the server has ended the COPY.
     pub(crate) fn push(&self, messages: &Messages) {
         self.handle.push(self.id, messages);
     }
 
-    /// From here on the caller can do without the rest.
-    pub(crate) fn is_tail(&mut self) {
-        self.tail = true;
+    /// Notes that the caller has its result, and can do without the rest.
+    pub(crate) fn set_satisfied(&mut self) {
+        self.is_satisfied = true;
     }
 
-    /// Reads on to the end. An error that was read already is the answer, whatever follows.
+    /// Reads the rest, and returns `error` as the result of the request, whatever follows.
     ///
-    /// In a box, so that what succeeds has no need of the room.
+    /// The future is boxed, so that the futures of statements that succeed stay small.
     pub(crate) fn fail(mut self, error: ServerError) -> BoxFuture<'a, Failure> {
         Box::pin(async move {
-            while !self.complete {
+            while !self.is_complete {
                 if let Err(lost) = self.message().await {
-                    // Of a fatal error the session's end has the words.
+                    // The loss of the session carries the fatal error.
                     return lost;
                 }
             }
@@ -213,8 +218,8 @@ impl<'a> Response<'a> {
 
 impl Drop for Response<'_> {
     fn drop(&mut self) {
-        if !self.complete {
-            self.handle.abandon(self.id, self.tail);
+        if !self.is_complete {
+            self.handle.abandon(self.id, self.is_satisfied);
         }
     }
 }

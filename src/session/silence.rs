@@ -1,4 +1,4 @@
-//! [`Silence`]: how long a server that owes a response has sent nothing.
+//! [`Silence`]: bounds the wait for a server that sends nothing while a response is outstanding.
 
 use std::fmt;
 use std::task::{Context, Poll, ready};
@@ -12,8 +12,7 @@ use super::status::SessionStatus;
 use crate::protocol::ServerError;
 use crate::util::clock::Moment;
 
-/// Measures a wait in which the server sends nothing. Bytes that arrive for others count, and time in which nobody
-/// waited does not.
+/// Measures how long the server sends nothing while a response is waited for. Bytes of any response count as activity.
 #[derive(Default)]
 pub(super) struct Silence(Option<(Moment, BoxFuture<'static, ()>)>);
 
@@ -37,8 +36,8 @@ impl Silence {
             };
             ready!(alarm.poll_unpin(cx));
             let now = Moment::now();
-            let quiet = status.quiet_at(&now).min(now.since(since));
-            match limit.saturating_sub(quiet) {
+            let silent_for = status.silent_for(&now).min(now.since(since));
+            match limit.saturating_sub(silent_for) {
                 Duration::ZERO => {
                     self.0 = None;
                     return Poll::Ready(());

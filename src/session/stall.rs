@@ -1,4 +1,4 @@
-//! [`Stall`]: how long to wait behind rows that nobody reads.
+//! [`Stall`]: bounds the wait for a response behind rows that nobody reads.
 
 use std::fmt;
 use std::task::{Context, Poll, ready};
@@ -9,35 +9,35 @@ use futures_util::future::BoxFuture;
 
 use super::canceller::Canceller;
 
-/// Waits as long as what is in front is read, however slowly. Whoever awaits a statement before the rows of an
-/// earlier one that it holds itself would wait for ever.
+/// Bounds how long the response in front may stay unread. A task that awaits a statement while it holds the unread rows
+/// of an earlier one would wait for ever; one whose neighbour reads slowly may wait on.
 #[derive(Default)]
 pub(super) struct Stall(Option<(u64, BoxFuture<'static, ()>)>);
 
 impl Stall {
-    /// Ready where nothing has been read in front for too long. `read` is how much has been, if there is no
-    /// more room to read ahead.
+    /// Resolves if nothing of the response in front has been taken for [`STALL_TIMEOUT`]. `taken` counts the messages
+    /// taken so far, and is None while there is room to read ahead.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         canceller: &Canceller,
-        read: Option<u64>,
+        taken: Option<u64>,
     ) -> Poll<()> {
-        let Some(read) = read else {
+        let Some(taken) = taken else {
             self.0 = None;
             return Poll::Pending;
         };
         loop {
             match &mut self.0 {
-                Some((known, late)) if *known == read => {
+                Some((known, late)) if *known == taken => {
                     ready!(late.poll_unpin(cx));
                     self.0 = None;
                     return Poll::Ready(());
                 }
                 stalled => {
                     let canceller = canceller.clone();
-                    let late = async move { canceller.sleep(PATIENCE).await };
-                    *stalled = Some((read, late.boxed()));
+                    let late = async move { canceller.sleep(STALL_TIMEOUT).await };
+                    *stalled = Some((taken, late.boxed()));
                 }
             }
         }
@@ -50,5 +50,5 @@ impl fmt::Debug for Stall {
     }
 }
 
-/// Who has not read a row for this long is taken to wait for somebody behind it.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the rows in front may stay unread: their owner is taken to wait for a response behind them.
+const STALL_TIMEOUT: Duration = Duration::from_secs(3);

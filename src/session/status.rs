@@ -1,4 +1,4 @@
-//! [`SessionStatus`]: what is known of a session without asking it.
+//! [`SessionStatus`]: what is known of a session without a request.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,25 +10,26 @@ use crate::protocol::{ServerError, command_tag};
 use crate::util::clock::{LastSeen, Moment};
 use crate::util::ending::may_end_transaction;
 
-/// Written by whatever reads and writes the session's bytes, read by the pool.
+/// The tap and the pipeline write it from the bytes of the session; the pool reads it.
 #[derive(Debug)]
 pub(crate) struct SessionStatus {
-    heard: LastSeen,
-    /// Groups of messages sent that the server ends with ReadyForQuery.
+    /// When the server last sent anything.
+    last_activity: LastSeen,
+    /// Counts the requests sent: each is answered up to a ReadyForQuery.
     requests: AtomicU64,
-    /// ReadyForQuery read.
-    answers: AtomicU64,
-    /// ReadyForQuery's status, or 0 before the first.
+    /// Counts the complete responses: each ended with a ReadyForQuery.
+    responses: AtomicU64,
+    /// The transaction status of the last ReadyForQuery, or 0 before the first.
     transaction_status: AtomicU8,
-    /// Ends of transactions.
+    /// Counts the ends of transactions.
     transaction_ends: AtomicU64,
-    /// Statements sent that may end one.
+    /// Counts the statements sent that may end a transaction.
     possible_ends: AtomicU64,
-    /// The process that the server says it is, or 0.
-    process: AtomicI32,
+    /// The process ID of BackendKeyData, or 0.
+    backend_pid: AtomicI32,
     ended: AtomicBool,
     login: Mutex<LoginTrace>,
-    /// Transactions, one within the other, whose futures would tell if they were dropped.
+    /// Counts the transactions, one within the other, that a guard abandons if their future is dropped.
     guarded: AtomicU32,
     abandoned: AtomicBool,
     fatal_error: Mutex<Option<ServerError>>,
@@ -38,13 +39,13 @@ pub(crate) struct SessionStatus {
 impl SessionStatus {
     pub(crate) fn new() -> Self {
         Self {
-            heard: LastSeen::now(),
+            last_activity: LastSeen::now(),
             requests: AtomicU64::new(0),
-            answers: AtomicU64::new(0),
+            responses: AtomicU64::new(0),
             transaction_status: AtomicU8::new(0),
             transaction_ends: AtomicU64::new(0),
             possible_ends: AtomicU64::new(0),
-            process: AtomicI32::new(0),
+            backend_pid: AtomicI32::new(0),
             ended: AtomicBool::new(false),
             login: Mutex::default(),
             guarded: AtomicU32::new(0),
@@ -54,28 +55,28 @@ impl SessionStatus {
         }
     }
 
-    /// For how long the server has not been heard from.
-    pub(crate) fn quiet_at(&self, now: &Moment) -> Duration {
-        self.heard.elapsed_at(now)
+    /// Returns for how long the server has sent nothing.
+    pub(crate) fn silent_for(&self, now: &Moment) -> Duration {
+        self.last_activity.elapsed_at(now)
     }
 
-    /// How many requests have been sent.
+    /// Returns how many requests have been sent.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Acquire)
     }
 
-    /// How many answers have come.
-    pub(crate) fn answers(&self) -> u64 {
-        self.answers.load(Ordering::SeqCst)
+    /// Returns how many responses are complete.
+    pub(crate) fn responses(&self) -> u64 {
+        self.responses.load(Ordering::SeqCst)
     }
 
-    /// Whether the server owes an answer.
+    /// Returns whether a response is outstanding.
     pub(crate) fn is_busy(&self) -> bool {
-        // The startup is the request that the first answer belongs to.
-        self.answers.load(Ordering::Acquire) < self.requests.load(Ordering::Acquire)
+        // The startup message is the first request.
+        self.responses.load(Ordering::Acquire) < self.requests.load(Ordering::Acquire)
     }
 
-    /// Whether a transaction is open or has failed, as of the last answer.
+    /// Returns whether a transaction is open or has failed, as of the last complete response.
     pub(crate) fn in_transaction(&self) -> bool {
         matches!(
             self.transaction_status.load(Ordering::Acquire),
@@ -83,12 +84,12 @@ impl SessionStatus {
         )
     }
 
-    /// Whether a transaction has failed and waits for its rollback, as of the last answer.
+    /// Returns whether a transaction has failed and is to be rolled back, as of the last complete response.
     pub(crate) fn in_failed_transaction(&self) -> bool {
         self.transaction_status.load(Ordering::Acquire) == status::IN_FAILED_TRANSACTION
     }
 
-    /// How often a transaction has ended: more often where one answer shows it in two ways, never less.
+    /// Returns how many transactions have ended: too many if one response shows an end in two ways, never too few.
     pub(crate) fn transaction_ends(&self) -> u64 {
         self.transaction_ends.load(Ordering::Acquire)
     }
@@ -98,12 +99,12 @@ impl SessionStatus {
         self.possible_ends.load(Ordering::Acquire)
     }
 
-    /// Whether an answer is missing, or the session has ended so that one may be.
-    pub(crate) fn misses_answer(&self) -> bool {
+    /// Returns whether a response is outstanding, or may be because the session has ended.
+    pub(crate) fn may_miss_response(&self) -> bool {
         self.is_busy() || self.has_ended()
     }
 
-    /// Whether a transaction's future was dropped before its end.
+    /// Returns whether the future of a transaction was dropped before the transaction's end.
     pub(crate) fn has_abandoned_transaction(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
     }
@@ -124,21 +125,21 @@ impl SessionStatus {
         self.guarded.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Takes note that a statement that was given up has had its answer. In a transaction that no future guards,
-    /// the statement may have been dropped together with the transaction's work.
-    pub(super) fn gave_up_statement(&self) {
+    /// Notes that an abandoned response is complete. If no guard stands for the open transaction, the transaction is
+    /// abandoned too: its future may have been dropped together with the statement.
+    pub(super) fn note_abandoned_response(&self) {
         let open = self.in_transaction() && !self.in_failed_transaction();
         if open && self.guarded.load(Ordering::Acquire) == 0 {
             self.abandon_transaction();
         }
     }
 
-    /// Whether the server's side has come to an end.
+    /// Returns whether the session has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Whether the login has woken a compute.
+    /// Returns whether the login has woken a compute.
     pub(crate) fn was_cold(&self) -> bool {
         self.login().was_cold
     }
@@ -152,18 +153,18 @@ impl SessionStatus {
         *self.login.lock().unwrap_or_else(PoisonError::into_inner) = trace;
     }
 
-    /// The fatal error that the server sent, if it did.
+    /// Returns the fatal error that the server has sent, if it has.
     pub(crate) fn fatal_error(&self) -> Option<ServerError> {
-        let words = self.fatal_error.lock();
-        words.unwrap_or_else(PoisonError::into_inner).clone()
+        let error = self.fatal_error.lock();
+        error.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The process that the server says it is: Postgres tells the truth, poolers make something up.
-    pub(crate) fn process(&self) -> i32 {
-        self.process.load(Ordering::Acquire)
+    /// Returns the process ID that the server reported at login: Postgres reports its own, poolers an invented one.
+    pub(crate) fn backend_pid(&self) -> i32 {
+        self.backend_pid.load(Ordering::Acquire)
     }
 
-    /// What the server last reported of one of its settings.
+    /// Returns the value that the server last reported for a setting.
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         let parameters = self.parameters.lock();
         let parameters = parameters.unwrap_or_else(PoisonError::into_inner);
@@ -171,19 +172,21 @@ impl SessionStatus {
         found.next().map(|(_, value)| value.to_string())
     }
 
-    /// Takes note that `sql` is about to be sent; `several` says whether it may be more than one statement.
-    pub(crate) fn sends(&self, sql: &str, several: bool) {
+    /// Notes that `sql` is about to be sent, which may be `several` statements.
+    pub(crate) fn note_statement(&self, sql: &str, several: bool) {
         if may_end_transaction(sql, several) {
-            self.may_end_transaction();
+            self.note_possible_end();
         }
     }
 
-    pub(super) fn may_end_transaction(&self) {
+    /// Notes that a statement is about to be sent that may end a transaction.
+    pub(super) fn note_possible_end(&self) {
         self.possible_ends.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Takes note of a message that was sent.
     pub(crate) fn sent(&self, tag: u8) {
-        // Startup, Query, Sync, FunctionCall. CopyFail and CopyDone are answered through their Sync.
+        // CopyFail and CopyDone are no requests of their own: their Query or Sync is answered.
         if matches!(
             tag,
             frontend::STARTUP | frontend::QUERY | frontend::SYNC | frontend::FUNCTION_CALL
@@ -192,7 +195,7 @@ impl SessionStatus {
         }
     }
 
-    /// Takes in one of the messages that tell of the session.
+    /// Takes note of a message that was received.
     pub(crate) fn received(&self, tag: u8, body: &[u8]) {
         match tag {
             tag::READY_FOR_QUERY => {
@@ -206,28 +209,28 @@ impl SessionStatus {
                 {
                     self.transaction_ends.fetch_add(1, Ordering::AcqRel);
                 }
-                self.answers.fetch_add(1, Ordering::SeqCst);
+                self.responses.fetch_add(1, Ordering::SeqCst);
             }
-            // Another one may have begun by the end of the answer.
+            // The rest of the response may have begun another transaction.
             tag::COMMAND_COMPLETE
                 if matches!(command_tag(body), "COMMIT" | "PREPARE TRANSACTION") =>
             {
                 self.transaction_ends.fetch_add(1, Ordering::AcqRel);
             }
             tag::ERROR_RESPONSE => {
-                let words = ServerError::parse(body);
-                if words.is_fatal() {
-                    self.end_with(words);
+                let error = ServerError::parse(body);
+                if error.is_fatal() {
+                    self.end_with(error);
                 }
             }
             tag::BACKEND_KEY_DATA => {
-                let process = body.first_chunk().copied().map_or(0, i32::from_be_bytes);
-                self.process.store(process, Ordering::Release);
+                let pid = body.first_chunk().copied().map_or(0, i32::from_be_bytes);
+                self.backend_pid.store(pid, Ordering::Release);
             }
             tag::PARAMETER_STATUS => {
                 let mut parts = body.split(|byte| *byte == 0);
                 if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-                    self.report(
+                    self.set_parameter(
                         &String::from_utf8_lossy(name),
                         &String::from_utf8_lossy(value),
                     );
@@ -237,26 +240,29 @@ impl SessionStatus {
         }
     }
 
+    /// Notes that the server has sent something.
     pub(crate) fn mark_activity(&self) {
-        self.heard.mark();
+        self.last_activity.mark();
     }
 
+    /// Notes that the session has ended.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// Of several, the first names the cause: a pooler adds its own.
-    pub(crate) fn end_with(&self, words: ServerError) {
-        let last = self.fatal_error.lock();
-        last.unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(words);
+    /// Notes that the session has ended with a fatal error. The first of several names the cause: a pooler adds its own.
+    pub(crate) fn end_with(&self, error: ServerError) {
+        let first = self.fatal_error.lock();
+        first
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
         self.end();
     }
 
-    fn report(&self, name: &str, value: &str) {
+    fn set_parameter(&self, name: &str, value: &str) {
         let parameters = self.parameters.lock();
         let mut parameters = parameters.unwrap_or_else(PoisonError::into_inner);
-        let has_room = parameters.len() < PARAMETERS;
+        let has_room = parameters.len() < MAX_PARAMETERS;
         match parameters.iter_mut().find(|(known, _)| **known == *name) {
             Some((_, known)) => *known = value.into(),
             None if has_room => parameters.push((name.into(), value.into())),
@@ -265,8 +271,8 @@ impl SessionStatus {
     }
 }
 
-/// Servers report some fifteen settings; extensions may add theirs.
-const PARAMETERS: usize = 256;
+/// How many settings are remembered: servers report some fifteen, and extensions may add theirs.
+const MAX_PARAMETERS: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -275,11 +281,11 @@ mod tests {
     #[test]
     fn a_servers_settings_are_remembered_up_to_a_bound() {
         let status = SessionStatus::new();
-        for n in 0..2 * PARAMETERS {
-            status.received(b'S', format!("s{n}\0a\0").as_bytes());
+        for n in 0..2 * MAX_PARAMETERS {
+            status.received(tag::PARAMETER_STATUS, format!("s{n}\0a\0").as_bytes());
         }
-        status.received(b'S', b"s1\0b\0");
-        assert_eq!(status.parameters.lock().unwrap().len(), PARAMETERS);
+        status.received(tag::PARAMETER_STATUS, b"s1\0b\0");
+        assert_eq!(status.parameters.lock().unwrap().len(), MAX_PARAMETERS);
         assert_eq!(status.parameter("s1").as_deref(), Some("b"));
         assert_eq!(status.parameter("s300"), None);
     }

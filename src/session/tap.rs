@@ -1,4 +1,4 @@
-//! [`LoginTap`]: what passes between tokio-postgres and the server during a login.
+//! [`LoginTap`]: reads along while tokio-postgres logs in.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -12,16 +12,16 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::channel::Channel;
 use super::handoff::StreamHandoff;
-use super::login::{LoginMonitor, is_last_question};
+use super::login::{LoginMonitor, is_last_step};
 use super::status::SessionStatus;
 use crate::protocol::tag::{self, frontend};
 use crate::protocol::{FrameScanner, KEPT};
 use crate::transport::{Progress, Stage, Transport};
 
-/// Watches the Postgres messages that pass through, and changes none.
+/// Reads the messages that pass between tokio-postgres and the server, and changes none.
 #[derive(Debug)]
 pub(crate) struct LoginTap {
-    /// Gone once it is handed over.
+    /// None once the stream is handed over.
     channel: Option<Channel>,
     frontend: FrameScanner,
     backend: FrameScanner,
@@ -29,8 +29,8 @@ pub(crate) struct LoginTap {
     login: LoginMonitor,
     progress: Arc<Progress>,
     handoff: Arc<StreamHandoff>,
-    /// Read, but not passed on.
-    held: BytesMut,
+    /// The bytes that were read and not passed on.
+    withheld: BytesMut,
 }
 
 impl LoginTap {
@@ -60,7 +60,7 @@ impl LoginTap {
             login: LoginMonitor::default(),
             progress,
             handoff,
-            held: BytesMut::new(),
+            withheld: BytesMut::new(),
         }
     }
 
@@ -79,9 +79,9 @@ impl AsyncRead for LoginTap {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let holding = this.handoff.is_holding();
+        let is_holding = this.handoff.is_holding();
         let before = buf.filled().len();
-        let result = if this.held.is_empty() {
+        let result = if this.withheld.is_empty() {
             let had_room = buf.remaining() > 0;
             let result = ready!(this.transport()?.poll_read(cx, buf));
             if result.is_err() || (buf.filled().len() == before && had_room) {
@@ -89,13 +89,13 @@ impl AsyncRead for LoginTap {
             }
             this.status.mark_activity();
             result
-        } else if holding {
-            // Whoever takes over reads on; until then there is nobody to wake.
+        } else if is_holding {
+            // The session handle that takes the stream over reads on; until then nobody is to be woken.
             return Poll::Pending;
         } else {
-            let now = this.held.len().min(buf.remaining());
-            buf.put_slice(&this.held[..now]);
-            this.held.advance(now);
+            let now = this.withheld.len().min(buf.remaining());
+            buf.put_slice(&this.withheld[..now]);
+            this.withheld.advance(now);
             Ok(())
         };
         let (status, login) = (&this.status, &mut this.login);
@@ -106,8 +106,10 @@ impl AsyncRead for LoginTap {
             }
             status.received(tag, body);
             match tag {
-                tag::AUTHENTICATION if is_last_question(body) => this.progress.reach(Stage::Waking),
-                tag::READY_FOR_QUERY if holding && status.answers() >= this.handoff.answers => {
+                tag::AUTHENTICATION if is_last_step(body) => this.progress.reach(Stage::Waking),
+                tag::READY_FOR_QUERY
+                    if is_holding && status.responses() >= this.handoff.responses =>
+                {
                     return ControlFlow::Break(());
                 }
                 _ => {}
@@ -115,7 +117,7 @@ impl AsyncRead for LoginTap {
             ControlFlow::Continue(())
         });
         let passed = buf.filled().len() - left;
-        this.held.extend_from_slice(&buf.filled()[passed..]);
+        this.withheld.extend_from_slice(&buf.filled()[passed..]);
         buf.set_filled(passed);
         Poll::Ready(result)
     }
@@ -168,10 +170,10 @@ impl Drop for LoginTap {
         if self.handoff.is_holding() {
             let left = self.handoff.left.lock();
             let mut left = left.unwrap_or_else(PoisonError::into_inner);
-            let held = std::mem::take(&mut self.held);
-            // Before the password the protocol knows no goodbye.
+            let withheld = std::mem::take(&mut self.withheld);
+            // Before the password the protocol has no Terminate.
             if self.progress.stage() == Stage::Waking && !self.status.has_ended() {
-                *left = self.channel.take().map(|channel| (channel, held));
+                *left = self.channel.take().map(|channel| (channel, withheld));
             }
         } else {
             self.status.end();
@@ -179,7 +181,7 @@ impl Drop for LoginTap {
     }
 }
 
-/// Notes what tokio-postgres sends that may end a transaction; of a long text the end is not known.
+/// Notes whether a statement of tokio-postgres may end a transaction. A long text may: its end is not known.
 fn note_sql(status: &SessionStatus, tag: u8, body: &[u8]) {
     let mut texts = body.split(|byte| *byte == 0);
     let (sql, several) = match tag {
@@ -188,8 +190,8 @@ fn note_sql(status: &SessionStatus, tag: u8, body: &[u8]) {
         _ => return,
     };
     if several && body.len() >= KEPT {
-        status.may_end_transaction();
+        status.note_possible_end();
     } else {
-        status.sends(&String::from_utf8_lossy(sql.unwrap_or_default()), several);
+        status.note_statement(&String::from_utf8_lossy(sql.unwrap_or_default()), several);
     }
 }

@@ -1,4 +1,4 @@
-//! A session's transactions: their preamble, and what guards those that run in one future.
+//! The transactions of a session: the commands that open them, and the guard of those that run in one future.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use super::handle::SessionHandle;
 use super::preamble::{Command, Preamble, is_begin};
 use super::status::SessionStatus;
 
-/// Watches over a session's transactions that each run in one future.
+/// Guards the transactions of a session that each run in one future.
 #[derive(Clone, Debug)]
 pub(crate) struct TransactionMonitor(Arc<SessionStatus>);
 
-/// Abandons the transaction that it stands for if it is dropped before [`end`](Self::end): its depth, and on
-/// the server its effects, are still there, and whatever followed on the connection would run inside of it.
+/// Abandons its transaction if it is dropped before [`end`](Self::end): the transaction is still open on the server,
+/// and the next statement on the connection would run inside it.
 #[derive(Debug)]
 pub(crate) struct TransactionGuard(Option<Arc<SessionStatus>>);
 
@@ -20,7 +20,7 @@ impl TransactionMonitor {
         Self(Arc::clone(status))
     }
 
-    /// Notes that a transaction, or its end, is under way from here on.
+    /// Notes that a transaction, or its COMMIT or ROLLBACK, is under way.
     pub(crate) fn begin(self) -> TransactionGuard {
         self.0.guard();
         TransactionGuard(Some(self.0))
@@ -28,7 +28,7 @@ impl TransactionMonitor {
 }
 
 impl TransactionGuard {
-    /// Notes that the transaction has come to its own end.
+    /// Notes that the transaction has ended as its future wanted.
     pub(crate) fn end(mut self) {
         if let Some(status) = self.0.take() {
             status.unguard();
@@ -49,11 +49,9 @@ impl SessionHandle {
     pub(crate) fn monitor(&self) -> TransactionMonitor {
         TransactionMonitor(self.shared_status())
     }
-}
 
-impl SessionHandle {
-    /// Has `command` run in front of the next request, in the same group.
-    pub(crate) fn open(&self, command: Command) {
+    /// Appends a command to those that run in front of the next request, in the same group.
+    pub(crate) fn push_preamble(&self, command: Command) {
         let mut pipeline = self.lock();
         match &mut pipeline.preamble {
             Preamble::Pending(commands) => commands.push(command),
@@ -61,22 +59,22 @@ impl SessionHandle {
         }
     }
 
-    /// Has the transaction that `answer` has begun, and that has failed with its first statement,
-    /// begin anew. False where something else ran in it.
-    pub(crate) fn restart_transaction(&self, begun: Vec<Command>) -> bool {
+    /// Begins the transaction anew if its first statement has failed. `preamble` rode in front of that statement.
+    /// Returns false if other statements ran in the transaction before.
+    pub(crate) fn restart_transaction(&self, preamble: Vec<Command>) -> bool {
         if !self.status().in_failed_transaction() {
             return true;
         }
-        if !begun.iter().any(is_begin) {
+        if !preamble.iter().any(is_begin) {
             return false;
         }
         let mut commands = vec![Command::from("ROLLBACK")];
-        commands.extend(begun);
+        commands.extend(preamble);
         self.lock().preamble = Preamble::Pending(commands);
         true
     }
 
-    /// How many commands of [`open`](Self::open) have not been sent yet.
+    /// Returns how many commands wait to run in front of the next request.
     pub(crate) fn preamble_len(&self) -> usize {
         match &self.lock().preamble {
             Preamble::Pending(commands) => commands.len(),
@@ -84,7 +82,7 @@ impl SessionHandle {
         }
     }
 
-    /// Forgets the last command of [`open`](Self::open), if it has not been sent.
+    /// Removes the last command of [`push_preamble`](Self::push_preamble); returns false if it has been sent.
     pub(crate) fn pop_preamble(&self) -> bool {
         let mut pipeline = self.lock();
         let Preamble::Pending(commands) = &mut pipeline.preamble else {
@@ -92,27 +90,27 @@ impl SessionHandle {
         };
         commands.pop();
         if commands.is_empty() {
-            pipeline.preamble = Preamble::Nothing;
+            pipeline.preamble = Preamble::Empty;
         }
         true
     }
 
-    /// Forgets a transaction that was abandoned, and whatever of it has not been sent.
+    /// Forgets that a transaction was abandoned, and its commands that have not been sent.
     pub(crate) fn forget_transaction(&self) {
-        self.lock().preamble = Preamble::Nothing;
+        self.lock().preamble = Preamble::Empty;
         self.status().forget_abandoned_transaction();
     }
 
-    /// Whether the transaction that was to be opened could not be.
-    pub(crate) fn is_refused(&self) -> bool {
-        matches!(self.lock().preamble, Preamble::Refused)
+    /// Returns whether the BEGIN of the current transaction has failed.
+    pub(crate) fn has_failed_begin(&self) -> bool {
+        matches!(self.lock().preamble, Preamble::Failed)
     }
 
-    /// The transaction that could not be opened is over.
+    /// Notes that the transaction whose BEGIN has failed is rolled back.
     pub(crate) fn clear_failed_begin(&self) {
         let mut pipeline = self.lock();
-        if matches!(pipeline.preamble, Preamble::Refused) {
-            pipeline.preamble = Preamble::Nothing;
+        if matches!(pipeline.preamble, Preamble::Failed) {
+            pipeline.preamble = Preamble::Empty;
         }
     }
 }

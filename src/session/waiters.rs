@@ -1,4 +1,4 @@
-//! [`Waiters`]: who waits on a handle, and how they are woken.
+//! [`Waiters`]: the futures that wait on a [`SessionHandle`](super::SessionHandle), and how they are woken.
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,45 +7,46 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use slab::Slab;
 
-/// Everyone who waits for something on one handle.
+/// The futures that wait on one handle.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     wakers: Mutex<Slab<Waker>>,
-    /// Whether they are to be woken once the pipeline's lock is free.
-    due: AtomicBool,
+    /// Whether the waiters are to be woken once the pipeline's lock is free.
+    is_due: AtomicBool,
     /// Whether the stream had nothing to read, and has woken nobody since.
-    quiet: AtomicBool,
-    /// How many there are, those included that wait for the pipeline's lock.
+    is_exhausted: AtomicBool,
+    /// Counts the waiters, those included that have not registered.
     count: AtomicUsize,
-    /// Whether one of them waits until it is alone.
+    /// Whether one of the waiters waits until it is alone.
     is_deferring: AtomicBool,
 }
 
 impl Waiters {
-    /// The stream is about to be read, and will wake this once there is more; or there may be more.
-    pub(super) fn set_quiet(&self, quiet: bool) {
-        self.quiet.store(quiet, Ordering::Release);
+    /// Sets whether the stream has nothing more to read until it wakes the waiters.
+    pub(super) fn set_exhausted(&self, is_exhausted: bool) {
+        self.is_exhausted.store(is_exhausted, Ordering::Release);
     }
 
-    /// Whether looking at the stream would show nothing new.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.quiet.load(Ordering::Acquire)
+    /// Returns whether reading the stream would yield nothing.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.is_exhausted.load(Ordering::Acquire)
     }
 
-    /// There is news; [`wake_due`](Self::wake_due) tells.
+    /// Has the next [`wake_due`](Self::wake_due) wake the waiters.
     pub(super) fn set_due(&self) {
-        self.due.store(true, Ordering::Release);
+        self.is_due.store(true, Ordering::Release);
     }
 
+    /// Wakes the waiters if [`set_due`](Self::set_due) was called.
     pub(super) fn wake_due(&self) {
-        // Looking costs less than taking, and mostly there is nothing to take.
-        if self.due.load(Ordering::Acquire) && self.due.swap(false, Ordering::AcqRel) {
+        // A load costs less than a swap, and mostly nothing is due.
+        if self.is_due.load(Ordering::Acquire) && self.is_due.swap(false, Ordering::AcqRel) {
             self.wake_all();
         }
     }
 
     fn wake_all(&self) {
-        // Outside of the lock: what a waker does is its own affair.
+        // Outside the lock: a waker may run any code.
         let wakers: Vec<Waker> = self.lock().iter().map(|(_, waker)| waker.clone()).collect();
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -61,17 +62,17 @@ impl Wake for Waiters {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.set_quiet(false);
+        self.set_exhausted(false);
         self.wake_all();
     }
 }
 
-/// One who waits, for as long as it does.
+/// A waiter, counted until it is dropped.
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
     waiters: &'a Waiters,
     key: Option<usize>,
-    /// How much had been read of what is in front when there was no room to read ahead.
+    /// How many messages of the response in front had been taken when there was no room to read ahead.
     pub(super) stalled: Option<u64>,
 }
 
@@ -85,7 +86,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// From here on no wake is lost; those before went to others.
+    /// Registers the waker of `cx`: from now on no wake is lost.
     pub(super) fn register(&mut self, cx: &Context<'_>) {
         let waker = cx.waker();
         let mut wakers = self.waiters.lock();
@@ -104,7 +105,7 @@ impl<'a> Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Resolves once nobody else waits. Registers in any case, so that what follows may return `Pending` as it is.
+    /// Resolves once nobody else waits. Registers first, so that a later `Pending` of the caller is woken too.
     pub(super) fn poll_alone(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.register(cx);
         let waiters = self.waiters;
@@ -135,27 +136,27 @@ impl Drop for Waiting<'_> {
 mod tests {
     use super::*;
 
-    /// Asks for the lock itself when it is woken and when it is dropped.
-    struct Curious {
+    /// Takes the lock when it is woken and when it is dropped.
+    struct Locking {
         waiters: Arc<Waiters>,
         woken: AtomicBool,
     }
 
-    impl Wake for Curious {
+    impl Wake for Locking {
         fn wake(self: Arc<Self>) {
             assert!(self.waiters.wakers.try_lock().is_ok());
             self.woken.store(true, Ordering::Release);
         }
     }
 
-    impl Drop for Curious {
+    impl Drop for Locking {
         fn drop(&mut self) {
             assert!(self.waiters.wakers.try_lock().is_ok());
         }
     }
 
     #[test]
-    fn whoever_waits_to_be_alone_is_woken_when_the_others_have_left() {
+    fn a_waiter_that_waits_to_be_alone_is_woken_when_the_others_have_left() {
         struct Woken(AtomicBool);
 
         impl Wake for Woken {
@@ -165,32 +166,32 @@ mod tests {
         }
 
         let waiters = Waiters::default();
-        let mut patient = Waiting::new(&waiters);
+        let mut waiting = Waiting::new(&waiters);
         let woken = Arc::new(Woken(AtomicBool::new(false)));
         let waker = Waker::from(Arc::clone(&woken));
         let cx = Context::from_waker(&waker);
-        assert!(patient.poll_alone(&cx).is_ready());
+        assert!(waiting.poll_alone(&cx).is_ready());
         for others in [1, 2] {
             let others: Vec<_> = (0..others).map(|_| Waiting::new(&waiters)).collect();
-            assert!(patient.poll_alone(&cx).is_pending());
+            assert!(waiting.poll_alone(&cx).is_pending());
             drop(others);
             assert!(woken.0.swap(false, Ordering::AcqRel), "nobody was woken");
-            assert!(patient.poll_alone(&cx).is_ready());
+            assert!(waiting.poll_alone(&cx).is_ready());
         }
     }
 
     #[test]
-    fn wakers_run_and_end_outside_of_the_lock() {
+    fn wakers_run_and_are_dropped_outside_the_lock() {
         let waiters = Arc::new(Waiters::default());
-        let curious = || {
-            Arc::new(Curious {
+        let locking = || {
+            Arc::new(Locking {
                 waiters: Arc::clone(&waiters),
                 woken: AtomicBool::new(false),
             })
         };
         let mut waiting = Waiting::new(&waiters);
         for _ in 0..2 {
-            let one = curious();
+            let one = locking();
             let waker = Waker::from(Arc::clone(&one));
             waiting.register(&Context::from_waker(&waker));
             drop(waker);

@@ -1,4 +1,4 @@
-//! [`TransactionBuilder`]: isolation, access and deferral.
+//! [`TransactionBuilder`]: a transaction's isolation, access mode and deferral.
 
 use std::fmt;
 
@@ -11,7 +11,8 @@ use super::TransactionManager;
 use super::scope::end;
 
 impl Connection {
-    /// Begins a transaction with more to say than [`transaction`](diesel_async::AsyncConnection::transaction) does.
+    /// Builds a transaction with an isolation level, an access mode, or deferral, which
+    /// [`transaction`](diesel_async::AsyncConnection::transaction) does not set.
     ///
     /// ```no_run
     /// # async fn example(connection: &mut diesel_neon::Connection) -> diesel::QueryResult<()> {
@@ -29,7 +30,7 @@ impl Connection {
     }
 }
 
-/// Begins a transaction with more to say than BEGIN; see [`Connection::build_transaction`].
+/// Sets the modes of a transaction; see [`Connection::build_transaction`]. A mode that is not set is the server's default.
 #[must_use = "a transaction runs when run() is called"]
 pub struct TransactionBuilder<'a> {
     connection: &'a mut Connection,
@@ -48,55 +49,54 @@ impl<'a> TransactionBuilder<'a> {
         }
     }
 
-    /// `ISOLATION LEVEL READ COMMITTED`, which is what servers do by default.
+    /// Sets `ISOLATION LEVEL READ COMMITTED`, Postgres's default.
     pub fn read_committed(mut self) -> Self {
         self.isolation = Some(" ISOLATION LEVEL READ COMMITTED");
         self
     }
 
-    /// `ISOLATION LEVEL REPEATABLE READ`.
+    /// Sets `ISOLATION LEVEL REPEATABLE READ`.
     pub fn repeatable_read(mut self) -> Self {
         self.isolation = Some(" ISOLATION LEVEL REPEATABLE READ");
         self
     }
 
-    /// `ISOLATION LEVEL SERIALIZABLE`.
+    /// Sets `ISOLATION LEVEL SERIALIZABLE`.
     pub fn serializable(mut self) -> Self {
         self.isolation = Some(" ISOLATION LEVEL SERIALIZABLE");
         self
     }
 
-    /// `READ ONLY`.
+    /// Sets `READ ONLY`.
     pub fn read_only(mut self) -> Self {
         self.access = Some(" READ ONLY");
         self
     }
 
-    /// `READ WRITE`, which is what servers do by default.
+    /// Sets `READ WRITE`, Postgres's default.
     pub fn read_write(mut self) -> Self {
         self.access = Some(" READ WRITE");
         self
     }
 
-    /// `DEFERRABLE`: a serializable, read only transaction waits at its start until nothing can make
-    /// it fail.
+    /// Sets `DEFERRABLE`: a serializable, read-only transaction waits at its start until no serialization failure can
+    /// end it.
     pub fn deferrable(mut self) -> Self {
         self.deferral = Some(" DEFERRABLE");
         self
     }
 
-    /// `NOT DEFERRABLE`, which is what servers do by default.
+    /// Sets `NOT DEFERRABLE`, Postgres's default.
     pub fn not_deferrable(mut self) -> Self {
         self.deferral = Some(" NOT DEFERRABLE");
         self
     }
 
-    /// Runs `f` in the transaction: commits where it returns `Ok`, else rolls back.
+    /// Runs `f` in the transaction: commits if `f` returns `Ok`, else rolls back.
     ///
     /// # Errors
     ///
-    /// What `f` returns; [`Error::AlreadyInTransaction`] inside of a transaction; why it could not be
-    /// committed or rolled back.
+    /// The error of `f`; [`Error::AlreadyInTransaction`] inside a transaction; the error of the COMMIT or the ROLLBACK.
     pub async fn run<T, E, F>(&mut self, f: F) -> Result<T, E>
     where
         F: AsyncFnOnce(&mut Connection) -> Result<T, E>,
@@ -105,15 +105,15 @@ impl<'a> TransactionBuilder<'a> {
         let mut begin = PgQueryBuilder::default();
         self.to_sql(&mut begin, &Pg)?;
         TransactionManager::begin_with(self.connection, begin.finish())?;
-        let unfinished = self.connection.session.monitor().begin();
-        let done = f(&mut *self.connection).await;
-        let ended = end(self.connection, done).await;
-        unfinished.end();
+        let guard = self.connection.session.monitor().begin();
+        let outcome = f(&mut *self.connection).await;
+        let ended = end(self.connection, outcome).await;
+        guard.end();
         ended
     }
 }
 
-/// The BEGIN that [`run`](TransactionBuilder::run) sends.
+/// Renders the BEGIN that [`run`](TransactionBuilder::run) sends.
 impl QueryFragment<Pg> for TransactionBuilder<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("BEGIN TRANSACTION");

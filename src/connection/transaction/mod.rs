@@ -1,4 +1,4 @@
-//! Transactions whose BEGIN costs no flight of its own.
+//! Transactions: BEGIN and SAVEPOINT ride in front of the first statement behind them.
 
 use std::future::Future;
 use std::num::NonZeroU32;
@@ -23,8 +23,8 @@ pub use self::builder::TransactionBuilder;
 pub(crate) use self::scope::{Callback, scoped};
 pub use self::state::TransactionState;
 
-/// Begins, commits and rolls back: BEGIN and SAVEPOINT wait for the first statement behind them and
-/// leave in one group with it, so that it cannot run if they fail.
+/// Begins, commits and rolls back. BEGIN and SAVEPOINT wait for the first statement behind them and are sent in one group
+/// with it, so that the statement cannot run if they fail.
 #[derive(Debug)]
 pub struct TransactionManager(());
 
@@ -33,7 +33,7 @@ impl TransactionManager {
         connection.transactions.status.transaction_depth()
     }
 
-    /// The depth of a transaction that is to end.
+    /// Returns the depth of the transaction that is to end.
     fn open_depth(connection: &mut Connection) -> QueryResult<NonZeroU32> {
         Self::depth(connection)?.ok_or(Error::NotInTransaction)
     }
@@ -47,6 +47,7 @@ impl TransactionManager {
         Self::change(connection, TransactionDepthChange::DecreaseDepth)
     }
 
+    /// Has a BEGIN or a SAVEPOINT ride in front of the next statement.
     fn enter(
         connection: &mut Connection,
         depth: Option<NonZeroU32>,
@@ -55,11 +56,12 @@ impl TransactionManager {
         let depth = depth.map_or(NonZeroU32::MIN, |depth| depth.saturating_add(1));
         let event = InstrumentationEvent::begin_transaction(depth);
         connection.instrumentation().on_connection_event(event);
-        connection.tell(&command, None);
-        connection.session.open(command);
+        connection.record_command(&command, None);
+        connection.session.push_preamble(command);
         Self::change(connection, TransactionDepthChange::IncreaseDepth)
     }
 
+    /// Begins a transaction with a BEGIN of the caller.
     pub(super) fn begin_with(connection: &mut Connection, begin: String) -> QueryResult<()> {
         refuse_abandoned(connection)?;
         if Self::depth(connection)?.is_some() {
@@ -68,11 +70,11 @@ impl TransactionManager {
         Self::enter(connection, None, begin.into())
     }
 
-    /// Runs what ends a transaction or a savepoint and returns the last command's tag.
+    /// Ends a transaction or a savepoint, and returns the tag of the last command.
     async fn run(connection: &mut Connection, end: &End) -> QueryResult<String> {
-        let unfinished = connection.session.monitor().begin();
+        let guard = connection.session.monitor().begin();
         let done = connection.run_end(end).await;
-        unfinished.end();
+        guard.end();
         if let Err(error) = &done {
             if is_connection_lost(error) {
                 connection.transactions.status.set_in_error();
@@ -115,11 +117,13 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
             return Self::enter(connection, None, "BEGIN".into());
         };
         let savepoint = format!("SAVEPOINT {}", savepoint(outer));
-        if connection.session.status().in_failed_transaction() || connection.session.is_refused() {
+        if connection.session.status().in_failed_transaction()
+            || connection.session.has_failed_begin()
+        {
             let event = InstrumentationEvent::begin_transaction(outer.saturating_add(1));
             connection.instrumentation().on_connection_event(event);
-            let error = failed();
-            connection.tell(&savepoint, Some(&error));
+            let error = aborted();
+            connection.record_command(&savepoint, Some(&error));
             return Err(error);
         }
         Self::enter(connection, depth, savepoint.into())
@@ -135,11 +139,11 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
 
         let rollback = End::rollback(depth);
         if connection.session.pop_preamble() {
-            connection.tell(&rollback.sql, None);
+            connection.record_command(&rollback.sql, None);
             return Self::leave(connection);
         }
-        if connection.session.is_refused() {
-            connection.tell(&rollback.sql, None);
+        if connection.session.has_failed_begin() {
+            connection.record_command(&rollback.sql, None);
             if depth == NonZeroU32::MIN {
                 connection.session.clear_failed_begin();
             }
@@ -147,9 +151,9 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
         }
         match Self::run(connection, &rollback).await {
             Ok(_) => Self::leave(connection),
-            // It is gone with the session; what the caller has to say matters more.
+            // The transaction has ended with the session; the caller's own error matters more.
             Err(error) if is_connection_lost(&error) => Err(Error::BrokenTransactionManager),
-            // The savepoint was never there: nothing ran behind it.
+            // The savepoint was never set: no statement ran behind it.
             Err(error) if sqlstate(&error) == Some("3B001") => Self::leave(connection),
             Err(error) if depth == NonZeroU32::MIN => {
                 connection.transactions.status.set_in_error();
@@ -170,29 +174,29 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
 
         let commit = End::commit(depth);
         if connection.session.pop_preamble() {
-            connection.tell(&commit.sql, None);
+            connection.record_command(&commit.sql, None);
             return Self::leave(connection);
         }
-        let top = depth == NonZeroU32::MIN;
-        if connection.session.is_refused() {
+        let is_outermost = depth == NonZeroU32::MIN;
+        if connection.session.has_failed_begin() {
             let error = rolled_back("it could not begin");
-            connection.tell(&commit.sql, Some(&error));
-            if top {
+            connection.record_command(&commit.sql, Some(&error));
+            if is_outermost {
                 connection.session.clear_failed_begin();
             }
             Self::leave(connection)?;
             return Err(error);
         }
         match Self::run(connection, &commit).await {
-            // That is how the server answers a COMMIT where a statement has failed.
-            Ok(tag) if top && tag == "ROLLBACK" => {
+            // The server answers a COMMIT so if a statement of the transaction has failed.
+            Ok(tag) if is_outermost && tag == "ROLLBACK" => {
                 Self::leave(connection)?;
                 Err(rolled_back("a statement in it had failed"))
             }
             Ok(_) => Self::leave(connection),
             Err(error) if is_connection_lost(&error) => Err(error),
-            // The server has rolled it back by itself.
-            Err(error) if top && !connection.session.status().in_transaction() => {
+            // The server has rolled the transaction back by itself.
+            Err(error) if is_outermost && !connection.session.status().in_transaction() => {
                 Self::leave(connection)?;
                 Err(error)
             }
@@ -223,16 +227,16 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
     }
 
     fn is_broken_transaction_manager(connection: &mut Connection) -> bool {
-        let abandoned = connection.session.status().has_abandoned_transaction();
+        let is_abandoned = connection.session.status().has_abandoned_transaction();
         let Ok(ValidTransactionManagerStatus { in_transaction, .. }) =
             connection.transactions.status.transaction_state()
         else {
             return true;
         };
         match in_transaction {
-            None => abandoned,
-            Some(open) if open.test_transaction => abandoned,
-            // The server has not heard of it.
+            None => is_abandoned,
+            Some(open) if open.test_transaction => is_abandoned,
+            // Nothing of the transaction was sent.
             Some(open)
                 if connection.session.preamble_len() == open.transaction_depth.get() as usize =>
             {
@@ -253,32 +257,35 @@ fn refuse_abandoned(connection: &Connection) -> QueryResult<()> {
 }
 
 impl Connection {
-    /// Rolls back what a transaction has left behind whose future was dropped, so that the connection can be
-    /// used again. Does nothing where there is no such transaction.
+    /// Rolls back an [abandoned transaction](AbandonedTransaction), so that the connection can be used again. Does
+    /// nothing if there is none.
     ///
-    /// For connections outside of a pool: a [`Pool`](crate::Pool) replaces them.
+    /// This is for connections outside a pool: a [`Pool`](crate::Pool) replaces the connection.
     ///
     /// # Errors
     ///
-    /// If the connection is lost, as it is where a statement was dropped with the transaction that did not
-    /// come to its end at once.
+    /// If the connection is lost: it is closed if a statement was dropped with the transaction and its response has not
+    /// arrived within 100 ms.
+    ///
+    /// [AbandonedTransaction]: crate::AbandonedTransaction
     pub async fn roll_back_abandoned(&mut self) -> QueryResult<()> {
         if !self.session.status().has_abandoned_transaction() {
             return Ok(());
         }
-        let unfinished = self.session.monitor().begin();
+        let guard = self.session.monitor().begin();
         self.session.forget_transaction();
         let rolled_back = self.run_end(&End::rollback(NonZeroU32::MIN)).await;
         match &rolled_back {
-            // Dropped, it abandons the transaction again.
-            Err(error) if !is_connection_lost(error) => drop(unfinished),
-            _ => unfinished.end(),
+            // Dropping the guard abandons the transaction again.
+            Err(error) if !is_connection_lost(error) => drop(guard),
+            _ => guard.end(),
         }
         rolled_back?;
         self.transactions = TransactionState::default();
         Ok(())
     }
 
+    /// Sends the end of a transaction or a savepoint.
     async fn run_end(&mut self, end: &End) -> QueryResult<String> {
         self.record_start(&end.sql);
         let done = self
@@ -288,18 +295,18 @@ impl Connection {
         done
     }
 
-    /// Tells instrumentation of a command that takes no flight of its own.
-    fn tell(&self, sql: &str, error: Option<&Error>) {
+    /// Tells instrumentation of a command that has no flight of its own.
+    fn record_command(&self, sql: &str, error: Option<&Error>) {
         self.record_start(sql);
         self.record_finish(sql, error);
     }
 }
 
-/// What ends a transaction or a savepoint.
+/// The end of a transaction or a savepoint.
 struct End {
-    /// As Diesel's own connections have it, and tell instrumentation.
+    /// The SQL of Diesel's own connections, of which instrumentation is told.
     sql: String,
-    /// Behind a rollback to a savepoint: it would still be there, and they would add up.
+    /// Releases the savepoint behind a rollback to it: else the savepoints of a loop would add up.
     release: String,
 }
 
@@ -330,11 +337,12 @@ impl End {
     }
 }
 
+/// Returns the depth outside `depth`.
 fn outer(depth: NonZeroU32) -> NonZeroU32 {
     NonZeroU32::new(depth.get() - 1).unwrap_or(NonZeroU32::MIN)
 }
 
-/// The savepoint inside of `depth`, as Diesel names them.
+/// Returns the name that Diesel gives to a savepoint inside `depth`.
 fn savepoint(depth: NonZeroU32) -> String {
     format!("diesel_savepoint_{depth}")
 }
@@ -343,8 +351,8 @@ fn rolled_back(why: &str) -> Error {
     local(&format!("the transaction is rolled back: {why}"))
 }
 
-/// What the server says to a statement in a transaction that has failed.
-fn failed() -> Error {
+/// Returns the server's error for a statement in a transaction that has failed.
+fn aborted() -> Error {
     local("current transaction is aborted, commands ignored until end of transaction block")
 }
 

@@ -1,4 +1,4 @@
-//! Transactions that run in one future, and are abandoned where that is dropped.
+//! Transactions that run in one future, and are abandoned if the future is dropped.
 
 use std::future::Future;
 
@@ -7,11 +7,11 @@ use diesel_async::{AsyncConnection, TransactionManager};
 
 use crate::session::TransactionMonitor;
 
-/// What runs in a transaction; diesel-async's own name for it is private.
+/// A closure that runs in a transaction. diesel-async's own trait for it is private.
 pub trait Callback<A, R>:
     AsyncFnOnce(A) -> R + FnOnce(A) -> <Self as Callback<A, R>>::Future
 {
-    /// What the closure returns.
+    /// The future that the closure returns.
     type Future: Future<Output = R>;
 }
 
@@ -42,26 +42,26 @@ where
     async move {
         C::TransactionManager::begin_transaction(connection).await?;
         let guard = monitor.begin();
-        let done = callback(connection).await;
-        let ended = end(connection, done).await;
+        let outcome = callback(connection).await;
+        let ended = end(connection, outcome).await;
         guard.end();
         ended
     }
 }
 
-/// Commits where the work of the transaction has succeeded, else rolls back.
-pub(super) async fn end<C, R, E>(connection: &mut C, done: Result<R, E>) -> Result<R, E>
+/// Commits if the transaction's work has succeeded, else rolls back.
+pub(super) async fn end<C, R, E>(connection: &mut C, outcome: Result<R, E>) -> Result<R, E>
 where
     C: AsyncConnection,
     E: From<Error>,
 {
-    match done {
+    match outcome {
         Ok(value) => {
             C::TransactionManager::commit_transaction(connection).await?;
             Ok(value)
         }
         Err(error) => match C::TransactionManager::rollback_transaction(connection).await {
-            // What the caller has to say matters more.
+            // The caller's own error matters more.
             Ok(()) | Err(Error::BrokenTransactionManager) => Err(error),
             Err(rollback_error) => Err(rollback_error.into()),
         },

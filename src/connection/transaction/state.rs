@@ -1,8 +1,8 @@
-//! [`TransactionState`]: how deep in transactions a connection is.
+//! [`TransactionState`]: the transaction depth of a connection.
 
 use diesel::connection::TransactionManagerStatus;
 
-/// How deep in transactions a [`Connection`](crate::Connection) is.
+/// The transaction depth of a [`Connection`](crate::Connection).
 #[derive(Debug, Default)]
 pub struct TransactionState {
     pub(super) status: TransactionManagerStatus,

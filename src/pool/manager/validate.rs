@@ -33,7 +33,7 @@ impl PoolState {
         let mut result = self.inspect_for_checkout(entry, &now);
         if result.is_ok() {
             let status = &entry.session().status;
-            let (quiet, bypass) = (status.quiet_at(&now), self.policy.validation_bypass());
+            let (quiet, bypass) = (status.silent_for(&now), self.policy.validation_bypass());
             if must_ask(
                 self.health.died_after_login(),
                 status.is_busy(),
@@ -67,11 +67,7 @@ impl PoolState {
 
     /// Returns whether a connection that came back may be handed out again.
     pub(super) fn take_back<C: Establish>(&self, entry: &mut PoolEntry<C>) -> bool {
-        // A response that is owed may have arrived. Anything else is noticed at the next checkout.
-        if entry.session().status.is_busy() {
-            entry.look();
-        }
-        entry.let_go();
+        entry.release();
         match self.known(entry, false).verdict() {
             Ok(()) => {
                 if entry.session().status.is_busy() {
@@ -94,7 +90,7 @@ impl PoolState {
         entry: &mut PoolEntry<C>,
         now: &Moment,
     ) -> Result<(), EvictReason> {
-        entry.look();
+        entry.hold();
         let is_past_deadline = entry.is_past_deadline(now);
         self.known(entry, is_past_deadline).verdict()?;
         entry.set_inspected(now);
@@ -294,7 +290,7 @@ fn final_refusal(reason: &EvictReason, is_unproven: bool) -> Option<ConnectError
 
 /// Returns whether nothing but the login has been answered on the connection.
 fn is_unproven<C>(entry: &PoolEntry<C>) -> bool {
-    entry.session().status.answers() <= 1
+    entry.session().status.responses() <= 1
 }
 
 fn ended(status: &SessionStatus) -> Option<EvictReason> {

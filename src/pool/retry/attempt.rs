@@ -145,7 +145,8 @@ impl Ends {
     fn may_have_grown<C: Establish>(&self, connection: &PooledConnection<'_, C>) -> bool {
         let now = Self::of(connection);
         let status = &connection.entry().session().status;
-        now.reported != self.reported || (now.possible != self.possible && status.misses_answer())
+        now.reported != self.reported
+            || (now.possible != self.possible && status.may_miss_response())
     }
 }
 
