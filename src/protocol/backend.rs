@@ -1,4 +1,4 @@
-//! Messages from the server, one by one.
+//! [`Message`]: one message from the server, and what is in it.
 
 use std::num::NonZeroU32;
 
@@ -6,32 +6,32 @@ use bytes::{Bytes, BytesMut};
 
 use super::tag;
 
-/// A whole message; the body shares the memory that it was read into.
+/// A complete message. The body shares the memory that it was read into.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     pub(crate) tag: u8,
     pub(crate) body: Bytes,
 }
 
-/// What the bytes read so far amount to.
+/// What the bytes read so far contain.
 #[derive(Debug)]
 pub(crate) enum Next {
     Message(Message),
-    /// That many more bytes complete the message.
+    /// A part of a message, which lacks so many bytes.
     Missing(usize),
 }
 
-/// The server's bytes make no sense.
+/// The server has sent bytes that are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
 impl Message {
-    /// How many bytes it takes.
+    /// Returns the length of the message in bytes, with its header.
     pub(crate) fn len(&self) -> usize {
         HEADER + self.body.len()
     }
 
-    /// ReadyForQuery, outside of a transaction.
+    /// Returns a ReadyForQuery outside a transaction.
     pub(crate) fn ready() -> Self {
         Self {
             tag: tag::READY_FOR_QUERY,
@@ -39,7 +39,7 @@ impl Message {
         }
     }
 
-    /// Takes the next message off the front of `input`, once all of it is there.
+    /// Takes the next message from the front of `input`, if it is complete.
     pub(crate) fn take(input: &mut BytesMut) -> Result<Next, Malformed> {
         let Some(head) = input.first_chunk::<HEADER>() else {
             return Ok(Next::Missing(HEADER - input.len()));
@@ -93,14 +93,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A column of a result.
+/// A column of a result: its name, and the OID of its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
     pub(crate) name: Box<str>,
     pub(crate) oid: NonZeroU32,
 }
 
-/// Reads a RowDescription.
+/// Reads the columns of a RowDescription.
 pub(crate) fn columns(body: &[u8]) -> Result<Box<[Column]>, Malformed> {
     let mut fields = Fields(body);
     let count = fields.u16()?;
@@ -118,19 +118,19 @@ pub(crate) fn columns(body: &[u8]) -> Result<Box<[Column]>, Malformed> {
         .collect()
 }
 
-/// The type `unknown`.
+/// The OID of the type `unknown`.
 const UNKNOWN: NonZeroU32 = match NonZeroU32::new(705) {
     Some(oid) => oid,
     None => unreachable!(),
 };
 
-/// How many rows a CommandComplete speaks of.
+/// Returns how many rows a CommandComplete reports, or 0.
 pub(crate) fn affected(body: &[u8]) -> usize {
     let count = command_tag(body).rsplit(' ').next().map(str::parse);
     count.and_then(Result::ok).unwrap_or(0)
 }
 
-/// The text of a CommandComplete.
+/// Returns the command tag of a CommandComplete.
 pub(crate) fn command_tag(body: &[u8]) -> &str {
     Fields(body).text().unwrap_or("")
 }
@@ -164,9 +164,9 @@ mod tests {
                 }
             }
             let expected = [
-                (b'Z', b"I".to_vec()),
-                (b'D', b"\0\0".to_vec()),
-                (b'C', b"SELECT 0\0".to_vec()),
+                (tag::READY_FOR_QUERY, b"I".to_vec()),
+                (tag::DATA_ROW, b"\0\0".to_vec()),
+                (tag::COMMAND_COMPLETE, b"SELECT 0\0".to_vec()),
             ];
             assert_eq!(seen, expected);
             assert!(input.is_empty());

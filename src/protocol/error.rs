@@ -10,26 +10,27 @@ pub(crate) struct ServerError {
     pub(crate) message: String,
     pub(crate) detail: Option<String>,
     pub(crate) hint: Option<String>,
-    /// Where the caller's SQL is wrong.
+    /// The position of the error in the caller's SQL, in characters from 1.
     pub(crate) position: Option<i32>,
-    /// Where the SQL of `internal_query` is wrong.
+    /// The position of the error in `internal_query`, in characters from 1.
     pub(crate) internal_position: Option<i32>,
-    /// What the server ran on the caller's behalf.
+    /// The SQL that the server ran on the caller's behalf.
     pub(crate) internal_query: Option<String>,
     pub(crate) table: Option<String>,
     pub(crate) column: Option<String>,
     pub(crate) constraint: Option<String>,
-    /// The function in the server's source: unlike the message, never translated.
+    /// The function in the server's source; unlike the message, it is never translated.
     pub(crate) routine: Option<String>,
 }
 
-/// What a cancel request and the server's own time-outs end a statement with.
+/// The SQLSTATE of a statement that a cancel request or a time-out of the server has ended.
 pub(crate) const QUERY_CANCELED: &str = "57014";
 
 impl ServerError {
-    /// The routine of an error that this side reports if the server is silent for too long.
+    /// The routine of an error that the client reports if the server is silent for too long.
     pub(crate) const RESPONSE_TIMEOUT: &str = "response_timeout";
 
+    /// Parses the body of an ErrorResponse or a NoticeResponse.
     pub(crate) fn parse(body: &[u8]) -> Self {
         let mut error = Self::default();
         for field in body.split(|byte| *byte == 0) {
@@ -38,7 +39,7 @@ impl ServerError {
             };
             let value = String::from_utf8_lossy(value).into_owned();
             match kind {
-                // `V` is never translated; servers before 9.6 do not send it.
+                // Field `V` is never translated, but servers before 9.6 do not send it.
                 b'V' => error.severity = value,
                 b'S' if error.severity.is_empty() => error.severity = value,
                 b'C' => error.code = value,
@@ -58,21 +59,21 @@ impl ServerError {
         error
     }
 
-    /// Whether a cancel request has ended the statement. A time-out of the server's own has the same code, so that the
+    /// Returns whether a cancel request has ended the statement. A time-out of the server has the same SQLSTATE, so the
     /// text decides.
     pub(crate) fn is_cancelled_by_request(&self) -> bool {
         self.code == QUERY_CANCELED && self.message == "canceling statement due to user request"
     }
 
-    /// Returns the error with its position in the SQL behind the first `ahead` characters.
-    pub(crate) fn behind(mut self, ahead: usize) -> Self {
-        let ahead = i32::try_from(ahead).unwrap_or(i32::MAX);
-        let position = self.position.and_then(|at| at.checked_sub(ahead));
+    /// Returns the error with its position in the SQL behind a prefix of `len` characters.
+    pub(crate) fn behind(mut self, len: usize) -> Self {
+        let len = i32::try_from(len).unwrap_or(i32::MAX);
+        let position = self.position.and_then(|at| at.checked_sub(len));
         self.position = position.filter(|at| *at > 0);
         self
     }
 
-    /// An error that this side reports in the server's place.
+    /// Returns an error that the client reports in the server's place.
     pub(crate) fn local(code: &str, message: &str) -> Self {
         Self {
             severity: "ERROR".to_owned(),
@@ -82,7 +83,7 @@ impl ServerError {
         }
     }
 
-    /// Whether the server ends the session with it.
+    /// Returns whether the server ends the session with this error.
     pub(crate) fn is_fatal(&self) -> bool {
         matches!(self.severity.as_str(), "FATAL" | "PANIC")
     }
@@ -100,13 +101,13 @@ mod tests {
 
     #[test]
     fn a_position_is_one_in_the_callers_sql_or_none() {
-        let position = |told: &str| {
-            let body = format!("SERROR\0P{told}\0\0");
+        let position = |sent: &str| {
+            let body = format!("SERROR\0P{sent}\0\0");
             ServerError::parse(body.as_bytes()).behind(6).position
         };
         assert_eq!(position("7"), Some(1));
-        for told in ["6", "0", "-1", "-2147483648", "2147483648", ""] {
-            assert_eq!(position(told), None, "{told}");
+        for sent in ["6", "0", "-1", "-2147483648", "2147483648", ""] {
+            assert_eq!(position(sent), None, "{sent}");
         }
     }
 }

@@ -1,24 +1,26 @@
-//! Splits a byte stream into Postgres messages without holding on to them.
+//! [`FrameScanner`]: finds the messages in a byte stream without buffering them.
 
 use std::ops::ControlFlow;
 
-/// The start of a message's body is kept up to here: enough for an error's severity, code and text.
-pub(crate) const KEPT: usize = 1024;
+/// How many bytes of a body are kept: enough for the severity, code and text of an error.
+pub(crate) const MAX_PREFIX: usize = 1024;
 
-/// Follows the framing of one direction of a connection, however the bytes are cut.
+/// Follows the messages in one direction of a stream, however the bytes are cut.
 #[derive(Debug)]
 pub(crate) struct FrameScanner {
     header: Header,
-    /// Bytes of the current body that are still to come.
+    /// How many bytes of the current body are still to come.
     remaining: usize,
     tag: u8,
     body: Vec<u8>,
+    /// Returns whether the body of a message is wanted, by its tag.
     wanted: fn(u8) -> bool,
 }
 
-/// Only the client's very first message has no tag.
+/// What the scanner reads next.
 #[derive(Debug)]
 enum Header {
+    /// The header of the client's startup message, which has no tag.
     Untagged {
         bytes: [u8; 4],
         len: usize,
@@ -28,7 +30,7 @@ enum Header {
         len: usize,
     },
     Body,
-    /// A length that no message can have: what follows cannot be followed.
+    /// Nothing: a header had a length that no message can have.
     Lost,
 }
 
@@ -38,12 +40,12 @@ const TAGGED: Header = Header::Tagged {
 };
 
 impl FrameScanner {
-    /// What the server sends; keeps the start of the bodies that `wanted` names by their tag.
+    /// Scans what the server sends. Keeps the start of the bodies whose tags are `wanted`.
     pub(crate) fn backend(wanted: fn(u8) -> bool) -> Self {
         Self::new(TAGGED, wanted)
     }
 
-    /// What the client sends, from its startup message on; as [`backend`](Self::backend).
+    /// Scans what the client sends, from its startup message on. Keeps the start of the bodies whose tags are `wanted`.
     pub(crate) fn frontend(wanted: fn(u8) -> bool) -> Self {
         let header = Header::Untagged {
             bytes: [0; 4],
@@ -62,9 +64,8 @@ impl FrameScanner {
         }
     }
 
-    /// Takes the next bytes and reports each message that they complete: its tag (0 for the startup
-    /// message) and, where wanted, the start of its body. Ends early where `on_message` says so, and
-    /// returns how many bytes that left.
+    /// Takes the next bytes, and calls `on_message` for each message that they complete, with its tag (0 for the startup
+    /// message) and, if wanted, the start of its body. Stops if `on_message` breaks; returns how many bytes are left.
     pub(crate) fn advance(
         &mut self,
         mut bytes: &[u8],
@@ -84,7 +85,7 @@ impl FrameScanner {
                     let (now, later) = bytes.split_at(self.remaining.min(bytes.len()));
                     self.remaining -= now.len();
                     if (self.wanted)(self.tag) {
-                        let room = KEPT.saturating_sub(self.body.len());
+                        let room = MAX_PREFIX.saturating_sub(self.body.len());
                         self.body.extend_from_slice(&now[..room.min(now.len())]);
                     }
                     bytes = later;
@@ -116,7 +117,7 @@ impl FrameScanner {
     }
 }
 
-/// Moves bytes into `head` until it is full; says whether it is.
+/// Moves bytes into `head`; returns whether it is full.
 fn fill<const N: usize>(head: &mut [u8; N], len: &mut usize, bytes: &mut &[u8]) -> bool {
     let (now, later) = bytes.split_at((N - *len).min(bytes.len()));
     head[*len..*len + now.len()].copy_from_slice(now);
@@ -127,6 +128,7 @@ fn fill<const N: usize>(head: &mut [u8; N], len: &mut usize, bytes: &mut &[u8]) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::tag;
     use super::*;
 
     fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -150,17 +152,17 @@ mod tests {
 
     #[test]
     fn any_cut_gives_the_same_messages() {
-        let mut stream = message(b'S', b"TimeZone\0UTC\0");
-        stream.extend(message(b'1', b""));
-        stream.extend(message(b'E', b"SFATAL\0C57P01\0\0"));
-        stream.extend(message(b'Z', b"T"));
+        let mut stream = message(tag::PARAMETER_STATUS, b"TimeZone\0UTC\0");
+        stream.extend(message(tag::PARSE_COMPLETE, b""));
+        stream.extend(message(tag::ERROR_RESPONSE, b"SFATAL\0C57P01\0\0"));
+        stream.extend(message(tag::READY_FOR_QUERY, b"T"));
         let expected = vec![
-            (b'S', vec![]),
-            (b'1', vec![]),
-            (b'E', b"SFATAL\0C57P01\0\0".to_vec()),
-            (b'Z', b"T".to_vec()),
+            (tag::PARAMETER_STATUS, vec![]),
+            (tag::PARSE_COMPLETE, vec![]),
+            (tag::ERROR_RESPONSE, b"SFATAL\0C57P01\0\0".to_vec()),
+            (tag::READY_FOR_QUERY, b"T".to_vec()),
         ];
-        let wanted = |tag| matches!(tag, b'E' | b'Z');
+        let wanted = |tag| matches!(tag, tag::ERROR_RESPONSE | tag::READY_FOR_QUERY);
         for size in 1..=stream.len() {
             let chunks: Vec<_> = stream.chunks(size).collect();
             assert_eq!(seen(&mut FrameScanner::backend(wanted), &chunks), expected);
@@ -174,36 +176,43 @@ mod tests {
     #[test]
     fn the_startup_message_has_no_tag() {
         let mut stream = message(0, b"\0\x03\0\0user\0u\0\0")[1..].to_vec();
-        stream.extend(message(b'Q', b"BEGIN\0"));
-        stream.extend(message(b'S', b""));
+        stream.extend(message(tag::frontend::QUERY, b"BEGIN\0"));
+        stream.extend(message(tag::frontend::SYNC, b""));
         for size in 1..=stream.len() {
             let chunks: Vec<_> = stream.chunks(size).collect();
             let tags: Vec<_> = seen(&mut FrameScanner::frontend(|_| false), &chunks)
                 .into_iter()
                 .map(|(tag, _)| tag)
                 .collect();
-            assert_eq!(tags, [0, b'Q', b'S']);
+            assert_eq!(
+                tags,
+                [
+                    tag::frontend::STARTUP,
+                    tag::frontend::QUERY,
+                    tag::frontend::SYNC
+                ]
+            );
         }
     }
 
     #[test]
     fn a_huge_body_is_not_kept() {
         let mut frames = FrameScanner::backend(|_| true);
-        let huge = message(b'E', &[7; 100_000]);
+        let huge = message(tag::ERROR_RESPONSE, &[7; 100_000]);
         let seen = seen(&mut frames, &huge.chunks(4096).collect::<Vec<_>>());
-        assert_eq!(seen, [(b'E', vec![7; KEPT])]);
-        assert!(frames.body.capacity() <= 2 * KEPT);
+        assert_eq!(seen, [(tag::ERROR_RESPONSE, vec![7; MAX_PREFIX])]);
+        assert!(frames.body.capacity() <= 2 * MAX_PREFIX);
     }
 
     #[test]
-    fn it_can_stop_behind_any_message() {
-        let mut stream = message(b'S', b"TimeZone\0UTC\0");
-        stream.extend(message(b'Z', b"I"));
-        let behind = message(b'E', b"SFATAL\0\0");
+    fn the_scanner_can_stop_behind_any_message() {
+        let mut stream = message(tag::PARAMETER_STATUS, b"TimeZone\0UTC\0");
+        stream.extend(message(tag::READY_FOR_QUERY, b"I"));
+        let behind = message(tag::ERROR_RESPONSE, b"SFATAL\0\0");
         stream.extend(&behind);
         let mut frames = FrameScanner::backend(|_| true);
         let left = frames.advance(&stream, |tag, _| match tag {
-            b'Z' => ControlFlow::Break(()),
+            tag::READY_FOR_QUERY => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         });
         assert_eq!(left, behind.len());
@@ -211,11 +220,11 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_length_ends_the_following_and_nothing_else() {
+    fn a_hostile_length_ends_the_scan_and_nothing_else() {
         for length in [0_u32, 3, 0x8000_0000, u32::MAX] {
-            let mut stream = vec![b'D'];
+            let mut stream = vec![tag::DATA_ROW];
             stream.extend(length.to_be_bytes());
-            stream.extend(message(b'Z', b"I"));
+            stream.extend(message(tag::READY_FOR_QUERY, b"I"));
             assert_eq!(seen(&mut FrameScanner::backend(|_| true), &[&stream]), []);
         }
     }

@@ -1,6 +1,8 @@
-//! [`Request`]: messages to the server that one ReadyForQuery answers.
+//! [`Request`]: the messages to the server that one ReadyForQuery answers. postgres-protocol encodes them.
 
-use super::tag;
+use bytes::BytesMut;
+use postgres_protocol::IsNull;
+use postgres_protocol::message::frontend::{self, BindError, CopyData};
 
 /// A group of messages of the extended protocol up to its Sync, or one simple query.
 #[derive(Debug)]
@@ -13,12 +15,12 @@ pub(crate) enum Request {
 
 /// Encoded messages.
 #[derive(Debug, Default)]
-pub(crate) struct Messages(Vec<u8>);
+pub(crate) struct Messages(BytesMut);
 
-/// A request that the protocol cannot carry.
+/// Why the protocol cannot carry a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unsendable {
-    /// A string of the protocol ends at its first zero byte.
+    /// A zero byte would end the text.
     ZeroByte,
     TooManyBinds(usize),
     TooLong,
@@ -35,104 +37,111 @@ impl Unsendable {
             Self::TooLong => "a statement with its bind parameters is longer than 2 GiB".to_owned(),
         }
     }
+
+    /// Returns why these texts could not be encoded: postgres-protocol's error does not tell.
+    fn of(texts: &[&str]) -> Self {
+        match texts.iter().any(|text| text.as_bytes().contains(&0)) {
+            true => Self::ZeroByte,
+            false => Self::TooLong,
+        }
+    }
 }
 
 impl Messages {
-    /// Has room for about so many bytes.
+    /// Reserves room for about `bytes` bytes.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
+        Self(BytesMut::with_capacity(bytes))
     }
 
+    /// Prepares a statement.
     pub(crate) fn parse(&mut self, name: &str, sql: &str, types: &[u32]) -> Result<(), Unsendable> {
-        let count =
-            u16::try_from(types.len()).map_err(|_| Unsendable::TooManyBinds(types.len()))?;
-        self.message(tag::frontend::PARSE, |out| {
-            text(out, name)?;
-            text(out, sql)?;
-            out.extend(count.to_be_bytes());
-            types.iter().for_each(|oid| out.extend(oid.to_be_bytes()));
-            Ok(())
-        })
+        check_count(types.len())?;
+        frontend::parse(name, sql, types.iter().copied(), &mut self.0)
+            .map_err(|_| Unsendable::of(&[name, sql]))
     }
 
-    /// Binds the unnamed portal; everything is binary.
+    /// Binds the unnamed portal; all parameters and columns are binary.
     pub(crate) fn bind(
         &mut self,
         statement: &str,
         binds: &[Option<Vec<u8>>],
     ) -> Result<(), Unsendable> {
-        let count =
-            u16::try_from(binds.len()).map_err(|_| Unsendable::TooManyBinds(binds.len()))?;
-        self.message(tag::frontend::BIND, |out| {
-            text(out, "")?;
-            text(out, statement)?;
-            out.extend(ALL_BINARY);
-            out.extend(count.to_be_bytes());
-            for bind in binds {
-                match bind {
-                    Some(bytes) => {
-                        let len = i32::try_from(bytes.len()).map_err(|_| Unsendable::TooLong)?;
-                        out.extend(len.to_be_bytes());
-                        out.extend_from_slice(bytes);
-                    }
-                    None => out.extend((-1_i32).to_be_bytes()),
-                }
-            }
-            out.extend(ALL_BINARY);
-            Ok(())
+        check_count(binds.len())?;
+        let write = |bind: &Option<Vec<u8>>, out: &mut BytesMut| {
+            let Some(bytes) = bind else {
+                return Ok(IsNull::Yes);
+            };
+            out.extend_from_slice(bytes);
+            Ok(IsNull::No)
+        };
+        let all_binary = [1];
+        let bound = frontend::bind(
+            "",
+            statement,
+            all_binary,
+            binds,
+            write,
+            all_binary,
+            &mut self.0,
+        );
+        bound.map_err(|error| match error {
+            BindError::Conversion(_) | BindError::Serialization(_) => Unsendable::of(&[statement]),
         })
     }
 
     /// Describes the unnamed portal.
     pub(crate) fn describe(&mut self) {
-        self.0.extend(b"D\0\0\0\x06P\0");
+        frontend::describe(b'P', "", &mut self.0).expect(SHORT);
     }
 
     /// Runs the unnamed portal to its end.
     pub(crate) fn execute(&mut self) {
-        self.0.extend(b"E\0\0\0\x09\0\0\0\0\0");
+        frontend::execute("", 0, &mut self.0).expect(SHORT);
     }
 
     /// Runs a portal that does not exist.
     pub(crate) fn fail(&mut self) {
-        self.0.extend(b"E\0\0\0\x1dbehind a failed COPY\0\0\0\0\0");
+        frontend::execute("behind a failed COPY", 0, &mut self.0).expect(SHORT);
     }
 
+    /// Closes a prepared statement.
     pub(crate) fn close(&mut self, statement: &str) -> Result<(), Unsendable> {
-        self.message(tag::frontend::CLOSE, |out| {
-            out.push(b'S');
-            text(out, statement)
-        })
+        frontend::close(b'S', statement, &mut self.0).map_err(|_| Unsendable::of(&[statement]))
     }
 
+    /// Ends a group.
     pub(crate) fn sync(&mut self) {
-        self.0.extend(b"S\0\0\0\x04");
+        frontend::sync(&mut self.0);
     }
 
+    /// Runs SQL through the simple protocol.
     pub(crate) fn query(&mut self, sql: &str) -> Result<(), Unsendable> {
-        self.message(tag::frontend::QUERY, |out| text(out, sql))
+        frontend::query(sql, &mut self.0).map_err(|_| Unsendable::of(&[sql]))
     }
 
+    /// Ends a COPY with an error.
     pub(crate) fn copy_fail(&mut self, reason: &str) -> Result<(), Unsendable> {
-        self.message(tag::frontend::COPY_FAIL, |out| text(out, reason))
+        frontend::copy_fail(reason, &mut self.0).map_err(|_| Unsendable::of(&[reason]))
     }
 
+    /// Sends data of a COPY.
     pub(crate) fn copy_data(&mut self, data: &[u8]) -> Result<(), Unsendable> {
-        self.message(tag::frontend::COPY_DATA, |out| {
-            out.extend_from_slice(data);
-            Ok(())
-        })
+        let message = CopyData::new(data).map_err(|_| Unsendable::TooLong)?;
+        message.write(&mut self.0);
+        Ok(())
     }
 
+    /// Ends the data of a COPY.
     pub(crate) fn copy_done(&mut self) {
-        self.0.extend(b"c\0\0\0\x04");
+        frontend::copy_done(&mut self.0);
     }
 
+    /// Ends the session.
     pub(crate) fn terminate(&mut self) {
-        self.0.extend(b"X\0\0\0\x04");
+        frontend::terminate(&mut self.0);
     }
 
-    /// A statement that takes no bind parameters and whose rows nobody wants.
+    /// Runs a statement that has no bind parameters, and whose rows are not read.
     pub(crate) fn command(&mut self, sql: &str) -> Result<(), Unsendable> {
         self.parse("", sql, &[])?;
         self.bind("", &[])?;
@@ -143,39 +152,23 @@ impl Messages {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
 
-    fn message(
-        &mut self,
-        tag: u8,
-        body: impl FnOnce(&mut Vec<u8>) -> Result<(), Unsendable>,
-    ) -> Result<(), Unsendable> {
-        self.0.push(tag);
-        let start = self.0.len();
-        self.0.extend([0; 4]);
-        body(&mut self.0)?;
-        let len = i32::try_from(self.0.len() - start).map_err(|_| Unsendable::TooLong)?;
-        self.0[start..start + 4].copy_from_slice(&len.to_be_bytes());
-        Ok(())
+fn check_count(count: usize) -> Result<(), Unsendable> {
+    match count <= usize::from(u16::MAX) {
+        true => Ok(()),
+        false => Err(Unsendable::TooManyBinds(count)),
     }
 }
 
-fn text(out: &mut Vec<u8>, text: &str) -> Result<(), Unsendable> {
-    if text.as_bytes().contains(&0) {
-        return Err(Unsendable::ZeroByte);
-    }
-    out.extend_from_slice(text.as_bytes());
-    out.push(0);
-    Ok(())
-}
-
-/// One format code, which stands for all: binary.
-const ALL_BINARY: [u8; 4] = [0, 1, 0, 1];
+/// Why a message with a fixed text can be encoded.
+const SHORT: &str = "the text is short and has no zero byte";
 
 #[cfg(test)]
 mod tests {
     use super::super::backend::{Fields, Message, Next};
+    use super::super::tag::frontend as tag;
     use super::*;
-    use bytes::BytesMut;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -195,7 +188,20 @@ mod tests {
     #[test]
     fn what_the_protocol_cannot_carry_is_refused() {
         let mut messages = Messages::default();
-        assert_eq!(messages.query("SELECT '\0'"), Err(Unsendable::ZeroByte));
+        for refused in [
+            messages.query("SELECT '\0'"),
+            messages.parse("a\0", "SELECT 1", &[]),
+            messages.parse("a", "SELECT '\0'", &[]),
+            messages.bind("a\0", &[]),
+            messages.close("a\0"),
+            messages.copy_fail("\0"),
+        ] {
+            assert_eq!(refused, Err(Unsendable::ZeroByte));
+        }
+        assert_eq!(
+            messages.parse("", "SELECT 1", &vec![0; 65_536]),
+            Err(Unsendable::TooManyBinds(65_536))
+        );
         let many = vec![None; 65_536];
         assert_eq!(
             messages.bind("", &many),
@@ -241,7 +247,7 @@ mod tests {
             let mut body = Fields(&message.body);
             match self {
                 Self::Parse(name, sql, types) => {
-                    assert_eq!(message.tag, b'P');
+                    assert_eq!(message.tag, tag::PARSE);
                     assert_eq!((body.text(), body.text()), (Ok(&**name), Ok(&**sql)));
                     assert_eq!(body.u16().map(usize::from), Ok(types.len()));
                     for oid in types {
@@ -249,7 +255,7 @@ mod tests {
                     }
                 }
                 Self::Bind(name, binds) => {
-                    assert_eq!(message.tag, b'B');
+                    assert_eq!(message.tag, tag::BIND);
                     assert_eq!((body.text(), body.text()), (Ok(""), Ok(&**name)));
                     assert_eq!((body.u16(), body.u16()), (Ok(1), Ok(1)));
                     assert_eq!(body.u16().map(usize::from), Ok(binds.len()));
@@ -261,22 +267,28 @@ mod tests {
                     assert_eq!((body.u16(), body.u16()), (Ok(1), Ok(1)));
                 }
                 Self::Close(name) => {
-                    assert_eq!(message.tag, b'C');
+                    assert_eq!(message.tag, tag::CLOSE);
                     assert_eq!((body.bytes(1), body.text()), (Ok(&b"S"[..]), Ok(&**name)));
                 }
                 Self::Query(text) | Self::CopyFail(text) => {
-                    assert!(matches!(message.tag, b'Q' | b'f'));
+                    assert!(matches!(message.tag, tag::QUERY | tag::COPY_FAIL));
                     assert_eq!(body.text(), Ok(&**text));
                 }
                 Self::CopyData(data) => {
-                    assert_eq!(message.tag, b'd');
+                    assert_eq!(message.tag, tag::COPY_DATA);
                     assert_eq!(body.bytes(data.len()), Ok(&**data));
                 }
-                Self::Describe => assert_eq!(body.bytes(2), Ok(&b"P\0"[..])),
-                Self::Execute => assert_eq!(body.bytes(5), Ok(&[0; 5][..])),
-                Self::Sync => assert_eq!(message.tag, b'S'),
-                Self::CopyDone => assert_eq!(message.tag, b'c'),
-                Self::Terminate => assert_eq!(message.tag, b'X'),
+                Self::Describe => {
+                    assert_eq!(message.tag, tag::DESCRIBE);
+                    assert_eq!(body.bytes(2), Ok(&b"P\0"[..]));
+                }
+                Self::Execute => {
+                    assert_eq!(message.tag, tag::EXECUTE);
+                    assert_eq!(body.bytes(5), Ok(&[0; 5][..]));
+                }
+                Self::Sync => assert_eq!(message.tag, tag::SYNC),
+                Self::CopyDone => assert_eq!(message.tag, tag::COPY_DONE),
+                Self::Terminate => assert_eq!(message.tag, tag::TERMINATE),
             }
             assert!(body.0.is_empty(), "{self:?} is longer than it says");
         }

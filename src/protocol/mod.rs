@@ -1,4 +1,9 @@
 //! The Postgres protocol as data: bytes in, messages out. No I/O, and no clock.
+//!
+//! - `tag`: the tags of messages, by name.
+//! - `frontend`: the client's messages.
+//! - `backend`: the server's messages, and `error`: the one that says why.
+//! - `framing`: both, as they pass by.
 
 mod backend;
 mod error;
@@ -10,5 +15,5 @@ pub(crate) use self::backend::{
     Column, Fields, Malformed, Message, Next, affected, columns, command_tag,
 };
 pub(crate) use self::error::{QUERY_CANCELED, ServerError};
-pub(crate) use self::framing::{FrameScanner, KEPT};
+pub(crate) use self::framing::{FrameScanner, MAX_PREFIX};
 pub(crate) use self::frontend::{Messages, Request, Unsendable};

@@ -1,5 +1,4 @@
-//! The tags of messages by their names in the protocol's documentation: those of the server here, those of the
-//! client in [`frontend`].
+//! The tags of messages by their names in the protocol's documentation: the server's here, the client's in [`frontend`].
 
 pub(crate) const AUTHENTICATION: u8 = b'R';
 pub(crate) const BACKEND_KEY_DATA: u8 = b'K';
@@ -23,22 +22,34 @@ pub(crate) const PARSE_COMPLETE: u8 = b'1';
 pub(crate) const READY_FOR_QUERY: u8 = b'Z';
 pub(crate) const ROW_DESCRIPTION: u8 = b'T';
 
-/// The client's.
+/// The tags of the client's messages.
 pub(crate) mod frontend {
-    /// What stands for the startup message, which has no tag.
+    /// Stands for the startup message, which has no tag.
     pub(crate) const STARTUP: u8 = 0;
-    pub(crate) const BIND: u8 = b'B';
-    pub(crate) const CLOSE: u8 = b'C';
-    pub(crate) const COPY_DATA: u8 = b'd';
-    pub(crate) const COPY_FAIL: u8 = b'f';
     pub(crate) const FUNCTION_CALL: u8 = b'F';
     pub(crate) const PARSE: u8 = b'P';
     pub(crate) const PASSWORD: u8 = b'p';
     pub(crate) const QUERY: u8 = b'Q';
     pub(crate) const SYNC: u8 = b'S';
+
+    #[cfg(test)]
+    pub(crate) use self::written::*;
+
+    /// The tags that only postgres-protocol writes.
+    #[cfg(test)]
+    mod written {
+        pub(crate) const BIND: u8 = b'B';
+        pub(crate) const CLOSE: u8 = b'C';
+        pub(crate) const COPY_DATA: u8 = b'd';
+        pub(crate) const COPY_DONE: u8 = b'c';
+        pub(crate) const COPY_FAIL: u8 = b'f';
+        pub(crate) const DESCRIBE: u8 = b'D';
+        pub(crate) const EXECUTE: u8 = b'E';
+        pub(crate) const TERMINATE: u8 = b'X';
+    }
 }
 
-/// The transaction status that ReadyForQuery carries.
+/// The transaction status in a ReadyForQuery.
 pub(crate) mod status {
     pub(crate) const IDLE: u8 = b'I';
     pub(crate) const IN_TRANSACTION: u8 = b'T';

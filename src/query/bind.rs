@@ -1,4 +1,4 @@
-//! Bind parameters, and the OIDs of types that only the database knows.
+//! [`Binds`]: serialized bind parameters, and the OIDs in them that only the database knows.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,14 +12,15 @@ use diesel::result::{Error, QueryResult};
 pub(crate) struct Binds {
     pub(crate) values: Vec<Option<Vec<u8>>>,
     types: Vec<PgTypeMetadata>,
-    /// The types to look up, with the placeholders of their OIDs (of a type and of its array).
+    /// The types to look up, each with the placeholders of its OID and of its array's OID.
     named: Types,
-    /// The OIDs that placeholders stand for.
-    found: HashMap<u32, u32>,
-    /// Where OIDs are in `values`.
+    /// The OIDs that the placeholders stand for.
+    resolved: HashMap<u32, u32>,
+    /// Where `values` have placeholders inside.
     places: Vec<Place>,
 }
 
+/// The position of a placeholder inside a value.
 #[derive(Debug)]
 struct Place {
     bind: usize,
@@ -27,24 +28,23 @@ struct Place {
     placeholder: u32,
 }
 
-/// A schema, where one was given, and a name.
+/// The schema of a type, if one was given, and its name.
 pub(crate) type TypeName = (Option<String>, String);
 
-/// The OIDs of types and of their arrays.
+/// Types by their names, each with its OID and its array's OID.
 pub(crate) type Types = HashMap<TypeName, (u32, u32)>;
 
 impl Binds {
     /// Serializes the binds of `query`.
     ///
-    /// Serializing is not async, so that types cannot be looked up meanwhile: placeholders stand for
-    /// their OIDs. Where these end up inside serialized values (arrays and composites carry their
-    /// elements' OIDs) shows in the difference between two passes with two sets of placeholders. That
-    /// is how diesel-async does it.
+    /// Serializing is not async, so types cannot be looked up meanwhile, and placeholders stand for their OIDs. Arrays and
+    /// composites carry the OIDs of their elements: where placeholders are inside serialized values shows in the difference
+    /// between two passes with two sets of placeholders. diesel-async does the same.
     pub(crate) fn collect(query: &(impl QueryFragment<Pg> + ?Sized)) -> QueryResult<Self> {
         let mut first = RawBytesBindCollector::<Pg>::new();
         let mut lookup = Placeholders::zero();
         query.collect_binds(&mut first, &mut lookup, &Pg)?;
-        if !lookup.used {
+        if !lookup.is_used {
             return Ok(Self {
                 values: first.binds,
                 types: first.metadata,
@@ -64,7 +64,7 @@ impl Binds {
         let mut places = Vec::new();
         let binds = first.binds.iter().zip(&first.metadata).zip(&second.binds);
         for (bind, ((zeros, metadata), numbers)) in binds.enumerate() {
-            // Only values of such a type have such an OID inside.
+            // Only values of a type that is to be looked up have a placeholder inside.
             let (true, Some(zeros), Some(numbers)) = (is_zero(metadata), zeros, numbers) else {
                 continue;
             };
@@ -83,23 +83,23 @@ impl Binds {
             values: second.binds,
             types: second.metadata,
             named: lookup.given,
-            found: HashMap::new(),
+            resolved: HashMap::new(),
             places,
         })
     }
 
-    /// The types to look up.
+    /// Returns the types to look up.
     pub(crate) fn named(&self) -> impl Iterator<Item = &TypeName> {
         self.named.keys()
     }
 
-    /// Puts the OIDs in (of a type and of its array) for the placeholders, or for those that were there
-    /// before. Returns whether they are others than before.
+    /// Replaces the placeholders, or the OIDs of an earlier call, with the OIDs of `types`. Returns whether the OIDs differ
+    /// from those of the earlier call.
     pub(crate) fn resolve(&mut self, types: &Types) -> QueryResult<bool> {
-        let mut found = HashMap::new();
+        let mut resolved = HashMap::new();
         for (name, (oid, array_oid)) in &self.named {
             if let Some((real_oid, real_array_oid)) = types.get(name) {
-                found.extend([(*oid, *real_oid), (*array_oid, *real_array_oid)]);
+                resolved.extend([(*oid, *real_oid), (*array_oid, *real_array_oid)]);
             }
         }
         for place in &self.places {
@@ -108,40 +108,44 @@ impl Binds {
             let bytes: &mut [u8; OID] = bytes.ok_or_else(|| {
                 Error::SerializationError("an OID inside a bind parameter has moved".into())
             })?;
-            if let Some(oid) = found.get(&place.placeholder) {
+            if let Some(oid) = resolved.get(&place.placeholder) {
                 *bytes = oid.to_be_bytes();
             }
         }
-        let before = std::mem::replace(&mut self.found, found);
-        Ok(before != self.found)
+        let before = std::mem::replace(&mut self.resolved, resolved);
+        Ok(before != self.resolved)
     }
 
-    /// How many bytes a request has of them.
+    /// Returns how many bytes the values take in a request.
     pub(crate) fn size(&self) -> usize {
         let values = self.values.iter();
         let size = |value: &Option<Vec<u8>>| size_of::<i32>() + value.as_ref().map_or(0, Vec::len);
         values.map(size).sum()
     }
 
-    /// The OIDs of the parameters' types.
+    /// Returns the OIDs of the parameters' types.
     pub(crate) fn oids(&self) -> QueryResult<Vec<u32>> {
-        let found = |oid| self.found.get(&oid).copied().unwrap_or(oid);
-        let oids = self.types.iter().map(|metadata| metadata.oid().map(found));
+        let resolved = |oid| self.resolved.get(&oid).copied().unwrap_or(oid);
+        let oids = self
+            .types
+            .iter()
+            .map(|metadata| metadata.oid().map(resolved));
         let oids: Result<_, _> = oids.collect();
         oids.map_err(|error| Error::SerializationError(Box::new(error)))
     }
 }
 
+/// How many bytes an OID takes.
 const OID: usize = 4;
 
 fn is_zero(metadata: &PgTypeMetadata) -> bool {
     matches!(metadata.oid(), Ok(0))
 }
 
-/// Answers every look-up with a placeholder.
+/// Returns a placeholder for every look-up.
 struct Placeholders {
-    used: bool,
-    /// The last number given; None gives zeros.
+    is_used: bool,
+    /// The last placeholder; None if all placeholders are zeros.
     last: Option<u32>,
     given: Types,
 }
@@ -149,7 +153,7 @@ struct Placeholders {
 impl Placeholders {
     fn zero() -> Self {
         Self {
-            used: false,
+            is_used: false,
             last: None,
             given: Types::new(),
         }
@@ -165,7 +169,7 @@ impl Placeholders {
 
 impl PgMetadataLookup for Placeholders {
     fn lookup_type(&mut self, name: &str, schema: Option<&str>) -> PgTypeMetadata {
-        self.used = true;
+        self.is_used = true;
         let Some(last) = &mut self.last else {
             return PgTypeMetadata::new(0, 0);
         };

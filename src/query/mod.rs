@@ -1,4 +1,4 @@
-//! What Diesel builds, as SQL and bytes; and the rows that come back.
+//! What Diesel builds, as bytes (`bind`), and the rows that Diesel reads (`row`).
 
 mod bind;
 mod row;

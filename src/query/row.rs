@@ -11,15 +11,16 @@ use diesel::row::{PartialRow, RowIndex, RowSealed};
 
 use crate::protocol::{Column, Fields, Malformed};
 
-/// A row of a result.
+/// A row of a result of [`Connection`](crate::Connection).
 pub struct Row {
     columns: Arc<[Column]>,
     body: Bytes,
-    /// A field and where it starts: rows are read from left to right.
-    at: Cell<(usize, usize)>,
+    /// The field that was read last, and where it starts: rows are read from left to right.
+    cursor: Cell<(usize, usize)>,
 }
 
 impl Row {
+    /// Checks the body of a DataRow against its columns.
     pub(crate) fn new(columns: Arc<[Column]>, body: Bytes) -> Result<Self, Malformed> {
         let mut fields = Fields(&body);
         if usize::from(fields.u16()?) != columns.len() {
@@ -36,12 +37,13 @@ impl Row {
         Ok(Self {
             columns,
             body,
-            at: Cell::new((0, COUNT)),
+            cursor: Cell::new((0, COUNT)),
         })
     }
 
+    /// Returns the bytes of a field; None if it is NULL or does not exist.
     pub(crate) fn value(&self, index: usize) -> Option<&[u8]> {
-        let (mut field, mut start) = self.at.get();
+        let (mut field, mut start) = self.cursor.get();
         if field > index {
             (field, start) = (0, COUNT);
         }
@@ -49,7 +51,7 @@ impl Row {
             let mut fields = Fields(self.body.get(start..)?);
             let len = usize::try_from(fields.i32().ok()?);
             if field == index {
-                self.at.set((field, start));
+                self.cursor.set((field, start));
                 return fields.bytes(len.ok()?).ok();
             }
             start += LENGTH + len.unwrap_or(0);
@@ -58,8 +60,9 @@ impl Row {
     }
 }
 
-/// Where the fields start, behind their count.
+/// The offset of the first field, behind the count of fields.
 const COUNT: usize = 2;
+/// How many bytes the length of a field takes.
 const LENGTH: usize = 4;
 
 impl RowSealed for Row {}

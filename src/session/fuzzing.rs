@@ -1,4 +1,4 @@
-//! Reads bytes as a server's messages, and panics where two ways to do so disagree.
+//! Reads bytes as a server's messages, and panics if two ways to do so disagree.
 
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -9,10 +9,11 @@ use bytes::BytesMut;
 use super::input::{CHUNK, Input};
 use super::status::SessionStatus;
 use crate::protocol::{
-    Fields, FrameScanner, KEPT, Message, Next, ServerError, affected, columns, command_tag, tag,
+    Fields, FrameScanner, MAX_PREFIX, Message, Next, ServerError, affected, columns, command_tag,
+    tag,
 };
 
-/// The messages in `stream`, which arrives in pieces of at most `piece` bytes.
+/// Returns the messages in `stream`, which arrives in pieces of at most `piece` bytes.
 pub(crate) fn messages(stream: &[u8], piece: usize) -> Vec<Message> {
     let (messages, malformed) = read(stream, piece);
     assert_eq!(
@@ -25,8 +26,8 @@ pub(crate) fn messages(stream: &[u8], piece: usize) -> Vec<Message> {
     );
     assert_eq!(
         follow(stream, piece),
-        tags_and_bodies(&messages, KEPT),
-        "watched, the stream is another than read"
+        tags_and_bodies(&messages, MAX_PREFIX),
+        "the scanner and the reader disagree"
     );
     let status = SessionStatus::new();
     for message in &messages {
@@ -35,7 +36,7 @@ pub(crate) fn messages(stream: &[u8], piece: usize) -> Vec<Message> {
     messages
 }
 
-/// Reads as a handle does. Says whether it ended with a message that cannot be.
+/// Reads as a handle does. Returns whether the stream ended with a malformed message.
 fn read(stream: &[u8], piece: usize) -> (Vec<Message>, bool) {
     let mut input = Input::new(BytesMut::new());
     let (mut messages, mut rest, mut taken) = (Vec::new(), stream, 0);
@@ -66,7 +67,7 @@ fn read(stream: &[u8], piece: usize) -> (Vec<Message>, bool) {
     }
 }
 
-/// Follows as a tap does that only watches.
+/// Scans as a tap does.
 fn follow(stream: &[u8], piece: usize) -> Vec<(u8, Vec<u8>)> {
     let mut frames = FrameScanner::backend(|_| true);
     let mut seen = Vec::new();
@@ -84,7 +85,7 @@ fn tags_and_bodies(messages: &[Message], kept: usize) -> Vec<(u8, Vec<u8>)> {
     messages.iter().map(|m| (m.tag, start(m))).collect()
 }
 
-/// Reads a body in every way there is, whatever its tag.
+/// Reads a body in every way, whatever its tag.
 fn interpret(message: &Message, status: &SessionStatus) {
     let body = &*message.body;
     let _ = ServerError::parse(body);
@@ -161,7 +162,7 @@ mod tests {
         fn bodies_that_lie_do_no_harm(count in any::<u16>(), fields in vec(any::<u8>(), 0..200)) {
             let mut body = count.to_be_bytes().to_vec();
             body.extend(fields);
-            messages(&written(&[(b'T', body.clone()), (b'D', body)]), 7);
+            messages(&written(&[(tag::ROW_DESCRIPTION, body.clone()), (tag::DATA_ROW, body)]), 7);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::handoff::StreamHandoff;
 use super::login::{LoginMonitor, is_last_step};
 use super::status::SessionStatus;
 use crate::protocol::tag::{self, frontend};
-use crate::protocol::{FrameScanner, KEPT};
+use crate::protocol::{FrameScanner, MAX_PREFIX};
 use crate::transport::{Progress, Stage, Transport};
 
 /// Reads the messages that pass between tokio-postgres and the server, and changes none.
@@ -189,7 +189,7 @@ fn note_sql(status: &SessionStatus, tag: u8, body: &[u8]) {
         frontend::PARSE => (texts.nth(1), false),
         _ => return,
     };
-    if several && body.len() >= KEPT {
+    if several && body.len() >= MAX_PREFIX {
         status.note_possible_end();
     } else {
         status.note_statement(&String::from_utf8_lossy(sql.unwrap_or_default()), several);

@@ -257,7 +257,7 @@ fn refuse_abandoned(connection: &Connection) -> QueryResult<()> {
 }
 
 impl Connection {
-    /// Rolls back an [abandoned transaction](AbandonedTransaction), so that the connection can be used again. Does
+    /// Rolls back an [abandoned transaction](crate::AbandonedTransaction), so that the connection can be used again. Does
     /// nothing if there is none.
     ///
     /// This is for connections outside a pool: a [`Pool`](crate::Pool) replaces the connection.
@@ -266,8 +266,6 @@ impl Connection {
     ///
     /// If the connection is lost: it is closed if a statement was dropped with the transaction and its response has not
     /// arrived within 100 ms.
-    ///
-    /// [AbandonedTransaction]: crate::AbandonedTransaction
     pub async fn roll_back_abandoned(&mut self) -> QueryResult<()> {
         if !self.session.status().has_abandoned_transaction() {
             return Ok(());
