@@ -10,7 +10,7 @@ use super::drain::DrainStream;
 use super::handle::SessionHandle;
 use super::pending::Owner;
 use super::waiters::Waiting;
-use crate::protocol::ServerError;
+use crate::protocol::{QUERY_CANCELED, ServerError};
 use crate::util::clock::Moment;
 
 impl SessionHandle {
@@ -98,7 +98,7 @@ impl Abandoned for Orphan<'_, '_> {
         if pipeline.lost.is_some() || current != Some(self.id) {
             return Decision::Keep;
         }
-        let arrives = self.handle.status().silent_for(&Moment::now()) < SILENCE;
+        let arrives = self.handle.status().silent_for(&Moment::now()) < REST_TIMEOUT;
         let is_needed = self.handle.is_held() || pipeline.requests.is_waited_for(self.id);
         let is_worthwhile = arrives && is_needed && pipeline.requests.is_satisfied(self.id);
         // A rest that was worth waiting for gets one more grace period once it is not.
@@ -107,7 +107,7 @@ impl Abandoned for Orphan<'_, '_> {
         }
         pipeline.is_reading_orphans = false;
         let outstanding = pipeline.detach(ServerError::local(
-            "57014",
+            QUERY_CANCELED,
             "the connection was closed: a statement was given up in the middle of its response",
         ));
         outstanding.map_or(Decision::Keep, Decision::Cancel)
@@ -135,4 +135,4 @@ impl Orphan<'_, '_> {
 const BATCH: usize = 64;
 
 /// The rest of a response is given up if nothing of it has arrived for this long.
-const SILENCE: Duration = Duration::from_millis(500);
+const REST_TIMEOUT: Duration = Duration::from_millis(500);
