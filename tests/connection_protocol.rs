@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::scripted::{self, complete, error, message, ready};
+use common::scripted::{self, complete, error, message, ready, tag};
 use common::{HANG, connect, pool};
 use diesel::result::Error;
 use diesel::sql_query;
@@ -25,10 +25,10 @@ async fn in_transaction(connection: &mut Connection) -> Result<usize, Error> {
 async fn an_answer_that_does_not_say_how_a_statement_went_is_no_success() {
     let (url, _server) = scripted::start(async |mut session, _| {
         while session.asked().await.is_some() {
-            let mut bare = message(b'1', &[]);
-            bare.extend(message(b'2', &[]));
-            bare.extend(message(b'n', &[]));
-            bare.extend(ready(b'I'));
+            let mut bare = message(tag::PARSE_COMPLETE, &[]);
+            bare.extend(message(tag::BIND_COMPLETE, &[]));
+            bare.extend(message(tag::NO_DATA, &[]));
+            bare.extend(ready(tag::status::IDLE));
             session.say(&bare).await;
         }
     })
@@ -61,20 +61,26 @@ async fn with_commit(at_commit: Vec<u8>) -> (String, impl Sized) {
                     }
                     "" => {
                         session
-                            .say(&[message(b'I', &[]), ready(b'I')].concat())
+                            .say(
+                                &[
+                                    message(tag::EMPTY_QUERY_RESPONSE, &[]),
+                                    ready(tag::status::IDLE),
+                                ]
+                                .concat(),
+                            )
                             .await
                     }
                     _ => {
                         let mut inserted = Vec::new();
-                        for tag in [b'1', b'2'] {
+                        for tag in [tag::PARSE_COMPLETE, tag::BIND_COMPLETE] {
                             inserted.extend(message(tag, &[]));
                         }
                         inserted.extend(complete("BEGIN"));
-                        for tag in [b'1', b'2', b'n'] {
+                        for tag in [tag::PARSE_COMPLETE, tag::BIND_COMPLETE, tag::NO_DATA] {
                             inserted.extend(message(tag, &[]));
                         }
                         inserted.extend(complete("INSERT 0 1"));
-                        inserted.extend(ready(b'T'));
+                        inserted.extend(ready(tag::status::IN_TRANSACTION));
                         session.say(&inserted).await;
                     }
                 }
@@ -86,7 +92,7 @@ async fn with_commit(at_commit: Vec<u8>) -> (String, impl Sized) {
 
 #[tokio::test]
 async fn a_commit_without_its_command_complete_is_none() {
-    let (url, _server) = with_commit(ready(b'I')).await;
+    let (url, _server) = with_commit(ready(tag::status::IDLE)).await;
     let mut connection = connect(&url).await;
     let broken = in_transaction(&mut connection).await.unwrap_err();
     assert_eq!(sqlstate(&broken), Some("08P01"), "{broken}");
@@ -125,8 +131,8 @@ async fn an_acknowledged_insert_is_not_one_that_is_committed() {
     // In the extended protocol the commit comes with the Sync, behind CommandComplete.
     let (url, _server) = scripted::start(async |mut session, _| {
         while session.asked().await.is_some() {
-            let mut inserted = message(b'1', &[]);
-            inserted.extend(message(b'2', &[]));
+            let mut inserted = message(tag::PARSE_COMPLETE, &[]);
+            inserted.extend(message(tag::BIND_COMPLETE, &[]));
             inserted.extend(complete("INSERT 0 1"));
             session.say(&inserted).await;
             session.stream.shutdown().await.unwrap();
@@ -149,7 +155,9 @@ async fn an_acknowledged_insert_is_not_one_that_is_committed() {
 async fn a_server_that_ends_in_the_middle_of_a_copy_is_heard() {
     let (url, _server) = scripted::start(async |mut session, _| {
         session.asked().await.unwrap();
-        session.say(&message(b'G', &[0, 0, 0])).await;
+        session
+            .say(&message(tag::COPY_IN_RESPONSE, &[0, 0, 0]))
+            .await;
         session.read().await.unwrap();
         let words = "terminating connection due to administrator command";
         session.say(&error("FATAL", "57P01", words)).await;

@@ -6,6 +6,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+/// The names that the crate itself has for the tags of messages.
+#[allow(dead_code, unused_imports, reason = "no test needs all of them")]
+#[path = "../../src/protocol/tag.rs"]
+pub mod tag;
+
 /// One client's session.
 #[derive(Debug)]
 pub struct Session {
@@ -28,9 +33,11 @@ impl Session {
         loop {
             let (tag, body) = self.read().await?;
             match tag {
-                b'Q' => return Some(text(&body)),
-                b'P' => sql = text(&body[body.iter().position(|byte| *byte == 0)? + 1..]),
-                b'S' => return Some(sql),
+                tag::frontend::QUERY => return Some(text(&body)),
+                tag::frontend::PARSE => {
+                    sql = text(&body[body.iter().position(|byte| *byte == 0)? + 1..])
+                }
+                tag::frontend::SYNC => return Some(sql),
                 _ => {}
             }
         }
@@ -55,16 +62,16 @@ pub fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 }
 
 pub fn complete(command: &str) -> Vec<u8> {
-    message(b'C', format!("{command}\0").as_bytes())
+    message(tag::COMMAND_COMPLETE, format!("{command}\0").as_bytes())
 }
 
 pub fn ready(status: u8) -> Vec<u8> {
-    message(b'Z', &[status])
+    message(tag::READY_FOR_QUERY, &[status])
 }
 
 pub fn error(severity: &str, code: &str, text: &str) -> Vec<u8> {
     let fields = format!("S{severity}\0V{severity}\0C{code}\0M{text}\0\0");
-    message(b'E', fields.as_bytes())
+    message(tag::ERROR_RESPONSE, fields.as_bytes())
 }
 
 /// Starts a server that logs each client in and leaves the rest to `serve`; returns its URL.
@@ -84,12 +91,12 @@ where
             let mut startup = vec![0; length as usize - 4];
             stream.read_exact(&mut startup).await.unwrap();
             let mut session = Session { stream };
-            let mut hello = message(b'R', &[0; 4]);
+            let mut hello = message(tag::AUTHENTICATION, &[0; 4]);
             for setting in ["TimeZone\0UTC\0", "client_encoding\0UTF8\0"] {
-                hello.extend(message(b'S', setting.as_bytes()));
+                hello.extend(message(tag::PARAMETER_STATUS, setting.as_bytes()));
             }
-            hello.extend(message(b'K', &[0, 0, 0, 1, 0, 0, 0, 2]));
-            hello.extend(ready(b'I'));
+            hello.extend(message(tag::BACKEND_KEY_DATA, &[0, 0, 0, 1, 0, 0, 0, 2]));
+            hello.extend(ready(tag::status::IDLE));
             session.say(&hello).await;
             tokio::spawn(serve(session, nth));
         }
