@@ -15,7 +15,7 @@
 //!   requests that are outstanding.
 //! - `pipeline`, `dispatch`: writes requests, reads messages, and finds the request that each answers.
 //! - `waiters`, `handle`: the futures that share a pipeline, and the lock between them.
-//! - `stall`, `response`: sends a request and reads its response.
+//! - `stall`, `silence`, `response`: sends a request and reads its response; how long it waits for others and the server.
 //! - `transaction`: what rides in front of a transaction's first statement, and the guard of its future.
 //! - `canceller`, `cancel`: cancel requests, and how one that is late is kept from the next statement.
 //! - `abandon`, `drain`, `orphan`, `control`: how the statement of a dropped future is cancelled.
