@@ -15,6 +15,7 @@ use crate::transport::{AttemptFailure, DialError, Verdict};
 /// A connection could not be made.
 ///
 /// `Display` has the reason, in the server's own words if it gave one, and what to do; never the password.
+/// `source()` returns the driver's error for its fields; its message is in `Display` already.
 #[derive(Clone)]
 pub struct ConnectError {
     diagnosis: &'static Diagnosis,

@@ -60,7 +60,7 @@ use crate::url::{DatabaseUrl, Endpoint};
 /// # Refused migrations
 ///
 /// A migration is refused before any is run ([`MigrateError::Faulty`]) if its file is still empty, if its SQL
-/// ends the transaction that it is run in, or if it has a byte order mark or a zero byte. [`folder`] refuses
+/// ends the transaction that it is run in, or if it has a byte order mark or a zero byte. [`folder()`] refuses
 /// a `metadata.toml` with anything but `run_in_transaction`. (`embed_migrations!` ignores one that it cannot
 /// understand.)
 ///
@@ -93,7 +93,7 @@ pub struct Migrator {
 
 impl Migrator {
     /// Prepares to migrate the database at `url`, pooled or direct, with `embed_migrations!`'s result
-    /// or a [`folder`]; makes no connection yet.
+    /// or a [`folder()`]; makes no connection yet.
     ///
     /// # Errors
     ///

@@ -2,8 +2,8 @@
 
 use super::comment;
 
-/// Returns whether `sql` may end the transaction that it runs in. It is taken to rather than not: `several` says
-/// whether it may be more than one statement, where any of its words counts.
+/// Returns whether `sql` may end the transaction that it runs in; if in doubt, `true`. With `several`, the text may be
+/// more than one statement, so that each of its words may begin one.
 pub(crate) fn may_end_transaction(sql: &str, several: bool) -> bool {
     let sql = without_blanks(sql);
     let end = sql.trim_end_matches([' ', '\t', '\n', '\r', ';']);
@@ -13,7 +13,7 @@ pub(crate) fn may_end_transaction(sql: &str, several: bool) -> bool {
             .filter(|at| is_start_of_word(sql, *at))
             .any(|at| is_end(words(at)));
     }
-    // Nearly every statement differs in its first letter.
+    // The first letter rules out nearly every statement.
     sql.starts_with(['c', 'C', 'e', 'E', 'a', 'A', 'p', 'P', 'r', 'R']) && is_end(words(sql))
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn without_blanks(sql: &str) -> &str {
     }
 }
 
-/// Whether a command that begins with these words ends a transaction: all that do, but not the return to a savepoint.
+/// Returns whether a command that begins with these words ends a transaction; ROLLBACK TO a savepoint does not.
 fn is_end<'a>(mut words: impl Iterator<Item = &'a str>) -> bool {
     let is = |word: Option<&str>, known: &[&str]| {
         word.is_some_and(|word| known.iter().any(|known| word.eq_ignore_ascii_case(known)))

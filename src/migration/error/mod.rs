@@ -241,3 +241,49 @@ impl MigrateError {
 }
 
 crate::util::debug_is_display!(MigrateError);
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::url::UrlError;
+
+    #[test]
+    fn a_cause_that_is_printed_is_not_the_source_too() {
+        let cause = || io::Error::other("the cause");
+        let connect = ConnectError::of_server_error("the cause".to_owned(), None, cause());
+        let url = EnvError::Url {
+            variable: "DATABASE_URL",
+            error: UrlError::NoHost,
+        };
+        let errors: [(MigrateError, &str); 6] = [
+            (MigrateError::Connect(connect), "the cause"),
+            (MigrateError::Source(cause().into()), "the cause"),
+            (
+                MigrateError::Script {
+                    name: "1_a".to_owned(),
+                    error: cause().into(),
+                },
+                "the cause",
+            ),
+            (
+                MigrateError::Lost {
+                    migration: None,
+                    before: Vec::new(),
+                    error: cause().into(),
+                },
+                "the cause",
+            ),
+            (
+                TlsError::Rustls(rustls::Error::General("the cause".to_owned())).into(),
+                "the cause",
+            ),
+            (url.into(), "names no host"),
+        ];
+        for (error, cause) in errors {
+            assert!(error.to_string().contains(cause), "{error}");
+            assert!(error.source().is_none(), "{error}");
+        }
+    }
+}
