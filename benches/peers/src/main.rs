@@ -1,9 +1,12 @@
 //! One statement at a time: this crate's connection against AsyncPgConnection, tokio-postgres and sqlx, on the
 //! same server in the same run. `cargo run --release --manifest-path benches/peers/Cargo.toml`
 //!
+//! With the argument `addresses`: a server with a dozen addresses, one of which works.
+//!
 //! They take turns in short slices, and a ratio is the median over the rounds, so that whatever else the
 //! machine does hits all alike.
 
+mod addresses;
 mod contenders;
 mod slices;
 
@@ -18,6 +21,9 @@ use crate::slices::{Rates, race};
 async fn main() {
     let neon = NeonSim::builder().never_suspend().start().await;
     let neon = neon.expect("the stand-in for Neon starts");
+    if std::env::args().any(|argument| argument == "addresses") {
+        return addresses::table(&neon).await;
+    }
     neon.sql(SCHEMA).await.expect("a schema");
     // sqlx knows no `hostaddr`.
     let by_option = format!(
