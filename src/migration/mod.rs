@@ -18,13 +18,13 @@
 mod error;
 mod folder;
 mod known;
-mod ledger;
 mod lock;
 mod report;
 mod run;
 mod script;
 mod session;
 mod statements;
+mod table;
 
 use std::fmt;
 use std::sync::Arc;

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{Fault, MigrateError};
 use super::known::Known;
-use super::ledger::{Entry, Ledger};
 use super::report::{Direction, Done, Listed, Progress, Report, State};
 use super::script::Script;
 use super::session::Session;
+use super::table::{Entry, MigrationTable};
 use super::{lock, session};
 use crate::url::DatabaseUrl;
 
@@ -40,8 +40,8 @@ impl Runner {
 
     async fn list_until(&self, stop: CancellationToken) -> Result<Vec<Listed>, MigrateError> {
         let session = Session::open(&self.url, stop).await?;
-        let applied = match Ledger::find(&session).await? {
-            Some(ledger) => ledger.applied(&session).await?,
+        let applied = match MigrationTable::find(&session).await? {
+            Some(table) => table.applied(&session).await?,
             None => Default::default(),
         };
         let known = Known::load(&*self.source)?;
@@ -83,11 +83,11 @@ impl Runner {
     async fn run_in(&self, session: &Session, order: Order) -> Result<Report, MigrateError> {
         let settings = self.settings(session.try_connection_check().await);
         let waited = lock::take(session, self.lock_wait, |waiting| self.tell(&waiting)).await?;
-        let mut ledger = Ledger::find_or_create(session).await?;
-        let applied = ledger.applied(session).await?;
+        let mut table = MigrationTable::find_or_create(session).await?;
+        let applied = table.applied(session).await?;
         let scripts = self.scripts(order, &applied)?;
         if scripts.iter().any(|s| s.direction == Direction::Up) {
-            ledger = ledger.with_checksums(session).await?;
+            table = table.with_checksums(session).await?;
         }
         // One transaction, as in the diesel CLI: if a redo fails, the reverted migrations come back.
         let together = matches!(order, Order::Redo(_)) && scripts.iter().all(|s| s.in_transaction);
@@ -104,7 +104,7 @@ impl Runner {
                 },
             };
             match self
-                .run_script(session, &ledger, script, framing, &settings)
+                .run_script(session, &table, script, framing, &settings)
                 .await
             {
                 Ok(one) => done.push(one),
@@ -136,7 +136,7 @@ impl Runner {
     async fn run_script(
         &self,
         session: &Session,
-        ledger: &Ledger,
+        table: &MigrationTable,
         script: &Script,
         framing: Framing,
         settings: &str,
@@ -171,7 +171,7 @@ impl Runner {
                 fault,
             });
         }
-        let mut entry = ledger.entry(script);
+        let mut entry = table.entry(script);
         if framing.commits {
             entry.push_str("; COMMIT");
         }
@@ -207,7 +207,10 @@ impl Runner {
                 tracing::info!(%holder, "waiting for the migrations' lock");
             }
             Progress::Edited { name } => {
-                tracing::warn!(migration = name, "it was edited after it was applied");
+                tracing::warn!(
+                    migration = name,
+                    "the migration was edited after it was applied"
+                );
             }
             Progress::Started { name, direction } => {
                 tracing::debug!(migration = name, ?direction, "a migration begins");

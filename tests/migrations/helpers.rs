@@ -24,7 +24,7 @@ pub(crate) const UNSTOPPABLE: &str =
 
 pub(crate) const BUSY: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
 pub(crate) const LOCKS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
-pub(crate) const LEDGER: &str = "SELECT concat_ws(' ', attname, format_type(atttypid, atttypmod), attnotnull, \
+pub(crate) const MIGRATION_TABLE: &str = "SELECT concat_ws(' ', attname, format_type(atttypid, atttypmod), attnotnull, \
     pg_get_expr(adbin, adrelid), conname, pg_get_constraintdef(c.oid)) FROM pg_attribute a \
     LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum \
     LEFT JOIN pg_constraint c ON conrelid = attrelid AND attnum = ANY (conkey) \

@@ -690,7 +690,7 @@ async fn the_diesel_cli_and_the_migrator_can_be_used_in_turn() {
     let (migrations, migrator) = three(&neon);
 
     finish(migrator.run_pending()).await.unwrap();
-    let ours = rows(&neon, LEDGER).await;
+    let ours = rows(&neon, MIGRATION_TABLE).await;
     assert_eq!(
         diesel(&neon, &migrations, &["list"]).await,
         "Migrations:\n  [X] 1_a\n  [X] 2_b\n  [X] 3_c\n"
@@ -712,7 +712,7 @@ async fn the_diesel_cli_and_the_migrator_can_be_used_in_turn() {
         .await
         .unwrap();
     diesel(&neon, &migrations, &["run"]).await;
-    assert_eq!(rows(&neon, LEDGER).await, ours);
+    assert_eq!(rows(&neon, MIGRATION_TABLE).await, ours);
     assert_eq!(finish(migrator.pending()).await.unwrap(), []);
     let report = finish(migrator.revert(1)).await.unwrap();
     assert_eq!(names(&report.done), ["3_c"]);

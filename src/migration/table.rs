@@ -1,4 +1,4 @@
-//! The table `__diesel_schema_migrations`, as the `diesel` CLI creates and reads it.
+//! [`MigrationTable`]: the table `__diesel_schema_migrations`, as the `diesel` CLI creates and reads it.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use super::report::Direction;
 use super::script::Script;
 use super::session::Session;
 
-/// The record of the applied migrations.
-pub(super) struct Ledger {
+/// The table of the applied migrations, and the table of their checksums.
+pub(super) struct MigrationTable {
     /// The name of the table, with its schema, as a migration may change the search path.
-    table: String,
+    name: String,
     /// The name of the checksums' table, which the `diesel` CLI does not know.
     checksums: String,
     reads_checksums: bool,
@@ -26,15 +26,15 @@ pub(super) struct Entry {
     pub(super) checksum: Option<String>,
 }
 
-impl Ledger {
-    /// Returns the ledger, if its table exists.
+impl MigrationTable {
+    /// Returns the table, if it exists.
     pub(super) async fn find(session: &Session) -> Result<Option<Self>, MigrateError> {
         let rows = session.rows(FIND).await?;
         Ok(rows.first().map(|row| {
             let text = |i| row.get(i).unwrap_or_default().to_owned();
             let is = |i| row.get(i) == Some("t");
             Self {
-                table: text(0),
+                name: text(0),
                 checksums: text(1),
                 reads_checksums: is(2),
                 writes_checksums: is(3),
@@ -42,10 +42,10 @@ impl Ledger {
         }))
     }
 
-    /// Returns the ledger, and creates its table if there is none.
+    /// Returns the table, and creates it if there is none.
     pub(super) async fn find_or_create(session: &Session) -> Result<Self, MigrateError> {
-        if let Some(ledger) = Self::find(session).await? {
-            return Ok(ledger);
+        if let Some(table) = Self::find(session).await? {
+            return Ok(table);
         }
         session.rows(CREATE_MIGRATIONS_TABLE).await?;
         Self::find(session)
@@ -81,15 +81,15 @@ impl Ledger {
         session: &Session,
     ) -> Result<BTreeMap<String, Entry>, MigrateError> {
         let Self {
-            table, checksums, ..
+            name, checksums, ..
         } = self;
         // If the diesel CLI applies a migration anew, the old checksum stays, and its time does not match.
         let sql = match self.reads_checksums {
             true => format!(
-                "SELECT l.version, l.run_on, c.checksum FROM {table} l \
+                "SELECT l.version, l.run_on, c.checksum FROM {name} l \
                  LEFT JOIN {checksums} c ON c.version = l.version AND c.run_on = l.run_on"
             ),
-            false => format!("SELECT version, run_on, NULL FROM {table}"),
+            false => format!("SELECT version, run_on, NULL FROM {name}"),
         };
         let rows = session.rows(&sql).await?;
         let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
@@ -106,12 +106,12 @@ impl Ledger {
     /// Returns the statements that record a script as run.
     pub(super) fn entry(&self, script: &Script) -> String {
         let Self {
-            table, checksums, ..
+            name, checksums, ..
         } = self;
         let version = literal(&script.version);
         let (insert, delete) = (
-            format!("INSERT INTO {table} (version) VALUES ({version})"),
-            format!("DELETE FROM {table} WHERE version = {version}"),
+            format!("INSERT INTO {name} (version) VALUES ({version})"),
+            format!("DELETE FROM {name} WHERE version = {version}"),
         );
         match script.direction {
             Direction::Up if self.writes_checksums => format!(
@@ -130,7 +130,7 @@ impl Ledger {
     }
 }
 
-/// Finds the ledger's table and the checksums' beside it, and whether the latter can be read, and written.
+/// Finds both tables, and whether that of the checksums can be read, and written.
 const FIND: &str = "\
     SELECT l.table, l.checksums, coalesce(has_table_privilege(c.oid, 'SELECT'), false), \
       coalesce(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
