@@ -1,8 +1,7 @@
-//! What `get` and drop cost on a connection that was used a moment ago, against bb8 with diesel-async's
+//! The cost of `get` and drop on a connection that was used a moment ago, against bb8 with diesel-async's
 //! manager and its check switched off: `cargo bench --bench checkout`.
 //!
-//! The two take turns, and the ratio is the median over the rounds, so that whatever else the machine does
-//! hits both.
+//! The two take turns, and the ratio is the median over the rounds, so that other load on the machine hits both.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,11 +21,11 @@ async fn main() {
     let neon = neon.expect("the stand-in for Neon starts");
     let ours = Pool::builder(DatabaseUrl::parse(&neon.url()).expect("a URL"))
         .max_size(SIZE)
-        // The moment is to last for as long as the benchmark does.
+        // The bypass lasts as long as the benchmark, so that no connection is checked.
         .policy(|policy| policy.validation_bypass(Duration::from_secs(100)))
         .build()
         .expect("a pool");
-    // Without TLS, which changes nothing about a connection that lies in a pool.
+    // TLS does not matter, since an idle connection sends nothing.
     let stock: Stock = bb8::Pool::builder()
         .max_size(SIZE)
         .test_on_check_out(false)
@@ -105,7 +104,7 @@ fn per_call(calls: u32, work: impl FnOnce()) -> Duration {
     began.elapsed() / calls
 }
 
-/// Times per call, ours and stock.
+/// The times of a call, ours and stock.
 #[derive(Default)]
 struct Rounds(Vec<(Duration, Duration)>);
 

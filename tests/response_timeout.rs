@@ -103,7 +103,7 @@ async fn response_timeout_ends_a_statement_that_runs_but_not_one_whose_rows_keep
         let slow = timeout(HANG, connection.batch_execute(rows)).await;
         assert_eq!(slow.expect("no hang"), Ok(()), "{url}");
 
-        // Nor is it silence where nobody asks or listens.
+        // An idle connection is not silent in this sense, and neither is one whose rows nobody reads.
         sleep(2 * LIMIT).await;
         let mut rows = connection
             .copy_out(&format!("COPY ({rows}) TO STDOUT"))

@@ -351,7 +351,7 @@ async fn work_that_ends_the_transaction_itself_is_not_done_again() {
     }
 }
 
-/// Whether its own COMMIT counted nobody knows, since the connection was lost before the answer came.
+/// It is unknown whether the work's own COMMIT counted: the connection was lost before its response.
 #[tokio::test]
 async fn work_whose_own_commit_has_no_answer_is_not_done_again_unless_declared_idempotent() {
     let (neon, pools) = start().await;
