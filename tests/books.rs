@@ -1,5 +1,7 @@
 //! The queries of `diesel_neon::books`, through the pooled endpoint of a stand-in for Neon.
 
+mod common;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -7,10 +9,12 @@ use diesel::prelude::*;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::books::schema::books as table;
 use diesel_neon::books::{self, Book, BookChanges, BookList, Cursor, NewBook, Order, PageSize};
-use diesel_neon::{Connection, DatabaseUrl, Pool, RetryError};
+use diesel_neon::{Connection, Pool, RetryError};
 use neon_sim::{NeonSim, Suspension};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
+
+use common::{HANG, neon, neon_with, pool};
 
 const UP: &str = concat!(
     include_str!("../migrations/2026-01-05-090000_create_books/up.sql"),
@@ -21,25 +25,19 @@ const DOWN: &str = concat!(
     include_str!("../migrations/2026-01-05-090000_create_books/down.sql")
 );
 
-/// Only a test that hangs takes so long.
-const HANG: Duration = Duration::from_secs(120);
-
 /// Returns a pool on a database of its own that has no books yet.
 async fn library() -> Pool {
     static NEON: OnceCell<NeonSim> = OnceCell::const_new();
     static DATABASES: AtomicU32 = AtomicU32::new(0);
 
-    let start = async || NeonSim::builder().never_suspend().start().await;
-    let neon = NEON.get_or_try_init(start).await.unwrap();
+    let neon = NEON.get_or_init(|| neon()).await;
     let database = format!("library{}", DATABASES.fetch_add(1, Ordering::Relaxed));
     neon.create_database(&database).await.unwrap();
 
     let url = neon
         .pooled_url()
         .replace("/neondb?", &format!("/{database}?"));
-    let pool = Pool::builder(DatabaseUrl::parse(&url).unwrap())
-        .build()
-        .unwrap();
+    let pool = pool(&url, |policy| policy);
     pool.get().await.unwrap().batch_execute(UP).await.unwrap();
     pool
 }
@@ -543,18 +541,12 @@ async fn sixteen_callers_with_one_key_get_one_book() {
 
 #[tokio::test]
 async fn a_book_whose_commit_got_no_answer_is_not_made_twice() {
-    let neon = NeonSim::builder()
-        .never_suspend()
-        .cold_start(Duration::from_millis(10))
-        .start()
-        .await
-        .unwrap();
+    let neon = neon_with(|neon| neon.cold_start(Duration::from_millis(10))).await;
     neon.sql(&format!("SET ROLE neondb_owner; {UP}"))
         .await
         .unwrap();
     for url in [neon.url(), neon.pooled_url()] {
-        let url = DatabaseUrl::parse(&url).unwrap();
-        let pool = Pool::builder(url).build().unwrap();
+        let pool = pool(&url, |policy| policy);
         for in_transaction in [false, true] {
             neon.sql("TRUNCATE books, book_requests").await.unwrap();
             let attempts = AtomicU32::new(0);

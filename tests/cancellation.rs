@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bb8::ManageConnection;
-use common::{HANG, builder, pool};
+use common::{HANG, neon_with, pool};
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_query;
@@ -139,10 +139,11 @@ const STEPS: usize = 400;
 
 impl Stage {
     async fn new(url: impl Fn(&NeonSim) -> String) -> Self {
-        let neon = builder()
-            .cold_start(Duration::from_millis(10))
-            .access_control_cache_ttl(Duration::ZERO);
-        let neon = neon.start().await.expect("the stand-in for Neon starts");
+        let neon = neon_with(|neon| {
+            neon.cold_start(Duration::from_millis(10))
+                .access_control_cache_ttl(Duration::ZERO)
+        });
+        let neon = neon.await;
         neon.sql(SCHEMA).await.unwrap();
         Self {
             url: url(&neon),

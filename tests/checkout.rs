@@ -1,5 +1,7 @@
 //! The connections that `get` hands out, and the silence of an idle pool.
 
+mod common;
+
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -13,24 +15,16 @@ use futures_util::FutureExt;
 use neon_sim::{NeonSim, Suspension};
 use tokio::time::{sleep, timeout};
 
+use common::{HANG, neon_with, pool};
+
 const SUSPENSIONS: [Suspension; 3] = [Suspension::Normal, Suspension::Reset, Suspension::Silent];
 
-/// Only a test that hangs takes so long.
-const HANG: Duration = Duration::from_secs(60);
-
 async fn start() -> NeonSim {
-    let neon = NeonSim::builder()
-        .never_suspend()
-        .cold_start(Duration::from_millis(50));
-    neon.start().await.expect("the stand-in for Neon starts")
+    neon_with(|neon| neon.cold_start(Duration::from_millis(50))).await
 }
 
 fn url(neon: &NeonSim) -> DatabaseUrl {
     DatabaseUrl::parse(&neon.url()).unwrap()
-}
-
-fn pool(neon: &NeonSim, policy: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Pool {
-    Pool::builder(url(neon)).policy(policy).build().unwrap()
 }
 
 #[diesel::declare_sql_function]
@@ -97,7 +91,7 @@ async fn nobody_is_handed_a_connection_that_died_in_a_suspension() {
 #[tokio::test]
 async fn one_discovery_evicts_all_that_died_together() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| {
+    let pool = pool(&neon.url(), |policy| {
         policy
             .never_suspends()
             .validation_bypass(Duration::ZERO)
@@ -119,7 +113,7 @@ async fn one_discovery_evicts_all_that_died_together() {
 #[tokio::test]
 async fn a_check_that_was_cancelled_leaves_no_dead_connection_behind() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| {
+    let pool = pool(&neon.url(), |policy| {
         policy
             .never_suspends()
             .max_size(1)
@@ -177,7 +171,7 @@ async fn a_connection_past_its_deadline_is_not_handed_out_before_the_reaper_come
 #[tokio::test]
 async fn max_lifetime_bounds_every_deadline() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| policy.max_size(20));
+    let pool = pool(&neon.url(), |policy| policy.max_size(20));
     let mut deadlines = Vec::new();
     let mut held = Vec::new();
     for _ in 0..20 {
@@ -198,7 +192,7 @@ async fn max_lifetime_bounds_every_deadline() {
 #[tokio::test]
 async fn a_connection_that_comes_back_in_a_transaction_is_closed() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| policy.max_size(1));
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
     for begin in ["BEGIN", "BEGIN; SAVEPOINT s"] {
         let mut connection = pool.get().await.unwrap();
         let before = backend(&mut connection).await;
@@ -223,7 +217,7 @@ async fn a_connection_that_comes_back_in_a_transaction_is_closed() {
 #[tokio::test]
 async fn a_transaction_that_ended_keeps_its_connection() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| policy.max_size(1));
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
     let mut connection = pool.get().await.unwrap();
     let before = backend(&mut connection).await;
     let sum: i32 = connection
@@ -243,7 +237,7 @@ async fn a_transaction_that_ended_keeps_its_connection() {
 #[tokio::test]
 async fn an_error_in_a_statement_keeps_the_connection() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| policy.max_size(1));
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
     let mut connection = pool.get().await.unwrap();
     let before = backend(&mut connection).await;
     connection
@@ -259,22 +253,12 @@ async fn an_error_in_a_statement_keeps_the_connection() {
 async fn an_idle_pool_sends_not_one_byte_and_closes_its_connections_within_suspend_after() {
     const WINDOW: Duration = Duration::from_millis(150);
 
-    let neon = NeonSim::builder()
-        .suspend_after(WINDOW)
-        .start()
-        .await
-        .unwrap();
+    let neon = neon_with(|neon| neon.suspend_after(WINDOW)).await;
     for url in [neon.url(), neon.pooled_url()] {
         // The first pool's connections outlive the test, so that only silence can explain the sleep; the second pool
         // closes its connections in time.
-        let outliving = Pool::builder(DatabaseUrl::parse(&url).unwrap())
-            .policy(PolicyBuilder::never_suspends)
-            .build()
-            .unwrap();
-        let closing = Pool::builder(DatabaseUrl::parse(&url).unwrap())
-            .suspend_after(WINDOW)
-            .build()
-            .unwrap();
+        let outliving = pool(&url, PolicyBuilder::never_suspends);
+        let closing = pool(&url, |policy| policy.suspend_after(WINDOW));
         let terminates = || {
             let counted = neon.counters();
             counted.direct.terminates + counted.pooled.terminates
@@ -306,7 +290,7 @@ async fn an_idle_pool_sends_not_one_byte_and_closes_its_connections_within_suspe
 async fn validation_bypass_hands_out_a_connection_heard_from_a_moment_ago_unasked() {
     let neon = start().await;
     for (moment, asked) in [(HANG, 0), (Duration::from_millis(1), 1)] {
-        let pool = pool(&neon, |policy| {
+        let pool = pool(&neon.url(), |policy| {
             policy.never_suspends().validation_bypass(moment)
         });
         fill(&pool, 1).await;
@@ -322,7 +306,7 @@ async fn validation_bypass_hands_out_a_connection_heard_from_a_moment_ago_unaske
 #[tokio::test]
 async fn validation_bypass_allocates_nothing() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| {
+    let pool = pool(&neon.url(), |policy| {
         // The bypass lasts long enough for a busy machine.
         policy.never_suspends().validation_bypass(HANG)
     });
@@ -337,7 +321,7 @@ async fn validation_bypass_allocates_nothing() {
 #[tokio::test]
 async fn idle_timeout_closes_connections_and_nothing_opens_in_their_place() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| {
+    let pool = pool(&neon.url(), |policy| {
         policy
             .never_suspends()
             .idle_timeout(Duration::from_millis(100))
@@ -358,7 +342,7 @@ async fn idle_timeout_closes_connections_and_nothing_opens_in_their_place() {
 #[tokio::test]
 async fn callers_who_give_up_do_not_keep_a_dead_generation_alive() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| {
+    let pool = pool(&neon.url(), |policy| {
         policy.never_suspends().validation_bypass(Duration::ZERO)
     });
     fill(&pool, 10).await;
@@ -378,7 +362,7 @@ async fn callers_who_give_up_do_not_keep_a_dead_generation_alive() {
 #[tokio::test]
 async fn waiters_are_served_in_the_order_in_which_they_came() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| policy.max_size(1));
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
     let held = pool.get().await.unwrap();
     let (served, mut order) = tokio::sync::mpsc::unbounded_channel();
     let mut tasks = Vec::new();
@@ -401,7 +385,7 @@ async fn waiters_are_served_in_the_order_in_which_they_came() {
 #[tokio::test]
 async fn max_size_bounds_the_connections_and_a_caller_that_gets_none_is_told() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| {
+    let pool = pool(&neon.url(), |policy| {
         policy.max_size(2).checkout_timeout(Duration::from_secs(3))
     });
     let held = (pool.get().await.unwrap(), pool.get().await.unwrap());
@@ -423,7 +407,7 @@ async fn max_size_bounds_the_connections_and_a_caller_that_gets_none_is_told() {
 #[tokio::test]
 async fn invalidating_replaces_every_connection() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| policy.max_size(2));
+    let pool = pool(&neon.url(), |policy| policy.max_size(2));
     fill(&pool, 2).await;
     let held = pool.get().await.unwrap();
     pool.invalidate_all();
@@ -435,7 +419,7 @@ async fn invalidating_replaces_every_connection() {
 #[tokio::test]
 async fn closing_ends_idle_connections_and_waits_for_those_in_use() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| policy.max_size(3));
+    let pool = pool(&neon.url(), |policy| policy.max_size(3));
     fill(&pool, 3).await;
     let mut held = pool.get_owned().await.unwrap();
 
@@ -467,10 +451,7 @@ async fn closing_ends_idle_connections_and_waits_for_those_in_use() {
 async fn connections_that_are_being_made_do_not_outlive_the_pool() {
     let neon = start().await;
     for url in [neon.url(), neon.pooled_url()] {
-        let pool = Pool::builder(DatabaseUrl::parse(&url).unwrap())
-            .policy(|policy| policy.never_suspends())
-            .build()
-            .unwrap();
+        let pool = pool(&url, PolicyBuilder::never_suspends);
         // Callers who give up leave connects behind that are still under way.
         let callers: Vec<_> = (0..10)
             .map(|_| {
@@ -494,7 +475,7 @@ async fn connections_that_are_being_made_do_not_outlive_the_pool() {
 #[tokio::test]
 async fn those_who_wait_learn_at_once_that_the_pool_is_closed() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| policy.max_size(1));
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
     let held = pool.get().await.unwrap();
     let waiter = tokio::spawn({
         let pool = pool.clone();
@@ -534,7 +515,7 @@ async fn every_duration_may_be_endless() {
         &|policy| endless(policy).suspend_after(EVER),
     ];
     for policy in policies {
-        let pool = pool(&neon, policy);
+        let pool = pool(&neon.url(), policy);
         // One connect fails, and one hangs until it times out.
         neon.refuse_connections(1, "Couldn't connect to compute node");
         let mut held = timeout(HANG, pool.get()).await.unwrap().unwrap();
@@ -563,10 +544,9 @@ async fn every_duration_may_be_endless() {
     }
 
     let url = format!("{}&connect_timeout=2147483647", neon.url());
-    let url = DatabaseUrl::parse(&url).unwrap();
-    let pool = Pool::builder(url.clone()).build().unwrap();
+    let pool = pool(&url, |policy| policy);
     drop(timeout(HANG, pool.get()).await.unwrap().unwrap());
-    let rendered = url.to_libpq();
+    let rendered = DatabaseUrl::parse(&url).unwrap().to_libpq();
     let connection = diesel_neon::Connection::establish(&rendered);
     drop(timeout(HANG, connection).await.unwrap());
 }
@@ -574,7 +554,7 @@ async fn every_duration_may_be_endless() {
 #[tokio::test]
 async fn an_owned_connection_moves_to_another_task() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| policy);
+    let pool = pool(&neon.url(), |policy| policy);
     let mut connection = pool.get_owned().await.unwrap();
     let text = tokio::spawn(async move {
         diesel::select("moved".into_sql::<Text>())
@@ -588,7 +568,7 @@ async fn an_owned_connection_moves_to_another_task() {
 #[tokio::test]
 async fn what_is_shown_holds_no_password() {
     let neon = start().await;
-    let pool = pool(&neon, |policy| policy);
+    let pool = pool(&neon.url(), |policy| policy);
     let connection = pool.get().await.unwrap();
     let manager: ConnectionManager =
         ConnectionManager::new(&url(&neon), Policy::default()).unwrap();

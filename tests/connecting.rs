@@ -1,5 +1,7 @@
 //! Connects that fail: the error that reaches the caller, and the failures that are retried.
 
+mod common;
+
 use std::time::{Duration, Instant};
 
 use bb8::ManageConnection;
@@ -8,26 +10,15 @@ use diesel_neon::{
     ConnectError, ConnectErrorKind, ConnectionManager, DatabaseUrl, ManagerError, Policy, Pool,
     PoolError,
 };
-use neon_sim::{Certificate, Event, NeonSim, Suspension};
+use neon_sim::{Certificate, Event, Suspension};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-const HANG: Duration = Duration::from_secs(60);
-
-async fn start() -> NeonSim {
-    let neon = NeonSim::builder().never_suspend();
-    neon.start().await.expect("the stand-in for Neon starts")
-}
-
-fn pool(url: &str) -> Pool {
-    Pool::builder(DatabaseUrl::parse(url).unwrap())
-        .build()
-        .unwrap()
-}
+use common::{HANG, neon, neon_with, pool};
 
 /// Returns the error of a connect, which reaches the caller before the caller's own time is over.
 async fn refusal(url: &str) -> ConnectError {
-    let pool = pool(url);
+    let pool = pool(url, |policy| policy);
     match timeout(HANG, pool.get()).await.expect("no hang") {
         Err(PoolError::Connect(error)) => error,
         Err(other) => panic!("{other}"),
@@ -37,7 +28,7 @@ async fn refusal(url: &str) -> ConnectError {
 
 #[tokio::test]
 async fn a_wrong_password_is_told_at_once_in_the_servers_words() {
-    let neon = start().await;
+    let neon = neon().await;
     for url in [neon.url(), neon.pooled_url()] {
         let url = url.replace(neon.password(), "wr0ng-passw0rd");
         let error = refusal(&url).await;
@@ -60,7 +51,7 @@ async fn a_wrong_password_is_told_at_once_in_the_servers_words() {
 
 #[tokio::test]
 async fn an_unknown_database_is_told_at_once() {
-    let neon = start().await;
+    let neon = neon().await;
     for url in [neon.url(), neon.pooled_url(), neon.postgres_url()] {
         let error = refusal(&url.replace("/neondb?", "/shelf?")).await;
         assert_eq!(error.kind(), ConnectErrorKind::Database, "{error}");
@@ -70,8 +61,10 @@ async fn an_unknown_database_is_told_at_once() {
 
 #[tokio::test]
 async fn every_caller_that_waits_is_told() {
-    let neon = start().await;
-    let pool = pool(&neon.url().replace(neon.password(), "wrong"));
+    let neon = neon().await;
+    let pool = pool(&neon.url().replace(neon.password(), "wrong"), |policy| {
+        policy
+    });
     let callers: Vec<_> = (0..20)
         .map(|_| {
             let pool = pool.clone();
@@ -104,12 +97,7 @@ async fn a_certificate_that_is_not_trusted_is_refused() {
             "certificate-expired",
         ),
     ] {
-        let neon = NeonSim::builder()
-            .never_suspend()
-            .certificate(certificate)
-            .start()
-            .await
-            .unwrap();
+        let neon = neon_with(|neon| neon.certificate(certificate)).await;
         for url in [neon.url(), format!("{}&sslnegotiation=direct", neon.url())] {
             let error = refusal(&url).await;
             assert_eq!(error.kind(), ConnectErrorKind::Tls, "{error}");
@@ -122,7 +110,7 @@ async fn a_certificate_that_is_not_trusted_is_refused() {
 
 #[tokio::test]
 async fn a_private_authority_is_trusted_only_where_it_is_named() {
-    let neon = start().await;
+    let neon = neon().await;
     let ca = format!("&sslrootcert={}", neon.ca_path().display());
     let encoded = ca.replace('/', "%2F");
     let url = neon.url().replace(&ca, "").replace(&encoded, "");
@@ -138,7 +126,7 @@ async fn a_private_authority_is_trusted_only_where_it_is_named() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_refused() {
-    let neon = start().await;
+    let neon = neon().await;
     let url = neon
         .postgres_url()
         .replace("sslmode=disable", "sslmode=require");
@@ -152,11 +140,11 @@ async fn a_server_without_tls_is_refused() {
 
 #[tokio::test]
 async fn channel_binding_is_used_where_it_is_required() {
-    let neon = start().await;
+    let neon = neon().await;
     assert!(neon.url().contains("channel_binding=require"));
     for negotiation in ["postgres", "direct"] {
         let url = format!("{}&sslnegotiation={negotiation}", neon.url());
-        let pool = pool(&url);
+        let pool = pool(&url, |policy| policy);
         let mut connection = pool.get().await.unwrap();
         connection.batch_execute("SELECT 1").await.unwrap();
     }
@@ -164,8 +152,7 @@ async fn channel_binding_is_used_where_it_is_required() {
 
 #[tokio::test]
 async fn a_login_that_cannot_be_bound_is_refused_where_binding_is_required() {
-    let neon = NeonSim::builder().never_suspend().channel_binding(false);
-    let neon = neon.start().await.unwrap();
+    let neon = neon_with(|neon| neon.channel_binding(false)).await;
     let before = neon.counters().direct;
     let error = refusal(&neon.url()).await;
     assert_eq!(error.attempts(), 1, "{error}");
@@ -175,18 +162,16 @@ async fn a_login_that_cannot_be_bound_is_refused_where_binding_is_required() {
         let url = neon
             .url()
             .replace("binding=require", &format!("binding={choice}"));
-        timeout(HANG, pool(&url).get()).await.unwrap().unwrap();
+        timeout(HANG, pool(&url, |policy| policy).get())
+            .await
+            .unwrap()
+            .unwrap();
     }
 }
 
 #[tokio::test]
 async fn a_man_in_the_middle_with_a_trusted_certificate_is_found_out() {
-    let neon = NeonSim::builder().never_suspend();
-    let neon = neon
-        .certificate(Certificate::Intercepted)
-        .start()
-        .await
-        .unwrap();
+    let neon = neon_with(|neon| neon.certificate(Certificate::Intercepted)).await;
     for choice in ["require", "prefer"] {
         let url = neon
             .url()
@@ -199,17 +184,15 @@ async fn a_man_in_the_middle_with_a_trusted_certificate_is_found_out() {
         assert_eq!(neon.counters().direct.connections, 0);
     }
     let unbound = neon.url().replace("binding=require", "binding=disable");
-    timeout(HANG, pool(&unbound).get()).await.unwrap().unwrap();
+    timeout(HANG, pool(&unbound, |policy| policy).get())
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]
 async fn neons_own_host_names_connect_by_direct_tls() {
-    let neon = NeonSim::builder()
-        .never_suspend()
-        .domain("us-east-2.aws.neon.tech")
-        .start()
-        .await
-        .unwrap();
+    let neon = neon_with(|neon| neon.domain("us-east-2.aws.neon.tech")).await;
     // SSLRequest costs one more flight.
     let mut handshakes = Vec::new();
     for url in [
@@ -217,7 +200,7 @@ async fn neons_own_host_names_connect_by_direct_tls() {
         format!("{}&sslnegotiation=postgres", neon.url()),
     ] {
         let before = neon.counters().direct.handshake_flights;
-        drop(pool(&url).get().await.unwrap());
+        drop(pool(&url, |policy| policy).get().await.unwrap());
         handshakes.push(neon.counters().direct.handshake_flights - before);
     }
     assert_eq!(handshakes[0] + 1, handshakes[1]);
@@ -252,13 +235,13 @@ async fn a_refused_connection_is_told_at_once() {
 /// loopback nor a private address, though a server on this machine answers there.
 #[tokio::test]
 async fn plain_text_is_held_to_the_addresses_that_names_lead_to() {
-    let neon = start().await;
+    let neon = neon().await;
     let url = |host: &str| {
         let url = neon.postgres_url().replace("@127.0.0.1:", host);
         format!("{url}&allow_plaintext_to_private_network=true")
     };
     for host in ["@127.0.0.1:", "@2130706433:", "@localhost:"] {
-        let pool = pool(&url(host));
+        let pool = pool(&url(host), |policy| policy);
         let connection = timeout(HANG, pool.get()).await.unwrap();
         assert!(connection.is_ok(), "{host}: {:?}", connection.err());
     }
@@ -272,14 +255,14 @@ async fn plain_text_is_held_to_the_addresses_that_names_lead_to() {
 
 #[tokio::test]
 async fn keepalives_beyond_what_the_system_takes_count_as_the_most() {
-    let neon = start().await;
+    let neon = neon().await;
     for parameter in [
         "keepalives_idle=32768",
         "keepalives_interval=2147483647",
         "keepalives_count=128",
         "tcp_user_timeout=2147483647",
     ] {
-        let pool = pool(&format!("{}&{parameter}", neon.url()));
+        let pool = pool(&format!("{}&{parameter}", neon.url()), |policy| policy);
         let connection = timeout(HANG, pool.get()).await.unwrap();
         assert!(connection.is_ok(), "{parameter}: {:?}", connection.err());
     }
@@ -424,7 +407,7 @@ const FINAL: &[(&str, ConnectErrorKind, &str)] = {
 
 #[tokio::test]
 async fn neons_final_refusals_reach_the_caller_at_once() {
-    let neon = start().await;
+    let neon = neon().await;
     for &(message, kind, advises_not) in FINAL {
         let before = neon.counters().direct.attempts;
         neon.refuse_connections(1, message);
@@ -450,7 +433,7 @@ async fn neons_final_refusals_reach_the_caller_at_once() {
 
 #[tokio::test]
 async fn postgress_own_final_refusals_reach_the_caller_at_once_through_the_proxy_and_without() {
-    let neon = start().await;
+    let neon = neon().await;
     let refused = async |url: &str, kind, words: &str| {
         let error = refusal(url).await;
         assert_eq!((error.kind(), error.attempts()), (kind, 1), "{error}");
@@ -491,7 +474,7 @@ async fn words_that_nobody_knows_are_tried_briefly() {
         "a text of tomorrow",
         "Control plane request failed: a text of tomorrow",
     ] {
-        let neon = start().await;
+        let neon = neon().await;
         neon.refuse_connections(1000, message);
         let error = refusal(&neon.url()).await;
         assert_eq!(error.kind(), ConnectErrorKind::Other, "{error}");
@@ -502,15 +485,10 @@ async fn words_that_nobody_knows_are_tried_briefly() {
 
 #[tokio::test]
 async fn a_cold_start_is_waited_for() {
-    let neon = NeonSim::builder()
-        .never_suspend()
-        .cold_start(Duration::from_secs(2))
-        .start()
-        .await
-        .unwrap();
+    let neon = neon_with(|neon| neon.cold_start(Duration::from_secs(2))).await;
     let mut events = neon.events();
     neon.suspend(Suspension::Normal).await;
-    let pool = pool(&neon.pooled_url());
+    let pool = pool(&neon.pooled_url(), |policy| policy);
     let began = Instant::now();
     let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
     assert!(began.elapsed() >= Duration::from_secs(2), "it was not cold");
@@ -528,7 +506,7 @@ async fn a_cold_start_is_waited_for() {
 
 #[tokio::test]
 async fn failures_that_pass_are_tried_again() {
-    let neon = start().await;
+    let neon = neon().await;
     for message in [
         "Couldn't connect to compute node",
         "the database system is starting up",
@@ -540,7 +518,7 @@ async fn failures_that_pass_are_tried_again() {
     ] {
         let before = neon.counters().direct.attempts;
         neon.refuse_connections(3, message);
-        let pool = pool(&neon.url());
+        let pool = pool(&neon.url(), |policy| policy);
         let mut connection = timeout(HANG, pool.get()).await.unwrap().expect(message);
         connection.batch_execute("SELECT 1").await.unwrap();
         assert_eq!(neon.counters().direct.attempts - before, 4);
@@ -550,7 +528,7 @@ async fn failures_that_pass_are_tried_again() {
 
 #[tokio::test]
 async fn a_failure_that_may_be_a_quota_is_shown_after_a_few_tries() {
-    let neon = start().await;
+    let neon = neon().await;
     let message = "Control plane request failed: endpoint is temporarily unavailable. Check your quotas and/or contact our support.";
     neon.refuse_connections(1000, message);
     let error = refusal(&neon.url()).await;
@@ -560,13 +538,11 @@ async fn a_failure_that_may_be_a_quota_is_shown_after_a_few_tries() {
 
 #[tokio::test]
 async fn connect_timeout_gives_up_a_connect_that_hangs_and_tries_again() {
-    let neon = start().await;
+    let neon = neon().await;
     neon.hang_connections(1);
-    let pool = Pool::builder(DatabaseUrl::parse(&neon.url()).unwrap())
-        .max_size(1)
-        .policy(|policy| policy.connect_timeout(Duration::from_secs(1)))
-        .build()
-        .unwrap();
+    let pool = pool(&neon.url(), |policy| {
+        policy.max_size(1).connect_timeout(Duration::from_secs(1))
+    });
     let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
     connection.batch_execute("SELECT 1").await.unwrap();
     assert_eq!(neon.counters().direct.attempts, 2);
@@ -574,12 +550,11 @@ async fn connect_timeout_gives_up_a_connect_that_hangs_and_tries_again() {
 
 #[tokio::test]
 async fn checkout_timeout_names_the_last_failure() {
-    let neon = start().await;
+    let neon = neon().await;
     neon.refuse_connections(1000, "Couldn't connect to compute node");
-    let pool = Pool::builder(DatabaseUrl::parse(&neon.url()).unwrap())
-        .policy(|policy| policy.checkout_timeout(Duration::from_secs(1)))
-        .build()
-        .unwrap();
+    let pool = pool(&neon.url(), |policy| {
+        policy.checkout_timeout(Duration::from_secs(1))
+    });
     let error = timeout(HANG, pool.get()).await.unwrap().unwrap_err();
     assert!(error.is_transient());
     let text = error.to_string();
@@ -597,16 +572,19 @@ async fn checkout_timeout_names_the_last_failure() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_unix_socket_is_watched_like_any_other() {
-    let neon = start().await;
+    let neon = neon().await;
     let rows = neon.sql("SHOW unix_socket_directories").await.unwrap();
     let folder = rows[0][0].clone().unwrap();
     let rows = neon.sql("SHOW port").await.unwrap();
     let port = rows[0][0].clone().unwrap();
-    let pool = pool(&format!(
-        "postgresql://neondb_owner:{}@{}:{port}/neondb",
-        neon.password(),
-        folder.replace('/', "%2F"),
-    ));
+    let pool = pool(
+        &format!(
+            "postgresql://neondb_owner:{}@{}:{port}/neondb",
+            neon.password(),
+            folder.replace('/', "%2F"),
+        ),
+        |policy| policy,
+    );
     let mut connection = pool.get().await.unwrap();
     connection.batch_execute("BEGIN").await.unwrap();
     drop(connection);

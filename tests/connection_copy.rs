@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{HANG, builder, connect, counted, routes, start, users};
+use common::{HANG, connect, counted, neon_with, routes, start, users};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{Connection, is_connection_lost, sqlstate};
@@ -26,7 +26,7 @@ async fn insert(connection: &mut Connection, name: String) -> QueryResult<usize>
 /// Starts a stand-in whose pooler has one server connection for all clients.
 async fn scarce() -> NeonSim {
     let one = [("default_pool_size", "1")];
-    let neon = builder().pgbouncer_settings(one).start().await.unwrap();
+    let neon = neon_with(|neon| neon.pgbouncer_settings(one)).await;
     let schema = "CREATE TABLE users (id SERIAL PRIMARY KEY, name TEXT NOT NULL UNIQUE); \
          GRANT ALL ON users, users_id_seq TO PUBLIC";
     neon.sql(schema).await.unwrap();

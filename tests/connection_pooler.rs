@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 
 use bigdecimal::BigDecimal;
-use common::{HANG, TRACKED, builder, connect, counted};
+use common::{HANG, TRACKED, connect, counted, neon_with};
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgValue};
@@ -163,8 +163,8 @@ async fn stock_round(connection: &mut AsyncPgConnection, n: i32) -> Result<(), S
 
 #[tokio::test]
 async fn what_names_its_statements_fails_behind_a_pooler_that_does_not_track_them() {
-    let neon = builder().pgbouncer_settings([("default_pool_size", "3")]);
-    let neon = neon.start().await.expect("the stand-in for Neon starts");
+    let three = [("default_pool_size", "3")];
+    let neon = neon_with(|neon| neon.pgbouncer_settings(three)).await;
     let url = neon.pgbouncer_url();
     let failures = (0..CLIENTS as i32).map(async |client| {
         let mut failures = Vec::new();
@@ -230,8 +230,8 @@ fn worker() {
 
 #[tokio::test]
 async fn two_processes_share_a_few_servers_without_a_failure() {
-    let neon = builder().pgbouncer_settings([("default_pool_size", "3")]);
-    let neon = neon.start().await.expect("the stand-in for Neon starts");
+    let three = [("default_pool_size", "3")];
+    let neon = neon_with(|neon| neon.pgbouncer_settings(three)).await;
     neon.sql(
         "CREATE TYPE state AS ENUM ('open', 'done'); \
          CREATE TABLE jobs (id SERIAL PRIMARY KEY, owner INTEGER NOT NULL, state state NOT NULL, \

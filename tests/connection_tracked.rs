@@ -23,7 +23,7 @@ mod types;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use common::{HANG, connect, counted, pool, prepared, start, users};
+use common::{HANG, connect, counted, neon_with, pool, prepared, start, users};
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_query;
@@ -186,9 +186,8 @@ async fn a_changed_table_costs_the_middle_of_a_transaction_another_try() {
 
 #[tokio::test]
 async fn failures_between_pipelined_statements_are_theirs_alone() {
-    let neon = common::builder()
-        .pgbouncer_settings([("default_pool_size", "2"), ("max_prepared_statements", "3")]);
-    let neon = neon.start().await.unwrap();
+    let few = [("default_pool_size", "2"), ("max_prepared_statements", "3")];
+    let neon = neon_with(|neon| neon.pgbouncer_settings(few)).await;
     let pool = pool(&neon.pooled_url(), |policy| policy.max_size(6));
     plus_one(&mut pool.get().await.unwrap(), 0).await.unwrap();
     let clients = (0..6).map(async |client| {
@@ -280,11 +279,8 @@ async fn a_pooler_that_stops_tracking_costs_one_more_flight_and_no_failure() {
 
 #[tokio::test]
 async fn a_pooler_that_was_wrongly_said_to_track_is_found_out() {
-    let neon = common::builder()
-        .pgbouncer_settings([("max_prepared_statements", "0")])
-        .start()
-        .await
-        .unwrap();
+    let none = [("max_prepared_statements", "0")];
+    let neon = neon_with(|neon| neon.pgbouncer_settings(none)).await;
     let pool = pool(&neon.pooled_url(), |policy| {
         policy.max_size(2).named_statements(NamedStatements::Always)
     });

@@ -1,15 +1,18 @@
 //! `make demo` serves the database that it is given, and asks before it writes next to tables of others.
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use neon_sim::NeonSim;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+
+use common::neon;
 
 /// `make demo` may have to build the server first.
 const HANG: Duration = Duration::from_secs(240);
@@ -129,10 +132,6 @@ async fn on_a_terminal_it_asks() {
         let there = neon.sql(BOOKS).await.unwrap();
         assert_eq!(there[0][0].as_deref(), Some(books), "{said}");
     }
-}
-
-async fn neon() -> NeonSim {
-    NeonSim::builder().never_suspend().start().await.unwrap()
 }
 
 /// Runs the demo until it serves, ends it, and returns its output.

@@ -1,18 +1,15 @@
 //! `diagnose::Probe`: each step of a connect by itself.
 
+mod common;
+
 use std::time::Duration;
 
 use diesel_neon::diagnose::{Login, LoginMethod, Peer, Probe};
 use diesel_neon::{ConnectError, ConnectErrorKind, DatabaseUrl};
-use neon_sim::{Builder, Certificate, NeonSim, Suspension};
+use neon_sim::{Certificate, Suspension};
 use tokio::time::timeout;
 
-const HANG: Duration = Duration::from_secs(60);
-
-async fn start(builder: Builder) -> NeonSim {
-    let neon = builder.never_suspend().start().await;
-    neon.expect("the stand-in for Neon starts")
-}
+use common::{HANG, neon, neon_with};
 
 /// The address that the one host of `url` leads to first.
 async fn probe(url: &str, limit: Duration) -> (Probe, Peer) {
@@ -33,7 +30,7 @@ fn code(error: &ConnectError) -> &str {
 
 #[tokio::test]
 async fn each_step_tells_how_it_went() {
-    let neon = start(NeonSim::builder()).await;
+    let neon = neon().await;
     let before = neon.counters().direct;
     let (probe, peer) = probe(&neon.url(), HANG).await;
     assert_eq!(
@@ -70,7 +67,7 @@ async fn each_step_tells_how_it_went() {
 
 #[tokio::test]
 async fn the_way_in_which_a_client_had_to_prove_itself_is_told() {
-    let neon = start(NeonSim::builder().channel_binding(false)).await;
+    let neon = neon_with(|neon| neon.channel_binding(false)).await;
     let unbound = neon
         .url()
         .replace("channel_binding=require", "channel_binding=prefer");
@@ -84,7 +81,7 @@ async fn the_way_in_which_a_client_had_to_prove_itself_is_told() {
 
 #[tokio::test]
 async fn a_certificate_is_shown_that_is_not_trusted() {
-    let neon = start(NeonSim::builder().certificate(Certificate::UnknownAuthority)).await;
+    let neon = neon_with(|neon| neon.certificate(Certificate::UnknownAuthority)).await;
     for negotiation in ["postgres", "direct"] {
         let url = format!("{}&sslnegotiation={negotiation}", neon.url());
         let (probe, peer) = probe(&url, HANG).await;
@@ -98,7 +95,7 @@ async fn a_certificate_is_shown_that_is_not_trusted() {
 
 #[tokio::test]
 async fn a_step_ends_when_its_time_is_up() {
-    let neon = start(NeonSim::builder()).await;
+    let neon = neon().await;
     let limit = Duration::from_millis(500);
     neon.hang_connections(1);
     let error = log_in(&neon.url(), limit).await.session.unwrap_err();
@@ -120,7 +117,7 @@ async fn a_step_ends_when_its_time_is_up() {
 /// The name `0` leads to 0.0.0.0, which is no private address, though it leads here.
 #[tokio::test]
 async fn plain_text_is_sent_nowhere_that_the_pool_would_not_send_it() {
-    let neon = start(NeonSim::builder()).await;
+    let neon = neon().await;
     let url = neon.postgres_url().replace("@127.0.0.1:", "@0:");
     let url = format!("{url}&allow_plaintext_to_private_network=true");
     let (probe, peer) = probe(&url, HANG).await;

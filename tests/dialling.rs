@@ -11,20 +11,15 @@ use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use diesel_neon::{
     ConnectErrorKind, Connection, ConnectionManager, DatabaseUrl, Policy, PoolError,
 };
-use neon_sim::{NeonSim, Suspension};
+use neon_sim::Suspension;
 use tokio::time::timeout;
 
 use addresses::Addresses;
 use addresses::Behaviour::{self, *};
-use common::{HANG, pool, until};
+use common::{HANG, neon, neon_with, pool, until};
 
 /// Counts the sessions of clients.
 const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'neondb_owner'";
-
-async fn start() -> NeonSim {
-    let neon = NeonSim::builder().never_suspend();
-    neon.start().await.expect("the stand-in for Neon starts")
-}
 
 /// Returns twelve addresses of which one works; `order` permutes them.
 async fn dozen(port: u16, order: impl FnOnce(&mut Vec<Behaviour>)) -> Addresses {
@@ -45,7 +40,7 @@ async fn process(connection: &mut Connection) -> i32 {
 
 #[tokio::test]
 async fn the_one_address_of_a_dozen_that_works_is_found_in_any_order() {
-    let neon = start().await;
+    let neon = neon().await;
     let mut orders = vec![
         dozen(neon.port(), |_| {}).await,
         dozen(neon.port(), |all| all.reverse()).await,
@@ -75,7 +70,7 @@ async fn the_one_address_of_a_dozen_that_works_is_found_in_any_order() {
 
 #[tokio::test]
 async fn what_one_address_says_is_not_held_against_the_next() {
-    let neon = start().await;
+    let neon = neon().await;
     let postgres = DatabaseUrl::parse(&neon.postgres_url()).unwrap().hosts()[0].port;
     for severity in ["FATAL", "ERROR"] {
         let addresses = Addresses::new(&[Starting(severity), LeadsTo(postgres)]).await;
@@ -95,7 +90,7 @@ async fn what_one_address_says_is_not_held_against_the_next() {
 
 #[tokio::test]
 async fn a_server_that_refuses_is_not_asked_at_every_address() {
-    let neon = start().await;
+    let neon = neon().await;
     let postgres = DatabaseUrl::parse(&neon.postgres_url()).unwrap().hosts()[0].port;
     let addresses = Addresses::new(&[LeadsTo(postgres); 6]).await;
     let url = addresses.url(&neon.postgres_url(), "localhost");
@@ -129,7 +124,7 @@ async fn a_server_that_refuses_is_not_asked_at_every_address() {
 
 #[tokio::test]
 async fn addresses_that_refused_last_time_are_tried_last() {
-    let neon = start().await;
+    let neon = neon().await;
     let postgres = DatabaseUrl::parse(&neon.postgres_url()).unwrap().hosts()[0].port;
     for severity in ["FATAL", "ERROR"] {
         let starting = Starting(severity);
@@ -147,12 +142,7 @@ async fn addresses_that_refused_last_time_are_tried_last() {
 
 #[tokio::test]
 async fn a_login_that_outlasts_a_cold_start_is_made_once_more_and_the_loser_says_goodbye() {
-    let neon = NeonSim::builder()
-        .never_suspend()
-        .cold_start(Duration::from_secs(8))
-        .start()
-        .await
-        .unwrap();
+    let neon = neon_with(|neon| neon.cold_start(Duration::from_secs(8))).await;
     neon.suspend(Suspension::Normal).await;
     let addresses = Addresses::new(&[LeadsTo(neon.port()); 6]).await;
     let before = neon.counters();
@@ -169,12 +159,7 @@ async fn a_login_that_outlasts_a_cold_start_is_made_once_more_and_the_loser_says
 
 #[tokio::test]
 async fn a_cold_start_is_waited_for_at_one_address() {
-    let neon = NeonSim::builder()
-        .never_suspend()
-        .cold_start(Duration::from_secs(3))
-        .start()
-        .await
-        .unwrap();
+    let neon = neon_with(|neon| neon.cold_start(Duration::from_secs(3))).await;
     neon.suspend(Suspension::Normal).await;
     let addresses = Addresses::new(&[LeadsTo(neon.port()); 3]).await;
     let pool = pool(&addresses.url(&neon.url(), &neon.host()), |p| p);
@@ -184,7 +169,7 @@ async fn a_cold_start_is_waited_for_at_one_address() {
 
 #[tokio::test]
 async fn hosts_are_tried_in_their_order_unless_they_are_to_be_balanced() {
-    let neon = start().await;
+    let neon = neon().await;
     let postgres = DatabaseUrl::parse(&neon.postgres_url()).unwrap().hosts()[0].port;
     for (balance, name) in [
         ("disable", "localhost"),
@@ -218,7 +203,7 @@ async fn hosts_are_tried_in_their_order_unless_they_are_to_be_balanced() {
 
 #[tokio::test]
 async fn the_certificate_is_checked_against_the_name_at_every_address() {
-    let neon = start().await;
+    let neon = neon().await;
     let addresses = Addresses::new(&[LeadsTo(neon.port()); 2]).await;
     // The certificate is for the name, not for the address.
     timeout(
@@ -240,7 +225,7 @@ async fn the_certificate_is_checked_against_the_name_at_every_address() {
 
 #[tokio::test]
 async fn a_stream_that_just_ends_reads_as_that() {
-    let neon = start().await;
+    let neon = neon().await;
     // The stream ends before TLS, in the middle of its handshake, and behind it.
     for bytes in (0..).step_by(125) {
         let addresses = Addresses::new(&[Ends(neon.port(), bytes)]).await;
@@ -296,7 +281,7 @@ async fn a_single_connection_keeps_the_urls_connect_timeout() {
 
 #[tokio::test]
 async fn a_timeout_beyond_all_measure_is_none() {
-    let neon = start().await;
+    let neon = neon().await;
     let url = DatabaseUrl::parse(&neon.postgres_url()).unwrap();
     let policy = Policy::builder()
         .connect_timeout(Duration::MAX)

@@ -1,5 +1,7 @@
 //! The pool under faults: no caller fails that has time left, and no fault is made worse.
 
+mod common;
+
 use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,21 +18,16 @@ use neon_sim::{NeonSim, Suspension};
 use tokio::time::timeout;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Only a test that hangs takes so long.
-const HANG: Duration = Duration::from_secs(120);
+use common::{HANG, neon_with};
 
 async fn start() -> NeonSim {
-    let neon = NeonSim::builder()
-        .never_suspend()
-        .cold_start(Duration::from_millis(10));
-    neon.start().await.expect("the stand-in for Neon starts")
+    neon_with(|neon| neon.cold_start(Duration::from_millis(10))).await
 }
 
 fn pool(url: &str, policy: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Pool {
-    Pool::builder(DatabaseUrl::parse(url).unwrap())
-        .policy(|p| policy(p.never_suspends().validation_bypass(Duration::ZERO)))
-        .build()
-        .unwrap()
+    common::pool(url, |p| {
+        policy(p.never_suspends().validation_bypass(Duration::ZERO))
+    })
 }
 
 /// Starts so many callers at once, each with one statement; returns their errors.
@@ -308,10 +305,7 @@ async fn a_server_that_is_far_away_is_not_taken_for_a_dead_one() {
 
 #[tokio::test]
 async fn a_pooler_whose_servers_are_all_busy_is_not_taken_for_a_dead_one() {
-    let neon = NeonSim::builder()
-        .never_suspend()
-        .pgbouncer_settings([("default_pool_size", "1")]);
-    let neon = neon.start().await.expect("the stand-in for Neon starts");
+    let neon = neon_with(|neon| neon.pgbouncer_settings([("default_pool_size", "1")])).await;
     let pool = pool(&neon.pooled_url(), |policy| {
         policy
             .max_size(2)
@@ -469,13 +463,11 @@ async fn a_database_that_was_dropped_is_named_and_comes_back() {
 async fn cold_starts_of_any_length_are_waited_for_behind_failures() {
     let starts = [300, 3_000, 12_000].map(|millis| {
         tokio::spawn(async move {
-            let neon = NeonSim::builder()
-                .never_suspend()
-                .cold_start(Duration::from_millis(millis))
-                .wake_retries(0)
-                .start()
-                .await
-                .unwrap();
+            let neon = neon_with(|neon| {
+                neon.cold_start(Duration::from_millis(millis))
+                    .wake_retries(0)
+            })
+            .await;
             let pool = pool(&neon.pooled_url(), |policy| policy);
             neon.suspend(Suspension::Normal).await;
             neon.fail_wakes(3, "Couldn't connect to compute node");
@@ -490,12 +482,7 @@ async fn cold_starts_of_any_length_are_waited_for_behind_failures() {
 
 #[tokio::test]
 async fn more_callers_than_the_server_has_slots_share_them() {
-    let neon = NeonSim::builder()
-        .never_suspend()
-        .postgres_settings([("max_connections", "14")])
-        .start()
-        .await
-        .unwrap();
+    let neon = neon_with(|neon| neon.postgres_settings([("max_connections", "14")])).await;
     let pool = pool(&neon.url(), |policy| policy.max_size(30));
     assert_eq!(burst(&pool, 200).await, [""; 0]);
     assert!(pool.status().size < 14, "{:?}", pool.status());
@@ -524,12 +511,7 @@ async fn a_read_only_database_is_told_by_its_class_and_keeps_its_connections() {
 
 #[tokio::test]
 async fn a_cold_start_is_counted() {
-    let neon = NeonSim::builder()
-        .never_suspend()
-        .cold_start(Duration::from_millis(500))
-        .start()
-        .await
-        .unwrap();
+    let neon = neon_with(|neon| neon.cold_start(Duration::from_millis(500))).await;
     let pool = pool(&neon.url(), |policy| policy.max_size(1));
     burst(&pool, 1).await;
     assert_eq!(pool.status().connects.cold_starts, 0);

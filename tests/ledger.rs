@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{HANG, example};
+use common::{HANG, example, neon};
 use neon_sim::NeonSim;
 use tokio::time::timeout;
 
@@ -36,13 +36,13 @@ Sum          150.00
 
 #[tokio::test]
 async fn keeps_the_sum_on_the_direct_endpoint_again_and_again() {
-    let neon = NeonSim::builder().start().await.unwrap();
+    let neon = neon().await;
     keeps_the_sum(&neon, &neon.url()).await;
 }
 
 #[tokio::test]
 async fn keeps_the_sum_on_the_pooled_endpoint_again_and_again() {
-    let neon = NeonSim::builder().start().await.unwrap();
+    let neon = neon().await;
     keeps_the_sum(&neon, &neon.pooled_url()).await;
 }
 
@@ -64,7 +64,7 @@ async fn the_migration_goes_down_and_up_again() {
         include_str!("../examples/ledger/migrations/2026-01-05-091500_create_ledger/up.sql");
     const DOWN: &str =
         include_str!("../examples/ledger/migrations/2026-01-05-091500_create_ledger/down.sql");
-    let neon = NeonSim::builder().start().await.unwrap();
+    let neon = neon().await;
     for migration in [UP, DOWN, UP] {
         neon.sql(migration).await.unwrap();
     }

@@ -193,11 +193,7 @@ fn runtime() -> Runtime {
 
 async fn start() -> NeonSim {
     let most = (2 * connections() + 50).to_string();
-    let neon = common::builder()
-        .postgres_settings([("max_connections", most)])
-        .start()
-        .await
-        .unwrap();
+    let neon = common::neon_with(|neon| neon.postgres_settings([("max_connections", most)])).await;
     let columns: Vec<_> = (0..10)
         .map(|n| match n {
             0..5 => format!("c{n} INTEGER NOT NULL DEFAULT 0"),

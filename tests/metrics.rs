@@ -1,12 +1,14 @@
 //! The metrics that a recorder of the `metrics` crate gets, under OpenTelemetry's names.
 
+mod common;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use diesel_async::SimpleAsyncConnection;
-use diesel_neon::{DatabaseUrl, Pool};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use neon_sim::NeonSim;
+
+use common::{neon, pool};
 
 /// Returns the changes since the last call: gauges and counters by name and state; of histograms, the number of values.
 fn read(snapshotter: &Snapshotter) -> HashMap<String, f64> {
@@ -35,12 +37,11 @@ async fn the_pool_reports_what_opentelemetry_asks_for() {
     let snapshotter = recorder.snapshotter();
     recorder.install().unwrap();
 
-    let neon = NeonSim::builder().never_suspend().start().await.unwrap();
-    let pool = Pool::builder(DatabaseUrl::parse(&neon.url()).unwrap())
-        .max_size(2)
-        .policy(|policy| policy.checkout_timeout(Duration::from_millis(300)))
-        .build()
-        .unwrap();
+    let neon = neon().await;
+    let pool = pool(&neon.url(), |policy| {
+        let timeout = Duration::from_millis(300);
+        policy.max_size(2).checkout_timeout(timeout)
+    });
     let mut first = pool.get().await.unwrap();
     let second = pool.get().await.unwrap();
     first.batch_execute("SELECT 1").await.unwrap();

@@ -10,19 +10,14 @@ use std::time::Duration;
 
 use diesel_async::SimpleAsyncConnection;
 use diesel_neon::{Connection, EvictReason, PoolError, RetryError};
-use neon_sim::{NeonSim, Suspension};
+use neon_sim::Suspension;
 use tokio::time::{sleep, timeout};
 
-use common::{HANG, pool};
-
-async fn start() -> NeonSim {
-    let neon = NeonSim::builder().never_suspend().start().await;
-    neon.expect("the stand-in for Neon starts")
-}
+use common::{HANG, neon, pool};
 
 #[tokio::test]
 async fn min_idle_connections_are_kept_up_if_the_compute_never_suspends() {
-    let neon = start().await;
+    let neon = neon().await;
     let pool = pool(&neon.url(), |policy| {
         let (idle, lifetime) = (Duration::from_millis(100), Duration::from_millis(400));
         let short = policy.idle_timeout(idle).max_lifetime(lifetime);
@@ -43,7 +38,7 @@ async fn min_idle_connections_are_kept_up_if_the_compute_never_suspends() {
 
 #[tokio::test]
 async fn retry_budget_ends_the_attempts() {
-    let neon = start().await;
+    let neon = neon().await;
     let attempts_within = async |budget| {
         let pool = pool(&neon.url(), |policy| {
             policy.retry_attempts(10_000).retry_budget(budget)
@@ -64,7 +59,7 @@ async fn retry_budget_ends_the_attempts() {
 
 #[tokio::test]
 async fn validation_timeout_bounds_the_check_of_a_silent_connection() {
-    let neon = start().await;
+    let neon = neon().await;
     let bound = Duration::from_millis(400);
     let pool = pool(&neon.url(), |policy| {
         policy

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::Output;
 
-use common::{HANG, example};
+use common::{HANG, example, neon};
 use neon_sim::{NeonSim, Suspension};
 use tokio::time::timeout;
 
@@ -44,13 +44,13 @@ ID: 4, Title: Dune, Author: Frank Herbert, Year: 1965, In Stock: True
 
 #[tokio::test]
 async fn prints_what_the_guide_prints_on_the_direct_endpoint_again_and_again() {
-    let neon = NeonSim::builder().start().await.unwrap();
+    let neon = neon().await;
     prints_what_the_guide_prints(&neon, &neon.url()).await;
 }
 
 #[tokio::test]
 async fn prints_what_the_guide_prints_on_the_pooled_endpoint_again_and_again() {
-    let neon = NeonSim::builder().start().await.unwrap();
+    let neon = neon().await;
     prints_what_the_guide_prints(&neon, &neon.pooled_url()).await;
 }
 
@@ -64,7 +64,7 @@ async fn prints_what_the_guide_prints(neon: &NeonSim, url: &str) {
 
 #[tokio::test]
 async fn takes_a_database_in_which_the_migrations_have_run() {
-    let neon = NeonSim::builder().start().await.unwrap();
+    let neon = neon().await;
     for up in [
         include_str!("../migrations/2026-01-05-090000_create_books/up.sql"),
         include_str!("../migrations/2026-01-12-090000_create_book_requests/up.sql"),
@@ -78,7 +78,7 @@ async fn takes_a_database_in_which_the_migrations_have_run() {
 
 #[tokio::test]
 async fn finds_the_url_in_a_dotenv_file() {
-    let neon = NeonSim::builder().start().await.unwrap();
+    let neon = neon().await;
     let dotenv = format!("DATABASE_URL='{}'\n", neon.pooled_url());
     std::fs::write(folder(&neon).join(".env"), dotenv).unwrap();
     let output = quickstart(folder(&neon), None).await;
@@ -87,7 +87,7 @@ async fn finds_the_url_in_a_dotenv_file() {
 
 #[tokio::test]
 async fn wakes_a_compute_that_sleeps() {
-    let neon = NeonSim::builder().start().await.unwrap();
+    let neon = neon().await;
     neon.suspend(Suspension::Normal).await;
     let output = quickstart(folder(&neon), Some(&neon.pooled_url())).await;
     assert_eq!(text(&output.stdout), EXPECTED, "{}", text(&output.stderr));
@@ -96,7 +96,7 @@ async fn wakes_a_compute_that_sleeps() {
 /// A `main` that returns an error prints its Debug.
 #[tokio::test]
 async fn says_what_is_wrong_in_the_words_of_the_error() {
-    let neon = NeonSim::builder().start().await.unwrap();
+    let neon = neon().await;
     let nowhere = folder(&neon);
     let wrong_password = neon.url().replacen(neon.password(), "s3cret", 1);
     assert_ne!(wrong_password, neon.url());

@@ -1,5 +1,7 @@
 //! The failures that `Pool::run` and `Pool::transaction` retry, and those that they never retry.
 
+mod common;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -8,25 +10,21 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
-    Connection, DatabaseUrl, Establish, Pool, RetryError, is_connection_lost, is_transient,
-    sqlstate,
+    Connection, Establish, Pool, RetryError, is_connection_lost, is_transient, sqlstate,
 };
 use neon_sim::{NeonSim, Suspension};
 use tokio::time::sleep;
 
+use common::{neon, pool, pool_of};
+
 async fn start() -> (NeonSim, Vec<Pool>) {
-    let neon = NeonSim::builder().never_suspend().start().await;
-    let neon = neon.expect("the stand-in for Neon starts");
+    let neon = neon().await;
     neon.sql(
         "SET ROLE neondb_owner; CREATE TABLE notes (id SERIAL PRIMARY KEY, text TEXT UNIQUE NOT NULL)",
     )
     .await
     .unwrap();
-    let pools = [neon.url(), neon.pooled_url()].map(|url| {
-        Pool::builder(DatabaseUrl::parse(&url).unwrap())
-            .build()
-            .unwrap()
-    });
+    let pools = [neon.url(), neon.pooled_url()].map(|url| pool(&url, |policy| policy));
     (neon, pools.into())
 }
 
@@ -187,10 +185,7 @@ async fn what_will_fail_again_is_not_tried_again() {
 #[tokio::test]
 async fn retry_attempts_bounds_the_attempts() {
     let (neon, _) = start().await;
-    let pool = Pool::builder(DatabaseUrl::parse(&neon.url()).unwrap())
-        .policy(|policy| policy.retry_attempts(3))
-        .build()
-        .unwrap();
+    let pool = pool(&neon.url(), |policy| policy.retry_attempts(3));
     let attempts = AtomicU32::new(0);
     let result: Result<(), RetryError> = pool
         .transaction(async |connection| {
@@ -289,10 +284,7 @@ async fn a_lock_that_nowait_refuses_is_not_waited_for() {
 #[tokio::test]
 async fn work_that_ends_the_transaction_itself_is_not_done_again() {
     let (neon, pools) = start().await;
-    let url = DatabaseUrl::parse(&neon.url()).unwrap();
-    let theirs = Pool::builder(url)
-        .build_with::<AsyncPgConnection>()
-        .unwrap();
+    let theirs = pool_of::<AsyncPgConnection>(&neon.url(), |policy| policy);
     let endings = [
         "INSERT INTO notes (text) VALUES ('{}'); COMMIT",
         "INSERT INTO notes (text) VALUES ('{}'); COMMIT AND CHAIN",
@@ -355,10 +347,7 @@ async fn work_that_ends_the_transaction_itself_is_not_done_again() {
 #[tokio::test]
 async fn work_whose_own_commit_has_no_answer_is_not_done_again_unless_declared_idempotent() {
     let (neon, pools) = start().await;
-    let url = DatabaseUrl::parse(&neon.url()).unwrap();
-    let theirs = Pool::builder(url)
-        .build_with::<AsyncPgConnection>()
-        .unwrap();
+    let theirs = pool_of::<AsyncPgConnection>(&neon.url(), |policy| policy);
     async fn lose_answer<C>(neon: &NeonSim, pool: &Pool<C>, ending: &str, idempotent: bool) -> u32
     where
         C: Establish + SimpleAsyncConnection,

@@ -10,7 +10,7 @@ use neon_sim::NeonSim;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
-use common::{HANG, pool};
+use common::{HANG, neon, pool};
 
 fn start() -> (Runtime, NeonSim) {
     let runtime = Builder::new_multi_thread()
@@ -18,8 +18,8 @@ fn start() -> (Runtime, NeonSim) {
         .enable_all()
         .build()
         .unwrap();
-    let neon = runtime.block_on(NeonSim::builder().never_suspend().start());
-    (runtime, neon.expect("the stand-in for Neon starts"))
+    let neon = runtime.block_on(neon());
+    (runtime, neon)
 }
 
 /// Returns a runtime that runs its tasks only inside of `block_on`.

@@ -6,19 +6,14 @@ mod common;
 
 use diesel::sql_types::Integer;
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{ConnectErrorKind, DatabaseUrl, Pool, PoolError};
+use diesel_neon::{ConnectErrorKind, DatabaseUrl, PoolError};
 use neon_sim::NeonSim;
 use tokio::time::timeout;
 
 use addresses::{Addresses, Behaviour::Trickles};
-use common::{HANG, pool};
+use common::{HANG, neon, pool, pool_of};
 
 const READ_ONLY: &str = "options=-c%20default_transaction_read_only%3Don";
-
-async fn start() -> NeonSim {
-    let neon = NeonSim::builder().never_suspend();
-    neon.start().await.expect("the stand-in for Neon starts")
-}
 
 fn port(url: &str) -> u16 {
     DatabaseUrl::parse(url).unwrap().hosts()[0].port
@@ -44,7 +39,7 @@ async fn routes(neon: &NeonSim) -> Vec<String> {
 
 #[tokio::test]
 async fn a_server_of_the_other_kind_is_refused_in_words_of_its_own() {
-    let neon = start().await;
+    let neon = neon().await;
     for url in routes(&neon).await {
         for (ask, says) in [
             (
@@ -72,7 +67,7 @@ async fn a_server_of_the_other_kind_is_refused_in_words_of_its_own() {
 
 #[tokio::test]
 async fn a_server_of_the_kind_asked_for_is_used() {
-    let neon = start().await;
+    let neon = neon().await;
     for url in routes(&neon).await {
         for ask in [
             "target_session_attrs=read-write".to_owned(),
@@ -83,10 +78,7 @@ async fn a_server_of_the_kind_asked_for_is_used() {
             let mut connection = timeout(HANG, ours.get()).await.unwrap().unwrap();
             connection.batch_execute("SELECT 1").await.unwrap();
 
-            let url = DatabaseUrl::parse(&url).unwrap();
-            let theirs = Pool::builder(url)
-                .build_with::<AsyncPgConnection>()
-                .unwrap();
+            let theirs = pool_of::<AsyncPgConnection>(&url, |policy| policy);
             let mut connection = timeout(HANG, theirs.get()).await.unwrap().unwrap();
             connection.batch_execute("SELECT 1").await.unwrap();
         }
@@ -95,7 +87,7 @@ async fn a_server_of_the_kind_asked_for_is_used() {
 
 #[tokio::test]
 async fn the_servers_answer_may_come_in_pieces() {
-    let neon = start().await;
+    let neon = neon().await;
     let addresses = Addresses::new(&[Trickles(port(&neon.postgres_url()))]).await;
     let url = addresses.url(&neon.postgres_url(), "localhost");
     for _ in 0..3 {
@@ -107,7 +99,7 @@ async fn the_servers_answer_may_come_in_pieces() {
 
 #[tokio::test]
 async fn of_several_hosts_the_one_that_fits_is_used() {
-    let (replica, primary) = (start().await, start().await);
+    let (replica, primary) = (neon().await, neon().await);
     let read_only = "ALTER ROLE neondb_owner SET default_transaction_read_only = on";
     replica.sql(read_only).await.unwrap();
     let same = format!("ALTER ROLE neondb_owner PASSWORD '{}'", replica.password());

@@ -8,7 +8,7 @@ mod server;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::HANG;
+use common::{HANG, neon_with};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use neon_sim::{Event, NeonSim, Suspension};
 use serde_json::{Value, json};
@@ -404,11 +404,7 @@ async fn a_server_starts_and_answers_probes_without_the_database() {
 
 #[tokio::test]
 async fn probes_let_the_compute_fall_asleep_and_do_not_wake_it() {
-    let neon = NeonSim::builder()
-        .suspend_after(Duration::from_secs(1))
-        .start()
-        .await
-        .unwrap();
+    let neon = neon_with(|neon| neon.suspend_after(Duration::from_secs(1))).await;
     create_tables(&neon).await;
     let server = Server::start(&neon.url(), &[]).await;
     let mut events = neon.events();

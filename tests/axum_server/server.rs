@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::common::{HANG, example};
+use crate::common::{self, HANG, example};
 
 const CREATE_TABLES: &str = concat!(
     include_str!("../../migrations/2026-01-05-090000_create_books/up.sql"),
@@ -18,7 +18,7 @@ const CREATE_TABLES: &str = concat!(
 );
 
 pub(crate) async fn neon() -> NeonSim {
-    let neon = NeonSim::builder().never_suspend().start().await.unwrap();
+    let neon = common::neon().await;
     create_tables(&neon).await;
     neon
 }

@@ -11,13 +11,13 @@ use diesel::connection::InstrumentationEvent;
 use diesel::sql_types::Text;
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncConnection, RunQueryDsl};
-use diesel_neon::{Connection, DatabaseUrl, PolicyBuilder, Pool};
+use diesel_neon::{Connection, DatabaseUrl, Establish, PolicyBuilder, Pool};
 use neon_sim::{Builder, EndpointCounters, NeonSim};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 /// Only a test that hangs takes so long.
-pub const HANG: Duration = Duration::from_secs(60);
+pub const HANG: Duration = Duration::from_secs(120);
 
 /// Whether the pooler tracks prepared statements, as Neon's does: in the binary `connection_tracked`, which
 /// runs the tests of others as well.
@@ -33,8 +33,21 @@ diesel::table! {
     }
 }
 
-pub fn builder() -> Builder {
-    let builder = NeonSim::builder().never_suspend();
+/// Starts a stand-in whose compute stays awake.
+pub async fn neon() -> NeonSim {
+    neon_with(|neon| neon).await
+}
+
+/// Starts a stand-in with these settings. Its compute stays awake unless they say otherwise.
+pub async fn neon_with(settings: impl FnOnce(Builder) -> Builder) -> NeonSim {
+    let neon = settings(pooler(NeonSim::builder()).never_suspend())
+        .start()
+        .await;
+    neon.expect("the stand-in for Neon starts")
+}
+
+/// Sets the pooler up that this binary tests behind.
+fn pooler(builder: Builder) -> Builder {
     match TRACKED {
         true => builder.pgbouncer_program(tracking_pgbouncer()),
         false => builder.pgbouncer_settings([("max_prepared_statements", "0")]),
@@ -63,9 +76,9 @@ fn tracking_pgbouncer() -> PathBuf {
     Path::new(path).canonicalize().unwrap()
 }
 
+/// Starts a stand-in with the table [`users`].
 pub async fn start() -> NeonSim {
-    let neon = builder().start().await;
-    let neon = neon.expect("the stand-in for Neon starts");
+    let neon = neon().await;
     assert!(!TRACKED || neon.pgbouncer_version() >= (1, 21));
     neon.sql(
         "CREATE TABLE users (id SERIAL PRIMARY KEY, name TEXT NOT NULL UNIQUE); \
@@ -94,8 +107,16 @@ pub async fn connect(url: &str) -> Connection {
 }
 
 pub fn pool(url: &str, policy: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Pool {
+    pool_of(url, policy)
+}
+
+/// Returns a pool of another type of connection.
+pub fn pool_of<C: Establish>(
+    url: &str,
+    policy: impl FnOnce(PolicyBuilder) -> PolicyBuilder,
+) -> Pool<C> {
     let url = DatabaseUrl::parse(url).unwrap();
-    Pool::builder(url).policy(policy).build().unwrap()
+    Pool::builder(url).policy(policy).build_with().unwrap()
 }
 
 /// Returns what the endpoint of `url` has counted since `before`.

@@ -12,8 +12,7 @@ use neon_sim::NeonSim;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-/// Only a test that hangs takes so long.
-const HANG: Duration = Duration::from_secs(120);
+use crate::common::{HANG, neon_with};
 
 pub(crate) const NONE: [&str; 0] = [];
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -31,10 +30,7 @@ pub(crate) const MIGRATION_TABLE: &str = "SELECT concat_ws(' ', attname, format_
     WHERE attrelid = '__diesel_schema_migrations'::regclass AND attnum > 0 ORDER BY attnum";
 
 pub(crate) async fn start() -> NeonSim {
-    let neon = NeonSim::builder()
-        .never_suspend()
-        .cold_start(Duration::from_millis(50));
-    neon.start().await.expect("the stand-in for Neon starts")
+    neon_with(|neon| neon.cold_start(Duration::from_millis(50))).await
 }
 
 /// Returns the pooled URL, as an app has it.

@@ -1,5 +1,7 @@
 //! Migrations: under a lock, over the direct endpoint, each as a whole or not at all.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod edited;
 mod faulty;
 mod helpers;
@@ -455,9 +457,7 @@ async fn a_future_dropped_outside_of_a_transaction_leaves_nothing_unnoted() {
 
 #[tokio::test]
 async fn a_cancel_request_that_comes_late_does_not_stop_the_record_of_a_migration() {
-    let builder = NeonSim::builder().never_suspend();
-    let neon = builder.cancel_delay(Duration::from_secs(2)).start();
-    let neon = neon.await.unwrap();
+    let neon = common::neon_with(|neon| neon.cancel_delay(Duration::from_secs(2))).await;
     let migrations = Folder::new()
         .with("1_a", "", "")
         .with(
