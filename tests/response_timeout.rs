@@ -3,14 +3,15 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::{HANG, RUNNING, pool, scripted, start, until};
 use diesel::sql_query;
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
-    DatabaseUrl, NamedStatements, PolicyBuilder, Pool, is_connection_lost, is_response_timeout,
-    is_transient,
+    Connection, DatabaseUrl, NamedStatements, PolicyBuilder, Pool, RetryError, is_connection_lost,
+    is_response_timeout, is_transient,
 };
 use futures_util::StreamExt;
 use neon_sim::Suspension;
@@ -127,6 +128,33 @@ async fn response_timeout_ends_a_statement_that_runs_but_not_one_whose_rows_keep
         drop(connection);
         let next = pool.get().await.unwrap().batch_execute("SELECT 1").await;
         assert_eq!(next, Ok(()), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn after_response_timeout_a_transaction_is_done_again_only_if_it_is_idempotent() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| limited(policy).retry_attempts(2));
+    for is_idempotent in [false, true] {
+        let attempts = AtomicU32::new(0);
+        let work = async |connection: &mut Connection| {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            connection.batch_execute("SELECT pg_sleep(600)").await?;
+            Ok::<_, RetryError>(())
+        };
+        let done = async {
+            match is_idempotent {
+                true => pool.idempotent().transaction(work).await,
+                false => pool.transaction(work).await,
+            }
+        };
+        let failed = timeout(HANG, done).await.expect("no hang").unwrap_err();
+        let RetryError::Query(error) = failed else {
+            panic!("{failed}");
+        };
+        assert!(is_response_timeout(&error), "{error}");
+        assert_eq!(attempts.into_inner(), 1 + u32::from(is_idempotent));
+        until(&neon, RUNNING, "0").await;
     }
 }
 

@@ -179,6 +179,10 @@ impl PolicyBuilder {
     /// The error is that of a lost connection, since the statement may have run;
     /// [`is_response_timeout`](crate::is_response_timeout) tells it from others. The server is asked to cancel the
     /// statement; a statement of an [`AsyncPgConnection`](diesel_async::AsyncPgConnection) is only cut off.
+    ///
+    /// Like `lock_timeout`, the limit is the caller's own: after it, [`Pool::transaction`](crate::Pool::transaction) does
+    /// not do its work again unless that is declared [`idempotent`](crate::Pool::idempotent), since the statement may
+    /// only be long, and may still run until the server has cancelled it.
     #[must_use]
     pub fn response_timeout(mut self, silence: impl Into<Option<Duration>>) -> Self {
         self.response_timeout = silence.into();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::result::Error as DieselError;
 
-use crate::connection::{is_connection_lost, is_transient, sqlstate};
+use crate::connection::{is_connection_lost, is_response_timeout, is_transient, sqlstate};
 use crate::policy::Policy;
 use crate::util::backoff;
 
@@ -27,7 +27,10 @@ pub(super) enum Progress {
 /// to: if it is `idempotent`.
 pub(super) fn may_repeat(error: &DieselError, progress: Progress, idempotent: bool) -> bool {
     match progress {
-        Progress::NothingSent | Progress::InTransaction => is_retryable(error),
+        Progress::NothingSent => is_retryable(error),
+        // The caller would not wait for so long, and the server may be at it still.
+        Progress::InTransaction if is_response_timeout(error) => idempotent,
+        Progress::InTransaction => is_retryable(error),
         Progress::StatementsSent | Progress::TransactionEnded => idempotent && is_retryable(error),
         Progress::CommitSent => is_rolled_back(error) || (idempotent && is_retryable(error)),
     }
@@ -106,11 +109,20 @@ mod tests {
         DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, nothing)
     }
 
+    fn silent() -> DieselError {
+        Failure::Lost(Box::new(ServerError {
+            routine: Some(ServerError::RESPONSE_TIMEOUT.to_owned()),
+            ..ServerError::local("08006", "no response")
+        }))
+        .into()
+    }
+
     #[test]
     fn work_is_repeated_only_if_nothing_can_happen_twice_or_it_is_idempotent() {
         // Each error with the progress after which work is repeated, and that after which idempotent work is.
-        let cases: [(DieselError, &[Progress], &[Progress]); 7] = [
+        let cases: [(DieselError, &[Progress], &[Progress]); 8] = [
             (lost(), &[NothingSent, InTransaction], &ALL),
+            (silent(), &[NothingSent], &ALL),
             (
                 server("40001"),
                 &[NothingSent, InTransaction, CommitSent],

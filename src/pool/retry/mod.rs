@@ -46,7 +46,9 @@ impl<C: Establish> Pool<C> {
     /// itself, with a `COMMIT` in its own SQL for example, or may have since the response to that was lost.
     ///
     /// After `NOWAIT` or `lock_timeout`, `work` is never done again: a caller that does not want to wait for a lock is
-    /// told so at once. The policy's `retry_attempts` and `retry_budget` bound the attempts.
+    /// told so at once. After the policy's [`response_timeout`](crate::PolicyBuilder::response_timeout), it is done again
+    /// only if it is declared idempotent: the statement may only be long, and may still be under way. The policy's
+    /// `retry_attempts` and `retry_budget` bound the attempts.
     ///
     /// ```no_run
     /// # use diesel::prelude::*;
