@@ -6,6 +6,7 @@ use futures_util::Stream;
 
 use super::Connection;
 use crate::url::Endpoint;
+use crate::util::statements::{statements, words};
 
 impl Connection {
     /// Streams the notifications of the channels that this session listens to. The stream begins with those that have
@@ -33,17 +34,26 @@ impl Connection {
 
     /// Refuses LISTEN through a pooler: it would succeed, and no notification would ever arrive.
     pub(super) fn refuse_listen(&self, sql: &str) -> QueryResult<()> {
-        let is_listen = sql.trim_start().get(..6).is_some_and(|word| {
-            word.eq_ignore_ascii_case("LISTEN")
-                && !sql.trim_start()[6..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
-        });
-        match (is_listen, self.endpoint()) {
-            (true, Endpoint::Pooled) => Err(diesel::result::Error::QueryBuilderError(Box::new(
+        match self.endpoint() == Endpoint::Pooled && listens(sql) {
+            true => Err(diesel::result::Error::QueryBuilderError(Box::new(
                 ListenUnsupported(()),
             ))),
-            _ => Ok(()),
+            false => Ok(()),
         }
     }
+}
+
+/// Returns whether one of the statements of `sql` is a LISTEN.
+fn listens(sql: &str) -> bool {
+    let is_listen = |statement: &str| {
+        let first = words(statement).next();
+        first.is_some_and(|word| word.eq_ignore_ascii_case("listen"))
+    };
+    is_listen(sql)
+        || sql.contains(';')
+            && statements(sql)
+                .into_iter()
+                .any(|range| is_listen(&sql[range]))
 }
 
 /// A LISTEN, or a stream of notifications, through a pooler: notifications need a session of their own, which a pooler does
@@ -53,3 +63,38 @@ impl Connection {
     "through a pooler no notification arrives: LISTEN on the direct endpoint (DatabaseUrl::direct)"
 )]
 pub struct ListenUnsupported(());
+
+#[cfg(test)]
+mod tests {
+    use super::listens;
+
+    #[test]
+    fn a_listen_is_found_wherever_it_stands() {
+        for sql in [
+            "LISTEN a",
+            "\n listen\"a\"",
+            "/* a */ LISTEN a",
+            "-- a\nLISTEN a",
+            "; /* /* a */ */ -- b\n ;Listen a",
+            "SELECT 1; LISTEN a",
+            "SELECT ';' ; -- a;\n LISTEN a; SELECT 1",
+            "DO $$ BEGIN END; $$; /* ; */ LISTEN a",
+        ] {
+            assert!(listens(sql), "{sql}");
+        }
+        for sql in [
+            "",
+            "SELECT 1",
+            "LISTENERS",
+            "listen_to()",
+            "UNLISTEN a",
+            "-- LISTEN a",
+            "/* ; LISTEN a */ SELECT 1",
+            "SELECT '; LISTEN a'; SELECT \"; LISTEN\" FROM t",
+            "SELECT 1 AS listen; SELECT $$; LISTEN a$$",
+            "é",
+        ] {
+            assert!(!listens(sql), "{sql}");
+        }
+    }
+}

@@ -19,11 +19,11 @@ mod error;
 mod folder;
 mod known;
 mod lock;
+mod place;
 mod report;
 mod run;
 mod script;
 mod session;
-mod statements;
 mod table;
 
 use std::fmt;

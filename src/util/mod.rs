@@ -5,5 +5,6 @@ pub(crate) mod clock;
 pub(crate) mod comment;
 pub(crate) mod ending;
 mod error_debug;
+pub(crate) mod statements;
 
 pub(crate) use self::error_debug::debug_is_display;

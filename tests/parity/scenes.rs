@@ -207,10 +207,14 @@ pub async fn play(neon: &NeonSim) {
     assert!(!closed(&terminated(b).await));
 
     let pooled = &neon.pgbouncer_url();
-    let refused = connect(&neon.pooled_url())
-        .await
-        .batch_execute("LISTEN a")
-        .await;
+    for listens in ["LISTEN a", "-- a\nLISTEN a", "SELECT 1; /* b */ LISTEN a"] {
+        let mut connection = connect(&neon.pooled_url()).await;
+        let refused = connection.batch_execute(listens).await.unwrap_err();
+        assert!(refused.to_string().contains("direct endpoint"), "{refused}");
+    }
+    let listens = "/* a */ LISTEN a";
+    let mut connection = connect(&neon.pooled_url()).await;
+    let refused = sql_query(listens).execute(&mut connection).await;
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("direct endpoint"), "{refused}");
     theirs(pooled)

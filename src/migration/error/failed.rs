@@ -6,9 +6,10 @@ use std::fmt;
 use tokio_postgres::error::{ErrorPosition, SqlState};
 
 use super::server::message;
+use crate::migration::place::{Place, offset};
 use crate::migration::report::{Direction, Done};
 use crate::migration::script::Script;
-use crate::migration::statements::{Place, offset, statements};
+use crate::util::statements::statements;
 
 /// A migration failed.
 #[derive(Debug)]

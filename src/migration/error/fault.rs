@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use crate::migration::place::Place;
 use crate::migration::script::Script;
-use crate::migration::statements::{Place, statements, words};
+use crate::util::statements::{statements, words};
 
 /// The reason why a migration's SQL cannot be run as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +111,8 @@ impl Fault {
         line: impl Fn() -> usize,
         in_transaction: bool,
     ) -> Option<Self> {
-        let first = words(statement).take(3).collect::<Vec<_>>();
+        let first = words(statement).take(3).map(str::to_ascii_uppercase);
+        let first: Vec<_> = first.collect();
         let first: Vec<_> = first.iter().map(String::as_str).collect();
         let rolls_back = match first.as_slice() {
             // These end a savepoint, or a prepared transaction, which has its own name.

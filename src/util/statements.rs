@@ -1,38 +1,12 @@
-//! Splits a script into statements, for messages alone: the server gets the script as a whole.
+//! Splits SQL into statements, to look at them: the server gets the SQL as a whole.
 
 use std::ops::Range;
 
-use crate::util::comment;
-
-/// A place in a text, both counted from one, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) line: usize,
-    pub(super) column: usize,
-}
-
-impl Place {
-    /// Returns the place of a byte offset.
-    pub(super) fn of(sql: &str, offset: usize) -> Self {
-        let before = &sql[..offset];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Self {
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-        }
-    }
-}
-
-/// Returns the byte offset of the server's `position`, which counts characters from one.
-pub(super) fn offset(sql: &str, position: u32) -> usize {
-    let characters = (position as usize).saturating_sub(1);
-    let offset = sql.char_indices().nth(characters);
-    offset.map_or(sql.len(), |(offset, _)| offset)
-}
+use super::comment;
 
 /// Returns the statements of `sql` without the comments around them, split as psql does: at semicolons
 /// outside of quotes, comments, parentheses, and the `BEGIN ATOMIC` bodies of functions.
-pub(super) fn statements(sql: &str) -> Vec<Range<usize>> {
+pub(crate) fn statements(sql: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut lexer = Lexer { sql, at: 0 };
     let mut statement: Option<Range<usize>> = None;
@@ -70,12 +44,12 @@ pub(super) fn statements(sql: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// Returns the words of a statement outside of quotes and comments, in capitals.
-pub(super) fn words(sql: &str) -> impl Iterator<Item = String> {
+/// Returns the words of a statement outside of quotes and comments.
+pub(crate) fn words(sql: &str) -> impl Iterator<Item = &str> {
     let mut lexer = Lexer { sql, at: 0 };
     let tokens = std::iter::from_fn(move || lexer.next());
     let words = tokens.filter(|(token, _)| *token == Token::Word);
-    words.map(|(_, range)| sql[range].to_ascii_uppercase())
+    words.map(|(_, range)| &sql[range])
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -225,21 +199,5 @@ mod tests {
             let found: Vec<_> = statements(sql).into_iter().map(|r| &sql[r]).collect();
             assert_eq!(found, expected, "{sql}");
         }
-    }
-
-    #[test]
-    fn places_count_characters_from_one() {
-        let sql = "-- für\nselect ä, x;";
-        let at = offset(sql, 18);
-        assert_eq!(&sql[at..], "x;".trim_start());
-        assert_eq!(
-            Place::of(sql, at),
-            Place {
-                line: 2,
-                column: 11
-            }
-        );
-        assert_eq!(Place::of(sql, 0), Place { line: 1, column: 1 });
-        assert_eq!(offset(sql, 1000), sql.len());
     }
 }
