@@ -121,6 +121,7 @@ impl Connector {
                 }
                 Ok(Err(failure)) => failure,
                 Err(_) => {
+                    self.failures.fetch_add(1, Ordering::Relaxed);
                     let error = ConnectError::timed_out(last, budget, attempts, began.elapsed());
                     on_failure(&error);
                     return Err(error);
@@ -175,3 +176,26 @@ pub(crate) enum ConnectSlot {
 
 /// With less time than this left, another attempt cannot succeed.
 const LEAST: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_attempt_that_times_out_is_a_failure_like_others() {
+        // Takes connections, and says nothing.
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let url = format!("postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable");
+        let policy = Policy::builder().connect_timeout(Duration::from_millis(50));
+        let url = DatabaseUrl::parse(&url).unwrap();
+        let connector = Connector::new(&url, &policy.build().unwrap()).unwrap();
+        for failures in 1..=2 {
+            let setup = async |_| Ok(());
+            let connected = connector.connect(ConnectSlot::Common, setup, |_| {});
+            let error = connected.await.map(drop).unwrap_err();
+            assert_eq!(error.kind(), ConnectErrorKind::TimedOut);
+            assert_eq!(connector.failures.load(Ordering::Relaxed), failures);
+        }
+    }
+}
