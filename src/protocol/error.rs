@@ -1,9 +1,11 @@
 //! [`ServerError`]: an ErrorResponse or a NoticeResponse.
 
+use std::fmt;
+
 use super::backend::Malformed;
 
 /// An ErrorResponse.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct ServerError {
     pub(crate) severity: String,
     pub(crate) code: String,
@@ -89,6 +91,17 @@ impl ServerError {
     }
 }
 
+/// Without what may name values of the caller's: the message, the detail and the SQL.
+impl fmt::Debug for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerError")
+            .field("severity", &self.severity)
+            .field("code", &self.code)
+            .field("routine", &self.routine)
+            .finish_non_exhaustive()
+    }
+}
+
 impl From<Malformed> for ServerError {
     fn from(Malformed: Malformed) -> Self {
         Self::local("08P01", "the server's message is malformed")
@@ -108,6 +121,17 @@ mod tests {
         assert_eq!(position("7"), Some(1));
         for sent in ["6", "0", "-1", "-2147483648", "2147483648", ""] {
             assert_eq!(position(sent), None, "{sent}");
+        }
+    }
+
+    #[test]
+    fn no_value_of_a_row_is_in_the_debug_output() {
+        let body = "SERROR\0C23505\0Mduplicate key, secret\0DKey (a)=(secret)\0Hsecret\0qsecret\0\
+                    R_bt_check_unique\0\0";
+        let debug = format!("{:?}", ServerError::parse(body.as_bytes()));
+        assert!(!debug.contains("secret"), "{debug}");
+        for part in ["ERROR", "23505", "_bt_check_unique"] {
+            assert!(debug.contains(part), "{debug}");
         }
     }
 }
