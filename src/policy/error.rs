@@ -24,6 +24,16 @@ pub enum PolicyError {
         /// The smallest value that is allowed.
         least: Duration,
     },
+    /// A setting is more than there is room for.
+    #[error("{setting} ({value}) must be at most {most}")]
+    TooMany {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: u32,
+        /// The most that it may be.
+        most: u32,
+    },
     /// A setting would keep the compute awake.
     #[error(
         "{setting} keeps the compute awake, and you pay for it: leave it out, or declare with \

@@ -60,6 +60,18 @@ impl PolicyBuilder {
                 return Err(PolicyError::Zero { setting });
             }
         }
+        for (setting, value) in [
+            ("max_size", policy.max_size),
+            ("max_connecting", policy.max_connecting),
+        ] {
+            if value > MOST_CONNECTIONS {
+                return Err(PolicyError::TooMany {
+                    setting,
+                    value,
+                    most: MOST_CONNECTIONS,
+                });
+            }
+        }
         if policy.min_idle > 0 && policy.suspend_after.is_some() {
             return Err(PolicyError::KeepsAwake {
                 setting: "min_idle",
@@ -175,6 +187,8 @@ impl Policy {
 
 /// With a shorter lifetime than its login takes, each connection would be replaced at once.
 const LEAST_LIFETIME: Duration = Duration::from_millis(100);
+/// The permits that a semaphore of tokio's can have on machines of 32 bits.
+const MOST_CONNECTIONS: u32 = u32::MAX >> 3;
 const DEFAULT_WINDOW: Duration = Duration::from_secs(300);
 const DEFAULT_CONNECT: Duration = Duration::from_secs(15);
 const DEFAULT_CHECKOUT: Duration = Duration::from_secs(30);
@@ -258,6 +272,17 @@ mod tests {
             message(Policy::builder().max_size(0)),
             "max_size must be more than zero"
         );
+        for (builder, setting) in [
+            (Policy::builder().max_size(u32::MAX), "max_size"),
+            (Policy::builder().max_connecting(1 << 29), "max_connecting"),
+        ] {
+            let message = message(builder);
+            assert!(message.starts_with(setting), "{message}");
+            assert!(message.contains("at most 536870911"), "{message}");
+        }
+        let most = (1 << 29) - 1;
+        let most = Policy::builder().max_size(most).max_connecting(most);
+        most.build().unwrap();
         let short =
             "must be at least 100ms: connections would be over before they can be handed out";
         let moment = Duration::from_micros(7);
