@@ -3,14 +3,21 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use common::log::Log;
 use common::scripted::{self, complete, error, message, ready, tag};
 use common::{HANG, connect, pool};
+use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_query;
+use diesel::sql_types::Integer;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, RetryError, is_connection_lost, sqlstate};
+use diesel_neon::{Connection, NamedStatements, RetryError, is_connection_lost, sqlstate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 async fn in_transaction(connection: &mut Connection) -> Result<usize, Error> {
     let insert = connection.transaction(async |connection| {
@@ -111,11 +118,11 @@ async fn a_commit_that_was_acknowledged_has_happened_whatever_follows() {
 
         // The pool does not run it again, and does not keep the dead connection.
         let pool = pool(&url, |policy| policy.max_size(1).never_suspends());
-        let times = std::sync::atomic::AtomicU32::new(0);
+        let times = AtomicU32::new(0);
         let done = pool
             .idempotent()
             .transaction(async |connection: &mut Connection| {
-                times.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                times.fetch_add(1, Ordering::Relaxed);
                 let insert = sql_query("INSERT INTO books VALUES (1)");
                 Ok::<_, RetryError>(insert.execute(connection).await?)
             });
@@ -212,3 +219,120 @@ async fn a_copy_whose_server_is_terminated_says_so() {
 
 const COPYING: &str = "SELECT count(*) FROM pg_stat_activity \
      WHERE query LIKE 'COPY%' AND state = 'active' AND pid <> pg_backend_pid()";
+
+/// Encodes the answer to a SELECT of one integer, with these bodies of RowDescription and DataRow.
+fn answer(description: &[u8], rows: &[&[u8]]) -> Vec<u8> {
+    let mut answer = [
+        message(tag::PARSE_COMPLETE, &[]),
+        message(tag::BIND_COMPLETE, &[]),
+    ]
+    .concat();
+    answer.extend(message(tag::ROW_DESCRIPTION, description));
+    for row in rows {
+        answer.extend(message(tag::DATA_ROW, row));
+    }
+    [answer, complete("SELECT 1"), ready(tag::status::IDLE)].concat()
+}
+
+const DESCRIPTION: &[u8] = b"\0\x01a\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\x01";
+const ROW: &[u8] = b"\0\x01\0\0\0\x04\0\0\0\x07";
+const TWO_FIELDS: &[u8] = b"\0\x02\0\0\0\x04\0\0\0\x07\xff\xff\xff\xff";
+
+#[tokio::test]
+async fn a_malformed_row_ends_the_session_for_everybody() {
+    for malformed in [
+        answer(&DESCRIPTION[..9], &[ROW]),
+        answer(DESCRIPTION, &[TWO_FIELDS]),
+        answer(DESCRIPTION, &[ROW, &ROW[..7], ROW]),
+    ] {
+        let (url, _server) = scripted::start(move |mut session, _| {
+            let malformed = malformed.clone();
+            async move {
+                session.asked().await.unwrap();
+                session.say(&malformed).await;
+                while session.asked().await.is_some() {
+                    session.say(&answer(DESCRIPTION, &[ROW])).await;
+                }
+            }
+        })
+        .await;
+        let pool = pool(&url, |policy| {
+            policy.named_statements(NamedStatements::Never)
+        });
+        let mut connection = pool.get().await.unwrap();
+        let seven = || diesel::select(7.into_sql::<Integer>());
+        for turn in ["first", "second"] {
+            let loaded = timeout(HANG, seven().load::<i32>(&mut connection)).await;
+            let lost = loaded.expect("no hang").expect_err(turn);
+            assert!(is_connection_lost(&lost), "{turn}: {lost:?}");
+            assert_eq!(sqlstate(&lost), Some("08P01"), "{turn}: {lost}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pooler_that_could_not_say_is_asked_again() {
+    for (code, questions) in [("53200", 3), ("57P03", 3), ("58030", 3), ("42501", 1)] {
+        let asked = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&asked);
+        let (url, _server) = scripted::start(move |mut session, _| {
+            let asked = Arc::clone(&counter);
+            async move {
+                while let Some(sql) = session.asked().await {
+                    let answer = match sql.contains("pg_prepared_statements") {
+                        true => {
+                            asked.fetch_add(1, Ordering::Relaxed);
+                            [error("ERROR", code, "not now"), ready(tag::status::IDLE)].concat()
+                        }
+                        false => answer(DESCRIPTION, &[ROW]),
+                    };
+                    session.say(&answer).await;
+                }
+            }
+        })
+        .await;
+        let mut connection = connect(&url).await;
+        for _ in 0..3 {
+            let seven = diesel::select(7.into_sql::<Integer>());
+            let loaded = timeout(HANG, seven.load::<i32>(&mut connection)).await;
+            assert_eq!(loaded.expect("no hang"), Ok(vec![7]), "{code}");
+        }
+        assert_eq!(
+            AtomicU32::load(&asked, Ordering::Relaxed),
+            questions,
+            "{code}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stops_nothing_is_asked_five_times_and_then_told_of() {
+    let log = Log::of_warnings();
+    let requests = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&requests);
+    let (url, _server) = scripted::start(move |mut session, nth| {
+        let requests = Arc::clone(&counter);
+        async move {
+            match nth {
+                0 => while session.read().await.is_some() {},
+                // Only its startup message tells a cancel request from a login.
+                _ => drop(requests.fetch_add(1, Ordering::Relaxed)),
+            }
+        }
+    })
+    .await;
+    let mut connection = connect(&url).await;
+    let running = connection.batch_execute("SELECT pg_sleep(600)");
+    timeout(Duration::from_millis(50), running)
+        .await
+        .unwrap_err();
+    drop(connection);
+    timeout(HANG, async {
+        while !log.text().contains("is not cancelled") {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("no warning: {}", log.text()));
+    assert_eq!(AtomicU32::load(&requests, Ordering::Relaxed), 5);
+}

@@ -2,12 +2,12 @@
 
 mod common;
 
-use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::log::Log;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel_async::SimpleAsyncConnection;
 use diesel_neon::{
@@ -16,7 +16,6 @@ use diesel_neon::{
 };
 use neon_sim::{NeonSim, Suspension};
 use tokio::time::timeout;
-use tracing_subscriber::fmt::MakeWriter;
 
 use common::{HANG, neon_with};
 
@@ -541,14 +540,7 @@ async fn a_panic_of_the_holder_hands_nothing_on() {
 
 #[tokio::test]
 async fn slow_checkout_threshold_and_leak_detection_threshold_warn_once_with_the_place() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    // The subscriber is global, as tracing caches for all threads which events have no listener.
-    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let log = Log::of_warnings();
 
     let neon = start().await;
     let pool = pool(&neon.url(), |policy| {
@@ -586,33 +578,4 @@ async fn slow_checkout_threshold_and_leak_detection_threshold_warn_once_with_the
     assert_eq!(warned("a connection is held for long", place), 1, "{text}");
     assert_eq!(warned("a slow checkout", waits), 1, "{text}");
     assert!(!text.contains(neon.password()));
-}
-
-/// The logged lines.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }

@@ -83,6 +83,9 @@ impl Connection {
                     self.session.cancel_rest();
                 }
             }
+            Err(Failure::Server(error)) if is_passing(&error.code) => {
+                tracing::debug!(error = error.message, "the pooler is probed again later");
+            }
             Err(Failure::Server(error)) => {
                 tracing::warn!(error = error.message, "the pooler could not be probed");
                 probe.conclude(Support::Unnamed);
@@ -106,6 +109,14 @@ impl Connection {
             _ => Support::Unnamed,
         }
     }
+}
+
+/// Returns whether an error says nothing about the pooler: insufficient resources, an operator's intervention, a failure of
+/// the server's system.
+fn is_passing(code: &str) -> bool {
+    ["53", "57", "58"]
+        .iter()
+        .any(|class| code.starts_with(class))
 }
 
 /// Returns the name under which the server has prepared a text, and the server's process ID.

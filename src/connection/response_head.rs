@@ -68,7 +68,12 @@ async fn read_to_result<'a>(
                 }
             }
             tag::BIND_COMPLETE | tag::PARAMETER_DESCRIPTION | tag::NO_DATA => {}
-            tag::ROW_DESCRIPTION => described = columns(&message.body)?.into(),
+            tag::ROW_DESCRIPTION => {
+                let read = columns(&message.body);
+                described = read
+                    .map_err(|malformed| response.set_lost(malformed))?
+                    .into();
+            }
             tag::ERROR_RESPONSE => {
                 return Err(response.fail(ServerError::parse(&message.body)).await);
             }
@@ -93,7 +98,10 @@ pub(super) async fn only_row(response: Response<'_>) -> Result<Option<Row>, Fail
     let mut row = None;
     while next.tag != tag::READY_FOR_QUERY {
         match next.tag {
-            tag::DATA_ROW => row = Some(Row::new(Arc::clone(&columns), next.body)?),
+            tag::DATA_ROW => {
+                let read = Row::new(Arc::clone(&columns), next.body);
+                row = Some(read.map_err(|malformed| response.set_lost(malformed))?);
+            }
             tag::ERROR_RESPONSE => return Err(response.fail(ServerError::parse(&next.body)).await),
             _ => {}
         }

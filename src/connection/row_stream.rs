@@ -76,7 +76,8 @@ impl<'conn> RowStream<'conn> {
             };
             match message.tag {
                 tag::DATA_ROW if self.failed.is_none() => {
-                    let row = Row::new(Arc::clone(&self.columns), message.body)?;
+                    let row = Row::new(Arc::clone(&self.columns), message.body)
+                        .map_err(|malformed| response.set_lost(malformed))?;
                     if let Some(row) = self.held_back.replace(row) {
                         response.set_satisfied();
                         return Poll::Ready(Some(Ok(row)));

@@ -71,7 +71,9 @@ impl Connection {
         for (name, response) in sent {
             let missing = || Error::SerializationError(format!("there is no type {name:?}").into());
             let row = only_row(response).await?.ok_or_else(missing)?;
-            let oids = row.oids().map_err(Failure::from)?;
+            let oids = row
+                .oids()
+                .map_err(|malformed| self.session.set_lost(malformed))?;
             let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
             types.store_type(cache_key(name), oids);
             found.insert(name.clone(), oids);

@@ -1,5 +1,5 @@
 //! The one way to abandon a statement: its response may still arrive for [`GRACE`]; after that, the server is asked to
-//! cancel the statement until it has answered, and then the session is closed.
+//! cancel the statement, up to five times for each response, and the session is closed once it has answered, or has not.
 //!
 //! A session of [`SessionHandle`](super::SessionHandle) is abandoned in `orphan.rs`, one that tokio-postgres drives in
 //! `control.rs`. Both decide by [`Abandoned`], and both cancel by [`cancel`].
@@ -58,7 +58,8 @@ pub(super) async fn until_decided<A: Abandoned>(
     }
 }
 
-/// Cancels the outstanding statements in the background, and closes their stream once the server has answered.
+/// Cancels the outstanding statements in the background, and closes their stream once the server has answered, or
+/// has not for all requests that [`Canceller::cancel_until_answered`] makes.
 pub(super) fn cancel(
     canceller: &Canceller,
     outstanding: impl Stream<Item = ()> + Send + Unpin + 'static,

@@ -77,8 +77,9 @@ impl Canceller {
         }
     }
 
-    /// Repeats the cancel request until `outstanding`, which yields an item for each response, has ended: a request
-    /// that overtakes its statement stops nothing, and each request stops one statement.
+    /// Repeats the cancel request until `outstanding`, which yields an item for each response, has ended, but at most
+    /// five times for each response: a request that overtakes its statement stops nothing, and each request stops one
+    /// statement.
     ///
     /// `outstanding` keeps the session's own stream open: a pooler forgets the key of a client that has gone.
     pub(super) async fn cancel_until_answered(
@@ -95,6 +96,10 @@ impl Canceller {
                 Either::Right(_) => {}
             }
         }
+        tracing::warn!(
+            requests = PAUSES.len(),
+            "a statement is not cancelled: the server did not answer, and its connection is cut off"
+        );
     }
 
     /// Runs a task in the background.

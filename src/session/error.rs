@@ -1,6 +1,6 @@
 //! [`Failure`]: why a request has no proper response.
 
-use crate::protocol::{Malformed, ServerError, Unsendable};
+use crate::protocol::{ServerError, Unsendable};
 
 /// Why a request has no proper response.
 #[derive(Clone, Debug)]
@@ -15,10 +15,4 @@ pub(crate) enum Failure {
     Abandoned,
     /// The response is behind rows of another request that nobody reads.
     Unread,
-}
-
-impl From<Malformed> for Failure {
-    fn from(malformed: Malformed) -> Self {
-        Self::Lost(Box::new(malformed.into()))
-    }
 }

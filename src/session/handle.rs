@@ -19,7 +19,7 @@ use super::pipeline::Pipeline;
 use super::silence::{Silence, response_timeout};
 use super::status::SessionStatus;
 use super::waiters::{Waiters, Waiting};
-use crate::protocol::{Message, Messages, ServerError};
+use crate::protocol::{Malformed, Message, Messages, ServerError};
 use crate::util::clock::Moment;
 use bytes::BytesMut;
 
@@ -185,6 +185,14 @@ impl SessionHandle {
             messages.terminate();
             channel.transport.close_with(messages.as_bytes());
         }
+    }
+
+    /// Ends the session for everybody because a message of the server is malformed; returns the failure to report.
+    pub(crate) fn set_lost(&self, malformed: Malformed) -> Failure {
+        let words = ServerError::from(malformed);
+        let mut pipeline = self.lock();
+        pipeline.set_lost(words.clone());
+        Failure::Lost(pipeline.lost.clone().unwrap_or_else(|| Box::new(words)))
     }
 
     /// Resolves once the server has been silent for the `response_timeout`, if there is one: the session is lost then,

@@ -12,7 +12,7 @@ use super::preamble::{Command, Preamble, failed_begin, prefix};
 use super::silence::Silence;
 use super::stall::Stall;
 use super::waiters::Waiting;
-use crate::protocol::{Message, Messages, Request, ServerError, tag};
+use crate::protocol::{Malformed, Message, Messages, Request, ServerError, tag};
 
 /// The response to one request, message by message. Abandoned if it is dropped before it is complete.
 #[derive(Debug)]
@@ -198,6 +198,11 @@ impl<'a> Response<'a> {
     /// Notes that the caller has its result, and can do without the rest.
     pub(crate) fn set_satisfied(&mut self) {
         self.is_satisfied = true;
+    }
+
+    /// Ends the session because a message of the response is malformed.
+    pub(crate) fn set_lost(&self, malformed: Malformed) -> Failure {
+        self.handle.set_lost(malformed)
     }
 
     /// Reads the rest, and returns `error` as the result of the request, whatever follows.

@@ -1,6 +1,7 @@
 //! The set-up that tests share.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod log;
 pub mod scripted;
 
 use std::io::Write;
