@@ -83,8 +83,10 @@ async fn response_timeout_ends_a_copy_whose_data_is_not_taken_or_not_acknowledge
         let data = vec![b'x'; 1024 * 1024];
         let copied = async {
             copy.send(&data).await?;
-            while !is_read {
-                copy.send(&data).await?;
+            if !is_read {
+                loop {
+                    copy.send(&data).await?;
+                }
             }
             copy.finish().await
         };
