@@ -30,7 +30,7 @@ async fn library() -> Pool {
     static NEON: OnceCell<NeonSim> = OnceCell::const_new();
     static DATABASES: AtomicU32 = AtomicU32::new(0);
 
-    let neon = NEON.get_or_init(|| neon()).await;
+    let neon = NEON.get_or_init(neon).await;
     let database = format!("library{}", DATABASES.fetch_add(1, Ordering::Relaxed));
     neon.create_database(&database).await.unwrap();
 

@@ -82,8 +82,9 @@ impl Generation {
         self.current.load(Ordering::Acquire)
     }
 
-    /// Ends `generation`, if nobody has: one dead connection tells of its siblings, not of those made since.
-    pub(crate) fn end(&self, generation: u64) {
+    /// Ends `generation`, if nobody has, and returns the one behind it: one dead connection tells of its siblings, not
+    /// of those made since.
+    pub(crate) fn end(&self, generation: u64) -> u64 {
         let (next, order) = (generation + 1, Ordering::AcqRel);
         let ended = self
             .current
@@ -91,6 +92,7 @@ impl Generation {
         if ended.is_ok() {
             self.ended.notify_waiters();
         }
+        next
     }
 
     /// Ends the current generation.
@@ -133,11 +135,11 @@ mod tests {
     fn a_crowd_of_discoverers_ends_one_generation() {
         let generation = Generation::default();
         for _ in 0..10 {
-            generation.end(0);
+            assert_eq!(generation.end(0), 1);
         }
         assert_eq!(generation.current(), 1);
         generation.end_current();
-        generation.end(1);
+        assert_eq!(generation.end(0), 1);
         assert_eq!(generation.current(), 2);
     }
 
@@ -145,10 +147,10 @@ mod tests {
     fn the_end_of_a_generation_wakes_those_who_wait_for_it() {
         type End = fn(&Generation);
         let ends: [(End, bool); 4] = [
-            (|generation| generation.end(0), true),
+            (|generation| _ = generation.end(0), true),
             (Generation::end_current, true),
             (Generation::close, true),
-            (|generation| generation.end(7), false),
+            (|generation| _ = generation.end(7), false),
         ];
         for (end, wakes) in ends {
             let generation = Generation::default();

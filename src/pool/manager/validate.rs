@@ -140,7 +140,8 @@ impl PoolState {
             }
             Outcome::Replaced(mut replacement) => {
                 self.health.record_check_passed();
-                replacement.set_generation(self.generation.current());
+                // Not the current one: that may be younger, and the replacement connected before it began.
+                replacement.set_generation(self.generation.end(generation));
                 entry.close_for(ClosedFor::FailedCheck);
                 *entry = replacement;
                 Ok(())
