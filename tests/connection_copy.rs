@@ -145,3 +145,48 @@ async fn rows_that_still_come_out_cost_time_and_not_the_connection() {
         assert_eq!(next.expect("no hang"), Ok(()), "{route}");
     }
 }
+
+#[tokio::test]
+async fn a_second_copy_in_one_text_fails_and_its_rows_are_not_counted() {
+    const TWO: &str = "COPY users (id, name) FROM STDIN; COPY users (id, name) FROM STDIN";
+    let one_pooled = scarce().await;
+    let one_direct = start().await;
+    for url in [
+        one_pooled.pooled_url(),
+        one_pooled.pgbouncer_url(),
+        one_direct.url(),
+    ] {
+        let mut connection = connect(&url).await;
+        let twice = async {
+            let mut copy = connection.copy_in(TWO).await?;
+            copy.send(b"1\tAda\n").await?;
+            copy.finish().await
+        };
+        let failed = timeout(HANG, twice).await.expect("no hang").unwrap_err();
+        assert!(failed.to_string().contains("STDIN once"), "{url}: {failed}");
+
+        let both = async {
+            let out = "COPY (SELECT 1) TO STDOUT; COPY users (id, name) FROM STDIN";
+            let mut rows = connection.copy_out(out).await?;
+            while let Some(row) = rows.next().await {
+                row?;
+            }
+            Ok::<_, diesel::result::Error>(())
+        };
+        let failed = timeout(HANG, both).await.expect("no hang").unwrap_err();
+        assert!(failed.to_string().contains("STDIN once"), "{url}: {failed}");
+
+        let text = format!("{COPY}; SELECT generate_series(1, 7)");
+        let mut copy = connection.copy_in(&text).await.unwrap();
+        copy.send(b"1001\tAda\n1002\tGrace\n").await.unwrap();
+        let copied = timeout(HANG, copy.finish()).await.expect("no hang");
+        assert_eq!(copied, Ok(2), "{url}");
+
+        // No server is kept from others.
+        let mut other = connect(&url).await;
+        let inserted = insert(&mut other, url.clone()).await;
+        assert_eq!(inserted, Ok(1), "{url}");
+        let deleted = diesel::delete(users::table).execute(&mut connection).await;
+        assert_eq!(deleted, Ok(3), "{url}");
+    }
+}

@@ -103,6 +103,7 @@ impl Stream for CopyOut<'_> {
                     return Poll::Ready(Some(Ok(message.body)));
                 }
                 tag::ERROR_RESPONSE => self.failed = Some(response.error(&message.body)),
+                tag::COPY_IN_RESPONSE => fail(response, ONE_COPY),
                 tag::READY_FOR_QUERY => {
                     self.response = None;
                     let failed = self.failed.take().map(|e| Failure::Server(Box::new(e)));
@@ -152,16 +153,20 @@ impl CopyIn<'_> {
         let mut messages = Messages::default();
         messages.copy_done();
         response.push(&messages);
-        let mut rows = 0;
+        let mut rows = None;
         loop {
             let message = response.message().await.map_err(Error::from)?;
             match message.tag {
-                tag::COMMAND_COMPLETE => rows = affected(&message.body),
+                // Other commands of the text may follow.
+                tag::COMMAND_COMPLETE => {
+                    rows.get_or_insert_with(|| affected(&message.body));
+                }
+                tag::COPY_IN_RESPONSE => fail(&response, ONE_COPY),
                 tag::ERROR_RESPONSE => {
                     let error = response.error(&message.body);
                     return Err(response.fail(error).await.into());
                 }
-                tag::READY_FOR_QUERY => return Ok(rows),
+                tag::READY_FOR_QUERY => return Ok(rows.unwrap_or(0)),
                 _ => {}
             }
         }
@@ -175,6 +180,9 @@ impl Drop for CopyIn<'_> {
         }
     }
 }
+
+/// Why a second COPY of one text fails: no caller has data for it, and the server would wait for ever.
+const ONE_COPY: &str = "one text can copy from STDIN once";
 
 /// How many bytes one message takes.
 const MAX_MESSAGE: usize = 1024 * 1024;
