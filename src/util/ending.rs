@@ -1,5 +1,7 @@
 //! SQL that may end a transaction.
 
+use std::iter;
+
 use super::comment;
 
 /// Returns whether `sql` may end the transaction that it runs in; if in doubt, `true`. With `several`, the text may be
@@ -51,8 +53,23 @@ fn is_end<'a>(mut words: impl Iterator<Item = &'a str>) -> bool {
     !is(second, &["to"])
 }
 
+/// Returns the words of `sql`, without those of the comments between them.
 fn words(sql: &str) -> impl Iterator<Item = &str> {
-    sql.split(|c| !is_word(c)).filter(|word| !word.is_empty())
+    let mut rest = sql;
+    iter::from_fn(move || {
+        loop {
+            rest = without_blanks(rest);
+            let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+            let (word, behind) = rest.split_at(end);
+            rest = behind;
+            if !word.is_empty() {
+                return Some(word);
+            }
+            let mut others = rest.chars();
+            others.next()?;
+            rest = others.as_str();
+        }
+    })
 }
 
 fn is_start_of_word(sql: &str, at: usize) -> bool {
@@ -104,6 +121,8 @@ mod tests {
             "ROLLBACK",
             "rollback work",
             "rollback transaction and chain;",
+            "ROLLBACK /* to the start */",
+            "ROLLBACK -- to\n WORK; SELECT 1",
             "PREPARE TRANSACTION 'a'",
         ] {
             for several in [false, true] {
@@ -117,6 +136,7 @@ mod tests {
             "SELECT CASE WHEN true THEN 1 END",
             "INSERT INTO commits VALUES (1)",
             "ROLLBACK TO a",
+            "ROLLBACK/**/TO -- b\n a",
             "rollback work to savepoint a; release a;",
             "RELEASE a",
             "CREATE TABLE ends (id INTEGER); SAVEPOINT a",
