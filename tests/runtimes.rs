@@ -152,3 +152,41 @@ fn a_runtime_that_ends_leaves_no_task_of_its_pool_on_another_one() {
     let settled = lasting.block_on(async { timeout(HANG / 4, settled).await });
     assert!(settled.is_ok(), "{} tasks, not {before}", tasks());
 }
+
+#[test]
+fn a_response_timeout_needs_no_runtime_around_the_statement() {
+    struct Unpark(std::thread::Thread);
+
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    /// Runs a future on an executor that is none of tokio's.
+    fn block_on<F: Future>(future: F) -> F::Output {
+        let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+        let mut cx = std::task::Context::from_waker(&waker);
+        let mut future = std::pin::pin!(future);
+        loop {
+            if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                return output;
+            }
+            std::thread::park();
+        }
+    }
+
+    let (runtime, neon) = start();
+    let limit = Duration::from_millis(300);
+    let _entered = runtime.enter();
+    let pool = pool(&neon.url(), |policy| policy.response_timeout(limit));
+    let mut connection = runtime.block_on(pool.get()).unwrap();
+    let ran = std::thread::scope(|scope| {
+        let work = || {
+            block_on(connection.batch_execute("SELECT pg_sleep(0.05)")).unwrap();
+            block_on(connection.batch_execute("SELECT pg_sleep(600)"))
+        };
+        scope.spawn(work).join().unwrap()
+    });
+    assert!(diesel_neon::is_response_timeout(&ran.unwrap_err()));
+}

@@ -107,9 +107,13 @@ impl Canceller {
         self.0.runtime.spawn(task);
     }
 
-    /// Sleeps, on any runtime.
-    pub(super) async fn sleep(&self, duration: Duration) {
-        self.0.dialler.timer().sleep(duration).await;
+    /// Sleeps, on any runtime, and on an executor that is none of tokio's.
+    pub(super) fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let own = Handle::try_current()
+            .is_err()
+            .then(|| self.0.runtime.clone());
+        let _entered = own.as_ref().map(Handle::enter);
+        self.0.dialler.timer().sleep(duration)
     }
 }
 

@@ -20,11 +20,11 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    /// Waits for a duration; `Duration::MAX` means for ever.
-    pub(crate) async fn sleep(self, duration: Duration) {
+    /// Waits for a duration; `Duration::MAX` means for ever. Takes the timers of the runtime that it is called on.
+    pub(crate) fn sleep(self, duration: Duration) -> impl Future<Output = ()> + Send {
         match self {
-            Self::Runtime => tokio::time::sleep(duration).await,
-            Self::Thread => sleep_on_thread(duration).await,
+            Self::Runtime => Either::Left(tokio::time::sleep(duration)),
+            Self::Thread => Either::Right(sleep_on_thread(duration)),
         }
     }
 
