@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::{HANG, RUNNING, pool, scripted, start, until};
-use diesel::sql_query;
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel::sql_types::{Binary, Integer};
+use diesel::{QueryResult, QueryableByName, sql_query};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
-    Connection, DatabaseUrl, NamedStatements, PolicyBuilder, Pool, RetryError, is_connection_lost,
-    is_response_timeout, is_transient,
+    Connection, DatabaseUrl, Establish, NamedStatements, PolicyBuilder, Pool, RetryError,
+    is_connection_lost, is_response_timeout, is_transient,
 };
 use futures_util::StreamExt;
 use neon_sim::Suspension;
+use tokio::io::AsyncReadExt;
 use tokio::time::{sleep, timeout};
 
 const LIMIT: Duration = Duration::from_millis(500);
@@ -158,6 +160,88 @@ async fn after_response_timeout_a_transaction_is_done_again_only_if_it_is_idempo
         assert_eq!(attempts.into_inner(), 1 + u32::from(is_idempotent));
         until(&neon, RUNNING, "0").await;
     }
+}
+
+#[tokio::test]
+async fn response_timeout_does_not_end_a_request_that_is_still_being_sent() {
+    const PIECE: usize = 1024 * 1024;
+    // This one reads 10 MiB in a second.
+    let serve = async |mut session: scripted::Session, _| {
+        while let Ok(tag) = session.stream.read_u8().await {
+            let mut left = session.stream.read_u32().await.unwrap() as usize - 4;
+            while left > 0 {
+                let mut piece = vec![0; left.min(PIECE)];
+                session.stream.read_exact(&mut piece).await.unwrap();
+                left -= piece.len();
+                if piece.len() == PIECE {
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+            match tag {
+                scripted::tag::frontend::EXECUTE | scripted::tag::frontend::QUERY => {
+                    session.say(&scripted::complete("SELECT 1")).await;
+                }
+                scripted::tag::frontend::DESCRIBE => {
+                    session
+                        .say(&scripted::message(scripted::tag::NO_DATA, &[]))
+                        .await;
+                }
+                _ => {}
+            }
+            if tag == scripted::tag::frontend::QUERY || tag == scripted::tag::frontend::SYNC {
+                session.say(&scripted::ready(b'I')).await;
+            }
+        }
+    };
+    let (url, _server) = scripted::start(serve).await;
+    // Longer than what the sockets' buffers hold takes to be read.
+    let limit = Duration::from_millis(2500);
+    let pool = pool(&url, |policy| policy.max_size(1).response_timeout(limit));
+    let long = 60 * PIECE;
+    let mut connection = pool.get().await.unwrap();
+    let text = format!("SELECT '{}'", "x".repeat(long));
+    let sent = timeout(HANG, connection.batch_execute(&text)).await;
+    assert_eq!(sent.expect("no hang"), Ok(()));
+    let bind = sql_query("SELECT $1").bind::<Binary, _>(vec![0; long]);
+    let sent = timeout(HANG, bind.execute(&mut connection)).await;
+    assert_eq!(sent.expect("no hang"), Ok(1));
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Integer)]
+    n: i32,
+}
+
+#[tokio::test]
+async fn response_timeout_does_not_end_a_session_whose_rows_are_read_slowly() {
+    async fn read<C: Establish>(pool: &Pool<C>) -> QueryResult<i32>
+    where
+        C: AsyncConnection<Backend = diesel::pg::Pg>,
+    {
+        let mut connection = pool.get().await.unwrap();
+        // More than the sockets' buffers hold.
+        let rows = "SELECT n, repeat('x', 9000) FROM generate_series(1, 3000) AS n";
+        let rows = sql_query(rows).load_stream::<Row>(&mut *connection).await?;
+        let mut rows = Box::pin(rows);
+        let mut last = 0;
+        while let Some(row) = rows.next().await {
+            last = row?.n;
+            if last % 1000 == 5 {
+                sleep(3 * LIMIT).await;
+            }
+        }
+        Ok(last)
+    }
+
+    let neon = start().await;
+    for url in [neon.postgres_url(), neon.url(), neon.pooled_url()] {
+        let own = pool(&url, limited);
+        assert_eq!(timeout(HANG, read(&own)).await.unwrap(), Ok(3000), "{url}");
+    }
+    let url = DatabaseUrl::parse(&neon.url()).unwrap();
+    let pool: Pool<AsyncPgConnection> = Pool::builder(url).policy(limited).build_with().unwrap();
+    assert_eq!(timeout(HANG, read(&pool)).await.unwrap(), Ok(3000));
 }
 
 #[tokio::test]

@@ -60,7 +60,9 @@ impl SessionControl {
         let task = tokio::spawn(async move {
             let mut next = poll_fn(|cx| {
                 let message = driver.poll_message(cx);
-                match limit.filter(|_| message.is_pending() && status.is_busy()) {
+                // A driver whose caller does not take the rows reads nothing, and cannot hear the server.
+                let is_waiting = message.is_pending() && status.is_busy() && status.is_awaited();
+                match limit.filter(|_| is_waiting) {
                     Some(limit) => {
                         ready!(silence.poll(cx, limit, &status, &canceller));
                         status.end_with(response_timeout(limit));

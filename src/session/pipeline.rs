@@ -330,6 +330,7 @@ impl Pipeline {
                 Poll::Ready(written) => {
                     self.output.advance(written);
                     self.written += written as u64;
+                    self.status.mark_write();
                     self.unflushed = true;
                 }
                 Poll::Pending => return Ok(()),

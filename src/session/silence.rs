@@ -12,7 +12,8 @@ use super::status::SessionStatus;
 use crate::protocol::ServerError;
 use crate::util::clock::Moment;
 
-/// Measures how long the server sends nothing while a response is waited for. Bytes of any response count as activity.
+/// Measures how long the server sends nothing while a response is waited for. Bytes of any response count as activity,
+/// and so do those of a request that is still being written: the server cannot answer before.
 #[derive(Default)]
 pub(super) struct Silence(Option<(Moment, BoxFuture<'static, ()>)>);
 
@@ -36,7 +37,7 @@ impl Silence {
             };
             ready!(alarm.poll_unpin(cx));
             let now = Moment::now();
-            let silent_for = status.silent_for(&now).min(now.since(since));
+            let silent_for = status.still_for(&now).min(now.since(since));
             match limit.saturating_sub(silent_for) {
                 Duration::ZERO => {
                     self.0 = None;

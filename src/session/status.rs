@@ -15,6 +15,10 @@ use crate::util::ending::may_end_transaction;
 pub(crate) struct SessionStatus {
     /// When the server last sent anything.
     last_activity: LastSeen,
+    /// When the stream last took anything.
+    last_write: LastSeen,
+    /// Whether the last read found nothing, so that whoever reads waits for the server.
+    is_awaited: AtomicBool,
     /// Counts the requests sent: each is answered up to a ReadyForQuery.
     requests: AtomicU64,
     /// Counts the complete responses: each ended with a ReadyForQuery.
@@ -40,6 +44,8 @@ impl SessionStatus {
     pub(crate) fn new() -> Self {
         Self {
             last_activity: LastSeen::now(),
+            last_write: LastSeen::now(),
+            is_awaited: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             responses: AtomicU64::new(0),
             transaction_status: AtomicU8::new(0),
@@ -58,6 +64,16 @@ impl SessionStatus {
     /// Returns for how long the server has sent nothing.
     pub(crate) fn silent_for(&self, now: &Moment) -> Duration {
         self.last_activity.elapsed_at(now)
+    }
+
+    /// Returns for how long nothing has passed in either direction.
+    pub(super) fn still_for(&self, now: &Moment) -> Duration {
+        self.silent_for(now).min(self.last_write.elapsed_at(now))
+    }
+
+    /// Returns whether the last read found nothing.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.is_awaited.load(Ordering::Acquire)
     }
 
     /// Returns how many requests have been sent.
@@ -243,6 +259,16 @@ impl SessionStatus {
     /// Notes that the server has sent something.
     pub(crate) fn mark_activity(&self) {
         self.last_activity.mark();
+    }
+
+    /// Notes that the stream has taken something.
+    pub(super) fn mark_write(&self) {
+        self.last_write.mark();
+    }
+
+    /// Notes whether a read found nothing.
+    pub(super) fn set_awaited(&self, is_awaited: bool) {
+        self.is_awaited.store(is_awaited, Ordering::Release);
     }
 
     /// Notes that the session has ended.

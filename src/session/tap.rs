@@ -83,7 +83,9 @@ impl AsyncRead for LoginTap {
         let before = buf.filled().len();
         let result = if this.withheld.is_empty() {
             let had_room = buf.remaining() > 0;
-            let result = ready!(this.transport()?.poll_read(cx, buf));
+            let polled = this.transport()?.poll_read(cx, buf);
+            this.status.set_awaited(polled.is_pending());
+            let result = ready!(polled);
             if result.is_err() || (buf.filled().len() == before && had_room) {
                 this.status.end();
             }
@@ -133,6 +135,7 @@ impl AsyncWrite for LoginTap {
         let result = ready!(this.transport()?.poll_write(cx, buf));
         match &result {
             Ok(written) => {
+                this.status.mark_write();
                 let (status, login) = (&this.status, &mut this.login);
                 login.wrote(&buf[..*written]);
                 this.frontend.advance(&buf[..*written], |tag, body| {
