@@ -172,8 +172,10 @@ impl PolicyBuilder {
     ///
     /// A proxy that hangs keeps the socket open and acknowledges all data, so that no keepalive notices. (A machine
     /// that vanishes is noticed within 30 s in any case.) The limit is on silence and not on the whole: rows that keep
-    /// arriving, and a request that is still on its way out, take the time they need. But a statement that runs and has nothing to send yet is silent, too:
-    /// `pg_sleep`, a long aggregate, an index build, a wait for a lock. Set the limit above the longest of those. To
+    /// arriving, and a request that is still on its way out, take the time they need. But a statement that runs and has
+    /// nothing to send yet is silent, too: `pg_sleep`, a long aggregate, an index build, a wait for a lock. So is a line
+    /// so slow that the kernel's send buffer takes longer than the limit to drain. Set the limit above the longest of
+    /// those, and above a few round trips: the check of a connection waits within it. To
     /// bound the run time of statements, set `statement_timeout` in the database instead.
     ///
     /// The error is that of a lost connection, since the statement may have run;
