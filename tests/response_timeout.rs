@@ -215,9 +215,9 @@ struct Row {
 
 #[tokio::test]
 async fn response_timeout_does_not_end_a_session_whose_rows_are_read_slowly() {
-    async fn read<C: Establish>(pool: &Pool<C>) -> QueryResult<i32>
+    async fn read<C>(pool: &Pool<C>) -> QueryResult<i32>
     where
-        C: AsyncConnection<Backend = diesel::pg::Pg>,
+        C: Establish + AsyncConnection<Backend = diesel::pg::Pg>,
     {
         let mut connection = pool.get().await.unwrap();
         // More than the sockets' buffers hold.
