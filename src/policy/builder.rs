@@ -175,8 +175,8 @@ impl PolicyBuilder {
     /// arriving, and a request that is still on its way out, take the time they need. But a statement that runs and has
     /// nothing to send yet is silent, too: `pg_sleep`, a long aggregate, an index build, a wait for a lock. So is a line
     /// so slow that the kernel's send buffer takes longer than the limit to drain. Set the limit above the longest of
-    /// those, and above a few round trips: the check of a connection waits within it. To
-    /// bound the run time of statements, set `statement_timeout` in the database instead.
+    /// those, and above a few round trips: the check of a connection waits within it. To bound the run time of
+    /// statements, set `statement_timeout` in the database instead.
     ///
     /// The error is that of a lost connection, since the statement may have run;
     /// [`is_response_timeout`](crate::is_response_timeout) tells it from others. The server is asked to cancel the
