@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
+use tokio::task::unconstrained;
 
 /// The clock that bounds a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +23,11 @@ pub(crate) enum Timer {
 impl Timer {
     /// Waits for a duration; `Duration::MAX` means for ever. Takes the timers of the runtime that it is called on.
     pub(crate) fn sleep(self, duration: Duration) -> impl Future<Output = ()> + Send {
-        match self {
+        // What is bounded may use its task's whole budget each time that it is polled, and leave none for its bound.
+        unconstrained(match self {
             Self::Runtime => Either::Left(tokio::time::sleep(duration)),
             Self::Thread => Either::Right(sleep_on_thread(duration)),
-        }
+        })
     }
 
     /// Waits for `future`. Returns `None` if the time is up first.
@@ -88,5 +90,21 @@ mod tests {
                 Some(1)
             );
         });
+    }
+
+    #[tokio::test]
+    async fn what_never_waits_is_bounded_too() {
+        for timer in [Timer::Runtime, Timer::Thread] {
+            let busy = async {
+                loop {
+                    tokio::task::consume_budget().await;
+                }
+            };
+            let bounded = timer.timeout::<std::pin::Pin<Box<dyn Future<Output = ()>>>>(
+                Duration::from_millis(20),
+                Box::pin(busy),
+            );
+            assert!(bounded.await.is_none(), "{timer:?}");
+        }
     }
 }
