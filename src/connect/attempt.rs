@@ -9,7 +9,7 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Connector;
-use super::error::{Failure, TargetMismatch};
+use super::error::{Failure, TargetMismatch, WeightiestFailure};
 use super::established::EstablishedSession;
 use crate::session::{
     Canceller, Channel, Driver, LoginTap, SessionControl, SessionStatus, StreamHandoff,
@@ -17,12 +17,17 @@ use crate::session::{
 use crate::transport::{Negotiated, Peer, Progress, Transport};
 
 impl Connector {
-    pub(super) async fn attempt(&self) -> Result<EstablishedSession, Failure> {
+    /// Makes one attempt. Notes in `failures` what the addresses say that do not let it in.
+    pub(super) async fn attempt(
+        &self,
+        failures: &WeightiestFailure,
+    ) -> Result<EstablishedSession, Failure> {
         let log_in = |transport, peer, progress| {
             let status = Arc::new(SessionStatus::new());
             self.log_in(transport, peer, progress, status)
         };
-        self.dialler.dial(log_in).await
+        let on_failure = |failure: &Failure| failures.note(failure);
+        self.dialler.dial(log_in, on_failure).await
     }
 
     /// Logs in on one stream. `status` belongs to this stream alone.

@@ -44,6 +44,6 @@ impl CancelToken {
         };
         let canceller = session.canceller();
         let cancel = canceller.cancel_if(|| session.begin_cancel(&in_flight));
-        once(canceller.dialler(), async { Ok(cancel.await?) }).await
+        once(canceller.dialler(), async { Ok(cancel.await?) }, || None).await
     }
 }

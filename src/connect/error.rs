@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
@@ -210,6 +210,27 @@ impl Failure {
     }
 }
 
+/// The weightiest failure of an attempt that goes on, which tells why it is late.
+#[derive(Debug, Default)]
+pub(super) struct WeightiestFailure(Mutex<Option<Failure>>);
+
+impl WeightiestFailure {
+    pub(super) fn note(&self, failure: &Failure) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known
+            .as_ref()
+            .is_none_or(|known| failure.weight() >= known.weight())
+        {
+            *known = Some(failure.clone());
+        }
+    }
+
+    pub(super) fn take(&self) -> Option<Failure> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.take()
+    }
+}
+
 impl From<DialError> for Failure {
     fn from(error: DialError) -> Self {
         Self {
@@ -265,11 +286,15 @@ impl AttemptFailure for Failure {
             (None, ConnectErrorKind::Tls) => Verdict::Next,
             _ if self.diagnosis.is_of_one_address() => Verdict::Next,
             (_, kind) if kind.retry_class() == RetryClass::Final => Verdict::Final,
-            // Another login would take another slot.
-            (_, ConnectErrorKind::TooManyConnections) => Verdict::Final,
+            (_, ConnectErrorKind::TooManyConnections) => Verdict::Full,
             (Some(_), _) => Verdict::Refused,
             (None, _) => Verdict::Next,
         }
+    }
+
+    fn may_pass(&self) -> bool {
+        let class = self.diagnosis.kind().retry_class();
+        matches!(class, RetryClass::Restart | RetryClass::Patient)
     }
 
     fn weight(&self) -> u8 {

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 pub use self::cancel_token::CancelToken;
 pub use self::diagnosis::Diagnosis;
 pub use self::error::ConnectError;
-use self::error::Failure;
+use self::error::{Failure, WeightiestFailure};
 pub use self::establish::Establish;
 pub(crate) use self::establish::is_in_test_transaction;
 pub use self::established::EstablishedSession;
@@ -82,7 +82,9 @@ impl Connector {
 
     /// Makes one attempt within the budget.
     pub(crate) async fn connect_once(&self) -> Result<EstablishedSession, ConnectError> {
-        once(&self.dialler, self.attempt()).await
+        let failures = WeightiestFailure::default();
+        let attempt = self.attempt(&failures);
+        once(&self.dialler, attempt, || failures.take()).await
     }
 
     /// Connects and sets the session up with `setup`; retries transient failures within the budget. Calls
@@ -101,13 +103,14 @@ impl Connector {
         let mut last: Option<Failure> = None;
         loop {
             attempts += 1;
+            let failures = WeightiestFailure::default();
             let attempt = async {
                 // The semaphores are never closed, so that this is no error.
                 let _slot = match slot {
                     ConnectSlot::Common => self.common_slots.acquire().await,
                     ConnectSlot::Spare => self.spare_slot.acquire().await,
                 };
-                let established = self.attempt().await?;
+                let established = self.attempt(&failures).await?;
                 let session = established.session();
                 let connection = setup(established).await.map_err(Failure::setup)?;
                 Ok::<_, Failure>((connection, session))
@@ -122,6 +125,7 @@ impl Connector {
                 Ok(Err(failure)) => failure,
                 Err(_) => {
                     self.failures.fetch_add(1, Ordering::Relaxed);
+                    let last = failures.take().or(last);
                     let error = ConnectError::timed_out(last, budget, attempts, began.elapsed());
                     on_failure(&error);
                     return Err(error);
@@ -153,15 +157,16 @@ impl Connector {
     }
 }
 
-/// Makes one `attempt` within the budget of `dialler`.
+/// Makes one `attempt` within the budget of `dialler`. `last` returns what it has met with so far.
 async fn once<T>(
     dialler: &Dialler,
     attempt: impl Future<Output = Result<T, Failure>>,
+    last: impl FnOnce() -> Option<Failure>,
 ) -> Result<T, ConnectError> {
     let (budget, began) = (dialler.budget(), std::time::Instant::now());
     match dialler.timer().timeout(budget, attempt).await {
         Some(done) => done.map_err(|failure| ConnectError::new(failure, 1, began.elapsed())),
-        None => Err(ConnectError::timed_out(None, budget, 1, began.elapsed())),
+        None => Err(ConnectError::timed_out(last(), budget, 1, began.elapsed())),
     }
 }
 

@@ -13,8 +13,8 @@ use super::address::{Address, Peer};
 use super::client_config::{TlsError, verifier};
 use super::error::DialError;
 use super::inspect::Inspection;
+use super::postponed::PostponedPeers;
 use super::race::{AttemptFailure, Pace, Progress, Stage, Verdict, race};
-use super::refused::RefusedPeers;
 use super::resolve::{resolve, servers};
 use super::socket::SocketOptions;
 use super::timer::Timer;
@@ -33,7 +33,7 @@ pub(crate) struct Dialler {
     /// How long TCP may take for one address.
     tcp_timeout: Duration,
     timer: Timer,
-    refused: RefusedPeers,
+    postponed: PostponedPeers,
 }
 
 impl Dialler {
@@ -55,7 +55,7 @@ impl Dialler {
             budget,
             tcp_timeout: (budget / 3).min(TCP_TIMEOUT),
             timer,
-            refused: RefusedPeers::default(),
+            postponed: PostponedPeers::default(),
         })
     }
 
@@ -70,10 +70,11 @@ impl Dialler {
     }
 
     /// Races the addresses of the first server, then those of the next, through `log_in`. The first session
-    /// that is ready wins; the other attempts are dropped.
+    /// that is ready wins; the other attempts are dropped. Calls `on_failure` with every attempt's failure.
     pub(crate) async fn dial<T, E, F>(
         &self,
         log_in: impl Fn(Transport, Peer, Arc<Progress>) -> F + Sync,
+        on_failure: impl Fn(&E) + Sync,
     ) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>> + Send,
@@ -84,17 +85,25 @@ impl Dialler {
         if self.shuffled {
             fastrand::shuffle(&mut servers);
         }
-        let log_in = &log_in;
+        let (log_in, on_failure) = (&log_in, &on_failure);
         let to_server = |server, progress: Arc<Progress>| async move {
-            let mut peers = resolve(server, self.shuffled).await?;
-            self.refused.move_back(&mut peers);
+            let resolved = resolve(server, self.shuffled).await.map_err(E::from);
+            let mut peers = resolved.inspect_err(on_failure)?;
+            self.postponed.move_back(&mut peers);
             let to_peer = |peer: Peer, progress: Arc<Progress>| async move {
-                let transport = self.connect(&peer, &progress).await?;
-                let logged_in = log_in(transport, peer.clone(), progress).await;
-                let has_refused = |error: &E| error.verdict() == Verdict::Refused;
-                self.refused
-                    .note(&peer, logged_in.as_ref().is_err_and(has_refused));
-                logged_in
+                let _silence = SilenceGuard {
+                    postponed: &self.postponed,
+                    peer: &peer,
+                    progress: &progress,
+                };
+                let transport = self.connect(&peer, &progress).await.map_err(E::from);
+                let transport = transport.inspect_err(on_failure)?;
+                let logged_in = log_in(transport, peer.clone(), Arc::clone(&progress)).await;
+                match &logged_in {
+                    Err(error) if error.verdict() == Verdict::Refused => self.postponed.add(&peer),
+                    _ => self.postponed.remove(&peer),
+                }
+                logged_in.inspect_err(on_failure)
             };
             race(peers, Pace::Addresses, self.timer, &progress, to_peer).await
         };
@@ -176,6 +185,21 @@ impl Dialler {
             let text = format!("no answer within {:?}", self.tcp_timeout);
             Err(io::Error::new(io::ErrorKind::TimedOut, text))
         })
+    }
+}
+
+/// Postpones an address whose attempt is dropped because it has been silent for too long.
+struct SilenceGuard<'a> {
+    postponed: &'a PostponedPeers,
+    peer: &'a Peer,
+    progress: &'a Progress,
+}
+
+impl Drop for SilenceGuard<'_> {
+    fn drop(&mut self) {
+        if self.progress.is_overdue() {
+            self.postponed.add(self.peer);
+        }
     }
 }
 

@@ -1,43 +1,48 @@
-//! [`RefusedPeers`]: the addresses that refused a login last time.
+//! [`PostponedPeers`]: the addresses that refused a login last time, or were silent.
+
+use std::time::{Duration, Instant};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::address::Peer;
 
-/// The peers that refused their last login, and when, the earliest refusal first.
+/// The peers to try last, and since when, the earliest first.
 ///
 /// A race ends after two refusals, since the server itself may refuse. Two addresses that always refuse, such as
-/// those of replicas that do not start, would otherwise keep a healthy one behind them from ever being tried.
+/// those of replicas that do not start, would otherwise keep a healthy one behind them from ever being tried, and
+/// one that hangs would delay every connect.
 #[derive(Debug, Default)]
-pub(super) struct RefusedPeers(Mutex<Vec<(Peer, Instant)>>);
+pub(super) struct PostponedPeers(Mutex<Vec<(Peer, Instant)>>);
 
-impl RefusedPeers {
-    /// Moves the refused peers behind the others, the latest refusal last.
+impl PostponedPeers {
+    /// Moves the postponed peers behind the others, the latest last.
     pub(super) fn move_back(&self, peers: &mut [Peer]) {
         self.move_back_at(peers, Instant::now());
     }
 
     fn move_back_at(&self, peers: &mut [Peer], now: Instant) {
-        let mut refused = self.lock();
+        let mut postponed = self.lock();
         // What is never tried never says that it is well again.
-        refused.retain(|(_, since)| now.saturating_duration_since(*since) < FORGOTTEN);
+        postponed.retain(|(_, since)| now.saturating_duration_since(*since) < FORGOTTEN);
         peers.sort_by_key(|peer| {
-            let at = refused.iter().position(|(refused, _)| refused == peer);
+            let at = postponed.iter().position(|(known, _)| known == peer);
             at.map_or(0, |at| at + 1)
         });
     }
 
-    /// Records whether `peer` has refused a login.
-    pub(super) fn note(&self, peer: &Peer, has_refused: bool) {
-        let mut refused = self.lock();
-        refused.retain(|(known, _)| known != peer);
-        if has_refused {
-            if refused.len() == MOST {
-                refused.remove(0);
-            }
-            refused.push((peer.clone(), Instant::now()));
+    /// Tries `peer` last from now on.
+    pub(super) fn add(&self, peer: &Peer) {
+        let mut postponed = self.lock();
+        postponed.retain(|(known, _)| known != peer);
+        if postponed.len() == MOST {
+            postponed.remove(0);
         }
+        postponed.push((peer.clone(), Instant::now()));
+    }
+
+    /// Tries `peer` in its turn again.
+    pub(super) fn remove(&self, peer: &Peer) {
+        self.lock().retain(|(known, _)| known != peer);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Peer, Instant)>> {
@@ -48,7 +53,7 @@ impl RefusedPeers {
 /// More than the addresses of a name, which change over time.
 const MOST: usize = 64;
 
-/// How long a refusal counts: a server that starts or is restarted needs less.
+/// How long a refusal or a silence counts: a server that starts or is restarted needs less.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -63,23 +68,23 @@ mod tests {
         }
     }
 
-    fn order(refused: &RefusedPeers, now: Instant) -> Vec<Peer> {
+    fn order(postponed: &PostponedPeers, now: Instant) -> Vec<Peer> {
         let mut peers = vec![peer(1), peer(2), peer(3)];
-        refused.move_back_at(&mut peers, now);
+        postponed.move_back_at(&mut peers, now);
         peers
     }
 
     #[test]
-    fn a_refusal_moves_its_address_back_until_the_next_login_or_for_a_minute() {
-        let refused = RefusedPeers::default();
-        refused.note(&peer(2), true);
-        refused.note(&peer(1), true);
+    fn a_postponed_address_is_tried_last_until_the_next_login_or_for_a_minute() {
+        let postponed = PostponedPeers::default();
+        postponed.add(&peer(2));
+        postponed.add(&peer(1));
         let now = Instant::now();
-        assert_eq!(order(&refused, now), [peer(3), peer(2), peer(1)]);
-        refused.note(&peer(2), false);
-        assert_eq!(order(&refused, now), [peer(2), peer(3), peer(1)]);
+        assert_eq!(order(&postponed, now), [peer(3), peer(2), peer(1)]);
+        postponed.remove(&peer(2));
+        assert_eq!(order(&postponed, now), [peer(2), peer(3), peer(1)]);
         assert_eq!(
-            order(&refused, now + FORGOTTEN),
+            order(&postponed, now + FORGOTTEN),
             [peer(1), peer(2), peer(3)]
         );
     }

@@ -1,9 +1,10 @@
 //! [`race`]: runs several attempts, started one after another, until the first succeeds.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -26,16 +27,25 @@ pub(crate) enum Stage {
 
 /// The stage of one attempt, written by the attempt and read by its race.
 #[derive(Debug, Default)]
-pub(crate) struct Progress(AtomicU8);
+pub(crate) struct Progress {
+    stage: AtomicU8,
+    /// Set by the race.
+    is_overdue: AtomicBool,
+}
 
 impl Progress {
     /// Records that the attempt has reached `stage`.
     pub(crate) fn reach(&self, stage: Stage) {
-        self.0.fetch_max(stage as u8, Ordering::AcqRel);
+        self.stage.fetch_max(stage as u8, Ordering::AcqRel);
+    }
+
+    /// Returns whether the race has dropped the attempt after it had been silent for too long.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.is_overdue.load(Ordering::Acquire)
     }
 
     pub(crate) fn stage(&self) -> Stage {
-        match self.0.load(Ordering::Acquire) {
+        match self.stage.load(Ordering::Acquire) {
             0 => Stage::Connecting,
             1 => Stage::Securing,
             2 => Stage::LoggingIn,
@@ -51,6 +61,8 @@ pub(crate) enum Verdict {
     Next,
     /// The server itself refuses, and may do so at its other addresses too.
     Refused,
+    /// The server has no room: a login at another address would take another slot. Another server may have room.
+    Full,
     /// Every address would fail in the same way.
     Final,
 }
@@ -59,6 +71,9 @@ pub(crate) enum Verdict {
 pub(crate) trait AttemptFailure: Send {
     /// Returns the consequence for the other attempts.
     fn verdict(&self) -> Verdict;
+
+    /// Returns whether the same attempt may succeed a moment later.
+    fn may_pass(&self) -> bool;
 
     /// Returns how much the failure tells: of several failures the weightiest is returned.
     fn weight(&self) -> u8;
@@ -76,22 +91,23 @@ pub(super) enum Pace {
     /// proxy itself tries to wake the compute, one more login is made.
     Addresses,
     /// The attempts go to different servers, in order of preference: the next is started if no address of
-    /// the one before it has reached another stage for so long.
+    /// the one before it has reached another stage for so long, or if none is ready a moment after a second login
+    /// has been made for the sake of a cold start.
     Servers(Duration),
 }
 
 impl Pace {
     /// Returns how long an attempt may stay in `stage` before the next one is started.
-    fn patience(self, stage: Stage, round_trip: Duration) -> Option<Duration> {
+    fn patience(self, stage: Stage, round_trip: Duration) -> Duration {
         // TLS takes up to three round trips, whose length TCP has shown.
         let flights = round_trip.saturating_mul(4);
         match (self, stage) {
-            (Self::Addresses, Stage::Connecting) => Some(STAGGER),
-            (Self::Addresses, Stage::Securing) => Some(STAGGER.max(flights)),
-            (Self::Addresses, Stage::LoggingIn) => Some(SILENCE.max(flights)),
-            (Self::Addresses, Stage::Waking) => Some(COLD_START),
-            (Self::Servers(_), Stage::Waking) => None,
-            (Self::Servers(patience), _) => Some(patience),
+            (Self::Addresses, Stage::Connecting) => STAGGER,
+            (Self::Addresses, Stage::Securing) => STAGGER.max(flights),
+            (Self::Addresses, Stage::LoggingIn) => SILENCE.max(flights),
+            (Self::Addresses, Stage::Waking) => COLD_START,
+            (Self::Servers(patience), Stage::Waking) => patience.max(COLD_START + SILENCE),
+            (Self::Servers(patience), _) => patience,
         }
     }
 }
@@ -107,9 +123,14 @@ const COLD_START: Duration = Duration::from_secs(6);
 /// How often a server may refuse a login before its other addresses are spared.
 const REFUSALS: u32 = 2;
 
+/// The pause before another attempt beside one that hangs.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Runs `attempt` for one entrant after another, at the `pace` or as soon as one fails, until the first
-/// succeeds, and drops the rest. Reports the most advanced attempt's stage in `progress`.
-pub(super) async fn race<P, T, E, F>(
+/// succeeds, and drops the rest. Once all have been started, what has failed is tried again as long as another attempt
+/// is silent: a server that restarts is not to be waited for at an address that hangs. Reports the most advanced
+/// attempt's stage in `progress`.
+pub(super) async fn race<P: Clone, T, E, F>(
     entrants: Vec<P>,
     pace: Pace,
     timer: Timer,
@@ -122,19 +143,24 @@ where
 {
     let mut race = Race {
         runners: Vec::new(),
+        untried: entrants.len(),
+        waiting: entrants.into(),
+        refusals: 0,
+        failed_at: None,
         alarm: None,
         pace,
         timer,
         progress,
     };
-    let mut entrants = entrants.into_iter();
     let mut best: Option<E> = None;
-    let (mut starting, mut batch, mut refusals) = (1, 1, 0);
+    let (mut starting, mut batch) = (1, 1);
     loop {
-        for entrant in entrants.by_ref().take(starting) {
+        for _ in 0..starting {
+            let Some(entrant) = race.next() else { break };
             let progress = Arc::default();
-            let future = Box::pin(attempt(entrant, Arc::clone(&progress)));
-            race.runners.push(Runner::new(future, progress));
+            let future = Box::pin(attempt(entrant.clone(), Arc::clone(&progress)));
+            race.runners
+                .push(Runner::new(entrant, future, progress, pace));
         }
         if race.runners.is_empty() {
             match best {
@@ -142,32 +168,33 @@ where
                 None => unreachable!("a race has at least one entrant"),
             }
         }
-        let may_start = entrants.len() > 0;
-        match poll_fn(|cx| race.poll(cx, may_start)).await {
-            Event::Done(Ok(ready)) => return Ok(ready),
-            Event::Done(Err(error)) => {
+        match poll_fn(|cx| race.poll(cx)).await {
+            Event::Done(_, Ok(ready)) => return Ok(ready),
+            Event::Done(entrant, Err(error)) => {
                 match error.verdict() {
                     Verdict::Final => return Err(error),
-                    Verdict::Refused => refusals += 1,
-                    Verdict::Next => {}
+                    Verdict::Full if matches!(pace, Pace::Addresses) => return Err(error),
+                    Verdict::Refused => race.refusals += 1,
+                    Verdict::Full | Verdict::Next => {}
                 }
-                if refusals >= REFUSALS {
-                    entrants = Vec::new().into_iter();
+                if error.may_pass() {
+                    race.waiting.push_back(entrant);
                 }
+                race.failed_at = Some(Instant::now());
                 if best
                     .as_ref()
                     .is_none_or(|best| error.weight() >= best.weight())
                 {
                     best = Some(error);
                 }
-                starting = 1;
+                starting = usize::from(race.is_first_round());
             }
             Event::Overdue => {
                 batch = match (pace, race.waking()) {
-                    (Pace::Addresses, 0) => batch * 2,
+                    (Pace::Addresses, 0) if race.is_first_round() => batch * 2,
                     _ => 1,
                 };
-                starting = batch;
+                starting = batch.min(race.untried.max(1));
             }
         }
     }
@@ -175,34 +202,37 @@ where
 
 type Alarm = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-struct Race<'a, F> {
-    runners: Vec<Runner<F>>,
+struct Race<'a, P, F> {
+    runners: Vec<Runner<P, F>>,
+    /// Those to start next: first those that have not been tried, then those that have failed.
+    waiting: VecDeque<P>,
+    /// How many of those that wait have not been tried.
+    untried: usize,
+    refusals: u32,
+    /// When the last attempt failed.
+    failed_at: Option<Instant>,
     alarm: Option<(Instant, Alarm)>,
     pace: Pace,
     timer: Timer,
     progress: &'a Progress,
 }
 
-enum Event<R> {
-    Done(R),
+enum Event<P, R> {
+    Done(P, R),
     /// No attempt has reached another stage for too long.
     Overdue,
 }
 
-impl<R, F: Future<Output = R>> Race<'_, F> {
-    fn poll(&mut self, cx: &mut Context<'_>, may_start: bool) -> Poll<Event<R>> {
+impl<P: Clone, R, F: Future<Output = R>> Race<'_, P, F> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event<P, R>> {
         for at in 0..self.runners.len() {
             let runner = &mut self.runners[at];
             if let Poll::Ready(result) = runner.future.as_mut().poll(cx) {
-                self.runners.swap_remove(at);
-                return Poll::Ready(Event::Done(result));
+                let runner = self.runners.swap_remove(at);
+                return Poll::Ready(Event::Done(runner.entrant.clone(), result));
             }
             runner.note();
             self.progress.reach(runner.stage);
-        }
-        if !may_start {
-            self.alarm = None;
-            return Poll::Pending;
         }
         loop {
             let Some(due) = self.due() else {
@@ -228,31 +258,46 @@ impl<R, F: Future<Output = R>> Race<'_, F> {
         }
     }
 
-    /// Returns the time at which all attempts will have been silent for too long; `None` if they may be silent for
-    /// ever.
+    /// Returns the time at which all attempts will have been silent for too long, and another one is to be started;
+    /// `None` if there is none to start.
     fn due(&self) -> Option<Instant> {
+        let is_address = matches!(self.pace, Pace::Addresses);
         // Silence of the compute is worth no third login.
-        if self.waking() > 1 {
+        if self.waiting.is_empty() || (is_address && self.waking() > 1) {
             return None;
         }
-        let mut due = None;
-        for runner in &self.runners {
-            let patience = self.pace.patience(runner.stage, runner.round_trip)?;
-            due = due.max(Some(runner.since.checked_add(patience)?));
-        }
-        due
+        let again = match self.is_first_round() {
+            true => None,
+            false => self.failed_at.and_then(|at| at.checked_add(PAUSE)),
+        };
+        let silent = self.runners.iter().map(Runner::overdue_at);
+        silent.fold(again, |latest, at| latest.max(Some(at)))
+    }
+
+    fn next(&mut self) -> Option<P> {
+        self.untried = self.untried.saturating_sub(1);
+        self.waiting.pop_front()
+    }
+
+    /// Returns whether entrants are left to be started as soon as another fails. After two refusals a server's other
+    /// addresses are spared.
+    fn is_first_round(&self) -> bool {
+        let is_refused = matches!(self.pace, Pace::Addresses) && self.refusals >= REFUSALS;
+        self.untried > 0 && !is_refused
     }
 
     fn waking(&self) -> usize {
-        let waking = |runner: &&Runner<F>| runner.stage == Stage::Waking;
+        let waking = |runner: &&Runner<P, F>| runner.stage == Stage::Waking;
         self.runners.iter().filter(waking).count()
     }
 }
 
 /// An attempt under way.
-struct Runner<F> {
+struct Runner<P, F> {
+    entrant: P,
     future: Pin<Box<F>>,
     progress: Arc<Progress>,
+    pace: Pace,
     stage: Stage,
     /// When the attempt reached its stage.
     since: Instant,
@@ -260,12 +305,14 @@ struct Runner<F> {
     round_trip: Duration,
 }
 
-impl<F> Runner<F> {
-    fn new(future: Pin<Box<F>>, progress: Arc<Progress>) -> Self {
+impl<P, F> Runner<P, F> {
+    fn new(entrant: P, future: Pin<Box<F>>, progress: Arc<Progress>, pace: Pace) -> Self {
         let now = Instant::now();
         Self {
+            entrant,
             future,
             progress,
+            pace,
             stage: Stage::Connecting,
             since: now,
             began: now,
@@ -283,5 +330,21 @@ impl<F> Runner<F> {
             self.round_trip = self.since.saturating_duration_since(self.began);
         }
         self.stage = stage;
+    }
+
+    /// Returns the time at which the attempt will have been silent for too long.
+    fn overdue_at(&self) -> Instant {
+        self.since + self.pace.patience(self.stage, self.round_trip)
+    }
+}
+
+impl<P, F> Drop for Runner<P, F> {
+    /// Tells the attempt, which is dropped behind this, whether it has been silent for too long.
+    fn drop(&mut self) {
+        self.note();
+        let is_overdue = self.overdue_at() <= Instant::now();
+        self.progress
+            .is_overdue
+            .store(is_overdue, Ordering::Release);
     }
 }

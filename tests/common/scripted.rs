@@ -87,20 +87,47 @@ where
         for nth in 0.. {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let length = stream.read_u32().await.unwrap();
-            let mut startup = vec![0; length as usize - 4];
-            stream.read_exact(&mut startup).await.unwrap();
+            startup(&mut stream).await.unwrap();
             let mut session = Session { stream };
-            let mut hello = message(tag::AUTHENTICATION, &[0; 4]);
-            for setting in ["TimeZone\0UTC\0", "client_encoding\0UTF8\0"] {
-                hello.extend(message(tag::PARAMETER_STATUS, setting.as_bytes()));
-            }
-            hello.extend(message(tag::BACKEND_KEY_DATA, &[0, 0, 0, 1, 0, 0, 0, 2]));
-            hello.extend(ready(tag::status::IDLE));
-            session.say(&hello).await;
+            session.say(&greeting()).await;
             tokio::spawn(serve(session, nth));
         }
     });
     let url = format!("postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable");
     (url, server)
+}
+
+/// Reads the client's startup message.
+pub async fn startup(stream: &mut TcpStream) -> std::io::Result<()> {
+    let length = stream.read_u32().await?;
+    let mut startup = vec![0; length as usize - 4];
+    stream.read_exact(&mut startup).await.map(drop)
+}
+
+/// Encodes what a server without passwords answers to the startup message.
+pub fn greeting() -> Vec<u8> {
+    let mut greeting = message(tag::AUTHENTICATION, &[0; 4]);
+    for setting in ["TimeZone\0UTC\0", "client_encoding\0UTF8\0"] {
+        greeting.extend(message(tag::PARAMETER_STATUS, setting.as_bytes()));
+    }
+    greeting.extend(message(tag::BACKEND_KEY_DATA, &[0, 0, 0, 1, 0, 0, 0, 2]));
+    greeting.extend(ready(tag::status::IDLE));
+    greeting
+}
+
+/// Starts a server that leaves each stream to `serve`; returns its port.
+pub async fn listen<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> u16
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            tokio::spawn(serve(stream));
+        }
+    });
+    port
 }

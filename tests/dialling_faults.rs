@@ -1,0 +1,154 @@
+//! Addresses and hosts that fail or hang beside others.
+
+#[path = "common/addresses.rs"]
+mod addresses;
+mod common;
+
+use std::time::{Duration, Instant};
+
+use diesel_async::AsyncConnection;
+use diesel_neon::{Connection, DatabaseUrl};
+use neon_sim::NeonSim;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use addresses::{Addresses, Behaviour::*};
+use common::scripted::{error, listen, message, startup, tag};
+use common::{HANG, neon, pool};
+
+fn postgres(neon: &NeonSim) -> u16 {
+    DatabaseUrl::parse(&neon.postgres_url()).unwrap().hosts()[0].port
+}
+
+/// Returns a URL in which each address is a host of its own.
+fn hosts(addresses: &Addresses, neon: &NeonSim) -> String {
+    let url = addresses.url(&neon.postgres_url(), "");
+    let names = format!("&host={}", addresses.hosts(""));
+    url.replace(&names, "")
+}
+
+/// Starts a server that takes a login, and says nothing behind AuthenticationOk.
+async fn hangs_after_authentication() -> u16 {
+    listen(async |mut stream: TcpStream| {
+        let _ = startup(&mut stream).await;
+        let ok = message(tag::AUTHENTICATION, &[0; 4]);
+        let _ = stream.write_all(&ok).await;
+        sleep(HANG).await;
+    })
+    .await
+}
+
+async fn establish(url: &str) -> Result<(), String> {
+    let established = timeout(HANG, Connection::establish(url)).await.unwrap();
+    established.map(drop).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn hosts_that_refuse_do_not_keep_the_next_host_from_being_tried() {
+    let neon = neon().await;
+    let starting = Starting("FATAL");
+    let addresses = Addresses::new(&[starting, starting, starting, LeadsTo(postgres(&neon))]).await;
+    establish(&hosts(&addresses, &neon)).await.unwrap();
+    assert_eq!(addresses.accepted(), [1, 1, 1, 1]);
+
+    let full = listen(async |mut stream: TcpStream| {
+        let _ = startup(&mut stream).await;
+        let refusal = error("FATAL", "53300", "sorry, too many clients already");
+        let _ = stream.write_all(&refusal).await;
+    })
+    .await;
+    let addresses = Addresses::new(&[LeadsTo(full), LeadsTo(postgres(&neon))]).await;
+    establish(&hosts(&addresses, &neon)).await.unwrap();
+    assert_eq!(addresses.accepted(), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_host_that_hangs_behind_its_password_does_not_keep_the_next_from_being_tried() {
+    let neon = neon().await;
+    let hanging = LeadsTo(hangs_after_authentication().await);
+    let addresses = Addresses::new(&[hanging, LeadsTo(postgres(&neon))]).await;
+    establish(&hosts(&addresses, &neon)).await.unwrap();
+    assert_eq!(addresses.accepted(), [1, 1]);
+}
+
+#[tokio::test]
+async fn what_failed_is_tried_again_beside_an_address_that_hangs() {
+    let neon = neon().await;
+    let postgres = postgres(&neon);
+    for is_listening in [true, false] {
+        let began = Instant::now();
+        let restarting = listen(move |mut stream: TcpStream| async move {
+            if began.elapsed() > Duration::from_secs(3) {
+                let mut server = TcpStream::connect(("127.0.0.1", postgres)).await.unwrap();
+                let _ = copy_bidirectional(&mut stream, &mut server).await;
+            } else if is_listening {
+                let _ = startup(&mut stream).await;
+                let refusal = error("FATAL", "57P03", "the database system is starting up");
+                let _ = stream.write_all(&refusal).await;
+            }
+        })
+        .await;
+        let addresses = Addresses::new(&[Silent, LeadsTo(restarting), LeadsTo(restarting)]).await;
+        establish(&addresses.url(&neon.postgres_url(), "localhost"))
+            .await
+            .unwrap();
+    }
+
+    // What was spared after two refusals is tried then, too.
+    let starting = Starting("FATAL");
+    let addresses = [Silent, starting, starting, starting, LeadsTo(postgres)];
+    let addresses = Addresses::new(&addresses).await;
+    establish(&addresses.url(&neon.postgres_url(), "localhost"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_time_out_tells_what_the_other_addresses_said() {
+    let neon = neon().await;
+    for (other, says) in [
+        (Starting("FATAL"), "the database system is starting up"),
+        (Refuses, "Connection refused"),
+    ] {
+        let addresses = Addresses::new(&[Silent, other]).await;
+        for url in [
+            addresses.url(&neon.postgres_url(), "localhost"),
+            hosts(&addresses, &neon),
+        ] {
+            let error = establish(&format!("{url}&connect_timeout=4")).await;
+            let error = error.unwrap_err();
+            assert!(error.starts_with("no connection within 4s"), "{error}");
+            assert!(error.contains(says), "{error}");
+
+            let seconds = Duration::from_secs;
+            let pool = pool(&url, |policy| {
+                policy
+                    .connect_timeout(seconds(4))
+                    .checkout_timeout(seconds(5))
+            });
+            let connected = timeout(HANG, pool.get()).await.unwrap();
+            let error = connected.map(drop).unwrap_err().to_string();
+            assert!(error.contains("no connection within 4s"), "{error}");
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_hangs_delays_one_connect_and_no_other() {
+    let neon = neon().await;
+    for hangs in [
+        listen(async |_stream: TcpStream| sleep(HANG).await).await,
+        hangs_after_authentication().await,
+    ] {
+        let addresses = Addresses::new(&[LeadsTo(hangs), LeadsTo(postgres(&neon))]).await;
+        let url = addresses.url(&neon.postgres_url(), "localhost");
+        let pool = pool(&url, |policy| policy);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(timeout(HANG, pool.get()).await.unwrap().unwrap());
+        }
+        assert_eq!(addresses.accepted(), [1, 3]);
+    }
+}
