@@ -1,4 +1,4 @@
-//! Addresses and hosts that fail or hang beside others.
+//! Addresses and hosts that fail or hang beside others, and servers that speak something else.
 
 #[path = "common/addresses.rs"]
 mod addresses;
@@ -7,14 +7,14 @@ mod common;
 use std::time::{Duration, Instant};
 
 use diesel_async::AsyncConnection;
-use diesel_neon::{Connection, DatabaseUrl};
+use diesel_neon::{ConnectError, ConnectErrorKind, Connection, DatabaseUrl, PoolError};
 use neon_sim::NeonSim;
-use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use addresses::{Addresses, Behaviour::*};
-use common::scripted::{error, listen, message, startup, tag};
+use common::scripted::{error, greeting, listen, message, startup, tag};
 use common::{HANG, neon, pool};
 
 fn postgres(neon: &NeonSim) -> u16 {
@@ -150,5 +150,91 @@ async fn an_address_that_hangs_delays_one_connect_and_no_other() {
             held.push(timeout(HANG, pool.get()).await.unwrap().unwrap());
         }
         assert_eq!(addresses.accepted(), [1, 3]);
+    }
+}
+
+fn refusal(connected: Result<(), PoolError>) -> ConnectError {
+    match connected {
+        Err(PoolError::Connect(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Returns the error of a login that is answered with `answer`.
+async fn answered(answer: Vec<u8>) -> ConnectError {
+    let port = listen(move |mut stream: TcpStream| {
+        let answer = answer.clone();
+        async move {
+            let _ = startup(&mut stream).await;
+            let _ = stream.write_all(&answer).await;
+            // Unread bytes would turn the end of the stream into a reset.
+            let _ = stream.read(&mut [0; 1024]).await;
+        }
+    })
+    .await;
+    let url = format!("postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable");
+    refusal(
+        timeout(HANG, pool(&url, |p| p).get())
+            .await
+            .unwrap()
+            .map(drop),
+    )
+}
+
+#[tokio::test]
+async fn what_is_not_postgres_is_told_as_that() {
+    let notice = message(
+        tag::NOTICE_RESPONSE,
+        b"SNOTICE\0VNOTICE\0C00000\0Mhello\0\0",
+    );
+    let mut endless = greeting();
+    endless.truncate(endless.len() - 6);
+    endless.extend(message(tag::PARAMETER_STATUS, b"a\0b\0").repeat(200_000));
+    for answer in [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec(),
+        b"\x4a\0\0\0\x0a8.0.36\0\x08\0\0\0".to_vec(),
+        [notice, greeting()].concat(),
+        message(tag::AUTHENTICATION, &99_i32.to_be_bytes()),
+        vec![tag::AUTHENTICATION, 0, 0, 0, 1, 0],
+        vec![tag::AUTHENTICATION, 0x7f, 0xff, 0xff, 0xff, 0],
+        error("FATAL", "XX000", &"x".repeat(2 << 20)),
+        endless,
+    ] {
+        let error = answered(answer).await;
+        assert_eq!(error.diagnosis().code(), "not-postgres", "{error}");
+        assert_eq!(error.kind(), ConnectErrorKind::Unreachable, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_method_of_authentication_that_nobody_knows_is_not_called_a_wrong_password() {
+    for method in [2, 7, 9] {
+        let method: i32 = method;
+        let error = answered(message(tag::AUTHENTICATION, &method.to_be_bytes())).await;
+        assert_eq!(error.diagnosis().code(), "method-unknown", "{error}");
+        assert_eq!(error.kind(), ConnectErrorKind::Authentication);
+    }
+    let sasl = [&10_i32.to_be_bytes()[..], b"OAUTHBEARER\0\0"].concat();
+    let error = answered(message(tag::AUTHENTICATION, &sasl)).await;
+    assert_eq!(error.diagnosis().code(), "method-unknown", "{error}");
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_within_a_message_reads_as_that() {
+    let greeting = greeting();
+    for cut in 1..greeting.len() {
+        let greeting = greeting[..cut].to_vec();
+        let port = listen(move |mut stream: TcpStream| {
+            let greeting = greeting.clone();
+            async move {
+                let _ = startup(&mut stream).await;
+                let _ = stream.write_all(&greeting).await;
+            }
+        })
+        .await;
+        let url = format!("postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable");
+        let error = establish(&url).await.unwrap_err();
+        assert_eq!(error, "the server closed the connection", "{cut}");
     }
 }

@@ -27,7 +27,11 @@ impl Diagnosis {
         match error.as_db_error() {
             Some(told) => Self::of_words(told.message(), Some(told.code().code())),
             // tokio-postgres's own errors differ only in their texts.
-            None => Self::by_text(&chain(error)).unwrap_or(&steps::BROKEN),
+            None => {
+                let text = chain(error);
+                let known = steps::of_driver(&text).or_else(|| Self::by_text(&text));
+                known.unwrap_or(&steps::BROKEN)
+            }
         }
     }
 
@@ -53,6 +57,11 @@ fn without_names(message: &str) -> String {
         _ => message.to_owned(),
     };
     text.to_ascii_lowercase()
+}
+
+/// Returns whether tokio-postgres says that the stream ended within a message.
+pub(super) fn is_cut_off(text: &str) -> bool {
+    text.ends_with("bytes remaining on stream")
 }
 
 /// Returns an error and its causes in one line; tokio-postgres's own texts name only the step.

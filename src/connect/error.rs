@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::diagnosis::{Diagnosis, chain, steps};
+use super::diagnosis::{Diagnosis, chain, is_cut_off, steps};
 use super::kind::{ConnectErrorKind, RetryClass};
 use crate::session::CancelFailure;
 use crate::transport::{AttemptFailure, DialError, Verdict};
@@ -188,8 +188,12 @@ impl Failure {
     pub(super) fn postgres(error: tokio_postgres::Error) -> Self {
         let (code, message) = match error.as_db_error() {
             Some(db) => (Some(db.code().clone()), db.message().to_owned()),
-            None if error.is_closed() => (None, "the server closed the connection".to_owned()),
-            None => (None, chain(&error)),
+            None => match chain(&error) {
+                text if error.is_closed() || is_cut_off(&text) => {
+                    (None, "the server closed the connection".to_owned())
+                }
+                text => (None, text),
+            },
         };
         Self {
             diagnosis: Diagnosis::of_login(&error),

@@ -64,6 +64,11 @@ impl FrameScanner {
         }
     }
 
+    /// Returns how many bytes the message under way has still to come.
+    pub(crate) fn remaining(&self) -> usize {
+        self.remaining
+    }
+
     /// Takes the next bytes, and calls `on_message` for each message that they complete, with its tag (0 for the startup
     /// message) and, if wanted, the start of its body. Stops if `on_message` breaks; returns how many bytes are left.
     pub(crate) fn advance(

@@ -62,5 +62,5 @@ pub use self::login::LoginMethod;
 pub(crate) use self::preamble::Command;
 pub(crate) use self::response::Response;
 pub(crate) use self::status::SessionStatus;
-pub(crate) use self::tap::LoginTap;
+pub(crate) use self::tap::{ENDLESS_LOGIN, LoginTap};
 pub(crate) use self::transaction::TransactionMonitor;

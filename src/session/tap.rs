@@ -31,6 +31,8 @@ pub(crate) struct LoginTap {
     handoff: Arc<StreamHandoff>,
     /// The bytes that were read and not passed on.
     withheld: BytesMut,
+    /// How many bytes the server has sent.
+    received: usize,
 }
 
 impl LoginTap {
@@ -61,6 +63,7 @@ impl LoginTap {
             progress,
             handoff,
             withheld: BytesMut::new(),
+            received: 0,
         }
     }
 
@@ -121,6 +124,14 @@ impl AsyncRead for LoginTap {
         let passed = buf.filled().len() - left;
         this.withheld.extend_from_slice(&buf.filled()[passed..]);
         buf.set_filled(passed);
+        if status.responses() == 0 {
+            this.received = this.received.saturating_add(passed - before);
+            if this.received.saturating_add(this.backend.remaining()) > LONGEST_LOGIN {
+                status.end();
+                let error = io::Error::new(io::ErrorKind::InvalidData, ENDLESS_LOGIN);
+                return Poll::Ready(Err(error));
+            }
+        }
         Poll::Ready(result)
     }
 }
@@ -183,6 +194,13 @@ impl Drop for LoginTap {
         }
     }
 }
+
+/// How many bytes a server may send until it is ready, or announce: Postgres sends a few hundred. Anything else that
+/// listens on the port may announce gigabytes, which tokio-postgres would wait for and keep.
+const LONGEST_LOGIN: usize = 1 << 20;
+
+/// What is wrong with a login that is longer.
+pub(crate) const ENDLESS_LOGIN: &str = "the answer to the login is longer than Postgres's";
 
 /// Notes whether a statement of tokio-postgres may end a transaction. A long text may: its end is not known.
 fn note_sql(status: &SessionStatus, tag: u8, body: &[u8]) {

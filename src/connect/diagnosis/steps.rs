@@ -27,6 +27,25 @@ pub(super) fn of_dialling(error: &DialError) -> &'static Diagnosis {
     }
 }
 
+/// Returns the diagnosis of an error that tokio-postgres, or the tap below it, has found in a server's bytes.
+pub(super) fn of_driver(text: &str) -> Option<&'static Diagnosis> {
+    let says = |texts: &[&str]| texts.iter().any(|said| text.contains(said));
+    if says(NOT_THE_PROTOCOL) {
+        return Some(&NOT_POSTGRES);
+    }
+    // With TLS 1.3 a server refuses a client only once the client has finished its handshake.
+    says(&["received fatal alert"]).then_some(&TLS_FAILED)
+}
+
+const NOT_THE_PROTOCOL: &[&str] = &[
+    crate::session::ENDLESS_LOGIN,
+    "unknown message tag",
+    "unknown authentication tag",
+    "invalid message length",
+    "failed to fill whole buffer",
+    "unexpected message from server",
+];
+
 fn of_tls(error: &io::Error) -> &'static Diagnosis {
     use CertificateError::*;
 

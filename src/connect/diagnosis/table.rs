@@ -8,6 +8,19 @@ use super::entry::Diagnosis;
 pub(super) static TABLE: &[Diagnosis] = &[
     // Final: who you are.
     Diagnosis {
+        code: "method-unknown",
+        kind: Kind::Authentication,
+        meaning: "the server asks for a method of authentication that this client does not have; it knows \
+                  SCRAM-SHA-256, with up to 100,000 iterations, MD5 and a cleartext password",
+        hint: "let the server's pg_hba.conf ask this client for scram-sha-256",
+        texts: &[
+            "unsupported authentication method",
+            "unsupported SASL mechanism",
+            "SCRAM iteration count exceeds",
+        ],
+        sqlstates: &[],
+    },
+    Diagnosis {
         code: "credentials",
         kind: Kind::Authentication,
         meaning: "user name or password is wrong; Neon says the same of a role or an endpoint that \
