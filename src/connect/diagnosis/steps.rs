@@ -67,249 +67,148 @@ fn of_tls(error: &io::Error) -> &'static Diagnosis {
     }
 }
 
-/// All diagnoses of this file.
-#[cfg(test)]
-pub(super) const STEPS: &[&Diagnosis] = &[
-    &NAME_UNRESOLVED,
-    &NAME_TIMEOUT,
-    &TCP_REFUSED,
-    &TCP_TIMEOUT,
-    &TCP_UNREACHABLE,
-    &SOCKET_MISSING,
-    &NOT_POSTGRES,
-    &PLAIN_TEXT,
-    &TLS_UNSUPPORTED,
-    &TLS_TIMEOUT,
-    &TLS_CLOSED,
-    &TLS_NAME,
-    &TLS_FAILED,
-    &ISSUER_UNKNOWN,
-    &EXPIRED,
-    &NOT_YET_VALID,
-    &WRONG_HOST,
-    &REVOKED,
-    &CERTIFICATE_INVALID,
-    &LOGIN_TIMEOUT,
-    &START_TIMEOUT,
-    &TIMED_OUT,
-    &OTHER_TARGET,
-    &BROKEN,
-    &REFUSED,
-];
+/// Writes each diagnosis as its name, its code, its class, its meaning and its mend.
+macro_rules! steps {
+    ($($name:ident = $code:literal, $kind:ident, $meaning:expr, $hint:expr;)*) => {
+        $(pub(in super::super) static $name: Diagnosis = Diagnosis {
+            code: $code,
+            kind: Kind::$kind,
+            meaning: $meaning,
+            hint: $hint,
+            texts: &[],
+            sqlstates: &[],
+        };)*
 
-const fn step(
-    code: &'static str,
-    kind: Kind,
-    meaning: &'static str,
-    hint: &'static str,
-) -> Diagnosis {
-    Diagnosis {
-        code,
-        kind,
-        meaning,
-        hint,
-        texts: &[],
-        sqlstates: &[],
-    }
+        /// All diagnoses of this file.
+        #[cfg(test)]
+        pub(super) const STEPS: &[&Diagnosis] = &[$(&$name),*];
+    };
 }
 
-// The host's name.
+steps! {
+    // The host's name.
 
-static NAME_UNRESOLVED: Diagnosis = step(
-    "dns-unresolved",
-    Kind::Resolve,
-    "the host's name has no address: it is misspelt, the endpoint was deleted, or this machine cannot \
-     look names up",
-    "compare the host in the database URL with Neon's console, and check that this machine resolves \
-     other names",
-);
+    NAME_UNRESOLVED = "dns-unresolved", Resolve,
+        "the host's name has no address: it is misspelt, the endpoint was deleted, or this machine cannot \
+         look names up",
+        "compare the host in the database URL with Neon's console, and check that this machine resolves \
+         other names";
 
-pub(in super::super) static NAME_TIMEOUT: Diagnosis = step(
-    "dns-timeout",
-    Kind::TimedOut,
-    "this machine's name service does not answer",
-    "check its resolver (/etc/resolv.conf) and the network; inside a container or a VPN it is often \
-     another one",
-);
+    NAME_TIMEOUT = "dns-timeout", TimedOut,
+        "this machine's name service does not answer",
+        "check its resolver (/etc/resolv.conf) and the network; inside a container or a VPN it is often \
+         another one";
 
-// TCP, and Unix sockets.
+    // TCP, and Unix sockets.
 
-static TCP_REFUSED: Diagnosis = step(
-    "tcp-refused",
-    Kind::Unreachable,
-    "the machine is there, but nothing listens on that port",
-    "check the port in the database URL (Neon's is 5432), and whether the server runs",
-);
+    TCP_REFUSED = "tcp-refused", Unreachable,
+        "the machine is there, but nothing listens on that port",
+        "check the port in the database URL (Neon's is 5432), and whether the server runs";
 
-pub(in super::super) static TCP_TIMEOUT: Diagnosis = step(
-    "tcp-timeout",
-    Kind::Unreachable,
-    "packets go out and nothing comes back: a firewall drops them, or the address is wrong",
-    "check the host in the database URL, and allow outgoing TCP to the port (Neon's is 5432): many \
-     networks let only 443 through",
-);
+    TCP_TIMEOUT = "tcp-timeout", Unreachable,
+        "packets go out and nothing comes back: a firewall drops them, or the address is wrong",
+        "check the host in the database URL, and allow outgoing TCP to the port (Neon's is 5432): many \
+         networks let only 443 through";
 
-static TCP_UNREACHABLE: Diagnosis = step(
-    "tcp-unreachable",
-    Kind::Unreachable,
-    "the network does not lead there; with an IPv6 address, this machine may have no IPv6",
-    "check the network, the VPN and the firewall",
-);
+    TCP_UNREACHABLE = "tcp-unreachable", Unreachable,
+        "the network does not lead there; with an IPv6 address, this machine may have no IPv6",
+        "check the network, the VPN and the firewall";
 
-static SOCKET_MISSING: Diagnosis = step(
-    "socket-missing",
-    Kind::Unreachable,
-    "no server has its Unix socket there",
-    "check the folder and the port in the database URL, and whether the server runs",
-);
+    SOCKET_MISSING = "socket-missing", Unreachable,
+        "no server has its Unix socket there",
+        "check the folder and the port in the database URL, and whether the server runs";
 
-static NOT_POSTGRES: Diagnosis = step(
-    "not-postgres",
-    Kind::Unreachable,
-    "the port is open, but what listens there does not speak Postgres",
-    "check the host and the port in the database URL",
-);
+    NOT_POSTGRES = "not-postgres", Unreachable,
+        "the port is open, but what listens there does not speak Postgres",
+        "check the host and the port in the database URL";
 
-// TLS.
+    // TLS.
 
-static PLAIN_TEXT: Diagnosis = step(
-    "sslmode-weak",
-    Kind::Configuration,
-    "the URL means plain text, and the host's address is not on this machine: the password and the data \
-     would go over the network unprotected",
-    "use sslmode=verify-full in the database URL (require means the same here), or correct the host",
-);
+    PLAIN_TEXT = "sslmode-weak", Configuration,
+        "the URL means plain text, and the host's address is not on this machine: the password and the data \
+         would go over the network unprotected",
+        "use sslmode=verify-full in the database URL (require means the same here), or correct the host";
 
-static TLS_UNSUPPORTED: Diagnosis = step(
-    "tls-unsupported",
-    Kind::Tls,
-    "the URL wants TLS and the server has none: it is not Neon's, or a tunnel ends there",
-    "for a server on this machine use sslmode=disable with the host localhost; else switch TLS on in the \
-     server",
-);
+    TLS_UNSUPPORTED = "tls-unsupported", Tls,
+        "the URL wants TLS and the server has none: it is not Neon's, or a tunnel ends there",
+        "for a server on this machine use sslmode=disable with the host localhost; else switch TLS on in the \
+         server";
 
-pub(in super::super) static TLS_TIMEOUT: Diagnosis = step(
-    "tls-timeout",
-    Kind::TimedOut,
-    "the port is open, but what listens there does not speak Postgres or TLS, or hangs",
-    "check the host and the port in the database URL; a firewall that lets only some protocols through \
-     does this too",
-);
+    TLS_TIMEOUT = "tls-timeout", TimedOut,
+        "the port is open, but what listens there does not speak Postgres or TLS, or hangs",
+        "check the host and the port in the database URL; a firewall that lets only some protocols through \
+         does this too";
 
-static TLS_CLOSED: Diagnosis = step(
-    "tls-closed",
-    Kind::Unavailable,
-    "the connection breaks as soon as TLS begins: the server is starting or stopping, another protocol \
-     or a firewall is there, or it is sslnegotiation=direct with a server before PostgreSQL 17",
-    "try again; if it stays, check the host and the port, and try sslnegotiation=postgres",
-);
+    TLS_CLOSED = "tls-closed", Unavailable,
+        "the connection breaks as soon as TLS begins: the server is starting or stopping, another protocol \
+         or a firewall is there, or it is sslnegotiation=direct with a server before PostgreSQL 17",
+        "try again; if it stays, check the host and the port, and try sslnegotiation=postgres";
 
-static TLS_NAME: Diagnosis = step(
-    "tls-name",
-    Kind::Tls,
-    "certificates are checked against the host's name, and this is not a DNS name",
-    "use the host name that Neon's console shows",
-);
+    TLS_NAME = "tls-name", Tls,
+        "certificates are checked against the host's name, and this is not a DNS name",
+        "use the host name that Neon's console shows";
 
-static TLS_FAILED: Diagnosis = step(
-    "tls-failed",
-    Kind::Tls,
-    "client and server find no common ground, or something in between interferes",
-    "check that the host and the port are the server's own, without a proxy in between",
-);
+    TLS_FAILED = "tls-failed", Tls,
+        "client and server find no common ground, or something in between interferes",
+        "check that the host and the port are the server's own, without a proxy in between";
 
-static ISSUER_UNKNOWN: Diagnosis = step(
-    "certificate-unknown-issuer",
-    Kind::Tls,
-    "the issuer of the host's certificate is not among the trusted roots: they are stale or missing, or \
-     something in between, such as a company's proxy, shows a certificate of its own",
-    "update the ca-certificates package, and for Neon leave sslrootcert out of the database URL; if a \
-     proxy is meant to be there, add its root to the system's, or name it with SSL_CERT_FILE or \
-     sslrootcert",
-);
+    ISSUER_UNKNOWN = "certificate-unknown-issuer", Tls,
+        "the issuer of the host's certificate is not among the trusted roots: they are stale or missing, or \
+         something in between, such as a company's proxy, shows a certificate of its own",
+        "update the ca-certificates package, and for Neon leave sslrootcert out of the database URL; if a \
+         proxy is meant to be there, add its root to the system's, or name it with SSL_CERT_FILE or \
+         sslrootcert";
 
-static EXPIRED: Diagnosis = step(
-    "certificate-expired",
-    Kind::Tls,
-    "the host's certificate is too old, or this machine's clock is ahead",
-    "check this machine's clock first (NTP); if it is right, the server's operator must renew the \
-     certificate",
-);
+    EXPIRED = "certificate-expired", Tls,
+        "the host's certificate is too old, or this machine's clock is ahead",
+        "check this machine's clock first (NTP); if it is right, the server's operator must renew the \
+         certificate";
 
-static NOT_YET_VALID: Diagnosis = step(
-    "certificate-not-yet-valid",
-    Kind::Tls,
-    "the host's certificate is from the future: this machine's clock is behind",
-    "set this machine's clock (NTP)",
-);
+    NOT_YET_VALID = "certificate-not-yet-valid", Tls,
+        "the host's certificate is from the future: this machine's clock is behind",
+        "set this machine's clock (NTP)";
 
-static WRONG_HOST: Diagnosis = step(
-    "certificate-wrong-host",
-    Kind::Tls,
-    "the host's certificate is made out to other names: the URL names an alias or an address, or leads \
-     to another server",
-    "use the host name that Neon's console shows; if the address must be given, put it into hostaddr=… \
-     beside it",
-);
+    WRONG_HOST = "certificate-wrong-host", Tls,
+        "the host's certificate is made out to other names: the URL names an alias or an address, or leads \
+         to another server",
+        "use the host name that Neon's console shows; if the address must be given, put it into hostaddr=… \
+         beside it";
 
-static REVOKED: Diagnosis = step(
-    "certificate-revoked",
-    Kind::Tls,
-    "the issuer of the host's certificate has withdrawn it",
-    "the server's operator must replace it",
-);
+    REVOKED = "certificate-revoked", Tls,
+        "the issuer of the host's certificate has withdrawn it",
+        "the server's operator must replace it";
 
-static CERTIFICATE_INVALID: Diagnosis = step(
-    "certificate-invalid",
-    Kind::Tls,
-    "the host's certificate cannot be verified",
-    "check that the host and the port are the server's own, without a proxy in between",
-);
+    CERTIFICATE_INVALID = "certificate-invalid", Tls,
+        "the host's certificate cannot be verified",
+        "check that the host and the port are the server's own, without a proxy in between";
 
-// The login.
+    // The login.
 
-pub(in super::super) static LOGIN_TIMEOUT: Diagnosis = step(
-    "login-timeout",
-    Kind::TimedOut,
-    "the server took the connection and does not answer: it is overloaded, or something in between \
-     swallows the answer",
-    "try again with more time; if that helps, raise connect_timeout; if it does not, restart the compute \
-     in Neon's console",
-);
+    LOGIN_TIMEOUT = "login-timeout", TimedOut,
+        "the server took the connection and does not answer: it is overloaded, or something in between \
+         swallows the answer",
+        "try again with more time; if that helps, raise connect_timeout; if it does not, restart the compute \
+         in Neon's console";
 
-pub(in super::super) static START_TIMEOUT: Diagnosis = step(
-    "login-timeout",
-    Kind::TimedOut,
-    "the password is right, but the compute does not come up: a very slow cold start, or it hangs",
-    LOGIN_TIMEOUT.hint,
-);
+    START_TIMEOUT = "login-timeout", TimedOut,
+        "the password is right, but the compute does not come up: a very slow cold start, or it hangs",
+        LOGIN_TIMEOUT.hint;
 
-pub(in super::super) static TIMED_OUT: Diagnosis = step(
-    "connect-timeout",
-    Kind::TimedOut,
-    "there was no session before the time was up, most often in a cold start",
-    "raise connect_timeout if cold starts take longer",
-);
+    TIMED_OUT = "connect-timeout", TimedOut,
+        "there was no session before the time was up, most often in a cold start",
+        "raise connect_timeout if cold starts take longer";
 
-pub(in super::super) static OTHER_TARGET: Diagnosis = step(
-    "target-session-attrs",
-    Kind::TargetSessionAttrs,
-    "none of the URL's hosts is a server of the kind that target_session_attrs asks for",
-    "add the other server to the database URL, or change target_session_attrs",
-);
+    OTHER_TARGET = "target-session-attrs", TargetSessionAttrs,
+        "none of the URL's hosts is a server of the kind that target_session_attrs asks for",
+        "add the other server to the database URL, or change target_session_attrs";
 
-pub(in super::super) static BROKEN: Diagnosis = step(
-    "unavailable",
-    Kind::Unavailable,
-    "the connection broke before the session was there: the server is starting or stopping, or \
-     something in between cuts connections",
-    "try again; if it stays, look for a firewall or a proxy in between",
-);
+    BROKEN = "unavailable", Unavailable,
+        "the connection broke before the session was there: the server is starting or stopping, or \
+         something in between cuts connections",
+        "try again; if it stays, look for a firewall or a proxy in between";
 
-/// The reason is not known: it may be Neon's fault as well as the user's own.
-pub(super) static REFUSED: Diagnosis = step(
-    "refused",
-    Kind::Other,
-    "the server refused, for a reason that is not known here",
-    "go by its words",
-);
+    // The reason is not known: it may be Neon's fault as well as the user's own.
+    REFUSED = "refused", Other,
+        "the server refused, for a reason that is not known here",
+        "go by its words";
+}
