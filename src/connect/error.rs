@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
@@ -11,6 +11,7 @@ use super::diagnosis::{Diagnosis, chain, is_cut_off, steps};
 use super::kind::{ConnectErrorKind, RetryClass};
 use crate::session::CancelFailure;
 use crate::transport::{AttemptFailure, DialError, Verdict};
+use crate::util::lock;
 
 /// A connection could not be made.
 ///
@@ -220,7 +221,7 @@ pub(super) struct WeightiestFailure(Mutex<Option<Failure>>);
 
 impl WeightiestFailure {
     pub(super) fn note(&self, failure: &Failure) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         if known
             .as_ref()
             .is_none_or(|known| failure.weight() >= known.weight())
@@ -230,8 +231,7 @@ impl WeightiestFailure {
     }
 
     pub(super) fn take(&self) -> Option<Failure> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.take()
+        lock(&self.0).take()
     }
 }
 

@@ -4,9 +4,10 @@ use std::any::TypeId;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::protocol::Column;
+use crate::util::lock;
 
 /// The named statements of a connection, bounded: the least recently used one is evicted first.
 #[derive(Debug, Default)]
@@ -181,7 +182,7 @@ impl StatementCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.cache)
     }
 }
 

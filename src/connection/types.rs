@@ -1,7 +1,5 @@
 //! Looks up the OIDs of types that only the database knows.
 
-use std::sync::PoisonError;
-
 use diesel::pg::{PgMetadataCache, PgMetadataCacheKey};
 use diesel::result::{Error, QueryResult};
 
@@ -10,6 +8,7 @@ use super::response_head::{StartError, only_row};
 use crate::protocol::{Fields, Malformed, Messages, Request};
 use crate::query::{Binds, Row, TypeName, Types};
 use crate::session::{Failure, Response};
+use crate::util::lock;
 
 impl Connection {
     /// Looks up the types of the binds that only the database knows: once for each connection, and all in one flight.
@@ -40,7 +39,7 @@ impl Connection {
             return Ok(false);
         };
         tracing::debug!(reason = ?error.failure, "the types of bind parameters are looked up again");
-        *self.types.lock().unwrap_or_else(PoisonError::into_inner) = PgMetadataCache::new();
+        *lock(&self.types) = PgMetadataCache::new();
         let has_failed_transaction = self.session.status().in_failed_transaction();
         if has_failed_transaction || suspicion == Suspicion::Certain {
             self.statements.clear();
@@ -74,7 +73,7 @@ impl Connection {
             let oids = row
                 .oids()
                 .map_err(|malformed| self.session.set_lost(malformed))?;
-            let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut types = lock(&self.types);
             types.store_type(cache_key(name), oids);
             found.insert(name.clone(), oids);
         }
@@ -82,7 +81,7 @@ impl Connection {
     }
 
     fn known_type(&self, name: &TypeName) -> Option<(u32, u32)> {
-        let types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+        let types = lock(&self.types);
         let known = types.lookup_type(&cache_key(name))?;
         Some((known.oid().ok()?, known.array_oid().ok()?))
     }

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::env::VarError;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::{env, fs};
 
 use super::error::EnvError;
 use super::source::Source;
+use crate::util::lock;
 
 /// Sets the variables of the `.env` file in this folder, or the nearest one above it, that the environment
 /// lacks, and returns the file's path; `None` if there is no file.
@@ -35,7 +36,7 @@ pub fn load_dotenv() -> Result<Option<PathBuf>, EnvError> {
             reason,
         });
     }
-    let mut from_file = FROM_FILE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut from_file = lock(&FROM_FILE);
     let from_file = from_file.get_or_insert_default();
     for (name, value) in file.given {
         // The environment counts before the file, and in the file the first value of a name.
@@ -102,7 +103,7 @@ pub(super) fn read() -> Result<Option<File>, EnvError> {
 
 /// Returns where a variable of the process was set, as far as [`load_dotenv`] knows.
 pub(super) fn source_of(variable: &str, value: &str) -> Source {
-    let from_file = FROM_FILE.lock().unwrap_or_else(PoisonError::into_inner);
+    let from_file = lock(&FROM_FILE);
     match from_file.as_ref().and_then(|loaded| loaded.get(variable)) {
         // The program may have set the variable to another value since the file was read.
         Some(loaded) if loaded.value == value => Source::File(loaded.path.clone()),

@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::canceller::Canceller;
 use super::silence::{Silence, response_timeout};
 use super::status::SessionStatus;
 use super::tap::LoginTap;
+use crate::util::lock;
 
 /// What is kept of a session beside the connection itself.
 #[derive(Clone, Debug)]
@@ -129,8 +130,8 @@ impl SessionControl {
         Some(DriverEnd(AbortOnDropHandle::new(driver)))
     }
 
-    fn driver(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+    fn driver(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        lock(&self.driver)
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use super::status::SessionStatus;
 use super::waiters::{Waiters, Waiting};
 use crate::protocol::{Malformed, Message, Messages, ServerError};
 use crate::util::clock::Moment;
+use crate::util::lock;
 use bytes::BytesMut;
 
 /// The client's end of a session.
@@ -179,11 +180,9 @@ impl SessionHandle {
             if let Some(outstanding) = outstanding {
                 cancel(&self.canceller, outstanding);
             }
-        } else if let Some(mut channel) = pipeline.channel.take() {
+        } else if let Some(channel) = pipeline.channel.take() {
             pipeline.set_lost(cause);
-            let mut messages = Messages::default();
-            messages.terminate();
-            channel.transport.close_with(messages.as_bytes());
+            channel.terminate();
         }
     }
 
@@ -225,7 +224,7 @@ impl SessionHandle {
 
     pub(super) fn lock(&self) -> Locked<'_> {
         Locked {
-            pipeline: self.pipeline.lock().unwrap_or_else(PoisonError::into_inner),
+            pipeline: lock(&self.pipeline),
             _wake: WakeOnUnlock(&self.waiters),
         }
     }

@@ -1,12 +1,12 @@
 //! [`StreamHandoff`]: hands the stream of a login over to a [`SessionHandle`](super::SessionHandle).
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use bytes::BytesMut;
 
 use super::channel::Channel;
-use crate::protocol::Messages;
+use crate::util::lock;
 
 /// Holds the stream that a [`LoginTap`](super::LoginTap) leaves once the session is established.
 #[derive(Debug)]
@@ -37,8 +37,7 @@ impl StreamHandoff {
 
     /// Takes the stream of a tap that has been dropped, with the bytes that were read and not passed on.
     pub(crate) fn take(&self) -> Option<(Channel, BytesMut)> {
-        let left = self.left.lock();
-        left.unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.left).take()
     }
 
     pub(super) fn is_holding(&self) -> bool {
@@ -49,10 +48,8 @@ impl StreamHandoff {
 impl Drop for StreamHandoff {
     /// Sends Terminate on a stream that nobody has taken: its login lost a race or was given up.
     fn drop(&mut self) {
-        if let Some((mut channel, _)) = self.take() {
-            let mut messages = Messages::default();
-            messages.terminate();
-            channel.transport.close_with(messages.as_bytes());
+        if let Some((channel, _)) = self.take() {
+            channel.terminate();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! [`SessionStatus`]: what is known of a session without a request.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::login::LoginTrace;
@@ -9,6 +9,7 @@ use crate::protocol::tag::{self, frontend, status};
 use crate::protocol::{ServerError, command_tag};
 use crate::util::clock::{LastSeen, Moment};
 use crate::util::ending::may_end_transaction;
+use crate::util::lock;
 
 /// The tap and the pipeline write it from the bytes of the session; the pool reads it.
 #[derive(Debug)]
@@ -162,17 +163,16 @@ impl SessionStatus {
 
     /// Returns what the login has shown so far.
     pub(crate) fn login(&self) -> LoginTrace {
-        *self.login.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.login)
     }
 
     pub(super) fn trace_login(&self, trace: LoginTrace) {
-        *self.login.lock().unwrap_or_else(PoisonError::into_inner) = trace;
+        *lock(&self.login) = trace;
     }
 
     /// Returns the fatal error that the server has sent, if it has.
     pub(crate) fn fatal_error(&self) -> Option<ServerError> {
-        let error = self.fatal_error.lock();
-        error.unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.fatal_error).clone()
     }
 
     /// Returns the process ID that the server reported at login: Postgres reports its own, poolers an invented one.
@@ -182,8 +182,7 @@ impl SessionStatus {
 
     /// Returns the value that the server last reported for a setting.
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
-        let parameters = self.parameters.lock();
-        let parameters = parameters.unwrap_or_else(PoisonError::into_inner);
+        let parameters = lock(&self.parameters);
         let mut found = parameters.iter().filter(|(known, _)| **known == *name);
         found.next().map(|(_, value)| value.to_string())
     }
@@ -278,16 +277,12 @@ impl SessionStatus {
 
     /// Notes that the session has ended with a fatal error. The first of several names the cause: a pooler adds its own.
     pub(crate) fn end_with(&self, error: ServerError) {
-        let first = self.fatal_error.lock();
-        first
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(error);
+        lock(&self.fatal_error).get_or_insert(error);
         self.end();
     }
 
     fn set_parameter(&self, name: &str, value: &str) {
-        let parameters = self.parameters.lock();
-        let mut parameters = parameters.unwrap_or_else(PoisonError::into_inner);
+        let mut parameters = lock(&self.parameters);
         let has_room = parameters.len() < MAX_PARAMETERS;
         match parameters.iter_mut().find(|(known, _)| **known == *name) {
             Some((_, known)) => *known = value.into(),

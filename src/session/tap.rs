@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -17,6 +17,7 @@ use super::status::SessionStatus;
 use crate::protocol::tag::{self, frontend};
 use crate::protocol::{FrameScanner, MAX_PREFIX};
 use crate::transport::{Progress, Stage, Transport};
+use crate::util::lock;
 
 /// Reads the messages that pass between tokio-postgres and the server, and changes none.
 #[derive(Debug)]
@@ -182,8 +183,7 @@ impl TlsStream for LoginTap {
 impl Drop for LoginTap {
     fn drop(&mut self) {
         if self.handoff.is_holding() {
-            let left = self.handoff.left.lock();
-            let mut left = left.unwrap_or_else(PoisonError::into_inner);
+            let mut left = lock(&self.handoff.left);
             let withheld = std::mem::take(&mut self.withheld);
             // Before the password the protocol has no Terminate.
             if self.progress.stage() == Stage::Waking && !self.status.has_ended() {

@@ -2,10 +2,12 @@
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 
 use slab::Slab;
+
+use crate::util::lock;
 
 /// The futures that wait on one handle.
 #[derive(Debug, Default)]
@@ -52,7 +54,7 @@ impl Waiters {
     }
 
     fn lock(&self) -> MutexGuard<'_, Slab<Waker>> {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.wakers)
     }
 }
 

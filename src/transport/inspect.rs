@@ -1,7 +1,7 @@
 //! [`Inspection`]: the certificates that a server shows in a TLS handshake, trusted or not.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -15,6 +15,7 @@ use super::address::Peer;
 use super::client_config::client_config;
 use super::error::DialError;
 use super::tls::{self, Tls};
+use crate::util::lock;
 
 /// The result of one handshake.
 #[derive(Debug)]
@@ -59,10 +60,9 @@ impl Tls {
             }
             Err(error) => Err(error),
         };
-        let mut shown = recorder.shown.lock();
-        let shown = shown.as_deref_mut().map(std::mem::take);
+        let certificates = std::mem::take(&mut *lock(&recorder.shown));
         Inspection {
-            certificates: shown.unwrap_or_default(),
+            certificates,
             session,
         }
     }
@@ -109,8 +109,7 @@ impl ServerCertVerifier for Recorder {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let chain = [end_entity].into_iter().chain(intermediates);
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) =
-            chain.map(|one| one.clone().into_owned()).collect();
+        *lock(&self.shown) = chain.map(|one| one.clone().into_owned()).collect();
         let inner = &self.inner;
         inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }

@@ -1,10 +1,10 @@
 //! [`PostponedPeers`]: the addresses that refused a login last time, or were silent.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use super::address::Peer;
+use crate::util::lock;
 
 /// The peers to try last, and since when, the earliest first.
 ///
@@ -21,7 +21,7 @@ impl PostponedPeers {
     }
 
     fn move_back_at(&self, peers: &mut [Peer], now: Instant) {
-        let mut postponed = self.lock();
+        let mut postponed = lock(&self.0);
         // What is never tried never says that it is well again.
         postponed.retain(|(_, since)| now.saturating_duration_since(*since) < FORGOTTEN);
         peers.sort_by_key(|peer| {
@@ -32,7 +32,7 @@ impl PostponedPeers {
 
     /// Tries `peer` last from now on.
     pub(super) fn add(&self, peer: &Peer) {
-        let mut postponed = self.lock();
+        let mut postponed = lock(&self.0);
         postponed.retain(|(known, _)| known != peer);
         if postponed.len() == MOST {
             postponed.remove(0);
@@ -42,11 +42,7 @@ impl PostponedPeers {
 
     /// Tries `peer` in its turn again.
     pub(super) fn remove(&self, peer: &Peer) {
-        self.lock().retain(|(known, _)| known != peer);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<(Peer, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).retain(|(known, _)| known != peer);
     }
 }
 

@@ -56,9 +56,9 @@ impl Tls {
         if self.negotiation == SslNegotiation::Direct {
             return Ok(());
         }
-        let answer = request(stream).await;
+        let response = request(stream).await;
         let address = || peer.address.clone();
-        match answer.map_err(|error| failed(&peer.address, error))? {
+        match response.map_err(|error| failed(&peer.address, error))? {
             b'S' => Ok(()),
             b'N' => Err(DialError::NoTls(address())),
             b'E' => Err(DialError::Refused(address())),
@@ -75,7 +75,7 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Sends SSLRequest, and returns the one byte of the answer.
+/// Sends SSLRequest, and returns the one byte of the response.
 async fn request(stream: &mut TcpStream) -> io::Result<u8> {
     const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
     stream.write_all(&SSL_REQUEST).await?;
