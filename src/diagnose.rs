@@ -4,6 +4,5 @@
 //! a [`ConnectError`](crate::ConnectError), whose [`Diagnosis`](crate::Diagnosis) says what it means and what to do.
 
 pub use crate::connect::{Login, Probe, TlsInspection};
-pub use crate::connection::is_utc;
 pub use crate::session::LoginMethod;
 pub use crate::transport::{Address, Peer, TlsSession};

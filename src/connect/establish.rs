@@ -17,13 +17,19 @@ pub trait Establish: AsyncConnection<Backend = Pg> + Send + Sized + 'static {
     ///
     /// Returns an error if the session cannot be set up; the pool then retries as after a failed connect.
     fn establish_with(
-        handshake: EstablishedSession,
+        session: EstablishedSession,
     ) -> impl Future<Output = Result<Self, diesel::ConnectionError>> + Send;
 
     /// Notes that somebody holds the connection, and reads what has arrived, without waiting.
+    ///
+    /// The pool calls it before each decision whether to hand the connection out, so that an end or an answer that has
+    /// arrived is known by then.
     fn hold(&mut self) {}
 
     /// Notes that nobody holds the connection any more, and reads what has arrived, without waiting.
+    ///
+    /// The pool calls it when the connection is given back, before it decides whether to keep it; what is abandoned is
+    /// settled from then on.
     fn release(&mut self) {}
 
     /// Returns whether the response of an abandoned statement is outstanding.
@@ -33,10 +39,8 @@ pub trait Establish: AsyncConnection<Backend = Pg> + Send + Sized + 'static {
 }
 
 impl Establish for AsyncPgConnection {
-    async fn establish_with(
-        handshake: EstablishedSession,
-    ) -> Result<Self, diesel::ConnectionError> {
-        Self::try_from(handshake.into_client()).await
+    async fn establish_with(session: EstablishedSession) -> Result<Self, diesel::ConnectionError> {
+        Self::try_from(session.into_client()).await
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Client;
 
+use super::time_zone::is_utc;
 use crate::pooler::PoolerSupport;
 use crate::session::{Driver, SessionControl, SessionHandle, StreamHandoff};
 
@@ -28,6 +29,11 @@ impl EstablishedSession {
     /// Returns what the server has reported of one of its settings, such as `TimeZone`.
     pub fn parameter(&self, name: &str) -> Option<String> {
         self.session.status.parameter(name)
+    }
+
+    /// Returns whether the server's setting `TimeZone` is one of the names of UTC, so that a connection need not set it.
+    pub fn is_in_utc(&self) -> bool {
+        self.parameter("TimeZone").is_some_and(|zone| is_utc(&zone))
     }
 
     /// Hands the session to tokio-postgres: a task drives it from now on.

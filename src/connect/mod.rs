@@ -8,6 +8,7 @@ mod establish;
 mod established;
 mod kind;
 mod probe;
+mod time_zone;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

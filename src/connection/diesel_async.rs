@@ -119,10 +119,10 @@ impl AsyncConnection for Connection {
                 policy.map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
             let connector = Connector::untimed(&url, &policy)
                 .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
-            let handshake = connector.connect_once().await;
-            let handshake =
-                handshake.map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
-            Self::new(handshake).await
+            let session = connector.connect_once().await;
+            let session =
+                session.map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+            Self::new(session).await
         }
         .await;
         instrumentation.on_connection_event(InstrumentationEvent::finish_establish_connection(
@@ -160,8 +160,8 @@ impl AsyncConnection for Connection {
 impl Establish for Connection {
     const SAFE_BEHIND_POOLERS: bool = true;
 
-    async fn establish_with(handshake: EstablishedSession) -> ConnectionResult<Self> {
-        Self::new(handshake).await
+    async fn establish_with(session: EstablishedSession) -> ConnectionResult<Self> {
+        Self::new(session).await
     }
 
     fn hold(&mut self) {

@@ -34,7 +34,6 @@ mod setup;
 mod simple;
 mod statement;
 mod statement_cache;
-mod time_zone;
 pub(crate) mod transaction;
 mod types;
 
@@ -53,7 +52,6 @@ pub use self::error::{
 pub use self::notifications::ListenUnsupported;
 pub use self::row_stream::RowStream;
 use self::statement_cache::StatementCache;
-pub use self::time_zone::is_utc;
 pub use self::transaction::{TransactionBuilder, TransactionManager, TransactionState};
 use crate::connect::CancelToken;
 use crate::pooler::PoolerSupport;

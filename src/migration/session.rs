@@ -68,7 +68,7 @@ impl Session {
             () = stop.cancelled() => return Err(MigrateError::Stopped),
             connected = connector.connect(
                 ConnectSlot::Common,
-                |handshake: EstablishedSession| async { Ok(handshake.into_client()) },
+                |session: EstablishedSession| async { Ok(session.into_client()) },
                 |_| {},
             ) => connected,
         };

@@ -25,7 +25,7 @@ impl Doctor<'_> {
         seen: Option<Server>,
     ) -> Option<Server> {
         let (role, endpoint) = (target.role(), target.found.url.endpoint());
-        let time_zone = session.parameter("TimeZone");
+        let (time_zone, is_utc) = (session.parameter("TimeZone"), session.is_in_utc());
         let client = &session.into_client();
         let asked = self.query(role, "server", Server::ask(client)).await;
         let Some((server, took)) = asked else {
@@ -36,7 +36,7 @@ impl Doctor<'_> {
         let first = seen.is_none();
         if first {
             self.put(of(role, server.clock()));
-            self.put(of(role, server.time_zone(time_zone.as_deref())));
+            self.put(of(role, server.time_zone(time_zone.as_deref(), is_utc)));
         }
         let work = server::round_trip(client);
         if let Some((check, took)) = self.query(role, "round-trip", work).await {

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use diesel_neon::diagnose::is_utc;
 use diesel_neon::{Endpoint, Policy};
 use tokio_postgres::{Client, Error};
 
@@ -116,9 +115,8 @@ impl Server {
         )
     }
 
-    pub(crate) fn time_zone(&self, at_login: Option<&str>) -> Check {
+    pub(crate) fn time_zone(&self, at_login: Option<&str>, is_utc: bool) -> Check {
         let zone = at_login.unwrap_or(&self.time_zone);
-        let is_utc = is_utc(zone);
         let what = match is_utc {
             true => "as Diesel counts on",
             false => {
