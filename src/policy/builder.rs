@@ -34,7 +34,7 @@ pub struct PolicyBuilder {
 }
 
 impl PolicyBuilder {
-    /// Sets the *scale to zero* time of your compute. Default: 300 s. Neon's minimum is 60 s; shorter times
+    /// Set the *scale to zero* time of your compute. Default: 300 s. Neon's minimum is 60 s; shorter times
     /// are accepted for tests.
     ///
     /// If it is longer than the compute's, connections that a suspension has cut may be handed out (they are
@@ -45,7 +45,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Declares that the compute never scales to zero: the defaults become those of an ordinary pool (30 min
+    /// Declare that the compute never scales to zero: the defaults become those of an ordinary pool (30 min
     /// of lifetime, 10 min idle).
     #[must_use]
     pub fn never_suspends(mut self) -> Self {
@@ -53,7 +53,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets the age past which a connection is not handed out any more. Default: 4/5 of `suspend_after`.
+    /// Set the age past which a connection is not handed out any more. Default: 4/5 of `suspend_after`.
     ///
     /// Each connection's own limit is up to a quarter below this, never above, so that a pool's
     /// connections do not all end at once (HikariCP's variance). A connection in use is never closed for its
@@ -64,14 +64,14 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets how long a connection may be idle in the pool. Default: half of `suspend_after`.
+    /// Set how long a connection may be idle in the pool. Default: half of `suspend_after`.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
     }
 
-    /// Sets the largest number of connections. Default: 10.
+    /// Set the largest number of connections. Default: 10.
     ///
     /// On a direct endpoint, instances × `max_size` must stay below the compute's `max_connections`.
     #[must_use]
@@ -80,7 +80,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets how long a caller waits for a connection at most, connects and validation included. Default:
+    /// Set how long a caller waits for a connection at most, connects and validation included. Default:
     /// 30 s, or the connect timeout if that is longer.
     #[must_use]
     pub fn checkout_timeout(mut self, timeout: Duration) -> Self {
@@ -88,7 +88,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets the budget for a new connection, retries and the cold start included. Default: the URL's
+    /// Set the budget for a new connection, retries and the cold start included. Default: the URL's
     /// `connect_timeout`, else 15 s.
     ///
     /// Below about 5 s a cold start fails like an outage.
@@ -98,7 +98,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets how long the check of a connection may take. Default: 2 s.
+    /// Set how long the check of a connection may take. Default: 2 s.
     ///
     /// A slow database should answer within this time; a connection that does not counts as dead.
     #[must_use]
@@ -107,7 +107,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets the time since its last activity within which a connection is handed out unchecked. Default:
+    /// Set the time since its last activity within which a connection is handed out unchecked. Default:
     /// 500 ms. Zero checks every time.
     #[must_use]
     pub fn validation_bypass(mut self, window: Duration) -> Self {
@@ -115,7 +115,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets how many connects may be under way at the same time. Default: 4.
+    /// Set how many connects may be under way at the same time. Default: 4.
     ///
     /// After a suspension all callers need connections at once. Neon's proxy limits the attempts per endpoint
     /// and answers the rest with `Too many connections to this endpoint`.
@@ -125,7 +125,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets how many idle connections the pool maintains. Default: none.
+    /// Set how many idle connections the pool maintains. Default: none.
     ///
     /// To replace them as they age is activity, so [`build`](Self::build) refuses this unless the compute
     /// [never suspends](Self::never_suspends).
@@ -135,7 +135,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets how often [`Pool::run`](crate::Pool::run) and [`Pool::transaction`](crate::Pool::transaction)
+    /// Set how often [`Pool::run`](crate::Pool::run) and [`Pool::transaction`](crate::Pool::transaction)
     /// run their work at most. Default: 5. One means no retry.
     #[must_use]
     pub fn retry_attempts(mut self, attempts: u32) -> Self {
@@ -143,7 +143,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets for how long [`Pool::run`](crate::Pool::run) and
+    /// Set for how long [`Pool::run`](crate::Pool::run) and
     /// [`Pool::transaction`](crate::Pool::transaction) start further attempts. Default: the checkout timeout.
     #[must_use]
     pub fn retry_budget(mut self, budget: Duration) -> Self {
@@ -151,7 +151,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets the duration from which a checkout is logged as slow, as a warning of `tracing`. Default: 2 s.
+    /// Set the duration from which a checkout is logged as slow, as a warning of `tracing`. Default: 2 s.
     /// `None` turns the warning off.
     #[must_use]
     pub fn slow_checkout_threshold(mut self, limit: impl Into<Option<Duration>>) -> Self {
@@ -159,7 +159,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets the time from which a held connection is logged as a leak, once, as a warning of `tracing` with
+    /// Set the time from which a held connection is logged as a leak, once, as a warning of `tracing` with
     /// the place of the checkout. Default: 60 s. `None` turns the warning off.
     #[must_use]
     pub fn leak_detection_threshold(mut self, limit: impl Into<Option<Duration>>) -> Self {
@@ -167,7 +167,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets how long the server may send no byte while a caller waits for a response. Then the statement fails, and
+    /// Set how long the server may send no byte while a caller waits for a response. Then the statement fails, and
     /// its connection is closed. Default: `None`, for ever.
     ///
     /// A proxy that hangs keeps the socket open and acknowledges all data, so that no keepalive notices. (A machine
@@ -191,14 +191,14 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets whether repeated statements get names. Default: [`NamedStatements::Detect`].
+    /// Set whether repeated statements get names. Default: [`NamedStatements::Detect`].
     #[must_use]
     pub fn named_statements(mut self, names: NamedStatements) -> Self {
         self.named_statements = names;
         self
     }
 
-    /// Sets how many named statements each connection keeps at most; the least recently used one goes first.
+    /// Set how many named statements each connection keeps at most; the least recently used one goes first.
     /// Default: 100. Zero names none.
     ///
     /// Each statement takes a few kilobytes on the server, for as long as the connection lives.
@@ -208,7 +208,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Takes the URL's `connect_timeout` if none was set here, but not more than the checkout timeout.
+    /// Take the URL's `connect_timeout` if none was set here, but not more than the checkout timeout.
     pub(crate) fn or_connect_timeout(mut self, timeout: Option<Duration>) -> Self {
         let bound = self.checkout_timeout.unwrap_or(Duration::MAX);
         self.connect_timeout = self
