@@ -3,21 +3,18 @@
 //!
 //! `cargo run --release --example experiments`
 
-use std::path::Path;
-use std::sync::Arc;
+mod pools;
+
 use std::time::Duration;
 
 use diesel::sql_types::Integer;
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, bb8};
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{DatabaseUrl, Pool, PooledConnection};
-use futures_util::FutureExt;
+use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel_neon::{DatabaseUrl, Pool};
 use neon_sim::{NeonSim, Suspension};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres_rustls::MakeRustlsConnect;
+
+use self::pools::{AnyPool, Held, Settings, Side};
 
 #[tokio::main]
 async fn main() {
@@ -43,12 +40,6 @@ async fn main() {
         "E9", "a connection is given back after a raw `BEGIN`", raw_begin;
         "E10", "a query of 2 s is given up after 0.1 s, the next caller selects 1", given_up;
     }
-}
-
-#[derive(Clone, Copy)]
-enum Side {
-    Stock,
-    Ours,
 }
 
 async fn wrong_password(side: Side) -> String {
@@ -299,140 +290,4 @@ async fn neon() -> NeonSim {
         .never_suspend()
         .cold_start(Duration::from_millis(300));
     neon.start().await.expect("the stand-in for Neon starts")
-}
-
-/// The settings of both pools.
-struct Settings {
-    max_size: u32,
-    timeout: Duration,
-    max_lifetime: Option<Duration>,
-    idle_timeout: Option<Duration>,
-    /// A setting for the stock pool alone: ours refuses it.
-    min_idle: Option<u32>,
-}
-
-impl Settings {
-    fn new(max_size: u32, timeout: Duration) -> Self {
-        Self {
-            max_size,
-            timeout,
-            max_lifetime: None,
-            idle_timeout: None,
-            min_idle: None,
-        }
-    }
-
-    async fn on(&self, neon: &NeonSim, side: Side) -> AnyPool {
-        self.build(neon, &neon.url(), side).await
-    }
-
-    async fn build(&self, neon: &NeonSim, url: &str, side: Side) -> AnyPool {
-        match side {
-            Side::Stock => {
-                let mut pool = bb8::Pool::builder()
-                    .max_size(self.max_size)
-                    .min_idle(self.min_idle)
-                    .connection_timeout(self.timeout);
-                if let Some(lifetime) = self.max_lifetime {
-                    pool = pool.max_lifetime(lifetime);
-                }
-                if let Some(timeout) = self.idle_timeout {
-                    pool = pool.idle_timeout(timeout).reaper_rate(timeout / 2);
-                }
-                AnyPool::Stock(pool.build_unchecked(stock_manager(neon, url)))
-            }
-            Side::Ours => {
-                let url = DatabaseUrl::parse(url).expect("a URL");
-                let pool = Pool::builder(url)
-                    .max_size(self.max_size)
-                    .policy(|mut policy| {
-                        policy = policy.never_suspends().checkout_timeout(self.timeout);
-                        if let Some(lifetime) = self.max_lifetime {
-                            policy = policy.max_lifetime(lifetime);
-                        }
-                        if let Some(timeout) = self.idle_timeout {
-                            policy = policy.idle_timeout(timeout);
-                        }
-                        policy
-                    });
-                AnyPool::Ours(pool.build().expect("a pool"))
-            }
-        }
-    }
-}
-
-/// Sets TLS up as diesel-async's examples do, and takes from the URL what tokio-postgres refuses.
-fn stock_manager(neon: &NeonSim, url: &str) -> AsyncDieselConnectionManager<AsyncPgConnection> {
-    let url = url.split("&sslrootcert").next().unwrap_or_default();
-    let tls = MakeRustlsConnect::new(client_config(neon.ca_path()));
-    let mut config = ManagerConfig::default();
-    config.custom_setup = Box::new(move |url| {
-        let tls = tls.clone();
-        async move {
-            let connected = tokio_postgres::connect(url, tls).await;
-            let (client, connection) = connected
-                .map_err(|error| diesel::ConnectionError::BadConnection(error.to_string()))?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await
-        }
-        .boxed()
-    });
-    AsyncDieselConnectionManager::new_with_config(url, config)
-}
-
-fn client_config(ca: &Path) -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    let ca = CertificateDer::from_pem_file(ca).expect("a certificate");
-    roots.add(ca).expect("a certificate");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
-}
-
-#[derive(Clone)]
-enum AnyPool {
-    Stock(bb8::Pool<AsyncPgConnection>),
-    Ours(Pool),
-}
-
-impl AnyPool {
-    async fn get(&self) -> Result<Held<'_>, String> {
-        match self {
-            Self::Stock(pool) => {
-                let connection = pool.get().await.map_err(|error| error.to_string())?;
-                Ok(Held::Stock(Box::new(connection)))
-            }
-            Self::Ours(pool) => {
-                let connection = pool.get().await.map_err(|error| error.to_string())?;
-                Ok(Held::Ours(connection))
-            }
-        }
-    }
-}
-
-enum Held<'a> {
-    Stock(Box<bb8::PooledConnection<'a, AsyncPgConnection>>),
-    Ours(PooledConnection<'a>),
-}
-
-impl Held<'_> {
-    async fn ask(&mut self, sql: &str) -> Result<(), String> {
-        let answer = match self {
-            Self::Stock(connection) => connection.batch_execute(sql).await,
-            Self::Ours(connection) => connection.batch_execute(sql).await,
-        };
-        answer.map_err(|error| error.to_string())
-    }
-
-    /// Returns the server's process behind the connection.
-    async fn process(&mut self) -> i32 {
-        let process = diesel::dsl::sql::<Integer>("SELECT pg_backend_pid()");
-        let process = match self {
-            Self::Stock(connection) => process.get_result(connection).await,
-            Self::Ours(connection) => process.get_result(connection).await,
-        };
-        process.expect("an answer")
-    }
 }
