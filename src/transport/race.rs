@@ -106,7 +106,9 @@ impl Pace {
             (Self::Addresses, Stage::Securing) => STAGGER.max(flights),
             (Self::Addresses, Stage::LoggingIn) => SILENCE.max(flights),
             (Self::Addresses, Stage::Waking) => COLD_START,
-            (Self::Servers(patience), Stage::Waking) => patience.max(COLD_START + SILENCE),
+            (Self::Servers(patience), Stage::Waking) => {
+                patience.max(COLD_START.saturating_add(SILENCE))
+            }
             (Self::Servers(patience), _) => patience,
         }
     }
@@ -270,8 +272,11 @@ impl<P: Clone, R, F: Future<Output = R>> Race<'_, P, F> {
             true => None,
             false => self.failed_at.and_then(|at| at.checked_add(PAUSE)),
         };
-        let silent = self.runners.iter().map(Runner::overdue_at);
-        silent.fold(again, |latest, at| latest.max(Some(at)))
+        let mut due = again;
+        for runner in &self.runners {
+            due = due.max(Some(runner.overdue_at()?));
+        }
+        due
     }
 
     fn next(&mut self) -> Option<P> {
@@ -332,9 +337,10 @@ impl<P, F> Runner<P, F> {
         self.stage = stage;
     }
 
-    /// Returns the time at which the attempt will have been silent for too long.
-    fn overdue_at(&self) -> Instant {
-        self.since + self.pace.patience(self.stage, self.round_trip)
+    /// Returns the time at which the attempt will have been silent for too long; `None` if that is never.
+    fn overdue_at(&self) -> Option<Instant> {
+        let patience = self.pace.patience(self.stage, self.round_trip);
+        self.since.checked_add(patience)
     }
 }
 
@@ -342,7 +348,7 @@ impl<P, F> Drop for Runner<P, F> {
     /// Tells the attempt, which is dropped behind this, whether it has been silent for too long.
     fn drop(&mut self) {
         self.note();
-        let is_overdue = self.overdue_at() <= Instant::now();
+        let is_overdue = self.overdue_at().is_some_and(|at| at <= Instant::now());
         self.progress
             .is_overdue
             .store(is_overdue, Ordering::Release);
