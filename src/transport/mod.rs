@@ -2,6 +2,13 @@
 //!
 //! Every stream is opened by [`Dialler`]: for logins by [`dial`](Dialler::dial), for cancel requests by
 //! [`redial`](Dialler::redial).
+//!
+//! - `dial`: [`Dialler`], and the way to one address.
+//! - `resolve`, `postponed`: the addresses of a host, and which of them are tried last.
+//! - `race`: when the next address or host is tried, and which session wins.
+//! - `socket`, `tls`, `client_config`: what is set on a stream, and how TLS is negotiated.
+//! - `inspect`: a server's certificates, trusted or not, for the doctor.
+//! - `timer`: bounds on any runtime.
 
 mod address;
 mod client_config;
