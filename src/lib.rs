@@ -33,19 +33,24 @@ pub mod books;
 #[cfg(feature = "migrations")]
 pub mod migration;
 
+/// The crates whose types and traits stand in this crate's signatures, in the versions that fit.
+#[cfg(feature = "migrations")]
+pub use diesel_migrations;
+/// The crates whose types and traits stand in this crate's signatures, in the versions that fit.
+pub use {bb8, bytes, diesel, diesel_async, futures_util, rustls, tokio_postgres};
+
 pub use self::connect::{
     CancelToken, ConnectError, ConnectErrorKind, Diagnosis, Establish, EstablishedSession,
 };
 pub use self::connection::{
-    AbandonedTransaction, Connection, CopyIn, CopyOut, ListenUnsupported, RowStream,
-    TransactionBuilder, TransactionManager, TransactionState, UnreadRows, internal_query,
-    is_connection_lost, is_response_timeout, is_transient, sqlstate,
+    AbandonedTransaction, Connection, CopyIn, CopyOut, DatabaseErrorExt, ListenUnsupported,
+    RowStream, TransactionBuilder, TransactionManager, TransactionState, UnreadRows,
 };
 pub use self::policy::{NamedStatements, Policy, PolicyBuilder, PolicyError};
 pub use self::pool::{
     BuildError, Checks, Closed, ConnectionManager, Connects, DatabaseFailure, EvictReason,
-    Idempotent, ManagerError, Pool, PoolBuilder, PoolEntry, PoolError, PooledConnection,
-    RetryError, Status, Work,
+    ManagerError, Pool, PoolBuilder, PoolEntry, PoolError, PooledConnection, Retry, RetryError,
+    Status, Work,
 };
 pub use self::query::{Field, Row};
 pub use self::transport::TlsError;

@@ -592,8 +592,8 @@ async fn once(
         made.map_err(RetryError::from)
     };
     match in_transaction {
-        false => pool.idempotent().run(work).await,
-        true => pool.idempotent().transaction(work).await,
+        false => pool.retry().idempotent().run(work).await,
+        true => pool.retry().idempotent().transaction(work).await,
     }
 }
 

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::ops::AsyncFn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -21,11 +22,11 @@ use diesel::sql_types::{BigInt, Integer};
 use diesel_async::TransactionManager as _;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
-    AbandonedTransaction, Connection, ConnectionManager, DatabaseUrl, Pool, PooledConnection,
-    is_connection_lost, sqlstate,
+    AbandonedTransaction, Connection, ConnectionManager, DatabaseErrorExt, DatabaseUrl, Pool,
+    PooledConnection,
 };
-use futures_util::TryStreamExt;
 use futures_util::future::join;
+use futures_util::{TryFutureExt, TryStreamExt};
 use neon_sim::{NeonSim, Suspension};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::yield_now;
@@ -360,10 +361,10 @@ async fn go_on(connection: &mut Held, what: &str) {
     let answer = timeout(HANG, answer.get_result::<i32>(connection)).await;
     match answer.unwrap_or_else(|_| panic!("{what}: no answer")) {
         Ok(n) => assert_eq!(n, 7, "{what}"),
-        Err(error) if is_connection_lost(&error) => {}
+        Err(error) if error.is_connection_lost() => {}
         Err(Error::QueryBuilderError(error)) if error.is::<AbandonedTransaction>() => {}
         // The dropped operation has left its transaction open, and failed.
-        Err(error) => assert_eq!(sqlstate(&error), Some("25P02"), "{what}: {error}"),
+        Err(error) => assert_eq!(error.sqlstate(), Some("25P02"), "{what}: {error}"),
     }
 }
 
@@ -719,6 +720,196 @@ async fn statements_dropped_anywhere_leave_nothing_behind() {
     join(
         using_a_connection(NeonSim::url),
         using_a_connection(NeonSim::pooled_url),
+    )
+    .await;
+}
+
+/// The ends of transactions and savepoints on a connection outside of a pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ending {
+    Commit,
+    CommitThatFails,
+    Rollback,
+    RollbackOfAFailure,
+    /// The ROLLBACK waits for the response of a statement that was dropped.
+    RollbackBehindAStatement,
+    /// The closure of a transaction has failed.
+    Transaction,
+    RollBackAbandoned,
+    Release,
+    RollbackTo,
+    /// A SAVEPOINT, with the statement that it rides with.
+    Savepoint,
+}
+
+const ENDINGS: [Ending; 10] = [
+    Ending::Commit,
+    Ending::CommitThatFails,
+    Ending::Rollback,
+    Ending::RollbackOfAFailure,
+    Ending::RollbackBehindAStatement,
+    Ending::Transaction,
+    Ending::RollBackAbandoned,
+    Ending::Release,
+    Ending::RollbackTo,
+    Ending::Savepoint,
+];
+
+impl Ending {
+    /// Returns whether the transaction is to be rolled back whatever happens, so that nobody need be told.
+    fn rolls_back(self) -> bool {
+        matches!(
+            self,
+            Self::Rollback
+                | Self::RollbackOfAFailure
+                | Self::RollbackBehindAStatement
+                | Self::Transaction
+                | Self::RollBackAbandoned
+        )
+    }
+
+    async fn prepare(self, connection: &mut Connection) {
+        if self == Self::Transaction {
+            return;
+        }
+        Transactions::begin_transaction(connection).await.unwrap();
+        let notes = match self {
+            // The constraint is deferred, so that COMMIT fails.
+            Self::CommitThatFails => ["a", "a"],
+            _ => ["a", "b"],
+        };
+        mark(connection, notes, 0.0).await.unwrap();
+        match self {
+            Self::RollbackOfAFailure => {
+                connection.batch_execute("SELECT 1 / 0").await.unwrap_err();
+            }
+            Self::RollbackBehindAStatement => {
+                let slow = connection.batch_execute("SELECT pg_sleep(0.01)");
+                assert!(drop_at(1, HANG, slow.map_err(text)).await.is_none());
+            }
+            Self::RollBackAbandoned => {
+                let commit = Transactions::commit_transaction(connection).map_err(text);
+                assert!(drop_at(1, HANG, commit).await.is_none());
+            }
+            Self::Release | Self::RollbackTo => {
+                Transactions::begin_transaction(connection).await.unwrap();
+                mark(connection, ["c", "d"], 0.0).await.unwrap();
+            }
+            _ => {}
+        }
+    }
+
+    /// Sets `has_begun` once what follows is the end itself.
+    async fn run(self, connection: &mut Connection, has_begun: &AtomicBool) -> Result<(), String> {
+        has_begun.store(self != Self::Transaction, Ordering::Relaxed);
+        let ended = match self {
+            Self::Commit | Self::CommitThatFails | Self::Release => {
+                Transactions::commit_transaction(connection).await
+            }
+            Self::Rollback
+            | Self::RollbackOfAFailure
+            | Self::RollbackBehindAStatement
+            | Self::RollbackTo => Transactions::rollback_transaction(connection).await,
+            Self::RollBackAbandoned => connection.roll_back_abandoned().await,
+            Self::Transaction => {
+                let failed = connection.transaction(async |connection| {
+                    mark(connection, ["a", "b"], 0.0).await?;
+                    has_begun.store(true, Ordering::Relaxed);
+                    Err::<(), _>(Error::RollbackTransaction)
+                });
+                failed.await
+            }
+            Self::Savepoint => {
+                Transactions::begin_transaction(connection).await.unwrap();
+                mark(connection, ["c", "d"], 0.0).await
+            }
+        };
+        ended.map_err(text)
+    }
+}
+
+/// Drops `ending` at each await. The connection then runs its next statement outside of any transaction, or says why not.
+async fn dropped_outside_of_a_pool(stage: &Stage, ending: Ending, latency: Duration) {
+    for step in 1.. {
+        assert!(step < STEPS, "{ending:?} does not end");
+        let what = format!("{ending:?} x {latency:?}, step {step}, {}", stage.url);
+        let mut connection = common::connect(&stage.url).await;
+        ending.prepare(&mut connection).await;
+        stage.neon.set_latency(latency);
+        let has_begun = AtomicBool::new(false);
+        let ended = drop_at(step, HANG, ending.run(&mut connection, &has_begun)).await;
+        stage.neon.set_latency(Duration::ZERO);
+        stage.drops.set(stage.drops.get() + 1);
+        let is_whole = ended.is_some();
+        if !is_whole {
+            let rolls_back = ending.rolls_back() && has_begun.into_inner();
+            next_is_outside(stage, &mut connection, rolls_back, &what).await;
+        }
+        drop(connection);
+        stage.marks().await;
+        if is_whole {
+            break;
+        }
+    }
+}
+
+async fn next_is_outside(stage: &Stage, connection: &mut Connection, rolls_back: bool, what: &str) {
+    let next = async |connection: &mut Connection| {
+        let next = diesel::insert_into(marks::table)
+            .values((marks::note.eq("next"), marks::seconds.eq(0.0)));
+        let done = timeout(HANG, next.execute(connection)).await;
+        done.unwrap_or_else(|_| panic!("{what}: no answer"))
+    };
+    let done = match next(connection).await {
+        // A transaction that has failed refuses all but its end.
+        Err(error) if !rolls_back && error.sqlstate() == Some("25P02") => return,
+        Err(Error::QueryBuilderError(error)) if error.is::<AbandonedTransaction>() => {
+            assert!(!rolls_back, "{what}: {error}");
+            match connection.roll_back_abandoned().await {
+                Ok(()) => next(connection).await,
+                Err(error) => Err(error),
+            }
+        }
+        done => done,
+    };
+    match done {
+        Ok(rows) => assert_eq!(rows, 1, "{what}"),
+        Err(error) => {
+            assert!(error.is_connection_lost(), "{what}: {error}");
+            return;
+        }
+    }
+    let mut watcher = stage.watcher.lock().await;
+    let seen = marks::table.filter(marks::note.eq("next")).count();
+    let seen: i64 = seen.get_result(&mut *watcher).await.unwrap();
+    assert_eq!(
+        seen, 1,
+        "{what}: the statement ran inside of the transaction"
+    );
+    drop(watcher);
+    // Diesel's own record of the depth agrees.
+    let depth = connection.transaction(async |connection| mark(connection, ["e", "f"], 0.0).await);
+    depth
+        .await
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+}
+
+async fn without_a_pool(url: impl Fn(&NeonSim) -> String) {
+    let stage = Stage::new(url).await;
+    for ending in ENDINGS {
+        for latency in [Duration::ZERO, Duration::from_millis(2)] {
+            dropped_outside_of_a_pool(&stage, ending, latency).await;
+        }
+    }
+    println!("{} futures were dropped", stage.drops.get());
+}
+
+#[tokio::test]
+async fn ends_of_transactions_dropped_anywhere_leave_a_connection_that_is_outside_or_says_why_not()
+{
+    join(
+        without_a_pool(NeonSim::url),
+        without_a_pool(NeonSim::pooled_url),
     )
     .await;
 }

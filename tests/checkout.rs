@@ -531,7 +531,7 @@ async fn every_duration_may_be_endless() {
         drop(held);
         timeout(HANG, waiter).await.unwrap().unwrap().unwrap();
         let attempts = std::sync::atomic::AtomicU32::new(0);
-        let again = pool.transaction(async |connection| {
+        let again = pool.retry().transaction(async |connection| {
             if attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
                 connection
                     .batch_execute("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")

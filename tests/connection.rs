@@ -11,7 +11,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Numeric, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SaveChangesDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, is_connection_lost, is_transient, sqlstate};
+use diesel_neon::{Connection, DatabaseErrorExt};
 use futures_util::future::try_join;
 use futures_util::{StreamExt, TryStreamExt};
 use std::sync::{Arc, Mutex};
@@ -135,7 +135,7 @@ async fn errors_keep_their_kind_and_their_sqlstate() {
             .execute(connection)
             .await
             .unwrap_err();
-        assert_eq!(sqlstate(&error), Some("23505"), "{route}");
+        assert_eq!(error.sqlstate(), Some("23505"), "{route}");
         let Error::DatabaseError(DatabaseErrorKind::UniqueViolation, information) = &error else {
             panic!("{error:?}");
         };
@@ -153,8 +153,8 @@ async fn errors_keep_their_kind_and_their_sqlstate() {
             ),
         ] {
             let error = sql_query(sql).load::<Number>(connection).await.unwrap_err();
-            assert_eq!(sqlstate(&error), Some(code), "{route}: {sql}");
-            assert!(!is_transient(&error) && !is_connection_lost(&error));
+            assert_eq!(error.sqlstate(), Some(code), "{route}: {sql}");
+            assert!(!error.is_transient() && !error.is_connection_lost());
         }
         let error = sql_query("SELECT '\0'")
             .execute(connection)
@@ -207,7 +207,7 @@ async fn a_row_is_not_reported_where_its_commit_fails() {
             .returning(users::id)
             .get_result::<i32>(connection)
             .await;
-        assert_eq!(sqlstate(&returned.unwrap_err()), Some("23505"), "{route}");
+        assert_eq!(returned.unwrap_err().sqlstate(), Some("23505"), "{route}");
     }
 }
 
@@ -231,17 +231,17 @@ async fn a_lost_connection_says_so() {
         let (error, again) = timeout(HANG, sleeping).await.unwrap().unwrap();
         for error in [&error, &again] {
             assert!(
-                is_connection_lost(error) && is_transient(error),
+                error.is_connection_lost() && error.is_transient(),
                 "{route}: {error:?}"
             );
             assert!(matches!(
                 error,
                 Error::DatabaseError(DatabaseErrorKind::ClosedConnection, _)
             ));
-            assert!(sqlstate(error).is_some(), "{route}: {error:?}");
+            assert!(error.sqlstate().is_some(), "{route}: {error:?}");
         }
         if url == neon.postgres_url() {
-            assert_eq!(sqlstate(&again), Some("57P01"), "{again:?}");
+            assert_eq!(again.sqlstate(), Some("57P01"), "{again:?}");
         }
     }
 }
@@ -319,7 +319,7 @@ async fn copy_goes_both_ways_and_an_unwanted_one_ends() {
             .unwrap();
         bad.send(b"x\n").await.unwrap();
         assert_eq!(
-            sqlstate(&bad.finish().await.unwrap_err()),
+            bad.finish().await.unwrap_err().sqlstate(),
             Some("22P02"),
             "{route}"
         );
@@ -596,7 +596,7 @@ async fn a_cancel_token_stops_a_statement() {
         common::until(&neon, common::RUNNING, "1").await;
         token.cancel().await.unwrap();
         let (slept, next) = timeout(HANG, sleeping).await.unwrap().unwrap();
-        assert_eq!(sqlstate(&slept.unwrap_err()), Some("57014"), "{route}");
+        assert_eq!(slept.unwrap_err().sqlstate(), Some("57014"), "{route}");
         assert_eq!(next, Ok(1), "{route}");
     }
 }

@@ -13,7 +13,9 @@ use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, DatabaseUrl, Establish, NamedStatements, Pool, PooledConnection};
+use diesel_neon::{
+    Connection, DatabaseErrorExt, DatabaseUrl, Establish, NamedStatements, Pool, PooledConnection,
+};
 use futures_util::future::{Either, join_all, poll_immediate, select};
 use futures_util::{FutureExt, StreamExt};
 use neon_sim::NeonSim;
@@ -100,7 +102,7 @@ async fn a_dropped_statement_is_cancelled_even_if_the_connection_is_kept() {
             .execute(&mut connection)
             .await
             .unwrap_err();
-        assert!(diesel_neon::is_connection_lost(&next), "{route}: {next:?}");
+        assert!(next.is_connection_lost(), "{route}: {next:?}");
         drop(connection);
         let mut connection = get(&pool).await;
         assert_eq!(

@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{ConnectErrorKind, Connection, is_connection_lost, is_transient, sqlstate};
+use diesel_neon::{ConnectErrorKind, Connection, DatabaseErrorExt};
 use futures_util::future::{join, poll_immediate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -172,7 +172,7 @@ async fn the_next_statement_waits_until_the_cancelled_one_is_answered() {
         assert!(poll_immediate(&mut next).await.is_none());
         front.pass_on().await;
         let (slow, next) = timeout(HANG, join(slow, next)).await.expect("no hang");
-        assert_eq!(sqlstate(&slow.unwrap_err()), Some("57014"), "{round}");
+        assert_eq!(slow.unwrap_err().sqlstate(), Some("57014"), "{round}");
         // The request has had its effect: the connection is as good as before.
         assert_eq!(next, Ok(()), "{round}");
     }
@@ -197,7 +197,7 @@ async fn a_request_that_may_still_be_under_way_costs_the_connection_and_no_state
         assert_eq!(slow.await, Ok(()), "{round}");
         let refused = connection.batch_execute("SELECT pg_sleep(0.3)").await;
         let refused = refused.unwrap_err();
-        assert!(is_connection_lost(&refused) && is_transient(&refused));
+        assert!(refused.is_connection_lost() && refused.is_transient());
         assert!(refused.to_string().contains("cancel"), "{refused}");
         drop(connection);
         let mut connection = pool.get().await.unwrap();
@@ -225,7 +225,7 @@ async fn statements_already_sent_may_be_cancelled_in_its_place_and_the_session_k
     let both = join(run("SELECT pg_sleep(0.3)"), run("SELECT pg_sleep(60)"));
     let ((first, second), ()) = timeout(HANG, join(both, cancel)).await.expect("no hang");
     assert_eq!(first, Ok(()));
-    assert_eq!(sqlstate(&second.unwrap_err()), Some("57014"));
+    assert_eq!(second.unwrap_err().sqlstate(), Some("57014"));
     assert_eq!(run("SELECT 1").await, Ok(()));
 }
 
@@ -244,9 +244,9 @@ async fn a_timeout_of_the_servers_own_is_not_taken_for_the_request() {
     })
     .await;
     cancelled.unwrap();
-    assert_eq!(sqlstate(&slow.unwrap_err()), Some("57014"));
+    assert_eq!(slow.unwrap_err().sqlstate(), Some("57014"));
     let next = connection.batch_execute("SELECT 1").await;
-    assert!(is_connection_lost(&next.unwrap_err()));
+    assert!(next.unwrap_err().is_connection_lost());
     front.pass_on().await;
 }
 
@@ -335,7 +335,7 @@ async fn a_request_that_hits_the_question_in_front_stops_the_statement_and_settl
         };
         let (held, stopped) = join(neon.sql(lock), stopped).await;
         held.unwrap();
-        assert_eq!(sqlstate(&stopped), Some("57014"), "{url}");
+        assert_eq!(stopped.sqlstate(), Some("57014"), "{url}");
         // It is asked again, and the answer is the server's.
         let one = async |connection: &mut Connection| {
             let one = diesel::select(1.into_sql::<Integer>());

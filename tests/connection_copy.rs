@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{HANG, connect, counted, neon_with, routes, start, users};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, is_connection_lost, sqlstate};
+use diesel_neon::{Connection, DatabaseErrorExt};
 use futures_util::StreamExt;
 use futures_util::future::poll_immediate;
 use neon_sim::NeonSim;
@@ -57,7 +57,7 @@ async fn data_behind_a_failure_keeps_no_server_from_others() {
                 match way.ends_with("finish") {
                     true => {
                         let failed = copy.finish().await.unwrap_err();
-                        assert_eq!(sqlstate(&failed), Some("22P02"), "{what}");
+                        assert_eq!(failed.sqlstate(), Some("22P02"), "{what}");
                     }
                     false => drop(copy),
                 }
@@ -67,7 +67,7 @@ async fn data_behind_a_failure_keeps_no_server_from_others() {
                 assert_eq!(others.await, Ok(1), "{what}");
                 match insert(&mut own, format!("{url}, {what}, own")).await {
                     // With latency, a response that was given up may cost the connection.
-                    Err(error) if way.ends_with("drop") && is_connection_lost(&error) => {
+                    Err(error) if way.ends_with("drop") && error.is_connection_lost() => {
                         own = connect(&url).await;
                     }
                     inserted => assert_eq!(inserted, Ok(1), "{what}"),
@@ -94,7 +94,7 @@ async fn a_copy_that_fails_in_a_transaction_keeps_no_server_from_others() {
                 copy.finish().await
             });
             assert_eq!(
-                sqlstate(&failed.await.unwrap_err()),
+                failed.await.unwrap_err().sqlstate(),
                 Some("22P02"),
                 "{wait}"
             );

@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, sqlstate};
+use diesel_neon::{Connection, DatabaseErrorExt};
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -278,7 +278,7 @@ async fn a_stale_statement_is_tried_again_where_nothing_has_run() {
         })
         .await
         .unwrap_err();
-    assert_eq!(sqlstate(&error), Some("26000"));
+    assert_eq!(error.sqlstate(), Some("26000"));
     assert_eq!(
         names()
             .load::<(i32, String)>(connection)

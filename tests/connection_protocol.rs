@@ -15,7 +15,7 @@ use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, NamedStatements, RetryError, is_connection_lost, sqlstate};
+use diesel_neon::{Connection, DatabaseErrorExt, NamedStatements, RetryError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
@@ -48,10 +48,10 @@ async fn an_answer_that_does_not_say_how_a_statement_went_is_no_success() {
             false => sql_query(insert).execute(&mut connection).await.map(drop),
         };
         let broken = inserted.unwrap_err();
-        assert_eq!(sqlstate(&broken), Some("08P01"), "{broken}");
-        assert!(is_connection_lost(&broken), "{broken:?}");
+        assert_eq!(broken.sqlstate(), Some("08P01"), "{broken}");
+        assert!(broken.is_connection_lost(), "{broken:?}");
         let next = connection.batch_execute("SELECT 1").await.unwrap_err();
-        assert!(is_connection_lost(&next), "{next:?}");
+        assert!(next.is_connection_lost(), "{next:?}");
     }
 }
 
@@ -102,8 +102,8 @@ async fn a_commit_without_its_command_complete_is_none() {
     let (url, _server) = with_commit(ready(tag::status::IDLE)).await;
     let mut connection = connect(&url).await;
     let broken = in_transaction(&mut connection).await.unwrap_err();
-    assert_eq!(sqlstate(&broken), Some("08P01"), "{broken}");
-    assert!(is_connection_lost(&broken), "{broken:?}");
+    assert_eq!(broken.sqlstate(), Some("08P01"), "{broken}");
+    assert!(broken.is_connection_lost(), "{broken:?}");
 }
 
 #[tokio::test]
@@ -114,12 +114,13 @@ async fn a_commit_that_was_acknowledged_has_happened_whatever_follows() {
         let mut connection = connect(&url).await;
         assert_eq!(in_transaction(&mut connection).await, Ok(1));
         let next = connection.batch_execute("SELECT 1").await.unwrap_err();
-        assert!(is_connection_lost(&next), "{next:?}");
+        assert!(next.is_connection_lost(), "{next:?}");
 
         // The pool does not run it again, and does not keep the dead connection.
         let pool = pool(&url, |policy| policy.max_size(1).never_suspends());
         let times = AtomicU32::new(0);
         let done = pool
+            .retry()
             .idempotent()
             .transaction(async |connection: &mut Connection| {
                 times.fetch_add(1, Ordering::Relaxed);
@@ -149,13 +150,13 @@ async fn an_acknowledged_insert_is_not_one_that_is_committed() {
     let mut connection = connect(&url).await;
     let insert = sql_query("INSERT INTO books VALUES (1)").execute(&mut connection);
     let lost = timeout(HANG, insert).await.expect("no hang").unwrap_err();
-    assert!(is_connection_lost(&lost), "{lost:?}");
+    assert!(lost.is_connection_lost(), "{lost:?}");
     assert_eq!(lost.to_string(), "the server closed the connection");
 
     let mut connection = connect(&url).await;
     let both = connection.batch_execute("COMMIT; INSERT INTO books VALUES (1)");
     let lost = timeout(HANG, both).await.expect("no hang").unwrap_err();
-    assert!(is_connection_lost(&lost), "{lost:?}");
+    assert!(lost.is_connection_lost(), "{lost:?}");
 }
 
 #[tokio::test]
@@ -181,7 +182,7 @@ async fn a_server_that_ends_in_the_middle_of_a_copy_is_heard() {
     });
     let lost: Result<(), Error> = copied.await.expect("no hang");
     let lost = lost.unwrap_err();
-    assert_eq!(sqlstate(&lost), Some("57P01"), "{lost}");
+    assert_eq!(lost.sqlstate(), Some("57P01"), "{lost}");
 }
 
 #[tokio::test]
@@ -204,7 +205,7 @@ async fn a_copy_whose_server_is_terminated_says_so() {
             failed = copy.send(&[b'x'; 64 * 1024]).await.err();
         }
         let failed = failed.unwrap();
-        let code = sqlstate(&failed).unwrap();
+        let code = failed.sqlstate().unwrap();
         // PgBouncer has its own words.
         assert!(
             code == "57P01" || url.contains("pooler") && code.starts_with("08"),
@@ -264,8 +265,8 @@ async fn a_malformed_row_ends_the_session_for_everybody() {
         for turn in ["first", "second"] {
             let loaded = timeout(HANG, seven().load::<i32>(&mut connection)).await;
             let lost = loaded.expect("no hang").expect_err(turn);
-            assert!(is_connection_lost(&lost), "{turn}: {lost:?}");
-            assert_eq!(sqlstate(&lost), Some("08P01"), "{turn}: {lost}");
+            assert!(lost.is_connection_lost(), "{turn}: {lost:?}");
+            assert_eq!(lost.sqlstate(), Some("08P01"), "{turn}: {lost}");
         }
     }
 }

@@ -29,7 +29,9 @@ use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{ConnectErrorKind, Connection, NamedStatements, PoolError, RetryError, sqlstate};
+use diesel_neon::{
+    ConnectErrorKind, Connection, DatabaseErrorExt, NamedStatements, PoolError, RetryError,
+};
 use futures_util::future::{join_all, join5};
 use tokio::time::timeout;
 
@@ -174,7 +176,7 @@ async fn a_changed_table_costs_the_middle_of_a_transaction_another_try() {
     let pool = pool(&neon.pooled_url(), |policy| policy.max_size(2));
     plus_one(&mut pool.get().await.unwrap(), 1).await.unwrap();
     let attempts = AtomicU32::new(0);
-    let done = pool.transaction(async |connection| {
+    let done = pool.retry().transaction(async |connection| {
         attempts.fetch_add(1, Ordering::Relaxed);
         plus_one(connection, 1).await?;
         names().load::<(i32, String)>(connection).await?;
@@ -222,8 +224,8 @@ async fn failures_between_pipelined_statements_are_theirs_alone() {
                 (Ok(n + client), Ok(n * client), Ok(n - client)),
                 "{client}, {n}"
             );
-            assert_eq!(sqlstate(&failed.unwrap_err()), Some("22012"));
-            assert_eq!(sqlstate(&missing.unwrap_err()), Some("42P01"));
+            assert_eq!(failed.unwrap_err().sqlstate(), Some("22012"));
+            assert_eq!(missing.unwrap_err().sqlstate(), Some("42P01"));
         }
     });
     timeout(HANG, join_all(clients)).await.expect("no hang");
@@ -241,7 +243,7 @@ async fn a_statement_that_cannot_be_prepared_leaves_nothing_behind() {
         for connection in [&mut a, &mut b] {
             assert_eq!(plus_one(connection, n).await, Ok(n + 1));
             let count = users::table.count().get_result::<i64>(connection).await;
-            assert_eq!(sqlstate(&count.unwrap_err()), Some("42P01"));
+            assert_eq!(count.unwrap_err().sqlstate(), Some("42P01"));
         }
     }
     neon.sql("ALTER TABLE people RENAME TO users")

@@ -9,7 +9,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
 use diesel::sql_types::{Integer, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager as _};
-use diesel_neon::{Connection, TransactionManager, sqlstate};
+use diesel_neon::{Connection, DatabaseErrorExt, TransactionManager};
 use futures_util::future::{join, poll_immediate};
 use tokio::time::timeout;
 
@@ -43,7 +43,7 @@ async fn transactions_commit_roll_back_and_nest() {
                 let inner = connection
                     .transaction(async |connection| insert(connection, "outer").await)
                     .await;
-                assert_eq!(sqlstate(&inner.unwrap_err()), Some("23505"));
+                assert_eq!(inner.unwrap_err().sqlstate(), Some("23505"));
                 connection
                     .transaction(async |connection| insert(connection, "kept").await)
                     .await
@@ -119,15 +119,15 @@ async fn behind_a_failed_begin_nothing_runs() {
                         }
                         false => insert(connection, "a").await.map(drop),
                     };
-                    assert_eq!(sqlstate(&first.unwrap_err()), Some("25P02"), "{route}");
+                    assert_eq!(first.unwrap_err().sqlstate(), Some("25P02"), "{route}");
                     for _ in 0..2 {
                         let next = insert(connection, "c").await.unwrap_err();
-                        assert_eq!(sqlstate(&next), Some("25P02"), "{route}");
+                        assert_eq!(next.sqlstate(), Some("25P02"), "{route}");
                     }
                     let nested = connection
                         .transaction(async |connection| insert(connection, "d").await)
                         .await;
-                    assert_eq!(sqlstate(&nested.unwrap_err()), Some("25P02"), "{route}");
+                    assert_eq!(nested.unwrap_err().sqlstate(), Some("25P02"), "{route}");
                     let both = (&*connection, &*connection);
                     let query = || diesel::select(1.into_sql::<Integer>());
                     let (a, b) = join(
@@ -141,7 +141,7 @@ async fn behind_a_failed_begin_nothing_runs() {
                 .await;
             // The INSERT did not run, so that success would be wrong.
             let refused = refused.unwrap_err();
-            assert_eq!(sqlstate(&refused), Some("25P02"), "{route}");
+            assert_eq!(refused.sqlstate(), Some("25P02"), "{route}");
             assert!(refused.to_string().contains("could not begin"), "{refused}");
             connection.batch_execute("ROLLBACK").await.unwrap();
             assert_eq!(names(connection).await, [""; 0], "{route}");
@@ -228,7 +228,7 @@ async fn the_transaction_builder_sends_what_it_is_told() {
                 Err::<(), Error>(error)
             })
             .await;
-        assert_eq!(sqlstate(&isolation.unwrap_err()), Some("25006"), "{route}");
+        assert_eq!(isolation.unwrap_err().sqlstate(), Some("25006"), "{route}");
         for (level, expected) in [
             (0, "read committed"),
             (1, "repeatable read"),
@@ -289,7 +289,7 @@ async fn a_commit_that_rolls_back_is_an_error() {
                 Ok::<_, Error>(())
             })
             .await;
-        assert_eq!(sqlstate(&swallowed.unwrap_err()), Some("25P02"), "{route}");
+        assert_eq!(swallowed.unwrap_err().sqlstate(), Some("25P02"), "{route}");
         assert_eq!(names(connection).await, [""; 0], "{route}");
     }
 }

@@ -14,6 +14,7 @@ use diesel::serialize::{self, IsNull, Output, ToSql, WriteTuple};
 use diesel::sql_query;
 use diesel::sql_types::{Array, Integer, Nullable, Record, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel_neon::DatabaseErrorExt;
 use tokio::time::timeout;
 
 #[derive(diesel::sql_types::SqlType, diesel::query_builder::QueryId)]
@@ -207,11 +208,7 @@ async fn a_type_that_is_not_there_is_an_error_and_no_more() {
         let connection = &mut connect(&url).await;
         let mood = || diesel::select(Mood::Sad.into_sql::<MoodType>());
         let error = mood().get_result::<Mood>(connection).await.unwrap_err();
-        assert_eq!(
-            diesel_neon::sqlstate(&error),
-            Some("42704"),
-            "{route}: {error:?}"
-        );
+        assert_eq!(error.sqlstate(), Some("42704"), "{route}: {error:?}");
         let elsewhere = diesel::select(Mood::Sad.into_sql::<OtherMoodType>());
         let error = elsewhere.get_result::<Mood>(connection).await.unwrap_err();
         assert!(
@@ -323,11 +320,7 @@ async fn a_type_that_was_made_anew_is_looked_up_again_in_a_transaction() {
             .transaction(async |connection| {
                 one().get_result::<Mood>(connection).await.unwrap_err();
                 let next = sql_query("SELECT 1").execute(connection).await;
-                assert_eq!(
-                    diesel_neon::sqlstate(&next.unwrap_err()),
-                    Some("25P02"),
-                    "{route}"
-                );
+                assert_eq!(next.unwrap_err().sqlstate(), Some("25P02"), "{route}");
                 Err::<(), _>(diesel::result::Error::RollbackTransaction)
             })
             .await;

@@ -12,8 +12,8 @@ use diesel::result::Error;
 use diesel::sql_query;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager as _};
 use diesel_neon::{
-    AbandonedTransaction, Connection, ConnectionManager, Policy, Pool, PooledConnection,
-    RetryError, TransactionManager, is_connection_lost, is_transient,
+    AbandonedTransaction, Connection, ConnectionManager, DatabaseErrorExt, Policy, Pool,
+    PooledConnection, RetryError, TransactionManager,
 };
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, poll_immediate};
@@ -41,12 +41,12 @@ fn is_abandoned<T: std::fmt::Debug>(result: QueryResult<T>) -> bool {
 /// Asserts that every operation on the connection fails, and says why.
 async fn refuses(connection: &mut Connection, what: &str) {
     // If only the dropped statement tells of the transaction, it may not have ended in time.
-    let lost = |error: &Error| is_connection_lost(error) && what.ends_with("a statement");
+    let lost = |error: &Error| error.is_connection_lost() && what.ends_with("a statement");
     let refused = |result: QueryResult<()>| match result.unwrap_err() {
         Error::QueryBuilderError(error) => {
             assert!(error.is::<AbandonedTransaction>(), "{what}: {error}");
             let error = Error::QueryBuilderError(error);
-            assert!(!is_transient(&error) && !is_connection_lost(&error));
+            assert!(!error.is_transient() && !error.is_connection_lost());
         }
         error => assert!(lost(&error), "{what}: {error:?}"),
     };
@@ -308,21 +308,26 @@ async fn in_a_pool_of_bb8s_the_connections_own_are_watched() {
 async fn transactions_of_the_pool_are_watched_too() {
     let neon = start().await;
     let pool = pool(&neon.url(), |policy| policy.max_size(1));
-    give_up(pool.transaction(async |connection: &mut Connection| {
-        insert(connection, "given up").await?;
-        pending::<Result<(), RetryError>>().await
-    }))
+    give_up(
+        pool.retry()
+            .transaction(async |connection: &mut Connection| {
+                insert(connection, "given up").await?;
+                pending::<Result<(), RetryError>>().await
+            }),
+    )
     .await;
-    let kept = pool.transaction(async |connection: &mut Connection| {
-        insert(connection, "a").await?;
-        // The work handles the error, and goes on.
-        let slow = timeout(
-            Duration::from_millis(1),
-            sql_query("SELECT pg_sleep(0.05)").execute(connection),
-        );
-        slow.await.unwrap_err();
-        Ok::<_, RetryError>(insert(connection, "b").await?)
-    });
+    let kept = pool
+        .retry()
+        .transaction(async |connection: &mut Connection| {
+            insert(connection, "a").await?;
+            // The work handles the error, and goes on.
+            let slow = timeout(
+                Duration::from_millis(1),
+                sql_query("SELECT pg_sleep(0.05)").execute(connection),
+            );
+            slow.await.unwrap_err();
+            Ok::<_, RetryError>(insert(connection, "b").await?)
+        });
     assert_eq!(kept.await.unwrap(), 1);
     let all = neon.sql("SELECT string_agg(name, ',' ORDER BY name) FROM users");
     assert_eq!(all.await.unwrap()[0][0].as_deref(), Some("a,b"));
@@ -351,7 +356,7 @@ async fn without_a_pool_an_abandoned_transaction_can_be_rolled_back() {
                 }
                 // A dropped statement did not end at once.
                 Err(error) => assert!(
-                    is_connection_lost(&error)
+                    error.is_connection_lost()
                         && (way.contains("statement") || *way == "in COMMIT"),
                     "{what}: {error}"
                 ),

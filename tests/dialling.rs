@@ -217,7 +217,7 @@ async fn the_certificate_is_checked_against_the_name_at_every_address() {
     match timeout(HANG, pool(&url, |p| p).get()).await.unwrap() {
         Err(PoolError::Connect(error)) => {
             assert_eq!(error.kind(), ConnectErrorKind::Tls);
-            assert!(error.to_string().contains("not valid for name"), "{error}");
+            assert!(error.reason().contains("not valid for name"), "{error:?}");
         }
         other => panic!("{:?}", other.map(|_| "a connection")),
     }

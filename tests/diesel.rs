@@ -17,7 +17,7 @@ use diesel_async::pooled_connection::{AsyncDieselConnectionManager, PoolableConn
 use diesel_async::{
     AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
 };
-use diesel_neon::{Connection, sqlstate};
+use diesel_neon::{Connection, DatabaseErrorExt};
 use tokio::time::timeout;
 
 type Events = Arc<Mutex<Vec<String>>>;
@@ -126,8 +126,8 @@ async fn a_copy_in_the_wrong_place_is_an_error_that_names_the_right_one() {
             let loaded = timeout(HANG, loaded).await.unwrap().unwrap_err();
             for error in [executed, batch, loaded] {
                 assert!(error.to_string().contains(named), "{route}: {error}");
-                assert!(!diesel_neon::is_transient(&error), "{route}: {error}");
-                assert!(sqlstate(&error).is_some(), "{route}: {error}");
+                assert!(!error.is_transient(), "{route}: {error}");
+                assert!(error.sqlstate().is_some(), "{route}: {error}");
             }
             // A COPY out harms neither the connection nor a transaction.
             let inside = connection
@@ -228,11 +228,11 @@ async fn the_place_of_an_error_inside_of_an_executed_string_is_told() {
         .await;
     for error in [batch, executed, inside.unwrap_err()] {
         assert_eq!(position(&error), Some(8), "{error}");
-        let query = diesel_neon::internal_query(&error);
+        let query = error.internal_query();
         assert_eq!(query, Some("SELECT nonsense FROM pg_class"), "{error}");
     }
     let plain = sql_query("SELECT nonsense").execute(connection).await;
-    assert_eq!(diesel_neon::internal_query(&plain.unwrap_err()), None);
+    assert_eq!(plain.unwrap_err().internal_query(), None);
 }
 
 fn position(error: &Error) -> Option<i32> {
@@ -256,7 +256,7 @@ async fn what_cannot_be_parsed_fails_inside_of_the_transaction_that_rode_with_it
                         false => connection.batch_execute("SELECTT 1").await,
                     };
                     let error = wrong.unwrap_err();
-                    assert_eq!(sqlstate(&error), Some("42601"), "{route}: {error}");
+                    assert_eq!(error.sqlstate(), Some("42601"), "{route}: {error}");
                     assert_eq!(position(&error), Some(1), "{route}: {error}");
                     let next = sql_query("SELECT 1").execute(connection).await.unwrap_err();
                     assert!(next.to_string().contains("is aborted"), "{route}: {next}");

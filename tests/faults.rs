@@ -11,8 +11,8 @@ use common::log::Log;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel_async::SimpleAsyncConnection;
 use diesel_neon::{
-    ConnectErrorKind, Connection, DatabaseUrl, PolicyBuilder, Pool, PoolError, RetryError,
-    is_connection_lost, is_transient,
+    ConnectErrorKind, Connection, DatabaseErrorExt, DatabaseUrl, PolicyBuilder, Pool, PoolError,
+    RetryError,
 };
 use neon_sim::{NeonSim, Suspension};
 use tokio::time::timeout;
@@ -58,9 +58,12 @@ async fn work_through(pool: &Pool, callers: usize, fault: impl Future<Output = (
             tokio::spawn(async move {
                 let mut failures = Vec::new();
                 while !over.load(Ordering::Relaxed) {
-                    let again = pool.idempotent().run(async |connection: &mut Connection| {
-                        Ok::<_, RetryError>(connection.batch_execute(READ).await?)
-                    });
+                    let again =
+                        pool.retry()
+                            .idempotent()
+                            .run(async |connection: &mut Connection| {
+                                Ok::<_, RetryError>(connection.batch_execute(READ).await?)
+                            });
                     again.await.expect("a read that is done again succeeds");
                     let mut connection = pool.get().await.expect("there is a connection in time");
                     failures.extend(connection.batch_execute(READ).await.err());
@@ -98,7 +101,10 @@ async fn outage(neon: &NeonSim, url: &str, bypass: Duration, restart: impl Async
     let attempts = neon.counters() - before;
     let attempts = attempts.direct.attempts + attempts.pooled.attempts;
     for error in &failures {
-        assert!(is_connection_lost(error) && is_transient(error), "{error}");
+        assert!(
+            error.is_connection_lost() && error.is_transient(),
+            "{error}"
+        );
     }
     // One read was under way on each connection; a dead pooler fails some more before it is discovered.
     assert!(failures.len() <= 20, "{failures:?}");

@@ -49,7 +49,7 @@ async fn retry_budget_ends_the_attempts() {
             let fail = "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$";
             Ok::<_, RetryError>(connection.batch_execute(fail).await?)
         };
-        let failed = timeout(HANG, pool.transaction(work)).await;
+        let failed = timeout(HANG, pool.retry().transaction(work)).await;
         failed.expect("the attempts come to an end").unwrap_err();
         attempts.into_inner()
     };

@@ -107,7 +107,7 @@ async fn says_what_is_wrong_in_the_words_of_the_error() {
         ),
         (
             Some("neondb_owner:s3cret@localhost/neondb"),
-            "DATABASE_URL: the database URL does not start with postgresql:// or postgres://",
+            "DATABASE_URL cannot be used: the database URL does not start with postgresql:// or postgres://",
         ),
         (
             Some(
@@ -117,7 +117,7 @@ async fn says_what_is_wrong_in_the_words_of_the_error() {
         ),
         (
             Some(&wrong_password),
-            "cannot connect: password authentication failed for user",
+            "password authentication failed for user",
         ),
     ] {
         let output = quickstart(nowhere, url).await;

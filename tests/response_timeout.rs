@@ -11,8 +11,8 @@ use diesel::sql_types::{Binary, Integer};
 use diesel::{QueryResult, QueryableByName, sql_query};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
-    Connection, DatabaseUrl, Establish, NamedStatements, PolicyBuilder, Pool, RetryError,
-    is_connection_lost, is_response_timeout, is_transient,
+    Connection, DatabaseErrorExt, DatabaseUrl, Establish, NamedStatements, PolicyBuilder, Pool,
+    RetryError,
 };
 use futures_util::StreamExt;
 use neon_sim::Suspension;
@@ -54,8 +54,8 @@ async fn response_timeout_ends_statements_whose_proxy_hangs() {
                 }
             };
             let error = timeout(HANG, hangs).await.expect("no hang").unwrap_err();
-            assert!(is_response_timeout(&error), "{url}, {way}: {error}");
-            assert!(is_connection_lost(&error) && is_transient(&error), "{way}");
+            assert!(error.is_response_timeout(), "{url}, {way}: {error}");
+            assert!(error.is_connection_lost() && error.is_transient(), "{way}");
             assert!(
                 error.to_string().contains("500ms (response_timeout)"),
                 "{error}"
@@ -93,7 +93,7 @@ async fn response_timeout_ends_a_copy_whose_data_is_not_taken_or_not_acknowledge
             copy.finish().await
         };
         let error = timeout(HANG, copied).await.expect("no hang").unwrap_err();
-        assert!(is_response_timeout(&error), "{error}");
+        assert!(error.is_response_timeout(), "{error}");
     }
 }
 
@@ -127,7 +127,7 @@ async fn response_timeout_ends_a_statement_that_runs_but_not_one_whose_rows_keep
 
         let running = connection.batch_execute("SELECT pg_sleep(600)");
         let error = timeout(HANG, running).await.expect("no hang").unwrap_err();
-        assert!(is_response_timeout(&error), "{url}: {error}");
+        assert!(error.is_response_timeout(), "{url}: {error}");
         until(&neon, RUNNING, "0").await;
         drop(connection);
         let next = pool.get().await.unwrap().batch_execute("SELECT 1").await;
@@ -148,15 +148,15 @@ async fn after_response_timeout_a_transaction_is_done_again_only_if_it_is_idempo
         };
         let done = async {
             match is_idempotent {
-                true => pool.idempotent().transaction(work).await,
-                false => pool.transaction(work).await,
+                true => pool.retry().idempotent().transaction(work).await,
+                false => pool.retry().transaction(work).await,
             }
         };
         let failed = timeout(HANG, done).await.expect("no hang").unwrap_err();
         let RetryError::Query(error) = failed else {
             panic!("{failed}");
         };
-        assert!(is_response_timeout(&error), "{error}");
+        assert!(error.is_response_timeout(), "{error}");
         assert_eq!(attempts.into_inner(), 1 + u32::from(is_idempotent));
         until(&neon, RUNNING, "0").await;
     }
@@ -258,7 +258,7 @@ async fn response_timeout_ends_those_of_async_pg_connection_as_well() {
     neon.suspend(Suspension::Silent).await;
     let hangs = timeout(HANG, connection.batch_execute("SELECT 1")).await;
     let error = hangs.expect("no hang").unwrap_err();
-    assert!(is_connection_lost(&error), "{error}");
+    assert!(error.is_connection_lost(), "{error}");
     drop(connection);
     let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
     connection.batch_execute("SELECT 1").await.unwrap();

@@ -1,4 +1,4 @@
-//! The failures that `Pool::run` and `Pool::transaction` retry, and those that they never retry.
+//! The failures after which a `Retry` does work again, and those after which it never does.
 
 mod common;
 
@@ -9,9 +9,7 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{
-    Connection, Establish, Pool, RetryError, is_connection_lost, is_transient, sqlstate,
-};
+use diesel_neon::{Connection, DatabaseErrorExt, Establish, Pool, RetryError};
 use neon_sim::{NeonSim, Suspension};
 use tokio::time::sleep;
 
@@ -52,15 +50,16 @@ async fn a_transaction_that_met_another_is_done_again() {
     for (i, pool) in pools.iter().enumerate() {
         for sqlstate in ["40001", "40P01"] {
             let attempts = AtomicU32::new(0);
-            pool.transaction(async |connection| {
-                note(connection, &format!("{i} {sqlstate}")).await?;
-                if attempts.fetch_add(1, Ordering::Relaxed) < 2 {
-                    fail_with(connection, sqlstate).await?;
-                }
-                Ok::<_, RetryError>(())
-            })
-            .await
-            .unwrap();
+            pool.retry()
+                .transaction(async |connection| {
+                    note(connection, &format!("{i} {sqlstate}")).await?;
+                    if attempts.fetch_add(1, Ordering::Relaxed) < 2 {
+                        fail_with(connection, sqlstate).await?;
+                    }
+                    Ok::<_, RetryError>(())
+                })
+                .await
+                .unwrap();
             assert_eq!(attempts.into_inner(), 3);
         }
     }
@@ -73,6 +72,7 @@ async fn a_connection_lost_before_commit_leaves_nothing_and_is_replaced() {
     for (i, pool) in pools.iter().enumerate() {
         let attempts = AtomicU32::new(0);
         let id: i64 = pool
+            .retry()
             .transaction(async |connection| {
                 note(connection, &format!("lost {i}")).await?;
                 if attempts.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -107,14 +107,18 @@ async fn a_connection_lost_by_commit_is_not_retried_unless_declared_idempotent()
             attempts.fetch_add(1, Ordering::Relaxed);
             note(connection, "perhaps").await.map_err(RetryError::from)
         };
-        let error = pool.transaction(work).await.unwrap_err();
+        let error = pool.retry().transaction(work).await.unwrap_err();
         assert!(
-            matches!(&error, RetryError::Query(error) if is_connection_lost(error)),
+            matches!(&error, RetryError::Query(error) if error.is_connection_lost()),
             "{error}"
         );
         assert_eq!(attempts.swap(0, Ordering::Relaxed), 1);
 
-        pool.idempotent().transaction(work).await.unwrap_err();
+        pool.retry()
+            .idempotent()
+            .transaction(work)
+            .await
+            .unwrap_err();
         assert_eq!(attempts.into_inner(), pool.policy().retry_attempts());
     }
 }
@@ -131,9 +135,9 @@ async fn a_statement_that_was_sent_is_not_sent_again_unless_declared_idempotent(
             }
             Ok::<_, RetryError>(())
         };
-        pool.run(work).await.unwrap_err();
+        pool.retry().run(work).await.unwrap_err();
         assert_eq!(attempts.swap(0, Ordering::Relaxed), 1);
-        pool.idempotent().run(work).await.unwrap();
+        pool.retry().idempotent().run(work).await.unwrap();
         assert_eq!(attempts.into_inner(), 2);
     }
     drop(neon);
@@ -144,16 +148,17 @@ async fn a_connection_that_died_before_anything_was_sent_is_replaced() {
     let (neon, pools) = start().await;
     for (i, pool) in pools.iter().enumerate() {
         let attempts = AtomicU32::new(0);
-        pool.run(async |connection| {
-            if attempts.fetch_add(1, Ordering::Relaxed) == 0 {
-                neon.suspend(Suspension::Normal).await;
-            }
-            note(connection, &format!("once {i}"))
-                .await
-                .map_err(RetryError::from)
-        })
-        .await
-        .unwrap();
+        pool.retry()
+            .run(async |connection| {
+                if attempts.fetch_add(1, Ordering::Relaxed) == 0 {
+                    neon.suspend(Suspension::Normal).await;
+                }
+                note(connection, &format!("once {i}"))
+                    .await
+                    .map_err(RetryError::from)
+            })
+            .await
+            .unwrap();
         assert_eq!(attempts.into_inner(), 2);
     }
     assert_eq!(notes(&neon).await, 2);
@@ -165,6 +170,7 @@ async fn what_will_fail_again_is_not_tried_again() {
     for pool in &pools {
         let attempts = AtomicU32::new(0);
         let error = pool
+            .retry()
             .idempotent()
             .transaction(async |connection| {
                 attempts.fetch_add(1, Ordering::Relaxed);
@@ -188,6 +194,7 @@ async fn retry_attempts_bounds_the_attempts() {
     let pool = pool(&neon.url(), |policy| policy.retry_attempts(3));
     let attempts = AtomicU32::new(0);
     let result: Result<(), RetryError> = pool
+        .retry()
         .transaction(async |connection| {
             attempts.fetch_add(1, Ordering::Relaxed);
             Ok(fail_with(connection, "40001").await?)
@@ -203,12 +210,14 @@ async fn work_can_be_spawned() {
     let pool = pools[0].clone();
     let task = tokio::spawn(async move {
         let text = String::from("spawned");
-        pool.transaction(async |connection| {
-            note(connection, &text).await?;
-            Ok::<_, RetryError>(())
-        })
-        .await?;
-        pool.run(async |connection| Ok::<_, RetryError>(note(connection, "too").await?))
+        pool.retry()
+            .transaction(async |connection| {
+                note(connection, &text).await?;
+                Ok::<_, RetryError>(())
+            })
+            .await?;
+        pool.retry()
+            .run(async |connection| Ok::<_, RetryError>(note(connection, "too").await?))
             .await
     });
     task.await.unwrap().unwrap();
@@ -234,13 +243,13 @@ async fn what_is_wrong_with_the_statement_itself_is_not_tried_again() {
                 statement.execute(connection).await?;
                 Ok::<_, RetryError>(())
             };
-            let error = match pool.idempotent().run(work).await.unwrap_err() {
+            let error = match pool.retry().idempotent().run(work).await.unwrap_err() {
                 RetryError::Query(error) => error,
                 error => panic!("{error}"),
             };
             let sql = &sql[..sql.len().min(20)];
             assert!(
-                !is_transient(&error) && !is_connection_lost(&error),
+                !error.is_transient() && !error.is_connection_lost(),
                 "{sql}: {error}"
             );
             assert!(
@@ -269,12 +278,17 @@ async fn a_lock_that_nowait_refuses_is_not_waited_for() {
             connection.batch_execute("LOCK notes NOWAIT").await?;
             Ok::<_, RetryError>(())
         };
-        let error = pool.idempotent().transaction(work).await.unwrap_err();
+        let error = pool
+            .retry()
+            .idempotent()
+            .transaction(work)
+            .await
+            .unwrap_err();
         assert!(
-            matches!(&error, RetryError::Query(error) if sqlstate(error) == Some("55P03") && is_transient(error)),
+            matches!(&error, RetryError::Query(error) if error.sqlstate() == Some("55P03") && error.is_transient()),
             "{error}"
         );
-        pool.transaction(work).await.unwrap_err();
+        pool.retry().transaction(work).await.unwrap_err();
         assert_eq!(attempts.into_inner(), 2);
         holder.batch_execute("ROLLBACK").await.unwrap();
     }
@@ -301,7 +315,7 @@ async fn work_that_ends_the_transaction_itself_is_not_done_again() {
         failure: &str,
     ) {
         let attempts = AtomicU32::new(0);
-        let outcome = pool.transaction(async |connection: &mut C| {
+        let outcome = pool.retry().transaction(async |connection: &mut C| {
             let nth = attempts.fetch_add(1, Ordering::Relaxed);
             let text = format!("{nth} {:x}", fastrand::u64(..));
             connection
@@ -336,8 +350,13 @@ async fn work_that_ends_the_transaction_itself_is_not_done_again() {
             Ok::<_, RetryError>(())
         };
         match statement.starts_with("COMMIT") {
-            true => pools[0].idempotent().transaction(work).await.unwrap(),
-            false => pools[0].transaction(work).await.unwrap(),
+            true => pools[0]
+                .retry()
+                .idempotent()
+                .transaction(work)
+                .await
+                .unwrap(),
+            false => pools[0].retry().transaction(work).await.unwrap(),
         }
         assert_eq!(done.into_inner(), attempts, "{statement}");
     }
@@ -396,8 +415,8 @@ async fn work_whose_own_commit_has_no_answer_is_not_done_again_unless_declared_i
         };
         let done = async {
             match idempotent {
-                true => pool.idempotent().transaction(work).await,
-                false => pool.transaction(work).await,
+                true => pool.retry().idempotent().transaction(work).await,
+                false => pool.retry().transaction(work).await,
             }
         };
         let (done, ()) = futures_util::future::join(done, lost).await;

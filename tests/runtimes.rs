@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use diesel_async::SimpleAsyncConnection;
-use diesel_neon::Pool;
+use diesel_neon::{DatabaseErrorExt, Pool};
 use neon_sim::NeonSim;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
@@ -188,5 +188,5 @@ fn a_response_timeout_needs_no_runtime_around_the_statement() {
         };
         scope.spawn(work).join().unwrap()
     });
-    assert!(diesel_neon::is_response_timeout(&ran.unwrap_err()));
+    assert!(ran.unwrap_err().is_response_timeout());
 }

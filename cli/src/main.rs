@@ -168,28 +168,14 @@ impl Failure {
     }
 }
 
-/// Joins an error and its causes to one line that says nothing twice.
+/// Joins an error and its causes to one line.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // A text that quotes the last cause quotes those before it too.
-        if !text.contains(&last_cause(error)) {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-        }
-        cause = error.source();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
     }
     text
-}
-
-/// Returns the text of the last cause; of a server's error, its message without the driver's prefix.
-fn last_cause(mut error: &(dyn Error + 'static)) -> String {
-    while let Some(cause) = error.source() {
-        error = cause;
-    }
-    match error.downcast_ref::<tokio_postgres::error::DbError>() {
-        Some(error) => error.message().to_owned(),
-        None => error.to_string(),
-    }
 }

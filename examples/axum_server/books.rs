@@ -95,7 +95,7 @@ async fn create_once(app: &App, key: &str, book: &NewBook) -> Result<Book, Probl
         let made = books::insert_once(conn, key, book).await;
         made.map_err(RetryError::from)
     };
-    let made = app.pool.idempotent().run(work).await;
+    let made = app.pool.retry().idempotent().run(work).await;
     app.health.record(matches!(made, Err(RetryError::Pool(_))));
     made?.ok_or_else(|| {
         let detail = "The Idempotency-Key belongs to a request for another book.";

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use diesel::result::Error as DieselError;
 use diesel_neon::books::Invalid;
-use diesel_neon::{PoolError, RetryError, is_connection_lost};
+use diesel_neon::{DatabaseErrorExt, PoolError, RetryError};
 use serde::Serialize;
 
 /// A problem document (RFC 9457).
@@ -109,7 +109,7 @@ impl From<PoolError> for Problem {
 impl From<DieselError> for Problem {
     fn from(error: DieselError) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "query failed");
-        match is_connection_lost(&error) {
+        match error.is_connection_lost() {
             true => {
                 Self::unavailable("The database was lost; the request may have been carried out.")
             }

@@ -50,7 +50,7 @@ async fn wrong_password(side: Side) -> String {
         .await;
     let began = Instant::now();
     let error = pool.get().await.err().unwrap_or_default();
-    format!("after {}: {error}", shown(began.elapsed()))
+    format!("after {}: {error:?}", shown(began.elapsed()))
 }
 
 async fn half_open(side: Side) -> String {
@@ -100,7 +100,7 @@ async fn churn(side: Side) -> String {
     sleep(Duration::from_secs(2)).await;
     let opened = neon.counters().direct.connections - before;
     match refused {
-        Some(error) => format!("refused: {error}; without it, opens {opened} connections"),
+        Some(error) => format!("refused: {error:?}; without it, opens {opened} connections"),
         None => format!("opens {opened} connections, each of which keeps the compute awake"),
     }
 }

@@ -120,11 +120,11 @@ impl AnyPool {
     pub(crate) async fn get(&self) -> Result<Held<'_>, String> {
         match self {
             Self::Stock(pool) => {
-                let connection = pool.get().await.map_err(|error| error.to_string())?;
+                let connection = pool.get().await.map_err(|error| format!("{error:?}"))?;
                 Ok(Held::Stock(Box::new(connection)))
             }
             Self::Ours(pool) => {
-                let connection = pool.get().await.map_err(|error| error.to_string())?;
+                let connection = pool.get().await.map_err(|error| format!("{error:?}"))?;
                 Ok(Held::Ours(connection))
             }
         }
@@ -142,7 +142,7 @@ impl Held<'_> {
             Self::Stock(connection) => connection.batch_execute(sql).await,
             Self::Ours(connection) => connection.batch_execute(sql).await,
         };
-        answer.map_err(|error| error.to_string())
+        answer.map_err(|error| format!("{error:?}"))
     }
 
     /// Returns the server's process behind the connection.

@@ -262,7 +262,7 @@ impl From<Cursor> for String {
 }
 
 /// The text is not a [`Cursor`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("no such place in the list: take the `next` of another page")]
 #[non_exhaustive]
 pub struct InvalidCursor;
@@ -298,10 +298,12 @@ impl TryFrom<u32> for PageSize {
 }
 
 /// The number is not a valid [`PageSize`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("a page holds 1 to 100 books")]
 #[non_exhaustive]
 pub struct InvalidPageSize;
+
+crate::util::debug_is_chain!(InvalidCursor, InvalidPageSize);
 
 #[derive(Debug, Clone, Copy)]
 enum Start {

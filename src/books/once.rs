@@ -12,7 +12,7 @@ use super::schema::book_requests;
 /// a request for another book.
 ///
 /// The call is therefore safe to repeat if the outcome of the first is unknown, as
-/// [`Pool::idempotent`](crate::Pool::idempotent) does, and clients that send the same request twice. A key
+/// [`Retry::idempotent`](crate::Retry::idempotent) does, and clients that send the same request twice. A key
 /// has at most 255 characters, such as a random UUID for each book.
 ///
 /// ```no_run
@@ -23,6 +23,7 @@ use super::schema::book_requests;
 /// let key = "9f0c7a52-5f0e-4a58-9a39-2a7c0d6c8a41"; // the caller's, such as the header Idempotency-Key
 /// let dune = NewBook::new("Dune").author("Frank Herbert");
 /// let dune = pool
+///     .retry()
 ///     .idempotent()
 ///     .run(async |connection| {
 ///         let made = books::insert_once(connection, key, &dune).await?;

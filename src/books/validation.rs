@@ -96,7 +96,7 @@ impl Validator {
     }
 }
 
-crate::util::debug_is_display!(Invalid);
+crate::util::debug_is_chain!(Invalid);
 
 #[cfg(test)]
 mod tests {

@@ -4,11 +4,10 @@ mod entry;
 pub(super) mod steps;
 mod table;
 
-use std::error::Error;
-
 pub use self::entry::Diagnosis;
 use self::table::TABLE;
 use crate::transport::DialError;
+use crate::util::error_chain::chain;
 
 impl Diagnosis {
     /// Returns the diagnosis of a server's error.
@@ -62,21 +61,6 @@ fn without_names(message: &str) -> String {
 /// Returns whether tokio-postgres says that the stream ended within a message.
 pub(super) fn is_cut_off(text: &str) -> bool {
     text.ends_with("bytes remaining on stream")
-}
-
-/// Returns an error and its causes in one line; tokio-postgres's own texts name only the step.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let cause = error.to_string();
-        if !text.ends_with(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-        next = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

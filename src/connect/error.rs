@@ -5,18 +5,20 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
-use super::diagnosis::{Diagnosis, chain, is_cut_off, steps};
+use super::diagnosis::{Diagnosis, is_cut_off, steps};
 use super::kind::{ConnectErrorKind, RetryClass};
 use crate::session::CancelFailure;
 use crate::transport::{AttemptFailure, DialError, Verdict};
+use crate::util::error_chain::chain;
 use crate::util::lock;
 
 /// A connection could not be made.
 ///
-/// `Display` has the reason, in the server's own words if it gave one, and what to do; never the password.
-/// `source()` returns the driver's error for its fields; its message is in `Display` already.
+/// `Display` has the server's own words if it gave a reason, else the step that failed, and what to do; never the
+/// password. What made that step fail is the `source()`. Debug has all of it in one line, as has [`reason`](Self::reason)
+/// without what to do.
 #[derive(Clone)]
 pub struct ConnectError {
     diagnosis: &'static Diagnosis,
@@ -67,13 +69,11 @@ impl ConnectError {
     pub(crate) fn of_server_error(
         message: String,
         sqlstate: Option<&str>,
-        source: impl Error + Send + Sync + 'static,
+        _: impl Error + Send + Sync + 'static,
     ) -> Self {
         let failure = Failure {
-            diagnosis: Diagnosis::of_words(&message, sqlstate),
             code: sqlstate.map(SqlState::from_code),
-            message,
-            source: Arc::new(source),
+            ..Failure::of_words(Diagnosis::of_words(&message, sqlstate), message)
         };
         Self::new(failure, 1, Duration::ZERO)
     }
@@ -88,18 +88,33 @@ impl ConnectError {
         self.diagnosis
     }
 
-    /// Returns why there is no connection, in the server's own words if it gave a reason, without what to do.
+    /// Returns why there is no connection, in the server's own words if it gave a reason, else with the causes, without
+    /// what to do.
     pub fn reason(&self) -> String {
         match (self.kind(), &self.failure) {
             (ConnectErrorKind::TimedOut, Some(last)) => {
-                format!(
-                    "no connection within {:?}, last failure: {last}",
-                    self.budget
-                )
+                format!("{}: {}", self.words(), chain(&**last))
             }
-            (_, Some(failure)) => failure.message.clone(),
+            (_, Some(failure)) => failure.reason(),
+            (_, None) => self.words(),
+        }
+    }
+
+    /// Returns the error's own words, without what to do.
+    fn words(&self) -> String {
+        match (self.kind(), &self.failure) {
+            (ConnectErrorKind::TimedOut, Some(_)) => {
+                let budget = self.budget;
+                format!("no connection within {budget:?}, and the last attempt failed")
+            }
+            (_, Some(failure)) => failure.to_string(),
             (_, None) => format!("no connection within {:?}", self.budget),
         }
+    }
+
+    /// Returns the error that the server sent, with all of its fields, if it sent one.
+    pub fn server_error(&self) -> Option<&DbError> {
+        self.failure.as_ref()?.server.as_deref()
     }
 
     /// Returns the server's SQLSTATE, if it sent one. Neon's proxy sends `XX000` for every error, so go by
@@ -149,10 +164,7 @@ impl ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.failure {
-            Some(failure) if self.kind() != ConnectErrorKind::TimedOut => failure.fmt(f)?,
-            _ => f.write_str(&self.reason())?,
-        }
+        f.write_str(&self.words())?;
         if self.attempts > 1 {
             write!(f, " ({} attempts)", self.attempts)?;
         }
@@ -166,8 +178,11 @@ impl fmt::Display for ConnectError {
 
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let failure = self.failure.as_ref()?;
-        Some(&*failure.source as &(dyn Error + 'static))
+        let failure = self.failure.as_deref()?;
+        match self.kind() {
+            ConnectErrorKind::TimedOut => Some(failure),
+            _ => failure.source(),
+        }
     }
 }
 
@@ -181,36 +196,59 @@ const RESTART: Duration = Duration::from_secs(3);
 pub(crate) struct Failure {
     diagnosis: &'static Diagnosis,
     code: Option<SqlState>,
-    message: String,
-    source: Arc<dyn Error + Send + Sync>,
+    /// The server's message, or the step that failed.
+    words: String,
+    server: Option<Arc<DbError>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl Failure {
-    pub(super) fn postgres(error: tokio_postgres::Error) -> Self {
-        let (code, message) = match error.as_db_error() {
-            Some(db) => (Some(db.code().clone()), db.message().to_owned()),
-            None => match chain(&error) {
-                text if error.is_closed() || is_cut_off(&text) => {
-                    (None, "the server closed the connection".to_owned())
-                }
-                text => (None, text),
-            },
-        };
+    fn of_words(diagnosis: &'static Diagnosis, words: String) -> Self {
         Self {
-            diagnosis: Diagnosis::of_login(&error),
-            code,
-            message,
-            source: Arc::new(error),
+            diagnosis,
+            code: None,
+            words,
+            server: None,
+            source: None,
+        }
+    }
+
+    pub(super) fn postgres(error: tokio_postgres::Error) -> Self {
+        let diagnosis = Diagnosis::of_login(&error);
+        if error.is_closed() || is_cut_off(&chain(&error)) {
+            return Self::of_words(diagnosis, "the server closed the connection".to_owned());
+        }
+        let words = error.to_string();
+        let Some(source) = error.into_source() else {
+            return Self::of_words(diagnosis, words);
+        };
+        match source.downcast::<DbError>() {
+            Ok(server) => Self {
+                code: Some(server.code().clone()),
+                words: server.message().to_owned(),
+                server: Some(Arc::from(server)),
+                ..Self::of_words(diagnosis, words)
+            },
+            Err(source) => Self {
+                source: Some(Arc::from(source)),
+                ..Self::of_words(diagnosis, words)
+            },
         }
     }
 
     /// The session was established, but could not be set up.
     pub(super) fn setup(error: diesel::ConnectionError) -> Self {
         Self {
-            diagnosis: &steps::BROKEN,
-            code: None,
-            message: format!("setting the session up failed: {error}"),
-            source: Arc::new(error),
+            source: Some(Arc::new(error)),
+            ..Self::of_words(&steps::BROKEN, "the session cannot be set up".to_owned())
+        }
+    }
+
+    /// Returns the words and their causes in one line.
+    fn reason(&self) -> String {
+        match &self.source {
+            Some(source) => format!("{}: {}", self.words, chain(&**source)),
+            None => self.words.clone(),
         }
     }
 }
@@ -237,15 +275,10 @@ impl WeightiestFailure {
 
 impl From<DialError> for Failure {
     fn from(error: DialError) -> Self {
+        let failure = Self::of_words(Diagnosis::of_dialling(&error), error.to_string());
         Self {
-            diagnosis: Diagnosis::of_dialling(&error),
-            code: None,
-            message: match &error {
-                // The cause, the end of the stream, tells no more.
-                DialError::Closed { .. } => error.to_string(),
-                _ => chain(&error),
-            },
-            source: Arc::new(error),
+            source: error.into_source(),
+            ..failure
         }
     }
 }
@@ -261,12 +294,7 @@ impl From<CancelFailure> for Failure {
 
 impl From<TargetMismatch> for Failure {
     fn from(mismatch: TargetMismatch) -> Self {
-        Self {
-            diagnosis: &steps::OTHER_TARGET,
-            code: None,
-            message: mismatch.to_string(),
-            source: Arc::new(mismatch),
-        }
+        Self::of_words(&steps::OTHER_TARGET, mismatch.to_string())
     }
 }
 
@@ -314,7 +342,7 @@ impl AttemptFailure for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        f.write_str(&self.words)?;
         match &self.code {
             // Neon's proxy sends XX000 with every error, so that it tells nothing.
             Some(code) if *code != SqlState::INTERNAL_ERROR => {
@@ -325,7 +353,13 @@ impl fmt::Display for Failure {
     }
 }
 
-crate::util::debug_is_display!(ConnectError);
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+crate::util::debug_is_chain!(ConnectError);
 
 #[cfg(test)]
 mod tests {
@@ -334,6 +368,47 @@ mod tests {
     use super::*;
     use crate::transport::Address;
     use crate::url::UrlError;
+    use crate::util::error_chain::assert_each_said_once;
+
+    #[test]
+    fn an_error_leaves_the_words_of_its_cause_to_its_source() {
+        let refused = || {
+            Failure::from(DialError::Connect {
+                address: Address::Tcp("10.0.0.1:5432".parse().unwrap()),
+                source: io::Error::other("refused"),
+            })
+        };
+        let second = Duration::from_secs(1);
+        let timed_out = ConnectError::timed_out(Some(refused()), second, 2, second);
+        assert!(
+            timed_out
+                .to_string()
+                .starts_with("no connection within 1s, and the last attempt")
+        );
+        let story = "cannot connect to 10.0.0.1:5432: refused";
+        for (error, causes) in [
+            (ConnectError::new(refused(), 1, second), 1),
+            (timed_out, 2),
+            (ConnectError::timed_out(None, second, 2, second), 0),
+            (
+                ConnectError::new(TargetMismatch::ReadOnly.into(), 1, second),
+                0,
+            ),
+        ] {
+            assert_each_said_once(&error);
+            let mut sources = 0;
+            let mut next = error.source();
+            while let Some(cause) = next {
+                (sources, next) = (sources + 1, cause.source());
+            }
+            assert_eq!(sources, causes, "{error:?}");
+            assert!(causes == 0 || error.reason().ends_with(story), "{error:?}");
+            assert!(
+                causes == 0 || format!("{error:?}").ends_with("refused"),
+                "{error:?}"
+            );
+        }
+    }
 
     #[test]
     fn an_address_that_plain_text_must_not_go_to_does_not_keep_others_from_it() {

@@ -3,10 +3,14 @@
 use diesel::pg::Pg;
 use diesel_async::{AsyncConnection, AsyncPgConnection, TransactionManager};
 
+pub(crate) use self::sealed::Sealed;
 use super::established::EstablishedSession;
 
-/// A connection type that the pool can make out of a session.
-pub trait Establish: AsyncConnection<Backend = Pg> + Send + Sized + 'static {
+/// A connection type that the pool can make out of a session: [`Connection`](crate::Connection) and
+/// [`AsyncPgConnection`].
+///
+/// Other crates cannot implement it: what a pool asks of a connection changes with the pool.
+pub trait Establish: Sealed + AsyncConnection<Backend = Pg> + Send + Sized + 'static {
     /// Whether the connection is safe behind a pooler that does not track prepared statements: it must not
     /// name its statements there. Default: `false`.
     const SAFE_BEHIND_POOLERS: bool = false;
@@ -37,6 +41,13 @@ pub trait Establish: AsyncConnection<Backend = Pg> + Send + Sized + 'static {
         false
     }
 }
+
+mod sealed {
+    /// Keeps other crates from implementing [`Establish`](super::Establish).
+    pub trait Sealed {}
+}
+
+impl Sealed for AsyncPgConnection {}
 
 impl Establish for AsyncPgConnection {
     async fn establish_with(session: EstablishedSession) -> Result<Self, diesel::ConnectionError> {

@@ -24,7 +24,7 @@ pub use self::diagnosis::Diagnosis;
 pub use self::error::ConnectError;
 use self::error::{Failure, WeightiestFailure};
 pub use self::establish::Establish;
-pub(crate) use self::establish::is_in_test_transaction;
+pub(crate) use self::establish::{Sealed, is_in_test_transaction};
 pub use self::established::EstablishedSession;
 pub use self::kind::ConnectErrorKind;
 pub use self::probe::{Login, Probe, TlsInspection};
@@ -145,7 +145,7 @@ impl Connector {
                 return Err(error);
             }
             let pause = backoff::pause(failures, left);
-            tracing::debug!(error = %error, pause = ?pause, "connecting failed, trying again");
+            tracing::debug!(error = ?error, pause = ?pause, "connecting failed, trying again");
             last = Some(failure);
             sleep(pause).await;
         }

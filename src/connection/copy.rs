@@ -77,6 +77,7 @@ fn fail(response: &Response<'_>, reason: &str) {
 /// If it is dropped before its end, the rest is read in front of the next response, as with a
 /// [`RowStream`](crate::RowStream).
 #[derive(Debug)]
+#[must_use = "data is read as the stream is polled"]
 pub struct CopyOut<'conn> {
     response: Option<Response<'conn>>,
     failed: Option<ServerError>,
@@ -117,6 +118,7 @@ impl Stream for CopyOut<'_> {
 
 /// Takes the data of a `COPY … FROM STDIN`. If it is dropped before [`finish`](Self::finish), nothing is copied.
 #[derive(Debug)]
+#[must_use = "nothing is copied before finish() is called"]
 pub struct CopyIn<'conn> {
     response: Option<Response<'conn>>,
 }

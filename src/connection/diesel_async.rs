@@ -13,10 +13,11 @@ use super::Connection;
 use super::row_stream::RowStream;
 use super::statement::Statement;
 use super::transaction::{TransactionManager, TransactionState};
-use crate::connect::{Connector, Establish, EstablishedSession};
+use crate::connect::{Connector, Establish, EstablishedSession, Sealed};
 use crate::policy::Policy;
 use crate::query::Row;
 use crate::url::DatabaseUrl;
+use crate::util::error_chain::chain;
 
 impl SimpleAsyncConnection for Connection {
     async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
@@ -117,11 +118,11 @@ impl AsyncConnection for Connection {
             let policy = policy.build();
             let policy =
                 policy.map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
+            // Diesel's error has room for a text alone.
             let connector = Connector::untimed(&url, &policy)
-                .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+                .map_err(|error| ConnectionError::BadConnection(chain(&error)))?;
             let session = connector.connect_once().await;
-            let session =
-                session.map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+            let session = session.map_err(|error| ConnectionError::BadConnection(chain(&error)))?;
             Self::new(session).await
         }
         .await;
@@ -156,6 +157,8 @@ impl AsyncConnection for Connection {
         }
     }
 }
+
+impl Sealed for Connection {}
 
 impl Establish for Connection {
     const SAFE_BEHIND_POOLERS: bool = true;

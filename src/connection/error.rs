@@ -7,89 +7,127 @@ use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error};
 use crate::protocol::ServerError;
 use crate::session::Failure;
 
-/// Returns the SQLSTATE of an error, for which Diesel's own errors have no place.
+/// What Diesel's errors do not tell by themselves: their SQLSTATE, for which they have no place, and whether the connection
+/// is lost.
 ///
-/// For a lost connection it is that of the server's fatal error, or one of class 08 if the server has sent none.
-/// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) drops the SQLSTATE: of its errors, only those have one that
-/// stand for one SQLSTATE as a [`DatabaseErrorKind`].
-pub fn sqlstate(error: &Error) -> Option<&str> {
-    match error {
-        Error::DatabaseError(kind, information) => {
-            let sent = field(&**information, Field::Code);
-            sent.or(code_of(*kind)).filter(|code| !code.is_empty())
+/// ```
+/// use diesel::result::Error;
+/// use diesel_neon::DatabaseErrorExt;
+///
+/// fn is_overlap(error: &Error) -> bool {
+///     error.sqlstate() == Some("23P01") // an exclusion constraint is violated
+/// }
+/// ```
+pub trait DatabaseErrorExt: sealed::Sealed {
+    /// Returns the SQLSTATE.
+    ///
+    /// For a lost connection it is that of the server's fatal error, or one of class 08 if the server has sent none.
+    /// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) drops the SQLSTATE: of its errors, only those have one that
+    /// stand for one SQLSTATE as a [`DatabaseErrorKind`].
+    fn sqlstate(&self) -> Option<&str>;
+
+    /// Returns the SQL that was wrong, if the server ran it on behalf of the statement: a string that a function passed
+    /// to `EXECUTE`, for example.
+    ///
+    /// The error's `statement_position` is then one in that SQL. Errors of
+    /// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) have none.
+    fn internal_query(&self) -> Option<&str>;
+
+    /// Returns whether the error means that the connection is lost. The statement may have run or not.
+    fn is_connection_lost(&self) -> bool;
+
+    /// Returns whether the statement was ended because the server had sent nothing for the policy's
+    /// [`response_timeout`](crate::PolicyBuilder::response_timeout).
+    ///
+    /// The connection is lost then ([`is_connection_lost`](Self::is_connection_lost)). Errors of
+    /// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) show only that.
+    fn is_response_timeout(&self) -> bool;
+
+    /// Returns whether the same transaction may succeed if it is run again from its start: the connection was lost, the
+    /// server had no room, another transaction was in the way, or a statement was prepared for tables that have changed.
+    ///
+    /// After a lost connection, the first attempt may have been committed. An error in the statement itself is not
+    /// transient: too few or too many bind parameters, a zero byte, more than the protocol can carry; its kind is
+    /// [`UnableToSendCommand`](DatabaseErrorKind::UnableToSendCommand).
+    fn is_transient(&self) -> bool;
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for diesel::result::Error {}
+}
+
+impl DatabaseErrorExt for Error {
+    fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::DatabaseError(kind, information) => {
+                let sent = field(&**information, Field::Code);
+                sent.or(code_of(*kind)).filter(|code| !code.is_empty())
+            }
+            Self::RollbackErrorOnCommit { commit_error, .. } => commit_error.sqlstate(),
+            _ => None,
         }
-        Error::RollbackErrorOnCommit { commit_error, .. } => sqlstate(commit_error),
-        _ => None,
     }
-}
 
-/// Returns the SQL that was wrong, if the server ran it on behalf of the statement: a string that a function passed to
-/// `EXECUTE`, for example.
-///
-/// The error's `statement_position` is then one in that SQL. Errors of
-/// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) have none.
-pub fn internal_query(error: &Error) -> Option<&str> {
-    match error {
-        Error::DatabaseError(_, information) => {
-            field(&**information, Field::InternalQuery).filter(|query| !query.is_empty())
+    fn internal_query(&self) -> Option<&str> {
+        match self {
+            Self::DatabaseError(_, information) => {
+                field(&**information, Field::InternalQuery).filter(|query| !query.is_empty())
+            }
+            Self::RollbackErrorOnCommit { commit_error, .. } => commit_error.internal_query(),
+            _ => None,
         }
-        Error::RollbackErrorOnCommit { commit_error, .. } => internal_query(commit_error),
-        _ => None,
     }
-}
 
-/// Returns whether an error means that the connection is lost. The statement may have run or not.
-pub fn is_connection_lost(error: &Error) -> bool {
-    match error {
-        Error::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => true,
-        // `AsyncPgConnection` has no kind for it.
-        Error::DatabaseError(DatabaseErrorKind::UnableToSendCommand, information) => {
-            field(&**information, Field::Code).is_none()
-                && ["connection closed", "error communicating with the server"]
-                    .contains(&information.message())
+    fn is_connection_lost(&self) -> bool {
+        match self {
+            Self::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => true,
+            // `AsyncPgConnection` has no kind for it.
+            Self::DatabaseError(DatabaseErrorKind::UnableToSendCommand, information) => {
+                field(&**information, Field::Code).is_none()
+                    && ["connection closed", "error communicating with the server"]
+                        .contains(&information.message())
+            }
+            Self::RollbackErrorOnCommit { rollback_error, .. } => {
+                rollback_error.is_connection_lost()
+            }
+            _ => false,
         }
-        Error::RollbackErrorOnCommit { rollback_error, .. } => is_connection_lost(rollback_error),
-        _ => false,
+    }
+
+    fn is_response_timeout(&self) -> bool {
+        matches!(self, Self::DatabaseError(_, information)
+            if field(&**information, Field::Routine) == Some(ServerError::RESPONSE_TIMEOUT))
+    }
+
+    fn is_transient(&self) -> bool {
+        if self.is_connection_lost() {
+            return true;
+        }
+        if matches!(
+            self,
+            Self::DatabaseError(DatabaseErrorKind::UnableToSendCommand, _)
+        ) {
+            return false;
+        }
+        let Some(code) = self.sqlstate() else {
+            return false;
+        };
+        // Connection exceptions and insufficient resources; serialization failure, deadlock, lock not available; the
+        // server shuts down or starts up; an unknown statement name, which the connection has forgotten by now.
+        ["08", "53"].iter().any(|class| code.starts_with(class))
+            || matches!(
+                code,
+                "26000" | "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03"
+            )
+            || has_stale_plan(self)
     }
 }
 
-/// Returns whether the statement was ended because the server had sent nothing for the policy's
-/// [`response_timeout`](crate::PolicyBuilder::response_timeout).
-///
-/// The connection is lost then ([`is_connection_lost`]). Errors of
-/// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) show only that.
-pub fn is_response_timeout(error: &Error) -> bool {
-    matches!(error, Error::DatabaseError(_, information)
-        if field(&**information, Field::Routine) == Some(ServerError::RESPONSE_TIMEOUT))
-}
-
-/// Returns whether the same transaction may succeed if it is run again from its start: the connection was lost, the
-/// server had no room, another transaction was in the way, or a statement was prepared for tables that have changed.
-///
-/// After a lost connection, the first attempt may have been committed. An error in the statement itself is not
-/// transient: too few or too many bind parameters, a zero byte, more than the protocol can carry; its kind is
-/// [`UnableToSendCommand`](DatabaseErrorKind::UnableToSendCommand).
-pub fn is_transient(error: &Error) -> bool {
-    if is_connection_lost(error) {
-        return true;
-    }
-    if matches!(
-        error,
-        Error::DatabaseError(DatabaseErrorKind::UnableToSendCommand, _)
-    ) {
-        return false;
-    }
-    let Some(code) = sqlstate(error) else {
-        return false;
-    };
-    // Connection exceptions and insufficient resources; serialization failure, deadlock, lock not available; the server
-    // shuts down or starts up; an unknown statement name, which the connection has forgotten by now.
-    ["08", "53"].iter().any(|class| code.starts_with(class))
-        || matches!(
-            code,
-            "26000" | "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03"
-        )
-        || has_stale_plan(error)
+/// Returns the SQLSTATE of an error.
+pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
+    error.sqlstate()
 }
 
 /// Returns whether the error is "cached plan must not change result type", whose SQLSTATE says only "not supported".
@@ -131,7 +169,7 @@ impl From<Failure> for Error {
 /// whether the transaction's work goes on.
 ///
 /// Diesel carries it as [`QueryBuilderError`](Error::QueryBuilderError).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[error(
     "the transaction was abandoned: its future was dropped before its end, so this connection runs no statement; \
      drop the connection, or roll back with Connection::roll_back_abandoned"
@@ -142,12 +180,14 @@ pub struct AbandonedTransaction(());
 /// rows, of which none was read for 3 s.
 ///
 /// Diesel carries it as [`QueryBuilderError`](Error::QueryBuilderError).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[error(
     "the rows of an earlier statement on this connection are unread, and the response is behind them: read or drop \
      that stream first; this statement may have run"
 )]
 pub struct UnreadRows(());
+
+crate::util::debug_is_chain!(AbandonedTransaction, UnreadRows);
 
 fn kind_of(code: &str) -> DatabaseErrorKind {
     // The server reports a protocol violation if a statement has too few bind parameters, for example.
@@ -260,9 +300,9 @@ mod tests {
     fn every_error_keeps_its_code_and_its_message() {
         for code in ["23505", "40P01", "57014", "42P01"] {
             let error = server(code, "ERROR");
-            assert_eq!(sqlstate(&error), Some(code));
+            assert_eq!(error.sqlstate(), Some(code));
             assert_eq!(error.to_string(), "a text");
-            assert_eq!(sqlstate(&error), Some(code));
+            assert_eq!(error.sqlstate(), Some(code));
         }
         assert!(matches!(
             server("23505", "ERROR"),
@@ -278,33 +318,33 @@ mod tests {
     fn foreign_errors_are_known_by_their_kind() {
         let foreign = |kind, text: &str| Error::DatabaseError(kind, Box::new(text.to_owned()));
         let unique = foreign(DatabaseErrorKind::UniqueViolation, "40001");
-        assert_eq!(sqlstate(&unique), Some("23505"));
+        assert_eq!(unique.sqlstate(), Some("23505"));
         assert_eq!(
-            sqlstate(&foreign(DatabaseErrorKind::Unknown, "40001")),
+            foreign(DatabaseErrorKind::Unknown, "40001").sqlstate(),
             None
         );
         let closed = foreign(DatabaseErrorKind::UnableToSendCommand, "connection closed");
-        assert!(is_connection_lost(&closed) && is_transient(&closed));
-        assert_eq!(sqlstate(&Error::NotFound), None);
+        assert!(closed.is_connection_lost() && closed.is_transient());
+        assert_eq!(Error::NotFound.sqlstate(), None);
     }
 
     #[test]
     fn errors_that_pass_are_transient() {
         for code in ["26000", "40001", "40P01", "53300", "08006", "57P01"] {
-            assert!(is_transient(&server(code, "ERROR")), "{code}");
+            assert!(server(code, "ERROR").is_transient(), "{code}");
         }
         for code in [
             "23505", "42601", "57014", "22012", "08P01", "", "0", "0é", "é8",
         ] {
-            assert!(!is_transient(&server(code, "ERROR")), "{code}");
+            assert!(!server(code, "ERROR").is_transient(), "{code}");
         }
-        assert!(is_transient(&server("57P01", "FATAL")));
+        assert!(server("57P01", "FATAL").is_transient());
         for (routine, transient) in [("RevalidateCachedQuery", true), ("transformStmt", false)] {
             let mut error = ServerError::local("0A000", "a text");
             error.routine = Some(routine.to_owned());
-            let error = Failure::Server(Box::new(error)).into();
-            assert_eq!(is_transient(&error), transient, "{routine}");
+            let error = Error::from(Failure::Server(Box::new(error)));
+            assert_eq!(error.is_transient(), transient, "{routine}");
         }
-        assert!(is_connection_lost(&server("08P01", "FATAL")));
+        assert!(server("08P01", "FATAL").is_connection_lost());
     }
 }

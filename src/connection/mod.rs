@@ -45,10 +45,8 @@ use diesel::pg::PgMetadataCache;
 use diesel::result::Error;
 
 pub use self::copy::{CopyIn, CopyOut};
-pub use self::error::{
-    AbandonedTransaction, UnreadRows, internal_query, is_connection_lost, is_response_timeout,
-    is_transient, sqlstate,
-};
+pub(crate) use self::error::sqlstate;
+pub use self::error::{AbandonedTransaction, DatabaseErrorExt, UnreadRows};
 pub use self::notifications::ListenUnsupported;
 pub use self::row_stream::RowStream;
 use self::statement_cache::StatementCache;

@@ -58,11 +58,13 @@ fn listens(sql: &str) -> bool {
 
 /// A LISTEN, or a stream of notifications, through a pooler: notifications need a session of their own, which a pooler does
 /// not give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[error(
     "through a pooler no notification arrives: LISTEN on the direct endpoint (DatabaseUrl::direct)"
 )]
 pub struct ListenUnsupported(());
+
+crate::util::debug_is_chain!(ListenUnsupported);
 
 #[cfg(test)]
 mod tests {

@@ -25,6 +25,7 @@ use crate::session::{Failure, Response};
 ///
 /// Up to 1 MiB of unread rows is buffered while other statements run on the same connection. A statement behind more than
 /// that fails with [`UnreadRows`](crate::UnreadRows) once no row was read for 3 s.
+#[must_use = "rows are read as the stream is polled"]
 pub struct RowStream<'conn> {
     connection: &'conn Connection,
     sql: Arc<str>,

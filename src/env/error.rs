@@ -6,7 +6,7 @@ use super::source::Source;
 use crate::url::UrlError;
 
 /// The environment has no usable URL of a database.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvError {
     /// None of the variables is set.
@@ -20,12 +20,12 @@ pub enum EnvError {
         looked_at: Vec<&'static str>,
     },
     /// The URL in a variable cannot be used.
-    #[error("{variable}: {error}")]
+    #[error("{variable} cannot be used")]
     Url {
         /// The variable.
         variable: &'static str,
         /// Why the URL cannot be used.
-        error: UrlError,
+        source: UrlError,
     },
     /// A variable is not UTF-8.
     #[error("{variable} is not UTF-8")]
@@ -74,7 +74,7 @@ pub enum EnvError {
 }
 
 /// The direct URL leads to another database than the app's URL, which comes from a stronger source.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error(
     "{app}, set in {app_source}, leads to {app_database}, but {direct}, set in {direct_source}, to \
      {direct_database}: set {direct} in {app_source} too, or set it to nothing there, so that it is derived \
@@ -96,4 +96,4 @@ pub struct DatabaseMismatch {
     pub direct_database: String,
 }
 
-crate::util::debug_is_display!(EnvError);
+crate::util::debug_is_chain!(EnvError);

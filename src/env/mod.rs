@@ -64,7 +64,7 @@ pub fn direct_url() -> Result<ResolvedUrl, EnvError> {
 }
 
 /// A URL, and the variable that it comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResolvedUrl {
     /// The URL.
@@ -269,6 +269,6 @@ fn parse(variable: &'static str, source: Source, text: &str) -> Result<ResolvedU
             source,
             derived: false,
         }),
-        Err(error) => Err(EnvError::Url { variable, error }),
+        Err(source) => Err(EnvError::Url { variable, source }),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// The place where a variable is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
     /// The environment of the process.

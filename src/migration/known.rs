@@ -80,7 +80,10 @@ impl Known {
                     Some(MigrationError::NoMigrationRevertFile) => {
                         MigrateError::Irreversible { name }
                     }
-                    _ => MigrateError::Script { name, error },
+                    _ => MigrateError::Script {
+                        name,
+                        source: error,
+                    },
                 });
             }
         }

@@ -87,6 +87,7 @@ use crate::url::{DatabaseUrl, Endpoint};
 ///
 /// A migrator runs on every kind of tokio runtime, the current-thread one too.
 #[derive(Clone)]
+#[must_use = "a migrator does nothing until one of its methods is awaited"]
 pub struct Migrator {
     runner: Runner,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Whether a migration is applied or reverted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Direction {
     /// `up.sql` applies the migration.
@@ -24,7 +24,7 @@ impl Direction {
 }
 
 /// The result of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Report {
     /// The migrations that were run, in order. Empty if there was nothing to do, such as when another
@@ -35,7 +35,7 @@ pub struct Report {
 }
 
 /// A migration that was run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Done {
     /// The migration's name, that is its folder's.
@@ -49,7 +49,7 @@ pub struct Done {
 }
 
 /// A step of a run; see [`Migrator::on_progress`](super::Migrator::on_progress).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Progress {
     /// Another session holds the lock. The step is told again when the lock passes to yet another one.
@@ -78,7 +78,7 @@ pub enum Progress {
 }
 
 /// The session that holds the lock.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Holder {
     /// The session's server process; `select pg_terminate_backend(pid)` ends it.
@@ -114,7 +114,7 @@ impl fmt::Display for Holder {
 }
 
 /// A migration, and whether it is applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Listed {
     /// The migration's name, that is its folder's; its version if it is [`Unknown`](State::Unknown).
@@ -126,7 +126,7 @@ pub struct Listed {
 }
 
 /// Whether a migration is applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
     /// The migration is not applied.

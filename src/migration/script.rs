@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::report::Direction;
 
 /// One migration's SQL in one direction, as [`Migrator::dry_run`](super::Migrator::dry_run) shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Script {
     /// The migration's name, that is its folder's.

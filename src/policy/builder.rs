@@ -12,7 +12,8 @@ impl Policy {
 }
 
 /// Builds a [`Policy`], which lists the defaults and their reasons.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "a policy is made by build()"]
 pub struct PolicyBuilder {
     pub(super) suspend_after: Option<Option<Duration>>,
     pub(super) max_lifetime: Option<Duration>,
@@ -135,16 +136,14 @@ impl PolicyBuilder {
         self
     }
 
-    /// Set how often [`Pool::run`](crate::Pool::run) and [`Pool::transaction`](crate::Pool::transaction)
-    /// run their work at most. Default: 5. One means no retry.
+    /// Set how often a [`Retry`](crate::Retry) does its work at most. Default: 5. One means no retry.
     #[must_use]
     pub fn retry_attempts(mut self, attempts: u32) -> Self {
         self.retry_attempts = Some(attempts);
         self
     }
 
-    /// Set for how long [`Pool::run`](crate::Pool::run) and
-    /// [`Pool::transaction`](crate::Pool::transaction) start further attempts. Default: the checkout timeout.
+    /// Set for how long a [`Retry`](crate::Retry) starts further attempts. Default: the checkout timeout.
     #[must_use]
     pub fn retry_budget(mut self, budget: Duration) -> Self {
         self.retry_budget = Some(budget);
@@ -182,9 +181,9 @@ impl PolicyBuilder {
     /// [`is_response_timeout`](crate::is_response_timeout) tells it from others. The server is asked to cancel the
     /// statement; a statement of an [`AsyncPgConnection`](diesel_async::AsyncPgConnection) is only cut off.
     ///
-    /// Like `lock_timeout`, the limit is the caller's own: after it, [`Pool::transaction`](crate::Pool::transaction) does
-    /// not do its work again unless that is declared [`idempotent`](crate::Pool::idempotent), since the statement may
-    /// only be long, and may still run until the server has cancelled it.
+    /// Like `lock_timeout`, the limit is the caller's own: after it, a [`Retry`](crate::Retry) does its work again
+    /// only if that is declared [`idempotent`](crate::Retry::idempotent), since the statement may only be long, and may
+    /// still run until the server has cancelled it.
     #[must_use]
     pub fn response_timeout(mut self, silence: impl Into<Option<Duration>>) -> Self {
         self.response_timeout = silence.into();

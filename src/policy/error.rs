@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Settings contradict.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
     /// A setting is zero that must not be.
@@ -75,4 +75,4 @@ pub enum PolicyError {
     },
 }
 
-crate::util::debug_is_display!(PolicyError);
+crate::util::debug_is_chain!(PolicyError);

@@ -33,7 +33,7 @@ pub use self::error::PolicyError;
 /// | [`response_timeout`](PolicyBuilder::response_timeout) | off | no limit fits all statements: a running statement sends nothing until it has rows |
 /// | [`named_statements`](PolicyBuilder::named_statements) | detected | poolers differ, and a wrong guess runs another client's statement |
 /// | [`statement_cache`](PolicyBuilder::statement_cache) | 100 | sqlx's and asyncpg's; the server keeps each of them per connection |
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     suspend_after: Option<Duration>,
     max_lifetime: Duration,
@@ -123,14 +123,12 @@ impl Policy {
         self.min_idle
     }
 
-    /// Returns how often [`Pool::run`](crate::Pool::run) and [`Pool::transaction`](crate::Pool::transaction)
-    /// run their work at most.
+    /// Returns how often a [`Retry`](crate::Retry) does its work at most.
     pub fn retry_attempts(&self) -> u32 {
         self.retry_attempts
     }
 
-    /// Returns for how long [`Pool::run`](crate::Pool::run) and
-    /// [`Pool::transaction`](crate::Pool::transaction) start further attempts.
+    /// Returns for how long a [`Retry`](crate::Retry) starts further attempts.
     pub fn retry_budget(&self) -> Duration {
         self.retry_budget
     }

@@ -49,7 +49,7 @@ pub enum PoolError {
     #[error("the pool is closed")]
     Closed,
     /// Connecting failed, and waiting does not mend it.
-    #[error("cannot connect: {0}")]
+    #[error(transparent)]
     Connect(ConnectError),
     /// All attempts to connect together took longer than the policy's `checkout_timeout`.
     #[error(
@@ -98,7 +98,7 @@ impl PoolError {
     }
 }
 
-crate::util::debug_is_display!(BuildError, PoolError);
+crate::util::debug_is_chain!(BuildError, PoolError);
 
 #[cfg(test)]
 mod tests {

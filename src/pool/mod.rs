@@ -9,7 +9,7 @@
 //!   whose check is late.
 //! - [`entry`]: a connection with its deadline and its generation.
 //! - [`evict`]: why a connection is closed, and when its siblings are.
-//! - [`retry`]: `Pool::run` and `Pool::transaction`, which do work again if that is safe.
+//! - [`retry`]: `Pool::retry`, which does work again if that is safe.
 //! - [`transaction`]: transactions on a pooled connection.
 //! - [`leak`]: warns of connections that are held for long.
 //! - [`stats`], [`status`], [`metrics`]: counters, and how users see them.
@@ -44,7 +44,7 @@ pub use self::error::{BuildError, PoolError};
 pub use self::evict::EvictReason;
 pub use self::manager::{ConnectionManager, ManagerError};
 use self::queue::CheckoutQueue;
-pub use self::retry::{DatabaseFailure, Idempotent, RetryError, Work};
+pub use self::retry::{DatabaseFailure, Retry, RetryError, Work};
 pub use self::stats::{Checks, Closed, Connects};
 pub use self::status::Status;
 use crate::connect::Establish;

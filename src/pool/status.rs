@@ -53,7 +53,7 @@ impl fmt::Display for Status {
             write!(f, ", one held for {held:.1?}")?;
         }
         if let (Some(error), Some(ago)) = (&self.last_failure, self.last_failed) {
-            write!(f, ", connecting last failed {ago:.1?} ago: {error}")?;
+            write!(f, ", connecting last failed {ago:.1?} ago: {error:?}")?;
         }
         if let (Some(reason), Some(ago)) = (&self.check_failure, self.check_failed) {
             write!(f, ", a connection was found dead {ago:.1?} ago: {reason}")?;

@@ -73,7 +73,7 @@ impl Canceller {
             .timeout(REQUEST_TIMEOUT, self.cancel_if(is_needed))
             .await;
         if let Some(Err(error)) = cancelled {
-            tracing::debug!(error = %error, "a statement could not be cancelled");
+            tracing::debug!(error = ?error, "a statement could not be cancelled");
         }
     }
 
@@ -118,13 +118,15 @@ impl Canceller {
 }
 
 /// Why a cancel request could not be made.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub(crate) enum CancelFailure {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error(transparent)]
     Postgres(#[from] tokio_postgres::Error),
 }
+
+crate::util::debug_is_chain!(CancelFailure);
 
 impl fmt::Debug for Canceller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

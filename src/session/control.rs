@@ -18,6 +18,7 @@ use super::canceller::Canceller;
 use super::silence::{Silence, response_timeout};
 use super::status::SessionStatus;
 use super::tap::LoginTap;
+use crate::util::error_chain::chain;
 use crate::util::lock;
 
 /// What is kept of a session beside the connection itself.
@@ -82,7 +83,7 @@ impl SessionControl {
                     }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => {
-                        tracing::debug!(error = %error, "a connection has ended");
+                        tracing::debug!(error = %chain(&error), "a connection has ended");
                         break;
                     }
                     None => break,

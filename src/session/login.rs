@@ -18,7 +18,7 @@ pub(crate) struct LoginTrace {
 }
 
 /// How a client authenticates itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LoginMethod {
     /// The password itself.

@@ -77,6 +77,9 @@ impl Pipeline {
         request: &Request,
         with_preamble: bool,
     ) -> Result<(u64, Vec<Command>), Unsendable> {
+        if self.status.take_owed_rollback() {
+            self.submit_ignored("ROLLBACK")?;
+        }
         let commands = match with_preamble {
             true => self.preamble.pending(),
             false => &[],

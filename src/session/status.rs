@@ -36,7 +36,10 @@ pub(crate) struct SessionStatus {
     login: Mutex<LoginTrace>,
     /// Counts the transactions, one within the other, that a guard abandons if their future is dropped.
     guarded: AtomicU32,
+    /// Counts the transactions whose ROLLBACK was dropped: the guards from before it stand for nothing any more.
+    given_up: AtomicU32,
     abandoned: AtomicBool,
+    owes_rollback: AtomicBool,
     fatal_error: Mutex<Option<ServerError>>,
     parameters: Mutex<Vec<(Box<str>, Box<str>)>>,
 }
@@ -56,7 +59,9 @@ impl SessionStatus {
             ended: AtomicBool::new(false),
             login: Mutex::default(),
             guarded: AtomicU32::new(0),
+            given_up: AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
+            owes_rollback: AtomicBool::new(false),
             fatal_error: Mutex::new(None),
             parameters: Mutex::new(Vec::new()),
         }
@@ -131,21 +136,46 @@ impl SessionStatus {
     }
 
     pub(super) fn forget_abandoned_transaction(&self) {
+        self.owes_rollback.store(false, Ordering::Release);
         self.abandoned.store(false, Ordering::Release);
     }
 
-    pub(super) fn guard(&self) {
+    /// Notes that a guard stands for a transaction; returns what [`unguard`](Self::unguard) takes.
+    pub(super) fn guard(&self) -> u32 {
         self.guarded.fetch_add(1, Ordering::AcqRel);
+        self.given_up.load(Ordering::Acquire)
     }
 
-    pub(super) fn unguard(&self) {
-        self.guarded.fetch_sub(1, Ordering::AcqRel);
+    /// Notes that a guard does not stand for its transaction any more; returns whether it did until now.
+    pub(super) fn unguard(&self, given_up: u32) -> bool {
+        let stands = self.given_up.load(Ordering::Acquire) == given_up;
+        if stands {
+            self.guarded.fetch_sub(1, Ordering::AcqRel);
+        }
+        stands
+    }
+
+    /// Notes that the future of a ROLLBACK was dropped; whether the ROLLBACK `was_sent` or is owed.
+    pub(super) fn give_up_rollback(&self, was_sent: bool) {
+        self.given_up.fetch_add(1, Ordering::AcqRel);
+        self.guarded.store(0, Ordering::Release);
+        self.owes_rollback.store(!was_sent, Ordering::Release);
+    }
+
+    /// Returns whether a ROLLBACK is to be sent in front of the next request.
+    pub(crate) fn owes_rollback(&self) -> bool {
+        self.owes_rollback.load(Ordering::Acquire)
+    }
+
+    /// Returns whether a ROLLBACK is to be sent in front of the request that is being sent.
+    pub(super) fn take_owed_rollback(&self) -> bool {
+        self.owes_rollback() && self.owes_rollback.swap(false, Ordering::AcqRel)
     }
 
     /// Notes that an abandoned response is complete. If no guard stands for the open transaction, the transaction is
     /// abandoned too: its future may have been dropped together with the statement.
     pub(super) fn note_abandoned_response(&self) {
-        let open = self.in_transaction() && !self.in_failed_transaction();
+        let open = self.in_transaction() && !self.in_failed_transaction() && !self.owes_rollback();
         if open && self.guarded.load(Ordering::Acquire) == 0 {
             self.abandon_transaction();
         }

@@ -13,7 +13,12 @@ pub(crate) struct TransactionMonitor(Arc<SessionStatus>);
 /// Abandons its transaction if it is dropped before [`end`](Self::end): the transaction is still open on the server,
 /// and the next statement on the connection would run inside it.
 #[derive(Debug)]
-pub(crate) struct TransactionGuard(Option<Arc<SessionStatus>>);
+pub(crate) struct TransactionGuard(Option<(Arc<SessionStatus>, u32)>);
+
+/// Guards the ROLLBACK of a whole transaction. If it is dropped before [`end`](Self::end), the transaction is not
+/// abandoned, since all wanted its end: the ROLLBACK is sent in front of the next request, unless it was sent.
+#[derive(Debug)]
+pub(crate) struct RollbackGuard(Option<(Arc<SessionStatus>, u32, u64)>);
 
 impl TransactionMonitor {
     pub(crate) fn new(status: &Arc<SessionStatus>) -> Self {
@@ -22,25 +27,57 @@ impl TransactionMonitor {
 
     /// Notes that a transaction, or its COMMIT or ROLLBACK, is under way.
     pub(crate) fn begin(self) -> TransactionGuard {
-        self.0.guard();
-        TransactionGuard(Some(self.0))
+        let given_up = self.0.guard();
+        TransactionGuard(Some((self.0, given_up)))
+    }
+
+    /// Notes that the ROLLBACK of the whole transaction is under way.
+    pub(crate) fn begin_rollback(self) -> RollbackGuard {
+        let (given_up, sent) = (self.0.guard(), self.0.possible_ends());
+        RollbackGuard(Some((self.0, given_up, sent)))
     }
 }
 
 impl TransactionGuard {
     /// Notes that the transaction has ended as its future wanted.
     pub(crate) fn end(mut self) {
-        if let Some(status) = self.0.take() {
-            status.unguard();
+        if let Some((status, given_up)) = self.0.take() {
+            status.unguard(given_up);
         }
     }
 }
 
 impl Drop for TransactionGuard {
     fn drop(&mut self) {
-        if let Some(status) = &self.0 {
-            status.unguard();
+        if let Some((status, given_up)) = &self.0 {
+            if status.unguard(*given_up) {
+                status.abandon_transaction();
+            }
+        }
+    }
+}
+
+impl RollbackGuard {
+    /// Notes that the ROLLBACK has an answer.
+    pub(crate) fn end(mut self) {
+        if let Some((status, given_up, _)) = self.0.take() {
+            status.unguard(given_up);
+        }
+    }
+
+    /// Notes that the ROLLBACK has failed, so that the transaction is still open.
+    pub(crate) fn abandon(mut self) {
+        if let Some((status, given_up, _)) = self.0.take() {
+            status.unguard(given_up);
             status.abandon_transaction();
+        }
+    }
+}
+
+impl Drop for RollbackGuard {
+    fn drop(&mut self) {
+        if let Some((status, _, sent)) = &self.0 {
+            status.give_up_rollback(status.possible_ends() != *sent);
         }
     }
 }

@@ -72,8 +72,8 @@ pub enum TlsError {
         reason: String,
     },
     /// rustls refuses its own defaults.
-    #[error("rustls cannot be configured: {0}")]
-    Rustls(rustls::Error),
+    #[error("rustls cannot be configured")]
+    Rustls(#[source] rustls::Error),
 }
 
 fn root_store(roots: &RootCertificates) -> Result<RootCertStore, TlsError> {
@@ -117,4 +117,4 @@ fn root_store(roots: &RootCertificates) -> Result<RootCertStore, TlsError> {
     Ok(store)
 }
 
-crate::util::debug_is_display!(TlsError);
+crate::util::debug_is_chain!(TlsError);

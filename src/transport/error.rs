@@ -1,6 +1,8 @@
 //! [`DialError`]: why a stream to a server could not be opened.
 
+use std::error::Error;
 use std::io;
+use std::sync::Arc;
 
 use super::address::Address;
 use crate::url::UrlError;
@@ -55,4 +57,18 @@ pub(crate) enum DialError {
         #[source]
         source: io::Error,
     },
+}
+
+impl DialError {
+    /// Returns the cause, if it tells more than the error itself.
+    pub(crate) fn into_source(self) -> Option<Arc<dyn Error + Send + Sync>> {
+        match self {
+            Self::Resolve { source, .. }
+            | Self::Connect { source, .. }
+            | Self::Tls { source, .. } => Some(Arc::new(source)),
+            Self::Forbidden { source, .. } => Some(Arc::new(source)),
+            // The cause of the former is the end of the stream.
+            Self::Closed { .. } | Self::NoTls(_) | Self::Refused(_) | Self::NotPostgres(_) => None,
+        }
+    }
 }

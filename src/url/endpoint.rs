@@ -112,7 +112,7 @@ impl DatabaseUrl {
 }
 
 /// The kind of endpoint that a URL leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Endpoint {
     /// Postgres itself: sessions keep their state.

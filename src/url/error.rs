@@ -8,7 +8,7 @@ use super::network::{is_neon, is_private};
 ///
 /// The message names the fault and the mend. It never quotes the URL; it shows the name of a parameter
 /// only if that cannot be a part of the password.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {
     /// The text has no `postgresql://` in front.
@@ -207,4 +207,4 @@ fn hint(barred: bool) -> &'static str {
     }
 }
 
-crate::util::debug_is_display!(UrlError);
+crate::util::debug_is_chain!(UrlError);

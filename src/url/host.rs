@@ -8,7 +8,7 @@ use super::UrlError;
 use super::network::{has_zone, is_loopback, is_neon};
 
 /// One of a URL's hosts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Host {
     /// The name that certificates are checked against, or the directory of a Unix socket.
@@ -48,8 +48,8 @@ impl Host {
 }
 
 /// A host's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum HostName {
     /// A DNS name or an IP address.
     Tcp(String),

@@ -1,5 +1,6 @@
 //! [`Encryption`]: how a connection is protected, and which hosts plain text may reach.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -7,13 +8,14 @@ use super::network::{is_loopback, is_private};
 use super::{Host, HostName, UrlError};
 
 /// How a connection is protected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Encryption {
     /// Plain text, for Unix sockets and for the addresses that
     /// [`check_address`](crate::DatabaseUrl::check_address) accepts.
     Plain,
     /// TLS with a verified chain and host name, always.
+    #[non_exhaustive]
     Tls {
         /// The root certificates to trust.
         roots: RootCertificates,
@@ -25,8 +27,8 @@ pub enum Encryption {
 }
 
 /// `sslrootcert`: the root certificates to trust.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RootCertificates {
     /// The system's root certificates, or Mozilla's bundled ones if the system has none.
     System,
@@ -36,7 +38,7 @@ pub enum RootCertificates {
 
 /// `channel_binding`: whether SCRAM is bound to the TLS session. The binding exposes a man in the middle
 /// even if his certificate is trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums)]
 pub enum ChannelBinding {
     /// SCRAM is never bound.
@@ -47,14 +49,35 @@ pub enum ChannelBinding {
     Require,
 }
 
+/// Displays as the value of `channel_binding`.
+impl fmt::Display for ChannelBinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+        })
+    }
+}
+
 /// `sslnegotiation`: how TLS begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums)]
 pub enum SslNegotiation {
     /// The TLS handshake comes first.
     Direct,
     /// Postgres's SSLRequest comes first: one more round trip, which every server understands.
     Postgres,
+}
+
+/// Displays as the value of `sslnegotiation`.
+impl fmt::Display for SslNegotiation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Postgres => "postgres",
+        })
+    }
 }
 
 /// The addresses that plain text may be sent to if a URL asks for it.

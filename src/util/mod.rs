@@ -4,9 +4,9 @@ pub(crate) mod backoff;
 pub(crate) mod clock;
 pub(crate) mod comment;
 pub(crate) mod ending;
-mod error_debug;
+pub(crate) mod error_chain;
 mod lock;
 pub(crate) mod statements;
 
-pub(crate) use self::error_debug::debug_is_display;
+pub(crate) use self::error_chain::debug_is_chain;
 pub(crate) use self::lock::lock;

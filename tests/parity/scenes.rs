@@ -14,7 +14,7 @@ use diesel_async::methods::LoadQuery;
 use diesel_async::{
     AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
 };
-use diesel_neon::{is_connection_lost, sqlstate};
+use diesel_neon::DatabaseErrorExt;
 use neon_sim::NeonSim;
 use tokio::time::timeout;
 
@@ -181,7 +181,7 @@ pub async fn play(neon: &NeonSim) {
     assert!(tell(&other.unwrap_err()).contains("cache lookup failed"));
     assert!(missing(a).await.contains("nowhere"));
     assert!(!missing(b).await.contains("nowhere"));
-    assert_eq!(sqlstate(&only_row(a).await.unwrap_err()), Some("23503"));
+    assert_eq!(only_row(a).await.unwrap_err().sqlstate(), Some("23503"));
     assert_eq!(only_row(b).await, Ok(1));
 
     let cached = |events: &[String]| events.iter().any(|event| event.starts_with("cache "));
@@ -193,7 +193,7 @@ pub async fn play(neon: &NeonSim) {
     assert!(zone(b).await.contains("555443"));
 
     let given_up_to = given_up(a).await.unwrap_err();
-    assert!(is_connection_lost(&given_up_to), "{given_up_to}");
+    assert!(given_up_to.is_connection_lost(), "{given_up_to}");
     assert!(given_up(b).await.is_ok());
 
     let closed = |error: &Error| {
@@ -203,7 +203,7 @@ pub async fn play(neon: &NeonSim) {
         )
     };
     let ours = terminated(&mut connect(url).await).await;
-    assert!(closed(&ours) && sqlstate(&ours) == Some("57P01"), "{ours}");
+    assert!(closed(&ours) && ours.sqlstate() == Some("57P01"), "{ours}");
     assert!(!closed(&terminated(b).await));
 
     let pooled = &neon.pgbouncer_url();

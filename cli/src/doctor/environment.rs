@@ -49,7 +49,7 @@ pub(crate) fn targets() -> (Vec<Target>, Vec<Check>) {
             "nothing that stands in it counts",
             "mend that line, or take it out",
         );
-        let finding = finding.with_error(error.to_string());
+        let finding = finding.with_error(format!("{error:?}"));
         checks.push(Check::failure(
             "environment",
             "the .env file cannot be used",
@@ -124,7 +124,7 @@ fn unusable(role: Role, error: &EnvError) -> (String, Finding) {
             "nothing says where the database is",
             "set DATABASE_URL to the connection string from Neon's console, or put it into a .env file",
         ),
-        EnvError::Url { error, .. } => match error {
+        EnvError::Url { source, .. } => match source {
             UrlError::Insecure { .. } => (
                 "sslmode-weak",
                 "the password and the data would go over the network unprotected",
@@ -179,7 +179,7 @@ fn unusable(role: Role, error: &EnvError) -> (String, Finding) {
             "set it again",
         ),
     };
-    let finding = Finding::new(code, meaning, mend).with_error(error.to_string());
+    let finding = Finding::new(code, meaning, mend).with_error(format!("{error:?}"));
     (format!("the {role} URL cannot be used"), finding)
 }
 
@@ -287,6 +287,7 @@ fn encryption(target: &Target, keys: &[(String, String)]) -> Option<Check> {
             let roots = match roots {
                 RootCertificates::System => "the system's roots".to_owned(),
                 RootCertificates::File(path) => format!("the roots in {}", path.display()),
+                _ => "other roots".to_owned(),
             };
             let check = match given {
                 // The PG… variables have no sslmode.
@@ -307,6 +308,7 @@ fn encryption(target: &Target, keys: &[(String, String)]) -> Option<Check> {
             };
             check.fact("sslmode", given)
         }
+        _ => return None,
     })
 }
 

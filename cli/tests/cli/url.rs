@@ -77,19 +77,19 @@ fn wrong_environments_are_told_in_one_line_without_secrets() {
         ("", "no database URL in the environment: looked at "),
         (
             "s3cret",
-            "DATABASE_URL: the database URL does not start with ",
+            "DATABASE_URL cannot be used: the database URL does not start with ",
         ),
         (
             "postgres://u:s3cr/et@h/db",
-            "DATABASE_URL: the database URL cannot be taken apart",
+            "DATABASE_URL cannot be used: the database URL cannot be taken apart",
         ),
         (
             "postgres://u:s3cret@h/db?sslmod=x",
-            "DATABASE_URL: unknown parameter `sslmod`",
+            "DATABASE_URL cannot be used: unknown parameter `sslmod`",
         ),
         (
             "postgres://u:s3cret@h.example/db?sslmode=disable",
-            "DATABASE_URL: sslmode=disable ",
+            "DATABASE_URL cannot be used: sslmode=disable ",
         ),
     ];
     for (url, message) in wrong {

@@ -6,7 +6,7 @@ use super::super::kind::ConnectErrorKind;
 ///
 /// Neon's proxy sends every error of this phase as `XX000`, Postgres's own included, and PgBouncer most of its
 /// errors as `08P01`: the words decide, then the SQLSTATE.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Diagnosis {
     pub(super) code: &'static str,
     pub(super) kind: ConnectErrorKind,

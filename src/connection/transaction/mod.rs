@@ -11,7 +11,7 @@ use diesel::result::{Error, QueryResult};
 use diesel_async::AsyncConnection as _;
 
 use super::Connection;
-use super::error::{is_connection_lost, sqlstate};
+use super::error::DatabaseErrorExt;
 use crate::protocol::ServerError;
 use crate::session::{Command, Failure};
 
@@ -76,11 +76,24 @@ impl TransactionManager {
         let done = connection.run_end(end).await;
         guard.end();
         if let Err(error) = &done {
-            if is_connection_lost(error) {
+            if error.is_connection_lost() {
                 connection.transactions.status.set_in_error();
             }
         }
         done
+    }
+
+    /// Rolls the whole transaction back. Nobody need be told if the future is dropped: the transaction then ends in front
+    /// of the next statement.
+    async fn roll_back(connection: &mut Connection) -> QueryResult<()> {
+        Self::leave(connection)?;
+        let guard = connection.session.monitor().begin_rollback();
+        let done = connection.run_end(&End::rollback(NonZeroU32::MIN)).await;
+        guard.end();
+        if done.is_err() {
+            connection.transactions.status.set_in_error();
+        }
+        done.map(drop)
     }
 }
 
@@ -149,16 +162,17 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
             }
             return Self::leave(connection);
         }
-        match Self::run(connection, &rollback).await {
-            Ok(_) => Self::leave(connection),
+        let rolled_back = match depth {
+            NonZeroU32::MIN => Self::roll_back(connection).await.map(|()| String::new()),
+            _ => Self::run(connection, &rollback).await,
+        };
+        match rolled_back {
             // The transaction has ended with the session; the caller's own error matters more.
-            Err(error) if is_connection_lost(&error) => Err(Error::BrokenTransactionManager),
+            Err(error) if error.is_connection_lost() => Err(Error::BrokenTransactionManager),
+            outermost if depth == NonZeroU32::MIN => outermost.map(drop),
+            Ok(_) => Self::leave(connection),
             // The savepoint was never set: no statement ran behind it.
-            Err(error) if sqlstate(&error) == Some("3B001") => Self::leave(connection),
-            Err(error) if depth == NonZeroU32::MIN => {
-                connection.transactions.status.set_in_error();
-                Err(error)
-            }
+            Err(error) if error.sqlstate() == Some("3B001") => Self::leave(connection),
             Err(error) => {
                 Self::leave(connection)?;
                 Err(error)
@@ -194,7 +208,7 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
                 Err(rolled_back("a statement in it had failed"))
             }
             Ok(_) => Self::leave(connection),
-            Err(error) if is_connection_lost(&error) => Err(error),
+            Err(error) if error.is_connection_lost() => Err(error),
             // The server has rolled the transaction back by itself.
             Err(error) if is_outermost && !connection.session.status().in_transaction() => {
                 Self::leave(connection)?;
@@ -203,11 +217,15 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
             Err(error) => {
                 let event = InstrumentationEvent::rollback_transaction(depth);
                 connection.instrumentation().on_connection_event(event);
-                match Self::run(connection, &End::rollback(depth)).await {
-                    Ok(_) => {
-                        Self::leave(connection)?;
-                        Err(error)
-                    }
+                let rolled_back = match is_outermost {
+                    true => Self::roll_back(connection).await,
+                    false => match Self::run(connection, &End::rollback(depth)).await {
+                        Ok(_) => Self::leave(connection),
+                        Err(error) => Err(error),
+                    },
+                };
+                match rolled_back {
+                    Ok(()) => Err(error),
                     Err(rollback_error) => {
                         connection.transactions.status.set_in_error();
                         Err(Error::RollbackErrorOnCommit {
@@ -258,7 +276,7 @@ fn refuse_abandoned(connection: &Connection) -> QueryResult<()> {
 
 impl Connection {
     /// Rolls back an [abandoned transaction](crate::AbandonedTransaction), so that the connection can be used again. Does
-    /// nothing if there is none.
+    /// nothing if there is none. If the future is dropped, the next statement rolls back first.
     ///
     /// This is for connections outside a pool: a [`Pool`](crate::Pool) replaces the connection.
     ///
@@ -267,20 +285,19 @@ impl Connection {
     /// If the connection is lost: it is closed if a statement was dropped with the transaction and its response has not
     /// arrived within 100 ms.
     pub async fn roll_back_abandoned(&mut self) -> QueryResult<()> {
-        if !self.session.status().has_abandoned_transaction() {
+        let status = self.session.status();
+        if !status.has_abandoned_transaction() && !status.owes_rollback() {
             return Ok(());
         }
-        let guard = self.session.monitor().begin();
+        let guard = self.session.monitor().begin_rollback();
         self.session.forget_transaction();
+        self.transactions = TransactionState::default();
         let rolled_back = self.run_end(&End::rollback(NonZeroU32::MIN)).await;
         match &rolled_back {
-            // Dropping the guard abandons the transaction again.
-            Err(error) if !is_connection_lost(error) => drop(guard),
+            Err(error) if !error.is_connection_lost() => guard.abandon(),
             _ => guard.end(),
         }
-        rolled_back?;
-        self.transactions = TransactionState::default();
-        Ok(())
+        rolled_back.map(drop)
     }
 
     /// Sends the end of a transaction or a savepoint.

@@ -7,7 +7,7 @@ use crate::migration::script::Script;
 use crate::util::statements::{statements, words};
 
 /// The reason why a migration's SQL cannot be run as it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
     /// The SQL has no statement, as the `diesel` CLI generates it.

@@ -39,8 +39,8 @@ pub enum MigrateError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The connection for the migrations could not be made.
-    #[error("no connection for the migrations: {0}")]
-    Connect(ConnectError),
+    #[error("no connection for the migrations")]
+    Connect(#[source] ConnectError),
     /// The folder of the migrations does not exist.
     #[error("there is no folder of migrations at {}; name the right one, or create it", .path.display())]
     #[non_exhaustive]
@@ -68,8 +68,8 @@ pub enum MigrateError {
         reason: String,
     },
     /// The migrations cannot be read.
-    #[error("the migrations cannot be read: {0}")]
-    Source(Box<dyn Error + Send + Sync>),
+    #[error("the migrations cannot be read")]
+    Source(#[source] Box<dyn Error + Send + Sync>),
     /// Two migrations have the same version, so that only one of them would ever be applied.
     #[error("{} and {} have the same version, {version}; rename one of them", .names[0], .names[1])]
     #[non_exhaustive]
@@ -80,13 +80,13 @@ pub enum MigrateError {
         names: [String; 2],
     },
     /// A migration cannot be read.
-    #[error("the migration {name} cannot be read: {error}")]
+    #[error("the migration {name} cannot be read")]
     #[non_exhaustive]
     Script {
         /// The migration's name.
         name: String,
         /// Why the migration cannot be read.
-        error: Box<dyn Error + Send + Sync>,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// A migration is refused, since its SQL would not do what it seems to do.
     #[error(
@@ -137,7 +137,7 @@ pub enum MigrateError {
     #[error(transparent)]
     Failed(Box<FailedMigration>),
     /// The connection ended before all migrations were run; the next run continues from there.
-    #[error("the connection was lost {}: {error}; run the migrations again", .migration.as_ref().map_or(
+    #[error("the connection was lost {}; run the migrations again", .migration.as_ref().map_or(
         "before a migration began".to_owned(), |name| format!("in the migration {name}")
     ))]
     #[non_exhaustive]
@@ -148,7 +148,7 @@ pub enum MigrateError {
         /// The migrations that were run before.
         before: Vec<Done>,
         /// How the connection ended.
-        error: Box<dyn Error + Send + Sync>,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The server refused a statement of the migrator's own, on the lock or on the table
     /// `__diesel_schema_migrations`.
@@ -225,7 +225,7 @@ impl MigrateError {
         Self::Lost {
             migration: script.map(|script| script.name.clone()),
             before: Vec::new(),
-            error: error.into(),
+            source: error.into(),
         }
     }
 
@@ -240,7 +240,7 @@ impl MigrateError {
     }
 }
 
-crate::util::debug_is_display!(MigrateError);
+crate::util::debug_is_chain!(MigrateError);
 
 #[cfg(test)]
 mod tests {
@@ -248,42 +248,38 @@ mod tests {
 
     use super::*;
     use crate::url::UrlError;
+    use crate::util::error_chain::assert_each_said_once;
 
     #[test]
-    fn a_cause_that_is_printed_is_not_the_source_too() {
+    fn an_error_leaves_the_words_of_its_cause_to_its_source() {
         let cause = || io::Error::other("the cause");
-        let connect = ConnectError::of_server_error("the cause".to_owned(), None, cause());
-        let url = EnvError::Url {
-            variable: "DATABASE_URL",
-            error: UrlError::NoHost,
-        };
-        let errors: [(MigrateError, &str); 6] = [
-            (MigrateError::Connect(connect), "the cause"),
-            (MigrateError::Source(cause().into()), "the cause"),
-            (
-                MigrateError::Script {
-                    name: "1_a".to_owned(),
-                    error: cause().into(),
-                },
-                "the cause",
-            ),
-            (
-                MigrateError::Lost {
-                    migration: None,
-                    before: Vec::new(),
-                    error: cause().into(),
-                },
-                "the cause",
-            ),
-            (
-                TlsError::Rustls(rustls::Error::General("the cause".to_owned())).into(),
-                "the cause",
-            ),
-            (url.into(), "names no host"),
+        let errors: [MigrateError; 6] = [
+            MigrateError::Connect(ConnectError::of_server_error(
+                "refused".to_owned(),
+                None,
+                cause(),
+            )),
+            MigrateError::Source(cause().into()),
+            MigrateError::Script {
+                name: "1_a".to_owned(),
+                source: cause().into(),
+            },
+            MigrateError::Lost {
+                migration: None,
+                before: Vec::new(),
+                source: cause().into(),
+            },
+            TlsError::Rustls(rustls::Error::General("the cause".to_owned())).into(),
+            EnvError::Url {
+                variable: "DATABASE_URL",
+                source: UrlError::NoHost,
+            }
+            .into(),
         ];
-        for (error, cause) in errors {
-            assert!(error.to_string().contains(cause), "{error}");
-            assert!(error.source().is_none(), "{error}");
+        for error in errors {
+            let source = error.source().expect("a cause").to_string();
+            assert_each_said_once(&error);
+            assert!(format!("{error:?}").ends_with(&source), "{error:?}");
         }
     }
 }

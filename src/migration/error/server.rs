@@ -4,12 +4,13 @@ use std::error::Error;
 
 use tokio_postgres::error::SqlState;
 
+use crate::util::error_chain::chain;
+
 /// Returns the server's words, or else the driver's with their cause.
 pub(super) fn message(error: &tokio_postgres::Error) -> String {
-    match (error.as_db_error(), error.source()) {
-        (Some(db), _) => db.message().to_owned(),
-        (None, Some(source)) => format!("{error}: {source}"),
-        (None, None) => error.to_string(),
+    match error.as_db_error() {
+        Some(db) => db.message().to_owned(),
+        None => chain(error),
     }
 }
 

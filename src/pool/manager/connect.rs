@@ -47,7 +47,7 @@ impl PoolState {
         let connected = self.connector.connect(slot, C::establish_with, on_failure);
         let (connection, session) = connected
             .await
-            .inspect_err(|error| tracing::warn!(error = %error, "no connection"))?;
+            .inspect_err(|error| tracing::warn!(error = ?error, "no connection"))?;
 
         let (took, cold) = (began.elapsed(), session.status.was_cold());
         self.stats.opened(took, cold);

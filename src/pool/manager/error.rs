@@ -15,4 +15,4 @@ pub enum ManagerError {
     Evicted(EvictReason),
 }
 
-crate::util::debug_is_display!(ManagerError);
+crate::util::debug_is_chain!(ManagerError);

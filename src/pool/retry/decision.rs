@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::result::Error as DieselError;
 
-use crate::connection::{is_connection_lost, is_response_timeout, is_transient, sqlstate};
+use crate::connection::DatabaseErrorExt;
 use crate::policy::Policy;
 use crate::util::backoff;
 
@@ -29,7 +29,7 @@ pub(super) fn may_repeat(error: &DieselError, progress: Progress, idempotent: bo
     match progress {
         Progress::NothingSent => is_retryable(error),
         // The caller would not wait for so long, and the server may be at it still.
-        Progress::InTransaction if is_response_timeout(error) => idempotent,
+        Progress::InTransaction if error.is_response_timeout() => idempotent,
         Progress::InTransaction => is_retryable(error),
         Progress::StatementsSent | Progress::TransactionEnded => idempotent && is_retryable(error),
         Progress::CommitSent => is_rolled_back(error) || (idempotent && is_retryable(error)),
@@ -39,14 +39,14 @@ pub(super) fn may_repeat(error: &DieselError, progress: Progress, idempotent: bo
 /// Returns whether another attempt may succeed. After `NOWAIT` or `lock_timeout` it might, but the caller asked to be
 /// told at once.
 fn is_retryable(error: &DieselError) -> bool {
-    is_transient(error) && sqlstate(error) != Some(LOCK_NOT_AVAILABLE)
+    error.is_transient() && error.sqlstate() != Some(LOCK_NOT_AVAILABLE)
 }
 
 /// Returns whether the server says that a COMMIT did not take place: class 40 says so, but for
 /// `statement_completion_unknown`.
 fn is_rolled_back(error: &DieselError) -> bool {
-    let code = sqlstate(error).unwrap_or_default();
-    !is_connection_lost(error) && code.starts_with("40") && code != STATEMENT_COMPLETION_UNKNOWN
+    let code = error.sqlstate().unwrap_or_default();
+    !error.is_connection_lost() && code.starts_with("40") && code != STATEMENT_COMPLETION_UNKNOWN
 }
 
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -147,7 +147,7 @@ mod tests {
                         may_repeat(&error, progress, permitted),
                         repeats.contains(&progress),
                         "{error}, {:?}, {progress:?}, idempotent: {permitted}",
-                        sqlstate(&error)
+                        error.sqlstate()
                     );
                 }
             }

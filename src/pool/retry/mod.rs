@@ -1,4 +1,4 @@
-//! [`Pool::run`] and [`Pool::transaction`]: work that is done again if that is safe.
+//! [`Retry`]: work that is done again if that is safe.
 //!
 //! - [`decision`]: when it is safe, and for how long. Pure.
 //! - [`attempt`]: the loops around one attempt.
@@ -16,26 +16,104 @@ pub use self::work::{DatabaseFailure, RetryError, Work};
 use super::Pool;
 use super::error::PoolError;
 use crate::connect::Establish;
+use crate::connection::Connection;
 
 impl<C: Establish> Pool<C> {
+    /// Returns a [`Retry`], whose methods do work again after a failure if that is safe.
+    ///
+    /// [`transaction`](Self::transaction) and connections of [`get`](Self::get) do everything once.
+    pub fn retry(&self) -> Retry<'_, C> {
+        Retry {
+            pool: self,
+            idempotent: false,
+        }
+    }
+}
+
+/// Does work on a [`Pool`]'s connections, and again if that is safe; see [`Pool::retry`]. The policy's `retry_attempts` and
+/// `retry_budget` bound the attempts.
+///
+/// # Closures
+///
+/// Work may be called more than once, so it borrows what it needs:
+///
+/// ```no_run
+/// # use diesel::prelude::*;
+/// # use diesel_async::RunQueryDsl;
+/// # use diesel_neon::{Pool, RetryError};
+/// # diesel::table! { books { id -> Integer, title -> Text } }
+/// # async fn add(pool: &Pool, title: String) -> Result<(), RetryError> {
+/// pool.retry()
+///     .transaction(async |connection| {
+///         diesel::insert_into(books::table)
+///             .values(books::title.eq(&title))
+///             .execute(connection)
+///             .await?;
+///         Ok::<_, RetryError>(())
+///     })
+///     .await
+/// # }
+/// ```
+///
+/// Leave `move` out: each call of an `async move` closure would borrow from what the closure owns, and the compiler says
+/// that it "does not implement `Fn` because it captures state from its environment".
+///
+/// Where the future must own what the work borrows, such as in a task, an `async move` block around it does:
+///
+/// ```no_run
+/// # use diesel::prelude::*;
+/// # use diesel_async::RunQueryDsl;
+/// # use diesel_neon::{Pool, RetryError};
+/// # diesel::table! { books { id -> Integer, title -> Text } }
+/// # fn add(pool: Pool, title: String) {
+/// tokio::spawn(async move {
+///     let insert = async |connection: &mut diesel_neon::Connection| {
+///         diesel::insert_into(books::table)
+///             .values(books::title.eq(&title))
+///             .execute(connection)
+///             .await?;
+///         Ok::<_, RetryError>(())
+///     };
+///     pool.retry().transaction(insert).await
+/// });
+/// # }
+/// ```
+#[must_use = "nothing is done before run() or transaction() is called"]
+pub struct Retry<'a, C: Establish = Connection> {
+    pool: &'a Pool<C>,
+    idempotent: bool,
+}
+
+impl<'a, C: Establish> Retry<'a, C> {
+    /// Declares that work may be done twice without harm, so that it is also done again if nobody knows whether the
+    /// first time counted.
+    ///
+    /// Reads are idempotent. So are writes that carry a key under which the database keeps them once: `INSERT … ON
+    /// CONFLICT DO NOTHING` on a unique column whose value the caller has chosen. The feature `books` shows the latter,
+    /// in `books::insert_once`.
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
     /// Gets a connection and does `work` with it; again on another connection if the first one turns out dead before
     /// anything was sent on it.
     ///
     /// After any other failure, `work` is not done again: its statements commit one by one, and nobody knows whether a
     /// statement without an answer has run. If doing it twice does no harm, say so with
-    /// [`idempotent`](Self::idempotent); if several statements belong together, use
-    /// [`transaction`](Self::transaction). The policy's `retry_attempts` and `retry_budget` bound the attempts.
+    /// [`idempotent`](Self::idempotent), and it is done again after any transient failure; if several statements belong
+    /// together, use [`transaction`](Self::transaction).
     ///
     /// # Errors
     ///
     /// The error of the last attempt.
-    pub fn run<'a, T, E, F>(&'a self, work: F) -> impl Future<Output = Result<T, E>> + Send + 'a
+    pub fn run<T, E, F>(self, work: F) -> impl Future<Output = Result<T, E>> + Send + 'a
     where
         for<'c> F: Work<&'c mut C, Result<T, E>, Future: Send> + Send + Sync + 'a,
         T: Send + 'a,
         E: From<PoolError> + DatabaseFailure + Send + 'a,
     {
-        attempt::run(self, false, work)
+        attempt::run(self.pool, self.idempotent, work)
     }
 
     /// Does `work` in a transaction; all of it again, on another connection, after a failure that left nothing behind: a
@@ -47,8 +125,7 @@ impl<C: Establish> Pool<C> {
     ///
     /// After `NOWAIT` or `lock_timeout`, `work` is never done again: a caller that does not want to wait for a lock is
     /// told so at once. After the policy's [`response_timeout`](crate::PolicyBuilder::response_timeout), it is done again
-    /// only if it is declared idempotent: the statement may only be long, and may still be under way. The policy's
-    /// `retry_attempts` and `retry_budget` bound the attempts.
+    /// only if it is declared idempotent: the statement may only be long, and may still be under way.
     ///
     /// ```no_run
     /// # use diesel::prelude::*;
@@ -56,65 +133,19 @@ impl<C: Establish> Pool<C> {
     /// # use diesel_neon::{Pool, RetryError};
     /// # diesel::table! { accounts { id -> Integer, balance -> Integer } }
     /// # async fn transfer(pool: &Pool) -> Result<(), RetryError> {
-    /// pool.transaction(async |connection| {
-    ///     for (account, amount) in [(1, -10), (2, 10)] {
-    ///         diesel::update(accounts::table.find(account))
-    ///             .set(accounts::balance.eq(accounts::balance + amount))
-    ///             .execute(connection)
-    ///             .await?;
-    ///     }
-    ///     Ok::<_, RetryError>(())
-    /// })
-    /// .await
+    /// pool.retry()
+    ///     .transaction(async |connection| {
+    ///         for (account, amount) in [(1, -10), (2, 10)] {
+    ///             diesel::update(accounts::table.find(account))
+    ///                 .set(accounts::balance.eq(accounts::balance + amount))
+    ///                 .execute(connection)
+    ///                 .await?;
+    ///         }
+    ///         Ok::<_, RetryError>(())
+    ///     })
+    ///     .await
     /// # }
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// The error of the last attempt.
-    pub fn transaction<'a, T, E, F>(
-        &'a self,
-        work: F,
-    ) -> impl Future<Output = Result<T, E>> + Send + 'a
-    where
-        for<'c> F: Work<&'c mut C, Result<T, E>, Future: Send> + Send + Sync + 'a,
-        T: Send + 'a,
-        E: From<PoolError> + From<DieselError> + DatabaseFailure + Send + 'a,
-    {
-        attempt::transaction(self, false, work)
-    }
-
-    /// Declares that work may be done twice without harm, so that it is also done again if nobody knows whether the
-    /// first time counted.
-    ///
-    /// Reads are idempotent. So are writes that carry a key under which the database keeps them once: `INSERT … ON
-    /// CONFLICT DO NOTHING` on a unique column whose value the caller has chosen. The feature `books` shows the latter,
-    /// in `books::insert_once`.
-    pub fn idempotent(&self) -> Idempotent<'_, C> {
-        Idempotent(self)
-    }
-}
-
-/// A [`Pool`] for work that may be done twice; see [`Pool::idempotent`].
-#[derive(Clone, Copy)]
-pub struct Idempotent<'a, C: Establish>(&'a Pool<C>);
-
-impl<'a, C: Establish> Idempotent<'a, C> {
-    /// Does `work` like [`Pool::run`], and again after any transient failure.
-    ///
-    /// # Errors
-    ///
-    /// The error of the last attempt.
-    pub fn run<T, E, F>(self, work: F) -> impl Future<Output = Result<T, E>> + Send + 'a
-    where
-        for<'c> F: Work<&'c mut C, Result<T, E>, Future: Send> + Send + Sync + 'a,
-        T: Send + 'a,
-        E: From<PoolError> + DatabaseFailure + Send + 'a,
-    {
-        attempt::run(self.0, true, work)
-    }
-
-    /// Does `work` like [`Pool::transaction`], and again if the connection is lost while COMMIT is under way.
     ///
     /// # Errors
     ///
@@ -125,12 +156,24 @@ impl<'a, C: Establish> Idempotent<'a, C> {
         T: Send + 'a,
         E: From<PoolError> + From<DieselError> + DatabaseFailure + Send + 'a,
     {
-        attempt::transaction(self.0, true, work)
+        attempt::transaction(self.pool, self.idempotent, work)
     }
 }
 
-impl<C: Establish> fmt::Debug for Idempotent<'_, C> {
+// Derived, these would ask the same of the connection.
+impl<C: Establish> Clone for Retry<'_, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C: Establish> Copy for Retry<'_, C> {}
+
+impl<C: Establish> fmt::Debug for Retry<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Idempotent").field(self.0).finish()
+        f.debug_struct("Retry")
+            .field("pool", self.pool)
+            .field("idempotent", &self.idempotent)
+            .finish()
     }
 }

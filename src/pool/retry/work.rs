@@ -6,8 +6,8 @@ use crate::pool::error::PoolError;
 
 /// An async closure whose future is named, so that it can be required to be `Send`: `AsyncFn` alone cannot say so yet.
 ///
-/// Implemented for every async closure that only borrows its captures. If the compiler says that a closure does not
-/// implement `Fn`, clone inside of it what was moved into it. diesel-async does the same for its transactions.
+/// Implemented for every async closure that only borrows its captures; [`Retry`](crate::Retry) shows how closures are
+/// written.
 pub trait Work<A, R>: AsyncFn(A) -> R + Fn(A) -> <Self as Work<A, R>>::Future {
     /// The future that the closure returns.
     type Future: Future<Output = R>;
@@ -21,8 +21,7 @@ where
     type Future = Fut;
 }
 
-/// An error in which [`Pool::run`](crate::Pool::run) and [`Pool::transaction`](crate::Pool::transaction) find the
-/// database's.
+/// An error in which a [`Retry`](crate::Retry) finds the database's.
 pub trait DatabaseFailure {
     /// Returns the database's error, if `self` is one.
     fn database_error(&self) -> Option<&DieselError>;
@@ -43,10 +42,11 @@ impl DatabaseFailure for RetryError {
     }
 }
 
-/// An error for [`Pool::run`](crate::Pool::run) and [`Pool::transaction`](crate::Pool::transaction), if you have no type of
+/// An error for a [`Retry`](crate::Retry) and for [`Pool::transaction`](crate::Pool::transaction), if you have no type of
 /// your own.
 ///
-/// Your own implements [`DatabaseFailure`] and `From<PoolError>`, for transactions also `From<diesel::result::Error>`.
+/// Your own implements `From<PoolError>`, for transactions also `From<diesel::result::Error>`, and for a `Retry`
+/// [`DatabaseFailure`].
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RetryError {
@@ -58,4 +58,4 @@ pub enum RetryError {
     Query(#[from] DieselError),
 }
 
-crate::util::debug_is_display!(RetryError);
+crate::util::debug_is_chain!(RetryError);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use diesel::sql_types::{Bool, Integer, Text};
 use diesel::{QueryResult, sql_query};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, Pool, RetryError, is_transient};
+use diesel_neon::{Connection, DatabaseErrorExt, Pool, RetryError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -84,9 +84,9 @@ pub(crate) struct Request {
 pub(crate) enum Kind {
     /// A connection out of the pool.
     Get,
-    /// [`Pool::run`].
+    /// [`Retry::run`].
     Run,
-    /// [`Pool::transaction`].
+    /// [`Retry::transaction`].
     Transaction,
     IdempotentRun,
     IdempotentTransaction,
@@ -146,24 +146,28 @@ impl Request {
     async fn send(&self, pool: &Pool) -> Outcome {
         let result = match self.kind {
             Kind::Get => self.get(pool).await,
-            Kind::Run => pool.run(async |c| self.statement(c).await).await,
-            Kind::Transaction => pool.transaction(async |c| self.statements(c).await).await,
+            Kind::Run => pool.retry().run(async |c| self.statement(c).await).await,
+            Kind::Transaction => {
+                pool.retry()
+                    .transaction(async |c| self.statements(c).await)
+                    .await
+            }
             Kind::IdempotentRun => {
-                let pool = pool.idempotent();
+                let pool = pool.retry().idempotent();
                 pool.run(async |c| self.statement(c).await).await
             }
             Kind::IdempotentTransaction => {
-                let pool = pool.idempotent();
+                let pool = pool.retry().idempotent();
                 pool.transaction(async |c| self.statements(c).await).await
             }
             Kind::Forgotten => self.forget(pool).await,
         };
         match (result, self.kind) {
-            (Err(RetryError::Query(error)), Kind::Forgotten) if is_transient(&error) => {
+            (Err(RetryError::Query(error)), Kind::Forgotten) if error.is_transient() => {
                 Outcome::RolledBack
             }
             (Err(error), _) if self.may_fail_with(&error) => Outcome::Ambiguous,
-            (Err(error), _) => Outcome::Failed(error.to_string()),
+            (Err(error), _) => Outcome::Failed(format!("{error:?}")),
             (Ok(()), Kind::Forgotten) => Outcome::RolledBack,
             (Ok(()), _) => Outcome::Acknowledged,
         }
@@ -174,7 +178,7 @@ impl Request {
         let RetryError::Query(error) = error else {
             return false;
         };
-        is_transient(error)
+        error.is_transient()
             && match self.kind {
                 Kind::Get | Kind::Run => true,
                 Kind::Transaction => AtomicBool::load(&self.committing, Ordering::Relaxed),
@@ -248,9 +252,9 @@ pub(crate) async fn hello(pool: Pool) -> Result<(), String> {
     let mut connection = pool
         .get()
         .await
-        .map_err(|error| format!("burst: {error}"))?;
+        .map_err(|error| format!("burst: {error:?}"))?;
     let answer = connection.batch_execute("SELECT 1").await;
-    answer.map_err(|error| format!("burst: {error}"))?;
+    answer.map_err(|error| format!("burst: {error:?}"))?;
     sleep(Duration::from_millis(1)).await;
     Ok(())
 }
