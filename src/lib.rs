@@ -24,6 +24,7 @@ mod pooler;
 mod protocol;
 mod query;
 mod session;
+mod telemetry;
 mod transport;
 mod url;
 mod util;
@@ -53,6 +54,7 @@ pub use self::pool::{
     Status, Work,
 };
 pub use self::query::{Field, Row};
+pub use self::telemetry::QueryTelemetry;
 pub use self::transport::TlsError;
 pub use self::url::{
     ChannelBinding, DatabaseUrl, Encryption, Endpoint, Host, HostName, RootCertificates,

@@ -10,8 +10,8 @@ use diesel_neon::migration::{Direction, Fault, Listed, Migrator, Report, State};
 use diesel_neon::{
     AbandonedTransaction, ChannelBinding, ConnectErrorKind, CopyIn, CopyOut, Diagnosis, Encryption,
     Endpoint, Host, HostName, ListenUnsupported, NamedStatements, Policy, PolicyBuilder,
-    PolicyError, Retry, RootCertificates, RowStream, SslNegotiation, TransactionBuilder,
-    UnreadRows, UrlError,
+    PolicyError, QueryTelemetry, Retry, RootCertificates, RowStream, SslNegotiation,
+    TransactionBuilder, UnreadRows, UrlError,
 };
 
 /// A plain value.
@@ -75,6 +75,7 @@ fn what_does_nothing_by_itself_must_be_used(
     policy: fn() -> PolicyBuilder,
     retry: fn() -> Retry<'static>,
     rows: fn() -> RowStream<'static>,
+    telemetry: fn() -> QueryTelemetry,
     transaction: fn() -> TransactionBuilder<'static>,
 ) {
     #[expect(unused_must_use)]
@@ -89,6 +90,8 @@ fn what_does_nothing_by_itself_must_be_used(
     retry();
     #[expect(unused_must_use)]
     rows();
+    #[expect(unused_must_use)]
+    telemetry();
     #[expect(unused_must_use)]
     transaction();
 }

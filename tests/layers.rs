@@ -54,6 +54,7 @@ const SRC: &[Room<'static>] = &[
             "util",
         ],
     ),
+    ("telemetry", &["connection", "url", "util"]),
     ("books", ABOVE),
     (
         "diagnose",
