@@ -26,27 +26,19 @@ pub(crate) const ROW_DESCRIPTION: u8 = b'T';
 pub(crate) mod frontend {
     /// Stands for the startup message, which has no tag.
     pub(crate) const STARTUP: u8 = 0;
+    pub(crate) const BIND: u8 = b'B';
+    pub(crate) const CLOSE: u8 = b'C';
+    pub(crate) const COPY_DATA: u8 = b'd';
+    pub(crate) const COPY_DONE: u8 = b'c';
+    pub(crate) const COPY_FAIL: u8 = b'f';
+    pub(crate) const DESCRIBE: u8 = b'D';
+    pub(crate) const EXECUTE: u8 = b'E';
     pub(crate) const FUNCTION_CALL: u8 = b'F';
     pub(crate) const PARSE: u8 = b'P';
     pub(crate) const PASSWORD: u8 = b'p';
     pub(crate) const QUERY: u8 = b'Q';
     pub(crate) const SYNC: u8 = b'S';
-
-    #[cfg(test)]
-    pub(crate) use self::written::*;
-
-    /// The tags that only postgres-protocol writes.
-    #[cfg(test)]
-    mod written {
-        pub(crate) const BIND: u8 = b'B';
-        pub(crate) const CLOSE: u8 = b'C';
-        pub(crate) const COPY_DATA: u8 = b'd';
-        pub(crate) const COPY_DONE: u8 = b'c';
-        pub(crate) const COPY_FAIL: u8 = b'f';
-        pub(crate) const DESCRIBE: u8 = b'D';
-        pub(crate) const EXECUTE: u8 = b'E';
-        pub(crate) const TERMINATE: u8 = b'X';
-    }
+    pub(crate) const TERMINATE: u8 = b'X';
 }
 
 /// The transaction status in a ReadyForQuery.

@@ -1,5 +1,7 @@
 //! [`Failure`]: why a request has no proper response.
 
+use std::io;
+
 use crate::protocol::{ServerError, Unsendable};
 
 /// Why a request has no proper response.
@@ -15,4 +17,18 @@ pub(crate) enum Failure {
     Abandoned,
     /// The response is behind rows of another request that nobody reads.
     Unread,
+}
+
+/// Returns the error of a session whose stream has failed.
+pub(super) fn connection_lost(error: &io::Error) -> ServerError {
+    match error.kind() {
+        // The stream ended without a close_notify of TLS, which proxies do not always send.
+        io::ErrorKind::UnexpectedEof => closed(),
+        _ => ServerError::local("08006", &format!("the connection was lost: {error}")),
+    }
+}
+
+/// Returns the error of a session whose server has closed the stream.
+pub(super) fn closed() -> ServerError {
+    ServerError::local("08006", "the server closed the connection")
 }

@@ -259,14 +259,17 @@ impl SessionHandle {
             match pipeline.pump_until(id) {
                 Poll::Ready(Some(message)) => return Poll::Ready(Ok(message)),
                 Poll::Ready(None) => {}
-                Poll::Pending if registered => {
+                Poll::Pending => {
+                    // Reads again if something has arrived before the registration, which has woken nobody.
+                    if !registered {
+                        waiting.register(cx);
+                        registered = true;
+                        if !self.waiters.is_exhausted() {
+                            continue;
+                        }
+                    }
                     waiting.stalled = pipeline.requests.stalled(Some(id));
                     return Poll::Pending;
-                }
-                // Reads again: what has arrived before the registration has woken nobody.
-                Poll::Pending => {
-                    waiting.register(cx);
-                    registered = true;
                 }
             }
         }

@@ -13,6 +13,7 @@ use tokio::io::AsyncWrite;
 
 use super::channel::Channel;
 use super::drain::DrainStream;
+use super::error::{closed, connection_lost};
 use super::input::{CHUNK, Input};
 use super::pending::{Owner, PendingRequest, PendingRequests};
 use super::preamble::{Command, Preamble, is_begin, prefix};
@@ -30,6 +31,8 @@ pub(super) struct Pipeline {
     input: Input,
     pub(super) output: BytesMut,
     unflushed: bool,
+    /// Whether the stream did not take all of the output when it was last written.
+    is_write_blocked: bool,
     /// Counts the bytes that were written.
     written: u64,
     pub(super) requests: PendingRequests,
@@ -59,6 +62,7 @@ impl Pipeline {
             input: Input::new(read),
             output: BytesMut::new(),
             unflushed: false,
+            is_write_blocked: false,
             written: 0,
             requests: PendingRequests::default(),
             next_id: 0,
@@ -275,6 +279,11 @@ impl Pipeline {
                 Next::Message(message) => return Poll::Ready(Ok(Some(message))),
                 Next::Missing(missing) => missing,
             };
+            // The stream still has this waker, and would have called it.
+            if self.waiters.is_exhausted() {
+                self.shrink();
+                return Poll::Pending;
+            }
             let mut cx = Context::from_waker(&self.waker);
             let transport = Pin::new(&mut channel.transport);
             // Set before reading, or a wake in between would be lost.
@@ -333,10 +342,16 @@ impl Pipeline {
                 Poll::Ready(written) => {
                     self.output.advance(written);
                     self.written += written as u64;
-                    self.status.mark_write();
                     self.unflushed = true;
+                    // The wait for a response begins behind a request that the stream takes at once.
+                    if mem::take(&mut self.is_write_blocked) {
+                        self.status.mark_write();
+                    }
                 }
-                Poll::Pending => return Ok(()),
+                Poll::Pending => {
+                    self.is_write_blocked = true;
+                    return Ok(());
+                }
             }
         }
         // TLS may buffer what it has taken.
@@ -377,15 +392,3 @@ impl Pipeline {
 
 /// How many messages are read at most without waiting.
 const READ_BATCH: usize = 256;
-
-fn connection_lost(error: &io::Error) -> ServerError {
-    match error.kind() {
-        // The stream ended without a close_notify of TLS, which proxies do not always send.
-        io::ErrorKind::UnexpectedEof => closed(),
-        _ => ServerError::local("08006", &format!("the connection was lost: {error}")),
-    }
-}
-
-fn closed() -> ServerError {
-    ServerError::local("08006", "the server closed the connection")
-}

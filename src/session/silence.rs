@@ -15,7 +15,10 @@ use crate::util::clock::Moment;
 /// Measures how long the server sends nothing while a response is waited for. Bytes of any response count as activity,
 /// and so do those of a request that is still being written: the server cannot answer before.
 #[derive(Default)]
-pub(super) struct Silence(Option<(Moment, BoxFuture<'static, ()>)>);
+pub(super) struct Silence(Option<Box<Wait>>);
+
+/// When a wait began, and when it is looked at again. Few statements have one, and a response stays small without.
+type Wait = (Moment, BoxFuture<'static, ()>);
 
 impl Silence {
     /// Resolves once the server has sent nothing for `limit`, and begins anew then.
@@ -31,8 +34,8 @@ impl Silence {
             async move { canceller.sleep(moment).await }.boxed()
         };
         loop {
-            let Some((since, alarm)) = &mut self.0 else {
-                self.0 = Some((Moment::now(), sleep(limit)));
+            let Some((since, alarm)) = self.0.as_deref_mut() else {
+                self.0 = Some(Box::new((Moment::now(), sleep(limit))));
                 continue;
             };
             ready!(alarm.poll_unpin(cx));

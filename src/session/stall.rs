@@ -12,7 +12,7 @@ use super::canceller::Canceller;
 /// Bounds how long the response in front may stay unread. A task that awaits a statement while it holds the unread rows
 /// of an earlier one would wait for ever; one whose neighbour reads slowly may wait on.
 #[derive(Default)]
-pub(super) struct Stall(Option<(u64, BoxFuture<'static, ()>)>);
+pub(super) struct Stall(Option<Box<(u64, BoxFuture<'static, ()>)>>);
 
 impl Stall {
     /// Resolves if nothing of the response in front has been taken for [`STALL_TIMEOUT`]. `taken` counts the messages
@@ -28,16 +28,16 @@ impl Stall {
             return Poll::Pending;
         };
         loop {
-            match &mut self.0 {
+            match self.0.as_deref_mut() {
                 Some((known, late)) if *known == taken => {
                     ready!(late.poll_unpin(cx));
                     self.0 = None;
                     return Poll::Ready(());
                 }
-                stalled => {
+                _ => {
                     let canceller = canceller.clone();
                     let late = async move { canceller.sleep(STALL_TIMEOUT).await };
-                    *stalled = Some((taken, late.boxed()));
+                    self.0 = Some(Box::new((taken, late.boxed())));
                 }
             }
         }

@@ -48,9 +48,13 @@ impl Waiters {
     }
 
     fn wake_all(&self) {
+        let wakers = self.lock();
+        let mut all = wakers.iter().map(|(_, waker)| waker.clone());
+        // Mostly there is one waiter, and nothing to allocate.
+        let (first, others) = (all.next(), all.collect::<Vec<_>>());
         // Outside the lock: a waker may run any code.
-        let wakers: Vec<Waker> = self.lock().iter().map(|(_, waker)| waker.clone()).collect();
-        wakers.into_iter().for_each(Waker::wake);
+        drop(wakers);
+        first.into_iter().chain(others).for_each(Waker::wake);
     }
 
     fn lock(&self) -> MutexGuard<'_, Slab<Waker>> {

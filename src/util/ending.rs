@@ -8,8 +8,7 @@ use super::comment;
 /// more than one statement, so that each of its words may begin one.
 pub(crate) fn may_end_transaction(sql: &str, several: bool) -> bool {
     let sql = without_blanks(sql);
-    let end = sql.trim_end_matches([' ', '\t', '\n', '\r', ';']);
-    if several && end.contains(';') {
+    if several && is_several(sql) {
         let words = |at| words(&sql[at..]);
         return (0..sql.len())
             .filter(|at| is_start_of_word(sql, *at))
@@ -17,6 +16,11 @@ pub(crate) fn may_end_transaction(sql: &str, several: bool) -> bool {
     }
     // The first letter rules out nearly every statement.
     sql.starts_with(['c', 'C', 'e', 'E', 'a', 'A', 'p', 'P', 'r', 'R']) && is_end(words(sql))
+}
+
+fn is_several(sql: &str) -> bool {
+    let end = sql.trim_end_matches([' ', '\t', '\n', '\r', ';']);
+    end.contains(';')
 }
 
 /// Returns `sql` without the space, semicolons and comments in front of its first command.
