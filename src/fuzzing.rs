@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::protocol::{Column, columns};
+use crate::protocol::Columns;
 use crate::query::Row;
 use crate::session::fuzzing;
 
@@ -12,9 +12,9 @@ pub fn messages(input: &[u8]) {
     let Some((piece, stream)) = input.split_first() else {
         return;
     };
-    let mut described: Arc<[Column]> = Arc::from([]);
+    let mut described = Arc::<Columns>::default();
     for message in fuzzing::messages(stream, usize::from(*piece) + 1) {
-        if let Ok(columns) = columns(&message.body) {
+        if let Ok(columns) = Columns::read(&message.body) {
             described = columns.into();
         }
         if let Ok(row) = Row::new(Arc::clone(&described), message.body) {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{HANG, connect, counted, pool, prepared, routes, start, users};
+use common::{HANG, TRACKED, connect, counted, pool, prepared, routes, start, users};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, Text};
@@ -165,53 +165,211 @@ async fn statement_cache_names_statements_that_come_again_on_the_direct_endpoint
     }
 }
 
-#[tokio::test]
-async fn writes_that_diesel_does_not_cache_have_names_when_they_come_again() {
-    #[derive(AsChangeset)]
-    #[diesel(table_name = users)]
-    struct Changes<'a> {
-        name: Option<&'a str>,
-    }
+#[derive(AsChangeset)]
+#[diesel(table_name = users)]
+struct Changes<'a> {
+    name: Option<&'a str>,
+}
 
+#[derive(Debug, PartialEq, QueryableByName)]
+struct Name {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+/// Returns a connection that knows whether statements may have names.
+async fn informed(url: &str) -> Connection {
+    let mut connection = connect(url).await;
+    let sum = diesel::select(1.into_sql::<Integer>() + 1);
+    assert_eq!(sum.get_result(&mut connection).await, Ok(2));
+    connection
+}
+
+#[tokio::test]
+async fn statements_that_diesel_does_not_cache_have_names_when_they_come_again() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let connection = &mut informed(&url).await;
+        let named = url == neon.url() || TRACKED;
+        // Four times, with other values.
+        macro_rules! each {
+            ($n:ident => $statement:expr) => {
+                for $n in 1..5_i32 {
+                    let before = neon.counters();
+                    $statement;
+                    let counted = counted(&neon, &url, before);
+                    assert_eq!(counted.flights, 1, "{url}: {}", stringify!($statement));
+                    let is_named = u64::from(named && $n == 2);
+                    assert_eq!(
+                        counted.named_parses,
+                        is_named,
+                        "{url}: {}, {}",
+                        stringify!($statement),
+                        $n
+                    );
+                }
+            };
+        }
+        let row = |id: i32| (users::id.eq(id), users::name.eq(format!("{id}")));
+        each!(n => {
+            let batch = vec![row(n * 10), row(n * 10 + 1)];
+            let insert = diesel::insert_into(users::table).values(batch);
+            assert_eq!(insert.execute(connection).await, Ok(2));
+        });
+        each!(n => {
+            let name = format!("changed {n}");
+            let changes = Changes { name: Some(&name) };
+            let update = diesel::update(users::table.find(n * 10)).set(changes);
+            assert_eq!(update.execute(connection).await, Ok(1));
+        });
+        each!(n => {
+            let query = sql_query("SELECT name FROM users WHERE id = $1").bind::<Integer, _>(n * 10);
+            let name = format!("changed {n}");
+            assert_eq!(query.load::<Name>(connection).await, Ok(vec![Name { name }]));
+        });
+        each!(n => {
+            let gone = sql_query("WITH gone AS (DELETE FROM users WHERE id = $1 RETURNING *) SELECT name FROM gone");
+            let gone = gone.bind::<Integer, _>(n * 10);
+            assert_eq!(gone.load::<Name>(connection).await.unwrap().len(), 1);
+        });
+        // The same text with another type is another statement.
+        each!(n => {
+            let query = sql_query("SELECT name FROM users WHERE id = $1").bind::<BigInt, _>(i64::from(n));
+            assert_eq!(query.load::<Name>(connection).await, Ok(vec![]));
+        });
+        neon.sql("TRUNCATE users").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn statements_that_come_once_or_are_no_use_to_plan_have_no_name() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let connection = &mut informed(&url).await;
+        let before = neon.counters();
+        for n in 1..9 {
+            // No two batches have the same length.
+            let row = |id| (users::id.eq(id), users::name.eq(format!("{id}")));
+            let batch: Vec<_> = (n * 10..n * 11).map(row).collect();
+            let insert = diesel::insert_into(users::table).values(batch);
+            insert.execute(connection).await.unwrap();
+            sql_query(format!("SELECT {n}"))
+                .execute(connection)
+                .await
+                .unwrap();
+        }
+        let long = format!("SELECT '{}'", "a".repeat(10_000));
+        for sql in [
+            "SET LOCAL application_name = 'a'",
+            "DEALLOCATE ALL",
+            "EXPLAIN SELECT 1",
+            &long,
+        ] {
+            for _ in 0..3 {
+                sql_query(sql).execute(connection).await.unwrap();
+            }
+        }
+        assert_eq!(counted(&neon, &url, before).named_parses, 0, "{url}");
+        neon.sql("TRUNCATE users").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_leaves_the_cache_is_closed_in_the_flight_of_the_next() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let pool = pool(&url, |policy| policy.max_size(1).statement_cache(2));
+        let mut connection = pool.get().await.unwrap();
+        let texts = (0..5).map(|n| format!("SELECT name FROM users WHERE id = {n}"));
+        let texts: Vec<_> = texts.collect();
+        let before = neon.counters();
+        for _ in 0..6 {
+            for sql in &texts {
+                sql_query(sql).execute(&mut connection).await.unwrap();
+            }
+        }
+        let counted = counted(&neon, &url, before);
+        // The probe, if there was one, is a flight of its own in front of the first statement's.
+        assert!(counted.flights <= 6 * 5 + 1, "{url}: {}", counted.flights);
+        let kept = prepared(&mut connection).await;
+        match url == neon.url() {
+            true => assert_eq!(kept.len(), 2, "{kept:?}"),
+            // The servers of a pooler keep what it has prepared there.
+            false => assert!(TRACKED || kept.is_empty(), "{kept:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn sql_with_a_name_notices_a_changed_table() {
     let neon = start().await;
     neon.sql("INSERT INTO users VALUES (1, 'a')").await.unwrap();
-    let connection = &mut connect(&neon.url()).await;
-    let batch = |n: i32| -> Vec<_> {
-        let ids = n * 100..n * 100 + n;
-        ids.map(|id| (users::id.eq(id), users::name.eq(id.to_string())))
-            .collect()
-    };
-    for n in 2..9 {
-        // No two batches have the same length.
-        let insert = diesel::insert_into(users::table).values(batch(n));
-        insert.execute(connection).await.unwrap();
+    for url in [neon.url(), neon.pooled_url()] {
+        let connection = &mut informed(&url).await;
+        let all = async |connection: &mut Connection| {
+            let all = sql_query("SELECT * FROM users");
+            all.load::<Name>(connection).await
+        };
+        let names = || {
+            Ok(vec![Name {
+                name: "a".to_owned(),
+            }])
+        };
+        for change in [
+            "ADD extra INTEGER DEFAULT 7",
+            "DROP extra",
+            "ALTER name TYPE VARCHAR(99)",
+            "ALTER name TYPE TEXT",
+        ] {
+            for _ in 0..3 {
+                assert_eq!(all(connection).await, names(), "{url}, before {change}");
+            }
+            neon.sql(&format!("ALTER TABLE users {change}"))
+                .await
+                .unwrap();
+            assert_eq!(all(connection).await, names(), "{url}, after {change}");
+        }
+        // The first statement of a transaction runs again, too.
+        for _ in 0..3 {
+            all(connection).await.unwrap();
+        }
+        neon.sql("ALTER TABLE users ADD extra INTEGER")
+            .await
+            .unwrap();
+        let in_transaction = connection.transaction(async |connection| all(connection).await);
+        assert_eq!(in_transaction.await, names(), "{url}");
+        neon.sql("ALTER TABLE users DROP extra").await.unwrap();
     }
-    let update = async |connection: &mut Connection, name: &str| {
-        let changes = Changes { name: Some(name) };
-        let update = diesel::update(users::table.find(1)).set(changes);
-        update.execute(connection).await
-    };
-    assert_eq!(update(connection, "b").await, Ok(1));
-    assert!(prepared(connection).await.is_empty());
-    for name in ["c", "d", "e"] {
-        let before = neon.counters();
-        assert_eq!(update(connection, name).await, Ok(1));
-        let counted = counted(&neon, &neon.url(), before);
-        assert_eq!(counted.flights, 1);
-        assert_eq!(counted.named_parses, u64::from(name == "c"));
-    }
-    let names = prepared(connection).await;
-    assert!(names.len() == 1 && names[0].contains("UPDATE"), "{names:?}");
+}
 
-    // A pooler would have to keep every name.
-    let connection = &mut connect(&neon.pooled_url()).await;
-    // The first statement brings the probe with it.
-    assert_eq!(update(connection, "f").await, Ok(1));
-    let before = neon.counters();
-    for name in ["g", "h", "i"] {
-        assert_eq!(update(connection, name).await, Ok(1));
+#[tokio::test]
+async fn a_transaction_that_changes_a_table_goes_on() {
+    let neon = start().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        if TRACKED && url == neon.pooled_url() {
+            // The pooler keeps the statement that it has prepared for this text.
+            continue;
+        }
+        let connection = &mut informed(&url).await;
+        let drafts = async |connection: &mut Connection| {
+            let drafts = sql_query("SELECT * FROM drafts").load::<Name>(connection);
+            drafts.await.map(drop)
+        };
+        let changed = connection.transaction(async |connection| {
+            let create = "CREATE TEMPORARY TABLE drafts (name TEXT) ON COMMIT DROP";
+            connection.batch_execute(create).await?;
+            for change in ["ADD a INTEGER", "DROP a"] {
+                for _ in 0..3 {
+                    drafts(connection).await?;
+                }
+                let change = sql_query(format!("ALTER TABLE drafts {change}"));
+                change.execute(connection).await?;
+                drafts(connection).await?;
+            }
+            Ok::<_, diesel::result::Error>(())
+        });
+        assert_eq!(changed.await, Ok(()), "{url}");
     }
-    assert_eq!(counted(&neon, &neon.pooled_url(), before).named_parses, 0);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@
 //! - `setup`: makes a connection of a session.
 //! - `diesel_async`, `poolable`, `save`: the traits of diesel-async.
 //! - `statement`: a query, rendered.
-//! - `statement_cache`: which statements have names.
+//! - `statement_cache`: how statements run; `names`: which have names; `repeats`: which come again; `rows`: what is known
+//!   of their rows.
 //! - `send`: a statement as one request.
 //! - `response_head`: the beginning of its response.
 //! - `probe`: whether statements may have names.
@@ -22,11 +23,14 @@
 mod copy;
 mod diesel_async;
 mod error;
+mod names;
 mod notifications;
 mod poolable;
 mod probe;
+mod repeats;
 mod response_head;
 mod row_stream;
+mod rows;
 mod run;
 mod save;
 mod send;
@@ -65,6 +69,7 @@ use crate::url::Endpoint;
 ///   without statements sends nothing.
 /// - Connecting takes no round trip beyond the login, if the server's time zone is UTC.
 ///
+/// A statement that comes again has a name, so that the server parses and plans it once, also if Diesel does not cache it.
 /// Behind a pooler that does not track prepared statements, no statement has a name, whatever its types.
 ///
 /// Instrumentation is told of BEGIN, SAVEPOINT and their ends as by Diesel's own connections, also if they ride with a

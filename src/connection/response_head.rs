@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use diesel::result::Error;
 
-use super::statement_cache::{Plan, Prepared};
-use crate::protocol::{Column, Message, ServerError, affected, columns, tag};
+use super::rows::Rows;
+use super::statement_cache::Plan;
+use crate::protocol::{Columns, Message, ServerError, affected, tag};
 use crate::query::Row;
 use crate::session::{Command, Failure, Response};
 
-/// The beginning of a statement's response: the columns of its rows, and the message that follows.
+/// The beginning of a statement's response: what is known of its rows, and the message that follows.
 pub(super) struct ResponseHead<'a> {
     pub(super) response: Response<'a>,
-    pub(super) columns: Arc<[Column]>,
+    pub(super) rows: Rows,
     pub(super) next: Message,
 }
 
@@ -52,13 +53,7 @@ async fn read_to_result<'a>(
     mut response: Response<'a>,
     plan: &mut Plan<'_>,
 ) -> Result<ResponseHead<'a>, Failure> {
-    let mut described = match plan {
-        Plan::Named(Prepared {
-            columns: Some(columns),
-            ..
-        }) => Arc::clone(columns),
-        _ => Arc::from([]),
-    };
+    let mut rows = plan.rows().clone();
     loop {
         let message = response.message().await?;
         match message.tag {
@@ -67,20 +62,23 @@ async fn read_to_result<'a>(
                     preparing.set_prepared();
                 }
             }
-            tag::BIND_COMPLETE | tag::PARAMETER_DESCRIPTION | tag::NO_DATA => {}
-            tag::ROW_DESCRIPTION => {
-                let read = columns(&message.body);
-                described = read
-                    .map_err(|malformed| response.set_lost(malformed))?
-                    .into();
-            }
+            tag::BIND_COMPLETE | tag::PARAMETER_DESCRIPTION => {}
+            tag::NO_DATA => rows = Rows::None,
+            tag::ROW_DESCRIPTION => match &rows {
+                Rows::Columns(known) if known.are_described_by(&message.body) => {}
+                _ => {
+                    let read = Columns::read(&message.body);
+                    let read = read.map_err(|malformed| response.set_lost(malformed))?;
+                    rows = Rows::Columns(Arc::new(read));
+                }
+            },
             tag::ERROR_RESPONSE => {
                 return Err(response.fail(ServerError::parse(&message.body)).await);
             }
             _ => {
                 return Ok(ResponseHead {
                     response,
-                    columns: described,
+                    rows,
                     next: message,
                 });
             }
@@ -92,9 +90,10 @@ async fn read_to_result<'a>(
 pub(super) async fn only_row(response: Response<'_>) -> Result<Option<Row>, Failure> {
     let ResponseHead {
         mut response,
-        columns,
+        rows,
         mut next,
     } = read_to_result(response, &mut Plan::Unnamed).await?;
+    let columns = rows.columns();
     let mut row = None;
     while next.tag != tag::READY_FOR_QUERY {
         match next.tag {

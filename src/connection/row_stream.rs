@@ -10,7 +10,7 @@ use futures_util::Stream;
 
 use super::Connection;
 use super::response_head::ResponseHead;
-use crate::protocol::{Column, Message, ServerError, tag};
+use crate::protocol::{Columns, Message, ServerError, tag};
 use crate::query::Row;
 use crate::session::{Failure, Response};
 
@@ -31,7 +31,7 @@ pub struct RowStream<'conn> {
     sql: Arc<str>,
     /// Whether instrumentation was told of the end.
     is_finished: bool,
-    columns: Arc<[Column]>,
+    columns: Arc<Columns>,
     /// None at the end.
     response: Option<Response<'conn>>,
     next: Option<Message>,
@@ -48,14 +48,14 @@ impl<'conn> RowStream<'conn> {
     ) -> Self {
         let ResponseHead {
             response,
-            columns,
+            rows,
             next,
         } = head;
         Self {
             connection,
             sql,
             is_finished: false,
-            columns,
+            columns: rows.columns(),
             response: Some(response),
             next: Some(next),
             held_back: None,

@@ -7,15 +7,15 @@ use diesel::connection::InstrumentationEvent;
 use diesel::result::QueryResult;
 
 use super::Connection;
+use super::names::Candidate;
 use super::response_head::{ResponseHead, StartError, affected_rows, read_head};
 use super::row_stream::RowStream;
 use super::statement::Statement;
-use super::statement_cache::{Key, Plan, Prepared};
+use super::statement_cache::Plan;
 use crate::pooler::Support;
 use crate::protocol::{command_tag, tag};
 use crate::query::Binds;
 use crate::session::Failure;
-use crate::url::Endpoint;
 
 impl Connection {
     pub(super) async fn load_statement(&self, statement: Statement) -> QueryResult<RowStream<'_>> {
@@ -90,34 +90,37 @@ impl Connection {
         cacheable: bool,
         id: Option<TypeId>,
     ) -> Result<ResponseHead<'_>, StartError> {
+        let candidate = Candidate {
+            id,
+            sql,
+            oids,
+            cacheable,
+        };
         if let Some(probe) = self.probe() {
+            self.statements.note(&candidate);
             return Box::pin(self.start_with_probe(probe, sql, oids, binds)).await;
         }
-        if !cacheable && !self.record_repeat(sql, oids) {
-            let head = self.start_unnamed(sql, oids, binds).await?;
-            if head.next.tag == tag::COMMAND_COMPLETE {
-                self.statements.note_command(command_tag(&head.next.body));
-            }
-            return Ok(head);
+        let plan = self.plan(&candidate);
+        if let Plan::Prepare(_) = &plan {
+            self.record(InstrumentationEvent::cache_query(sql));
         }
-        match self.pooler.support() {
-            Support::Direct | Support::Tracked => {
-                let by_sql = || Key::Sql(Arc::clone(sql), oids.into());
-                let key = id.map_or_else(by_sql, Key::Type);
-                self.start_named(&key, sql, oids, binds).await
-            }
-            _ => self.start_unnamed(sql, oids, binds).await,
-        }
+        self.start_with_plan(plan, sql, oids, binds).await
     }
 
-    /// Records a statement that Diesel does not cache; returns whether it is worth a name. Diesel does not cache inserts
-    /// and changesets, whose SQL varies, but most of those in use are repeated.
-    fn record_repeat(&self, sql: &str, oids: &[u32]) -> bool {
-        self.endpoint() == Endpoint::Direct
-            && matches!(self.pooler.support(), Support::Direct | Support::Unknown)
-            && (sql.starts_with("INSERT ") || sql.starts_with("UPDATE "))
-            && sql.len() <= MAX_NAMED_LEN
-            && self.statements.record_repeat(sql, oids)
+    /// Returns how a statement is to run. A statement that Diesel does not cache gets a name when it comes again.
+    fn plan(&self, candidate: &Candidate<'_>) -> Plan<'_> {
+        match self.pooler.support() {
+            Support::Direct | Support::Tracked => {
+                let name = |number| self.pooler.name(number);
+                self.statements
+                    .plan(candidate, self.pooler.capacity(), name)
+            }
+            Support::Unknown | Support::Probing => {
+                self.statements.note(candidate);
+                Plan::Unnamed
+            }
+            Support::Unnamed => Plan::Unnamed,
+        }
     }
 
     /// Starts a statement without a name.
@@ -131,28 +134,21 @@ impl Connection {
         read_head(response, &mut Plan::Unnamed).await
     }
 
-    /// Starts a statement under a name, which it is given in the same flight if it has none.
-    async fn start_named(
+    /// Starts a statement as `plan` says. A name is given in the same flight.
+    async fn start_with_plan(
         &self,
-        key: &Key,
-        sql: &Arc<str>,
+        mut plan: Plan<'_>,
+        sql: &str,
         oids: &[u32],
         binds: &Binds,
     ) -> Result<ResponseHead<'_>, StartError> {
-        let capacity = self.pooler.capacity();
-        let name = |number| self.pooler.name(number);
-        let mut plan = self.statements.plan(key, sql, capacity, name);
-        if let Plan::Prepare(_) = &plan {
-            self.record(InstrumentationEvent::cache_query(sql));
-        }
         let response = self.send(&plan, sql, oids, binds).await?;
         match read_head(response, &mut plan).await {
             Ok(head) => {
-                let is_described = matches!(&plan, Plan::Named(Prepared { columns: Some(known), .. })
-                    if Arc::ptr_eq(known, &head.columns));
-                if let (false, Some(name)) = (is_described, plan.name()) {
-                    self.statements.describe(key, name, &head.columns);
+                if let (Plan::Unnamed, tag::COMMAND_COMPLETE) = (&plan, head.next.tag) {
+                    self.statements.note_command(command_tag(&head.next.body));
                 }
+                self.statements.describe(&plan, &head.rows);
                 Ok(head)
             }
             Err(error) if is_stale(&error.failure, &plan) => {
@@ -173,9 +169,6 @@ impl Connection {
         }
     }
 }
-
-/// The longest SQL that is named though Diesel does not cache it: a batch of many rows is not worth the memory.
-const MAX_NAMED_LEN: usize = 4096;
 
 /// Returns whether the server no longer knows the name of the plan, or its result has other columns.
 fn is_stale(failure: &Failure, plan: &Plan<'_>) -> bool {

@@ -1,6 +1,7 @@
 //! Sends a statement as one request, with the names to close in front of it.
 
 use super::Connection;
+use super::rows::Rows;
 use super::statement_cache::Plan;
 use crate::pooler::Support;
 use crate::protocol::{Messages, Request};
@@ -28,10 +29,13 @@ impl Connection {
             }
             let name = plan.name().unwrap_or("");
             let describes = match plan {
-                // The pooler may have prepared the statement anew, on a server where types have changed.
-                Plan::Named(prepared) => {
-                    prepared.columns.is_none() || self.pooler.support() != Support::Direct
-                }
+                // The pooler may have prepared the statement anew, on a server where types have changed. A statement that
+                // returns no rows returns none later.
+                Plan::Named(_) => match plan.rows() {
+                    Rows::Unknown => true,
+                    Rows::None => false,
+                    Rows::Columns(_) => self.pooler.support() != Support::Direct,
+                },
                 _ => true,
             };
             let text = match plan {

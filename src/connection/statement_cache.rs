@@ -1,71 +1,32 @@
-//! [`StatementCache`]: the statements of a connection that have names.
+//! [`StatementCache`]: how the statements of a connection run, with names or without.
 
 use std::any::TypeId;
-use std::collections::{HashMap, VecDeque};
-use std::fmt;
-use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::protocol::Column;
+use super::names::{Candidate, Choice, Key, Names};
+use super::rows::Rows;
 use crate::util::lock;
 
-/// The named statements of a connection, bounded: the least recently used one is evicted first.
+/// The statements of a connection that have names.
 #[derive(Debug, Default)]
 pub(super) struct StatementCache {
-    cache: Mutex<Cache>,
-}
-
-#[derive(Debug, Default)]
-struct Cache {
-    disabled: bool,
-    named: HashMap<Key, Named>,
-    /// Counts the uses of statements.
-    clock: u64,
-    /// Counts the names given.
-    numbers: u64,
-    /// The names that the next request closes.
-    evicted: Vec<Arc<str>>,
-    /// The hashes of statements that have run once without a name, lately.
-    seen: VecDeque<u64>,
-}
-
-/// Identifies a statement.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Key {
-    /// A type of Diesel's that has one SQL.
-    Type(TypeId),
-    /// The SQL and the types of its parameters.
-    Sql(Arc<str>, Box<[u32]>),
-}
-
-struct Named {
-    sql: Arc<str>,
-    /// Distinguishes the statement from earlier ones with the same key.
-    name: Arc<str>,
-    state: State,
-    /// The value of the clock at the last use.
-    used: u64,
-}
-
-enum State {
-    /// A request that prepares the statement is under way.
-    Preparing,
-    Ready(Prepared),
-}
-
-/// A statement that the server has prepared.
-#[derive(Clone)]
-pub(super) struct Prepared {
-    pub(super) name: Arc<str>,
-    /// The columns of its rows; None if they were not described yet.
-    pub(super) columns: Option<Arc<[Column]>>,
+    names: Mutex<Names>,
 }
 
 /// How a statement is to run.
+#[derive(Debug)]
 pub(super) enum Plan<'a> {
     Unnamed,
     Prepare(Preparing<'a>),
     Named(Prepared),
+}
+
+/// A statement that the server has prepared.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    key: Key,
+    name: Arc<str>,
+    rows: Rows,
 }
 
 impl Plan<'_> {
@@ -76,102 +37,87 @@ impl Plan<'_> {
             Self::Named(prepared) => Some(&prepared.name),
         }
     }
+
+    /// Returns what is known of the statement's rows.
+    pub(super) fn rows(&self) -> &Rows {
+        match self {
+            Self::Named(prepared) => &prepared.rows,
+            _ => &Rows::Unknown,
+        }
+    }
 }
 
 impl StatementCache {
     pub(super) fn disable(&self) {
-        let mut cache = self.lock();
-        cache.disabled = true;
-        cache.clear();
+        self.lock().set_disabled(true);
     }
 
     pub(super) fn enable(&self) {
-        self.lock().disabled = false;
+        self.lock().set_disabled(false);
     }
 
     /// Returns the SQL of the statement of a type.
     pub(super) fn sql(&self, id: TypeId) -> Option<Arc<str>> {
-        let cache = self.lock();
-        let named = cache.named.get(&Key::Type(id))?;
-        Some(Arc::clone(&named.sql))
-    }
-
-    /// Records that a statement runs without a name; returns whether it has lately done so before.
-    pub(super) fn record_repeat(&self, sql: &str, oids: &[u32]) -> bool {
-        let mut cache = self.lock();
-        let hash = cache.named.hasher().hash_one((sql, oids));
-        if cache.seen.contains(&hash) {
-            return true;
-        }
-        if cache.seen.len() == MAX_SEEN {
-            cache.seen.pop_front();
-        }
-        cache.seen.push_back(hash);
-        false
+        self.lock().sql(id)
     }
 
     /// Returns how a statement is to run. A new one evicts the least recently used one if the cache is full.
     pub(super) fn plan(
         &self,
-        key: &Key,
-        sql: &Arc<str>,
+        candidate: &Candidate<'_>,
         capacity: usize,
         name: impl FnOnce(u64) -> String,
     ) -> Plan<'_> {
-        let mut cache = self.lock();
-        if cache.disabled {
-            return Plan::Unnamed;
+        let key = candidate.key();
+        match self.lock().choose(key, candidate, capacity, name) {
+            Choice::None => Plan::Unnamed,
+            Choice::Known(name, rows) => Plan::Named(Prepared { key, name, rows }),
+            Choice::New(name) => Plan::Prepare(Preparing {
+                statements: self,
+                key,
+                name,
+                is_prepared: false,
+            }),
         }
-        cache.clock += 1;
-        let clock = cache.clock;
-        if let Some(named) = cache.named.get_mut(key) {
-            named.used = clock;
-            return match &named.state {
-                State::Preparing => Plan::Unnamed,
-                State::Ready(prepared) => Plan::Named(prepared.clone()),
-            };
-        }
-        if cache.named.len() >= capacity && !cache.make_room() {
-            return Plan::Unnamed;
-        }
-        cache.numbers += 1;
-        let name: Arc<str> = name(cache.numbers).into();
-        let named = Named {
-            sql: Arc::clone(sql),
-            name: Arc::clone(&name),
-            state: State::Preparing,
-            used: clock,
-        };
-        cache.named.insert(key.clone(), named);
-        Plan::Prepare(Preparing {
-            statements: self,
-            key: key.clone(),
-            name,
-            is_prepared: false,
-        })
     }
 
-    /// Remembers the columns of the statement `name`.
-    pub(super) fn describe(&self, key: &Key, name: &str, columns: &Arc<[Column]>) {
-        if let Some(named) = self.lock().named(key, name) {
-            if let State::Ready(prepared) = &mut named.state {
-                prepared.columns = Some(Arc::clone(columns));
-            }
-        }
+    /// Notes a statement that runs while it is unknown whether it may have a name.
+    pub(super) fn note(&self, candidate: &Candidate<'_>) {
+        self.lock().note(candidate.key(), candidate);
+    }
+
+    /// Remembers the rows of the statement that has run by `plan`.
+    pub(super) fn describe(&self, plan: &Plan<'_>, rows: &Rows) {
+        let (key, name) = match plan {
+            Plan::Unnamed => return,
+            Plan::Named(prepared) if prepared.rows.is_same(rows) => return,
+            Plan::Named(prepared) => (prepared.key, &prepared.name),
+            Plan::Prepare(preparing) => (preparing.key, &preparing.name),
+        };
+        self.lock().describe(key, name, rows);
     }
 
     /// Takes the names that the next request is to close.
     pub(super) fn take_evicted(&self) -> Evicted<'_> {
         Evicted {
-            names: std::mem::take(&mut self.lock().evicted),
+            names: self.lock().take_evicted(),
             statements: self,
         }
     }
 
-    /// Notes a command that is complete: DEALLOCATE and DISCARD drop the names, and behind a pooler that tracks
-    /// statements, the use of a dropped name ends the session.
+    /// Notes a command that is complete, and evicts all statements if they cannot run any more.
+    ///
+    /// DEALLOCATE and DISCARD drop the names, and behind a pooler that tracks statements, the use of a dropped name ends
+    /// the session. A named statement fails if ALTER or DROP has changed the columns of its rows, and so does its
+    /// transaction.
     pub(super) fn note_command(&self, tag: &str) {
-        if matches!(tag, "DEALLOCATE ALL" | "DISCARD ALL") {
+        let drops_names = matches!(tag, "DEALLOCATE ALL" | "DISCARD ALL");
+        let changes_columns = |verb: &&str| tag.starts_with(*verb);
+        if drops_names
+            || ["ALTER ", "DROP ", "CREATE VIEW"]
+                .iter()
+                .any(changes_columns)
+        {
             self.clear();
         }
     }
@@ -181,53 +127,8 @@ impl StatementCache {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Cache> {
-        lock(&self.cache)
-    }
-}
-
-/// How many statements without a name are remembered.
-const MAX_SEEN: usize = 64;
-
-impl Cache {
-    fn named(&mut self, key: &Key, name: &str) -> Option<&mut Named> {
-        let named = self.named.get_mut(key);
-        named.filter(|named| *named.name == *name)
-    }
-
-    /// Evicts the least recently used statement; returns false if all of them are being prepared.
-    fn make_room(&mut self) -> bool {
-        let ready = self
-            .named
-            .iter()
-            .filter_map(|(key, named)| match named.state {
-                State::Preparing => None,
-                State::Ready(_) => Some((named.used, key)),
-            });
-        let Some(key) = ready
-            .min_by_key(|(used, _)| *used)
-            .map(|(_, key)| key.clone())
-        else {
-            return false;
-        };
-        self.evict(&key);
-        true
-    }
-
-    fn evict(&mut self, key: &Key) {
-        if let Some(named) = self.named.remove(key) {
-            if let State::Ready(prepared) = named.state {
-                self.evicted.push(prepared.name);
-            }
-        }
-    }
-
-    fn clear(&mut self) {
-        for (_, named) in self.named.drain() {
-            if let State::Ready(prepared) = named.state {
-                self.evicted.push(prepared.name);
-            }
-        }
+    fn lock(&self) -> MutexGuard<'_, Names> {
+        lock(&self.names)
     }
 }
 
@@ -252,7 +153,8 @@ impl Evicted<'_> {
 impl Drop for Evicted<'_> {
     fn drop(&mut self) {
         if !self.names.is_empty() {
-            self.statements.lock().evicted.append(&mut self.names);
+            let names = std::mem::take(&mut self.names);
+            self.statements.lock().return_evicted(names);
         }
     }
 }
@@ -270,38 +172,15 @@ impl Preparing<'_> {
     /// Notes that the server has prepared the statement.
     pub(super) fn set_prepared(&mut self) {
         self.is_prepared = true;
-        let name = Arc::clone(&self.name);
-        let mut cache = self.statements.lock();
-        match cache.named(&self.key, &name) {
-            Some(named) => {
-                named.state = State::Ready(Prepared {
-                    name,
-                    columns: None,
-                });
-            }
-            None => cache.evicted.push(name),
-        }
+        self.statements.lock().set_prepared(self.key, &self.name);
     }
 }
 
 impl Drop for Preparing<'_> {
     fn drop(&mut self) {
         if !self.is_prepared {
-            let mut cache = self.statements.lock();
-            if cache.named(&self.key, &self.name).is_some() {
-                cache.named.remove(&self.key);
-            }
-            // The server may have prepared the statement all the same.
-            cache.evicted.push(Arc::clone(&self.name));
+            self.statements.lock().set_unprepared(self.key, &self.name);
         }
-    }
-}
-
-impl fmt::Debug for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Named")
-            .field("sql", &self.sql)
-            .finish_non_exhaustive()
     }
 }
 
@@ -309,14 +188,18 @@ impl fmt::Debug for Named {
 mod tests {
     use super::*;
 
-    fn key(sql: &str) -> (Key, Arc<str>) {
-        let sql: Arc<str> = sql.into();
-        (Key::Sql(Arc::clone(&sql), Box::default()), sql)
+    fn plan<'a>(statements: &'a StatementCache, sql: &str, cacheable: bool) -> Plan<'a> {
+        let candidate = Candidate {
+            id: None,
+            sql: &sql.into(),
+            oids: &[],
+            cacheable,
+        };
+        statements.plan(&candidate, 2, |n| format!("d{n}"))
     }
 
-    fn prepare(statements: &StatementCache, sql: &str, capacity: usize) {
-        let (key, sql) = key(sql);
-        match statements.plan(&key, &sql, capacity, |n| format!("d{n}")) {
+    fn prepare(statements: &StatementCache, sql: &str) {
+        match plan(statements, sql, true) {
             Plan::Prepare(mut preparing) => preparing.set_prepared(),
             _ => panic!("{sql} is known"),
         }
@@ -331,36 +214,53 @@ mod tests {
         names
     }
 
-    fn is_named(statements: &StatementCache, sql: &str) -> bool {
-        let (key, sql) = key(sql);
-        matches!(
-            statements.plan(&key, &sql, 9, |n| format!("d{n}")),
-            Plan::Named(_)
-        )
-    }
-
     #[test]
     fn the_least_recently_used_statement_makes_room() {
         let statements = StatementCache::default();
-        prepare(&statements, "a", 2);
-        prepare(&statements, "b", 2);
-        assert!(is_named(&statements, "a"));
-        prepare(&statements, "c", 2);
+        prepare(&statements, "a");
+        prepare(&statements, "b");
+        let is_named = |sql| matches!(plan(&statements, sql, false), Plan::Named(_));
+        assert!(is_named("a"));
+        prepare(&statements, "c");
         assert_eq!(closed(&statements), ["d2".into()]);
-        assert!(is_named(&statements, "a") && is_named(&statements, "c"));
-        assert!(!is_named(&statements, "b"));
+        assert!(is_named("a") && is_named("c"));
+        assert!(!is_named("b"));
+    }
+
+    #[test]
+    fn a_statement_that_diesel_does_not_cache_is_prepared_when_it_comes_again() {
+        let statements = StatementCache::default();
+        let is_prepared = |sql| match plan(&statements, sql, false) {
+            Plan::Prepare(mut preparing) => {
+                preparing.set_prepared();
+                true
+            }
+            _ => false,
+        };
+        assert!(!is_prepared("SELECT 1"));
+        assert!(!is_prepared("SELECT 2"));
+        assert!(is_prepared("SELECT 1"));
+        assert!(!is_prepared("SELECT 1"), "it has a name");
+        assert!(matches!(
+            plan(&statements, "SELECT 1", false),
+            Plan::Named(_)
+        ));
+        // Without a name again, it is to come twice again.
+        statements.clear();
+        assert!(!is_prepared("SELECT 1"));
+        assert!(is_prepared("SELECT 1"));
+        // A transaction's end is nothing to plan.
+        assert!(!is_prepared("COMMIT") && !is_prepared("COMMIT"));
     }
 
     #[test]
     fn a_dropped_preparation_leaves_only_a_name_to_close() {
         let statements = StatementCache::default();
-        let (key, sql) = key("a");
-        let plan = statements.plan(&key, &sql, 2, |n| format!("d{n}"));
-        let meanwhile = statements.plan(&key, &sql, 2, |n| format!("d{n}"));
-        assert!(matches!(meanwhile, Plan::Unnamed));
-        drop(plan);
+        let first = plan(&statements, "a", true);
+        assert!(matches!(plan(&statements, "a", true), Plan::Unnamed));
+        drop(first);
         assert_eq!(closed(&statements), ["d1".into()]);
-        prepare(&statements, "a", 2);
+        prepare(&statements, "a");
         statements.clear();
         assert_eq!(closed(&statements), ["d2".into()]);
     }
@@ -368,30 +268,16 @@ mod tests {
     #[test]
     fn a_late_preparation_does_not_touch_its_successor() {
         let statements = StatementCache::default();
-        let (key, sql) = key("a");
-        let name = |n| format!("d{n}");
-        let Plan::Prepare(first) = statements.plan(&key, &sql, 2, name) else {
-            panic!("it is new");
-        };
+        let first = plan(&statements, "a", true);
         statements.clear();
-        prepare(&statements, "a", 2);
-        let columns: Arc<[Column]> = Arc::from([]);
-        statements.describe(&key, "d1", &columns);
+        prepare(&statements, "a");
+        statements.describe(&first, &Rows::None);
         drop(first);
-        let Plan::Named(second) = statements.plan(&key, &sql, 2, name) else {
-            panic!("it is named");
-        };
-        assert_eq!(&*second.name, "d2");
-        assert!(second.columns.is_none());
+        let second = plan(&statements, "a", true);
+        assert_eq!(second.name(), Some("d2"));
+        assert!(matches!(second.rows(), Rows::Unknown));
         assert_eq!(closed(&statements), ["d1".into()]);
-        statements.describe(&key, "d2", &columns);
-        let described = statements.plan(&key, &sql, 2, name);
-        assert!(matches!(
-            described,
-            Plan::Named(Prepared {
-                columns: Some(_),
-                ..
-            })
-        ));
+        statements.describe(&second, &Rows::None);
+        assert!(matches!(plan(&statements, "a", true).rows(), Rows::None));
     }
 }

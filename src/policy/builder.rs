@@ -197,7 +197,8 @@ impl PolicyBuilder {
         self
     }
 
-    /// Set how many named statements each connection keeps at most; the least recently used one goes first.
+    /// Set how many named statements each connection keeps at most; the least recently used one goes first. A statement
+    /// that Diesel does not cache, such as `sql_query`, gets a name when its text comes again.
     /// Default: 100. Zero names none.
     ///
     /// Each statement takes a few kilobytes on the server, for as long as the connection lives.

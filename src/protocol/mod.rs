@@ -2,18 +2,18 @@
 //!
 //! - `tag`: the tags of messages, by name.
 //! - `frontend`: the client's messages.
-//! - `backend`: the server's messages, and `error`: the one that says why.
+//! - `backend`: the server's messages; `columns`: the one that tells a result's columns; `error`: the one that says why.
 //! - `framing`: both, as they pass by.
 
 mod backend;
+mod columns;
 mod error;
 mod framing;
 mod frontend;
 pub(crate) mod tag;
 
-pub(crate) use self::backend::{
-    Column, Fields, Malformed, Message, Next, affected, columns, command_tag,
-};
+pub(crate) use self::backend::{Fields, Malformed, Message, Next, affected, command_tag};
+pub(crate) use self::columns::Columns;
 pub(crate) use self::error::{QUERY_CANCELED, ServerError};
 pub(crate) use self::framing::{FrameScanner, MAX_PREFIX};
 pub(crate) use self::frontend::{Messages, Request, Unsendable};

@@ -9,11 +9,11 @@ use diesel::backend::Backend;
 use diesel::pg::{Pg, PgValue};
 use diesel::row::{PartialRow, RowIndex, RowSealed};
 
-use crate::protocol::{Column, Fields, Malformed};
+use crate::protocol::{Columns, Fields, Malformed};
 
 /// A row of a result of [`Connection`](crate::Connection).
 pub struct Row {
-    columns: Arc<[Column]>,
+    columns: Arc<Columns>,
     body: Bytes,
     /// The field that was read last, and where it starts: rows are read from left to right.
     cursor: Cell<(usize, usize)>,
@@ -21,7 +21,7 @@ pub struct Row {
 
 impl Row {
     /// Checks the body of a DataRow against its columns.
-    pub(crate) fn new(columns: Arc<[Column]>, body: Bytes) -> Result<Self, Malformed> {
+    pub(crate) fn new(columns: Arc<Columns>, body: Bytes) -> Result<Self, Malformed> {
         let mut fields = Fields(&body);
         if usize::from(fields.u16()?) != columns.len() {
             return Err(Malformed);
@@ -135,20 +135,21 @@ impl<'a> diesel::row::Field<'a, Pg> for Field<'a> {
 mod tests {
     use super::*;
     use diesel::row::{Field as _, Row as _};
-    use std::num::NonZeroU32;
 
     fn row(fields: &[Option<&[u8]>]) -> Row {
-        let column = |index| Column {
-            name: format!("c{index}").into(),
-            oid: NonZeroU32::new(25).unwrap(),
-        };
         let mut body = (fields.len() as u16).to_be_bytes().to_vec();
+        let mut described = body.clone();
+        for index in 0..fields.len() {
+            described.extend(format!("c{index}\0").into_bytes());
+            described.extend(b"\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\x01");
+        }
         for field in fields {
             let len = field.map_or(-1, |bytes| bytes.len() as i32);
             body.extend(len.to_be_bytes());
             body.extend(field.unwrap_or_default());
         }
-        Row::new((0..fields.len()).map(column).collect(), body.into()).unwrap()
+        let columns = Columns::read(&described).unwrap();
+        Row::new(Arc::new(columns), body.into()).unwrap()
     }
 
     #[test]
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_row_that_lies_about_itself_is_malformed() {
-        let columns: Arc<[Column]> = row(&[Some(b"abc")]).columns;
+        let columns = row(&[Some(b"abc")]).columns;
         for body in [
             &b""[..],
             b"\0\x02\0\0\0\x01a\0\0\0\x01b",

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use super::input::{CHUNK, Input};
 use super::status::SessionStatus;
 use crate::protocol::{
-    Fields, FrameScanner, MAX_PREFIX, Message, Next, ServerError, affected, columns, tag,
+    Columns, Fields, FrameScanner, MAX_PREFIX, Message, Next, ServerError, affected, tag,
 };
 
 /// Returns the messages in `stream`, which arrives in pieces of at most `piece` bytes.
@@ -88,7 +88,7 @@ fn tags_and_bodies(messages: &[Message], kept: usize) -> Vec<(u8, Vec<u8>)> {
 fn interpret(message: &Message, status: &SessionStatus) {
     let body = &*message.body;
     let _ = ServerError::parse(body);
-    let _ = columns(body);
+    let _ = Columns::read(body);
     let _ = affected(body);
     let mut fields = Fields(body);
     while fields.text().is_ok() {}
