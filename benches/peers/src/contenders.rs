@@ -13,16 +13,20 @@ pub enum Operation {
     LookUp,
     Insert,
     Update,
+    Batch,
     Join,
+    SqlQuery,
     Transaction,
 }
 
 impl Operation {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::LookUp,
         Self::Insert,
         Self::Update,
+        Self::Batch,
         Self::Join,
+        Self::SqlQuery,
         Self::Transaction,
     ];
 
@@ -31,7 +35,9 @@ impl Operation {
             Self::LookUp => "key look-up",
             Self::Insert => "INSERT … RETURNING",
             Self::Update => "changeset update",
+            Self::Batch => "batch of 10 rows",
             Self::Join => "join, 10 rows",
+            Self::SqlQuery => "`sql_query`, 10 rows",
             Self::Transaction => "transaction of one UPDATE",
         }
     }
@@ -48,6 +54,11 @@ type Book = (i32, i32, String, i32, f64, Option<String>);
 const LOOK_UP: &str = "SELECT id, author_id, title, pages, rating, note FROM books WHERE id = $1";
 const INSERT: &str = "INSERT INTO inserted (author_id, title, pages, rating) \
      VALUES ($1, $2, $3, $4) RETURNING id, author_id, title, pages, rating, note";
+const BATCH: &str = "INSERT INTO inserted (author_id, title, pages, rating) VALUES \
+     ($1, $2, $3, $4), ($5, $6, $7, $8), ($9, $10, $11, $12), ($13, $14, $15, $16), \
+     ($17, $18, $19, $20), ($21, $22, $23, $24), ($25, $26, $27, $28), ($29, $30, $31, $32), \
+     ($33, $34, $35, $36), ($37, $38, $39, $40)";
+const ROWS: i32 = 10;
 const UPDATE: &str =
     "UPDATE books SET title = $1, pages = $2, rating = $3, note = $4 WHERE id = $5";
 const JOIN: &str = "SELECT books.title, books.pages, authors.name FROM books \

@@ -1,15 +1,18 @@
 //! One statement at a time: this crate's connection against AsyncPgConnection, tokio-postgres and sqlx, on the
 //! same server in the same run. `cargo run --release --manifest-path benches/peers/Cargo.toml`
 //!
-//! With the argument `addresses`: a server with a dozen addresses, one of which works.
+//! With the argument `addresses`: a server with a dozen addresses, one of which works. With `instructions`: how many
+//! instructions each executes for one statement, which other work on the machine does not change.
 //!
 //! They take turns in short slices, and a ratio is the median over the rounds, so that whatever else the
 //! machine does hits all alike.
 
 mod addresses;
 mod contenders;
+mod instructions;
 mod slices;
 
+use std::path::Path;
 use std::time::Duration;
 
 use neon_sim::NeonSim;
@@ -17,27 +20,54 @@ use neon_sim::NeonSim;
 use crate::contenders::{Operation, Ours, Peer, Sqlx, Stock, TokioPostgres};
 use crate::slices::{Rates, race};
 
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["run", peer, operation, count, url] => instructions::run(peer, operation, count, url),
+        _ => serve(arguments.first().copied()),
+    }
+}
+
 #[tokio::main(worker_threads = 2)]
-async fn main() {
-    let neon = NeonSim::builder().never_suspend().start().await;
-    let neon = neon.expect("the stand-in for Neon starts");
-    if std::env::args().any(|argument| argument == "addresses") {
+async fn serve(what: Option<&str>) {
+    // As Neon's, it tracks prepared statements.
+    let pgbouncer = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../target/tools/bin/pgbouncer-tracking")
+        .canonicalize()
+        .expect("`make setup` has installed a PgBouncer");
+    let neon = NeonSim::builder()
+        .never_suspend()
+        .pgbouncer_program(pgbouncer);
+    let neon = neon.start().await.expect("the stand-in for Neon starts");
+    if what == Some("addresses") {
         return addresses::table(&neon).await;
     }
     neon.sql(SCHEMA).await.expect("a schema");
+    if what == Some("instructions") {
+        return instructions::table(&neon.postgres_url());
+    }
     // sqlx knows no `hostaddr`.
-    let by_option = format!(
-        "postgresql://neondb_owner:{}@127.0.0.1:{}/neondb?sslmode=require&options=endpoint%3D{}",
-        neon.password(),
-        neon.port(),
-        neon.host().split('.').next().unwrap_or_default(),
+    let by_option = |endpoint: &str| {
+        format!(
+            "postgresql://neondb_owner:{}@127.0.0.1:{}/neondb?sslmode=require&options=endpoint%3D{endpoint}",
+            neon.password(),
+            neon.port(),
+        )
+    };
+    let host = neon.host();
+    let endpoint = host.split('.').next().unwrap_or_default();
+    let (direct, pooled) = (
+        by_option(endpoint),
+        by_option(&format!("{endpoint}-pooler")),
     );
     let plain = neon.postgres_url();
     tables("PostgreSQL on loopback, without TLS", &plain, &plain).await;
-    tables("Direct endpoint, TLS", &neon.url(), &by_option).await;
+    tables("Direct endpoint, TLS", &neon.url(), &direct).await;
+    tables("Pooled endpoint, TLS", &neon.pooled_url(), &pooled).await;
     neon.set_latency(Duration::from_millis(1));
     let what = "Direct endpoint, TLS, round trips of 2 ms";
-    tables(what, &neon.url(), &by_option).await;
+    tables(what, &neon.url(), &direct).await;
 }
 
 /// Enough rows for the look-ups, and few enough to be in memory.

@@ -1,12 +1,13 @@
 //! Diesel, on this crate's connection and on AsyncPgConnection.
 
 use diesel::prelude::*;
+use diesel::sql_types::{Integer, Text};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use diesel_neon::{Connection, DatabaseUrl};
 use tokio_postgres::NoTls;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{AUTHOR, NOTE, OK, Operation, Peer, RATING, TITLE};
+use super::{AUTHOR, JOIN, NOTE, OK, Operation, Peer, RATING, ROWS, TITLE};
 
 /// Both of Diesel's connections are given the same lines.
 macro_rules! run_diesel {
@@ -41,6 +42,22 @@ macro_rules! run_diesel {
                 };
                 let update = diesel::update(books::table.find(id)).set(&changes);
                 assert_eq!(update.execute(connection).await, Ok(1));
+            }
+            Operation::Batch => {
+                let new = |n| NewBook {
+                    author_id: AUTHOR,
+                    title: TITLE,
+                    pages: id + n,
+                    rating: RATING,
+                };
+                let all: Vec<_> = (0..ROWS).map(new).collect();
+                let insert = diesel::insert_into(inserted::table).values(&all);
+                assert_eq!(insert.execute(connection).await, Ok(10));
+            }
+            Operation::SqlQuery => {
+                let query = diesel::sql_query(JOIN).bind::<Integer, _>(1 + id % 200);
+                let rows: Vec<Joined> = query.load(connection).await.expect(OK);
+                assert_eq!(rows.len(), 10);
             }
             Operation::Join => {
                 let rows: Vec<(String, i32, String)> = books::table
@@ -142,6 +159,16 @@ struct Book {
     _pages: i32,
     _rating: f64,
     _note: Option<String>,
+}
+
+#[derive(QueryableByName)]
+struct Joined {
+    #[diesel(sql_type = Text, column_name = title)]
+    _title: String,
+    #[diesel(sql_type = Integer, column_name = pages)]
+    _pages: i32,
+    #[diesel(sql_type = Text, column_name = name)]
+    _name: String,
 }
 
 #[derive(Insertable)]

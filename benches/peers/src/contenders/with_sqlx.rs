@@ -3,8 +3,8 @@
 use sqlx::{Connection as _, PgConnection};
 
 use super::{
-    AUTHOR, Book, INCREMENT, INSERT, JOIN, LOOK_UP, NOTE, OK, Operation, Peer, RATING, TITLE,
-    UPDATE,
+    AUTHOR, BATCH, Book, INCREMENT, INSERT, JOIN, LOOK_UP, NOTE, OK, Operation, Peer, RATING, ROWS,
+    TITLE, UPDATE,
 };
 
 pub struct Sqlx(PgConnection);
@@ -33,7 +33,15 @@ impl Peer for Sqlx {
                 let updated = update.bind(NOTE).bind(id).execute(connection);
                 assert_eq!(updated.await.expect(OK).rows_affected(), 1);
             }
-            Operation::Join => {
+            Operation::Batch => {
+                let mut insert = sqlx::query(BATCH);
+                for n in 0..ROWS {
+                    insert = insert.bind(AUTHOR).bind(TITLE).bind(id + n).bind(RATING);
+                }
+                let inserted = insert.execute(connection).await.expect(OK);
+                assert_eq!(inserted.rows_affected(), 10);
+            }
+            Operation::Join | Operation::SqlQuery => {
                 let rows = sqlx::query_as(JOIN)
                     .bind(1 + id % 200)
                     .fetch_all(connection);

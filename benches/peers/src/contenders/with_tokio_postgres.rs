@@ -1,12 +1,13 @@
 //! tokio-postgres, with statements that were prepared beforehand.
 
 use diesel_neon::DatabaseUrl;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    AUTHOR, Book, INCREMENT, INSERT, JOIN, LOOK_UP, NOTE, OK, Operation, Peer, RATING, TITLE,
-    UPDATE,
+    AUTHOR, BATCH, Book, INCREMENT, INSERT, JOIN, LOOK_UP, NOTE, OK, Operation, Peer, RATING, ROWS,
+    TITLE, UPDATE,
 };
 
 pub struct TokioPostgres {
@@ -14,6 +15,7 @@ pub struct TokioPostgres {
     look_up: Statement,
     insert: Statement,
     update: Statement,
+    batch: Statement,
     join: Statement,
     increment: Statement,
 }
@@ -39,6 +41,7 @@ impl Peer for TokioPostgres {
             look_up: client.prepare(LOOK_UP).await.expect(OK),
             insert: client.prepare(INSERT).await.expect(OK),
             update: client.prepare(UPDATE).await.expect(OK),
+            batch: client.prepare(BATCH).await.expect(OK),
             join: client.prepare(JOIN).await.expect(OK),
             increment: client.prepare(INCREMENT).await.expect(OK),
             client,
@@ -66,7 +69,16 @@ impl Peer for TokioPostgres {
                     .expect(OK);
                 assert_eq!(updated, 1);
             }
-            Operation::Join => {
+            Operation::Batch => {
+                let pages: Vec<i32> = (0..ROWS).map(|n| id + n).collect();
+                let mut values: Vec<&(dyn ToSql + Sync)> = Vec::new();
+                for pages in &pages {
+                    values.extend([&AUTHOR as &(dyn ToSql + Sync), &TITLE, pages, &RATING]);
+                }
+                let inserted = client.execute(&self.batch, &values).await.expect(OK);
+                assert_eq!(inserted, 10);
+            }
+            Operation::Join | Operation::SqlQuery => {
                 let rows = client
                     .query(&self.join, &[&(1 + id % 200)])
                     .await
