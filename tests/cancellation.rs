@@ -271,7 +271,8 @@ impl Stage {
         timeout(HANG, calm)
             .await
             .unwrap_or_else(|_| panic!("{what}: something goes on"));
-        assert!(pool.close(HANG).await, "{what}: a socket stays open");
+        let closed = pool.close(HANG).await;
+        closed.unwrap_or_else(|error| panic!("{what}: a socket stays open: {error}"));
     }
 
     /// Returns the number of the pooler's clients.

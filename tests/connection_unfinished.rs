@@ -220,7 +220,7 @@ async fn a_dropped_transaction_swallows_nothing_and_its_connection_goes() {
             let committed = names.replace("slow to commit,", "");
             assert_eq!(committed, "kept", "{what}");
             neon.sql("TRUNCATE users").await.unwrap();
-            pool.close(HANG).await;
+            pool.close(HANG).await.unwrap();
         }
         until(&neon, IN_TRANSACTION, "0").await;
         until(&neon, RUNNING, "0").await;

@@ -111,7 +111,7 @@ async fn outage(neon: &NeonSim, url: &str, bypass: Duration, restart: impl Async
     // Some thirty attempts: the pauses grow, and all callers share them. Without pauses there would be hundreds.
     assert!(attempts <= 100, "{attempts}");
     assert_eq!(burst(&pool, 20).await, [""; 0]);
-    pool.close(HANG).await;
+    pool.close(HANG).await.unwrap();
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn whoever_has_time_is_served_when_the_proxy_is_back() {
         for caller in callers {
             assert_eq!(timeout(HANG, caller).await.unwrap().unwrap(), [""; 0]);
         }
-        pool.close(HANG).await;
+        pool.close(HANG).await.unwrap();
     }
 }
 
@@ -265,7 +265,7 @@ async fn a_burst_after_any_suspension_fails_nobody_a_hundred_times() {
             neon.suspend(suspension).await;
         }
         assert!(pool.status().closed.ended > 0, "{:?}", pool.status());
-        pool.close(HANG).await;
+        pool.close(HANG).await.unwrap();
     }
 }
 
@@ -274,13 +274,16 @@ async fn a_silent_death_is_discovered_once_and_fails_nobody() {
     let neon = start().await;
     for url in [neon.url(), neon.pooled_url()] {
         let pool = pool(&url, |policy| policy);
-        for generation in 1..=5 {
+        for _ in 0..5 {
             burst(&pool, 50).await;
             neon.suspend(Suspension::Silent).await;
+            let before = pool.status();
             assert_eq!(burst(&pool, 50).await, [""; 0]);
-            assert_eq!(pool.status().generation, generation);
+            let after = pool.status();
+            let opened = after.connects.opened - before.connects.opened;
+            assert!(opened <= u64::from(after.max_size), "{opened}: {after}");
         }
-        pool.close(HANG).await;
+        pool.close(HANG).await.unwrap();
     }
 }
 
@@ -303,8 +306,8 @@ async fn a_server_that_is_far_away_is_not_taken_for_a_dead_one() {
         neon.set_latency(Duration::ZERO);
         let after = pool.status();
         assert_eq!(after.checks.passed - before.checks.passed, 10);
-        assert_eq!((after.checks.failed, after.generation), (0, 0));
-        pool.close(HANG).await;
+        assert_eq!(after.checks.failed, 0);
+        pool.close(HANG).await.unwrap();
     }
 }
 
@@ -329,7 +332,7 @@ async fn a_pooler_whose_servers_are_all_busy_is_not_taken_for_a_dead_one() {
     timeout(HANG, waiter).await.unwrap().unwrap().unwrap();
     busy.batch_execute("SELECT 1").await.unwrap();
     let status = pool.status();
-    assert_eq!((status.checks.failed, status.generation), (0, 0));
+    assert_eq!(status.checks.failed, 0);
 }
 
 #[tokio::test]
@@ -437,7 +440,7 @@ async fn checkout_timeout_names_the_check_that_it_ended_in() {
     match &error {
         PoolError::Validating { waited, status } => {
             assert_eq!(*waited, Duration::from_secs(1));
-            assert_eq!((status.max_size, status.in_use), (1, 1));
+            assert_eq!((status.max_size, status.in_use), (1, 0));
         }
         other => panic!("{other}"),
     }

@@ -66,7 +66,7 @@ async fn the_pool_reports_what_opentelemetry_asks_for() {
     }
 
     drop(first);
-    pool.close(Duration::from_secs(10)).await;
+    pool.close(Duration::from_secs(10)).await.unwrap();
     let seen = read(&snapshotter);
     assert_eq!(seen["db.client.connection.count idle"], -1.0);
     assert_eq!(seen["db.client.connection.count used"], -1.0);

@@ -33,7 +33,7 @@ async fn min_idle_connections_are_kept_up_if_the_compute_never_suspends() {
     timeout(HANG, replaced)
         .await
         .unwrap_or_else(|_| panic!("{}", pool.status()));
-    assert!(timeout(HANG, pool.close(HANG)).await.unwrap());
+    pool.close(HANG).await.unwrap();
 }
 
 #[tokio::test]

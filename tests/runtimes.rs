@@ -51,7 +51,7 @@ fn a_connect_that_ends_with_its_runtime_takes_no_place_for_ever() {
                 neon.clear_faults();
                 other.block_on(select(&pool));
             }
-            assert!(other.block_on(pool.close(HANG)));
+            other.block_on(pool.close(HANG)).unwrap();
         }
     }
 }
@@ -94,7 +94,7 @@ fn idle_connections_are_still_closed_when_the_first_runtime_has_ended() {
         };
         timeout(HANG, closed).await.unwrap();
         select(&pool).await;
-        assert!(timeout(HANG, pool.close(HANG)).await.unwrap());
+        pool.close(HANG).await.unwrap();
     });
 }
 
@@ -114,7 +114,7 @@ fn connections_of_a_runtime_that_has_ended_are_not_handed_out() {
         }
         drop(held);
         select(&pool).await;
-        assert!(timeout(HANG, pool.close(HANG)).await.unwrap());
+        pool.close(HANG).await.unwrap();
     });
 }
 

@@ -122,7 +122,7 @@ async fn main() -> Result<(), Failure> {
     println!("listening on http://{}", listener.local_addr()?);
 
     serve(listener, router(app, request_timeout), limits).await;
-    pool.close(request_timeout).await;
+    pool.close(request_timeout).await?;
     Ok(())
 }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::Pool;
 use super::connections::Connections;
 use super::error::BuildError;
-use super::manager::ConnectionManager;
-use super::queue::CheckoutQueue;
+use super::state::PoolState;
 use crate::connect::Establish;
 use crate::env;
 use crate::policy::{Policy, PolicyBuilder};
@@ -32,7 +33,7 @@ impl Pool {
     }
 }
 
-/// Builds a [`Pool`].
+/// Builds a [`Pool`], inside of a tokio runtime or outside.
 #[derive(Clone, Debug)]
 pub struct PoolBuilder {
     url: DatabaseUrl,
@@ -85,18 +86,13 @@ impl PoolBuilder {
     pub fn build_with<C: Establish>(self) -> Result<Pool<C>, BuildError> {
         let timeout = self.url.connect_timeout();
         let policy = self.policy.or_connect_timeout(timeout).build()?;
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(BuildError::NoRuntime);
+        let state = PoolState::new::<C>(&self.url, policy)?;
+        let connections = Arc::new(Connections::new(state));
+        if policy.min_idle() > 0 && Handle::try_current().is_ok() {
+            connections.maintain();
+            let due = connections.queue().connect();
+            connections.make(due);
         }
-        let manager = ConnectionManager::new(&self.url, policy)?;
-        let queue = Arc::new(CheckoutQueue::new(
-            policy.max_size(),
-            Arc::clone(&manager.state().stats),
-        ));
-        Ok(Pool {
-            connections: Arc::new(Connections::new(manager.clone())),
-            manager,
-            queue,
-        })
+        Ok(Pool { connections })
     }
 }

@@ -5,27 +5,29 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
 use super::Pool;
+use super::check::Examined;
+use super::connections::Connections;
 use super::entry::PoolEntry;
 use super::error::PoolError;
-use super::manager::{ConnectionManager, FailedConnect, ManagerError, polls_check};
-use super::queue::{CheckoutPermit, CheckoutQueue, Refused};
-use crate::connect::Establish;
+use super::queue::{Lack, Place, Served, Ticket};
+use crate::connect::{ConnectError, Establish};
 use crate::connection::Connection;
 use crate::util::clock;
 
 impl<C: Establish> Pool<C> {
     /// Gets a connection that works.
     ///
-    /// Callers are served in the order in which they came. A caller that drops the future leaves nothing behind.
+    /// Callers are served in the order in which they came, each with whatever comes first: a connection that is given
+    /// back, or a new one. A caller that drops the future leaves nothing behind; a connect that was begun for it goes
+    /// on, since the compute is waking anyway, and serves the next.
     ///
     /// # Errors
     ///
@@ -35,8 +37,29 @@ impl<C: Establish> Pool<C> {
     /// if the pool is.
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<PooledConnection<'_, C>, PoolError>> + Send {
-        let queue = Cow::Borrowed(&self.queue);
-        self.check_out(queue, Location::caller())
+        let connections = Cow::Borrowed(&self.connections);
+        check_out(
+            connections,
+            self.policy().checkout_timeout(),
+            Location::caller(),
+        )
+    }
+
+    /// Gets a connection that works within `timeout`, which takes the place of the policy's `checkout_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    #[track_caller]
+    pub fn get_timeout(
+        &self,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<PooledConnection<'_, C>, PoolError>> + Send {
+        check_out(
+            Cow::Borrowed(&self.connections),
+            timeout,
+            Location::caller(),
+        )
     }
 
     /// Gets a connection that outlives the borrow of the pool.
@@ -48,161 +71,221 @@ impl<C: Establish> Pool<C> {
     pub fn get_owned(
         &self,
     ) -> impl Future<Output = Result<PooledConnection<'static, C>, PoolError>> + Send {
-        let queue = Cow::Owned(Arc::clone(&self.queue));
-        self.check_out(queue, Location::caller())
+        let connections = Cow::Owned(Arc::clone(&self.connections));
+        check_out(
+            connections,
+            self.policy().checkout_timeout(),
+            Location::caller(),
+        )
     }
 
-    async fn check_out<'a>(
-        &self,
-        queue: Cow<'a, Arc<CheckoutQueue>>,
-        asked_at: &'static Location<'static>,
-    ) -> Result<PooledConnection<'a, C>, PoolError> {
-        // The clock is read only if the caller has to wait.
-        let mut began = None;
-        let permit = match CheckoutPermit::try_take(queue) {
-            Ok(permit) => permit,
-            Err(queue) => {
-                self.wait_for_permit(queue, self.deadline(&mut began))
-                    .await?
+    /// Returns an idle connection that was heard from within the policy's `validation_bypass`, if there is one and
+    /// nobody waits for it. Sends nothing.
+    #[track_caller]
+    pub fn try_get(&self) -> Option<PooledConnection<'_, C>> {
+        let connections = &self.connections;
+        let taken = connections.queue().take()?;
+        match connections.examine(taken, false) {
+            Examined::Fit(entry) => {
+                let connections = Cow::Borrowed(connections);
+                Some(hand_out(
+                    connections,
+                    entry,
+                    Duration::ZERO,
+                    Location::caller(),
+                ))
             }
-        };
-        let state = self.manager.state();
-        let failed_before = state.failed_connects.count();
-        let ask = || {
-            let connections = self.connections.connections();
-            async move { connections.get_owned().await }
-        };
-        let mut getting = pin!(ask());
-        let connection = match poll_fn(|cx| Poll::Ready(getting.as_mut().poll(cx))).await {
-            Poll::Ready(Ok(connection)) => connection,
-            Poll::Ready(Err(_)) => return Err(self.out_of_time(false)),
-            Poll::Pending => {
-                state.watch_runtime();
-                let failures = state.failed_connects.subscribe(failed_before);
-                let began = *began.get_or_insert_with(Instant::now);
-                // Boxed, to keep the future of every other checkout small.
-                Box::pin(self.until_connected(began, failures, getting, ask)).await?
+            Examined::Doubtful(entry) => {
+                connections.give(Place::InUse, entry);
+                None
             }
-        };
-        let waited = began.map_or(Duration::ZERO, |began| began.elapsed());
-        if self
-            .policy()
-            .slow_checkout_threshold()
-            .is_some_and(|limit| waited >= limit)
-        {
-            tracing::warn!(waited = ?waited, asked_at = %asked_at, status = %self.status(), "a slow checkout");
-        }
-        state.stats.metrics.handed_out(waited);
-        connection.hand_out(asked_at);
-        Ok(PooledConnection {
-            connection,
-            _permit: permit,
-        })
-    }
-
-    /// Returns when the time of a caller ends that began to wait at `began`, or begins now.
-    fn deadline(&self, began: &mut Option<Instant>) -> Instant {
-        let began = *began.get_or_insert_with(Instant::now);
-        clock::after(began, self.policy().checkout_timeout())
-    }
-
-    async fn wait_for_permit<'a>(
-        &self,
-        queue: Cow<'a, Arc<CheckoutQueue>>,
-        deadline: Instant,
-    ) -> Result<CheckoutPermit<'a>, PoolError> {
-        // Lives until the status is taken.
-        let _waiting = self.queue.wait();
-        let permit = CheckoutPermit::take(queue, deadline).await;
-        permit.map_err(|refused| match refused {
-            Refused::Closed => PoolError::Closed,
-            Refused::TooLate => {
-                self.manager.state().stats.metrics.timed_out();
-                PoolError::Exhausted {
-                    waited: self.policy().checkout_timeout(),
-                    status: Box::new(self.status()),
-                }
-            }
-        })
-    }
-
-    /// Waits for bb8's connection, or for a failed connect that is worth telling: bb8 itself only ever says that time
-    /// is up.
-    async fn until_connected<F>(
-        &self,
-        began: Instant,
-        mut failures: watch::Receiver<FailedConnect>,
-        mut getting: Pin<&mut F>,
-        ask: impl Fn() -> F,
-    ) -> Result<bb8::PooledConnection<'static, ConnectionManager<C>>, PoolError>
-    where
-        F: Future<Output = FromBb8<C>>,
-    {
-        let deadline = clock::after(began, self.policy().checkout_timeout());
-        let mut validating = false;
-        loop {
-            if self.is_closed() {
-                return Err(PoolError::Closed);
-            }
-            let connection = poll_fn(|cx| {
-                let polled;
-                (polled, validating) = polls_check(|| getting.as_mut().poll(cx));
-                polled
-            });
-            tokio::select! {
-                biased;
-                connection = timeout_at(deadline, connection) => {
-                    return match connection {
-                        Ok(Ok(connection)) => Ok(connection),
-                        Ok(Err(_)) | Err(_) => Err(self.out_of_time(validating)),
-                    };
-                }
-                // The sender lives as long as the manager does.
-                Ok(()) = failures.changed() => {
-                    let error = failures.borrow_and_update().error.clone();
-                    if self.is_closed() {
-                        return Err(PoolError::Closed);
-                    }
-                    if let Some(error) = error.filter(|error| !error.is_worth_waiting_for(began.elapsed())) {
-                        return Err(PoolError::Connect(error));
-                    }
-                    // bb8 connects again only if it is asked anew.
-                    getting.set(ask());
-                }
-            }
-        }
-    }
-
-    fn out_of_time(&self, validating: bool) -> PoolError {
-        self.manager.state().stats.metrics.timed_out();
-        let (waited, status) = (self.policy().checkout_timeout(), Box::new(self.status()));
-        match validating {
-            true => PoolError::Validating { waited, status },
-            false => PoolError::Connecting { waited, status },
+            Examined::Evicted => None,
         }
     }
 }
 
-type FromBb8<C> =
-    Result<bb8::PooledConnection<'static, ConnectionManager<C>>, bb8::RunError<ManagerError>>;
+async fn check_out<'a, C: Establish>(
+    connections: Cow<'a, Arc<Connections<C>>>,
+    timeout: Duration,
+    asked_at: &'static Location<'static>,
+) -> Result<PooledConnection<'a, C>, PoolError> {
+    let taken = connections.queue().take();
+    let examined = taken.map(|entry| connections.examine(entry, false));
+    let (entry, waited) = match examined {
+        Some(Examined::Fit(entry)) => (entry, Duration::ZERO),
+        // Boxed, to keep the future of every other checkout small.
+        other => Box::pin(wait(&connections, timeout, asked_at, other)).await?,
+    };
+    Ok(hand_out(connections, entry, waited, asked_at))
+}
+
+fn hand_out<'a, C: Establish>(
+    connections: Cow<'a, Arc<Connections<C>>>,
+    entry: PoolEntry<C>,
+    waited: Duration,
+    asked_at: &'static Location<'static>,
+) -> PooledConnection<'a, C> {
+    connections.state.stats.metrics.handed_out(waited);
+    entry.hand_out(asked_at);
+    PooledConnection {
+        entry: Some(entry),
+        connections,
+    }
+}
+
+/// Waits for a connection that works. `examined` is the one that the caller has taken.
+async fn wait<C: Establish>(
+    connections: &Arc<Connections<C>>,
+    timeout: Duration,
+    asked_at: &'static Location<'static>,
+    examined: Option<Examined<C>>,
+) -> Result<(PoolEntry<C>, Duration), PoolError> {
+    let began = Instant::now();
+    let turn = Turn::new(connections, began);
+    if Handle::try_current().is_err() {
+        return Err(PoolError::NoRuntime);
+    }
+    let entry = turn.until_fit(examined, clock::after(began, timeout)).await;
+    let entry = entry.map_err(|failed| match failed {
+        Failed::Closed => PoolError::Closed,
+        Failed::Connect(error) => PoolError::Connect(error),
+        Failed::TimedOut => turn.out_of_time(timeout),
+    })?;
+    let waited = began.elapsed();
+    let limit = connections.state.policy.slow_checkout_threshold();
+    if limit.is_some_and(|limit| waited >= limit) {
+        tracing::warn!(waited = ?waited, asked_at = %asked_at, status = %connections.status(), "a slow checkout");
+    }
+    Ok((entry, waited))
+}
+
+/// A caller that waits, however that ends.
+struct Turn<'a, C: Establish> {
+    connections: &'a Arc<Connections<C>>,
+    ticket: Ticket,
+    began: Instant,
+}
+
+/// Why a caller has waited in vain.
+enum Failed {
+    Closed,
+    Connect(ConnectError),
+    TimedOut,
+}
+
+impl<'a, C: Establish> Turn<'a, C> {
+    fn new(connections: &'a Arc<Connections<C>>, began: Instant) -> Self {
+        connections.state.stats.metrics.started_waiting();
+        let ticket = connections.queue().ticket();
+        Self {
+            connections,
+            ticket,
+            began,
+        }
+    }
+
+    /// Waits until the caller has a connection that may be handed out. `examined` is the one that it has taken.
+    async fn until_fit(
+        &self,
+        mut examined: Option<Examined<C>>,
+        deadline: Instant,
+    ) -> Result<PoolEntry<C>, Failed> {
+        loop {
+            match examined {
+                Some(Examined::Fit(entry)) => return Ok(entry),
+                Some(Examined::Doubtful(entry)) => self.connections.ask(entry),
+                Some(Examined::Evicted) | None => {
+                    if let Some(entry) = self.take_idle() {
+                        return Ok(entry);
+                    }
+                }
+            }
+            let served = timeout_at(deadline, poll_fn(|cx| self.poll_served(cx))).await;
+            examined = match served.map_err(|_| Failed::TimedOut)? {
+                Served::Connection(entry, from) => {
+                    Some(self.connections.examine(entry, from != Place::InUse))
+                }
+                Served::Failed(error) => return Err(Failed::Connect(error)),
+                Served::Closed => return Err(Failed::Closed),
+            };
+        }
+    }
+
+    /// Takes idle connections until one may be handed out, or has to be asked first.
+    fn take_idle(&self) -> Option<PoolEntry<C>> {
+        loop {
+            let taken = self.connections.queue().take_idle()?;
+            match self.connections.examine(taken, false) {
+                // Who came before waits for the check of another one.
+                Examined::Fit(entry) if self.connections.queue().is_behind(self.ticket) => {
+                    self.connections.give(Place::InUse, entry);
+                }
+                Examined::Fit(entry) => return Some(entry),
+                Examined::Doubtful(entry) => {
+                    self.connections.ask(entry);
+                    return None;
+                }
+                Examined::Evicted => {}
+            }
+        }
+    }
+
+    fn poll_served(&self, cx: &mut Context<'_>) -> Poll<Served<PoolEntry<C>, ConnectError>> {
+        let mut queue = self.connections.queue();
+        let served = queue.poll(self.ticket, self.began, cx.waker());
+        let due = queue.connect();
+        drop(queue);
+        self.connections.make(due);
+        served.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn out_of_time(&self, waited: Duration) -> PoolError {
+        self.connections.state.stats.metrics.timed_out();
+        let lack = self.connections.queue().lack(self.ticket);
+        let status = Box::new(self.connections.status());
+        match lack {
+            Lack::Exhausted => PoolError::Exhausted { waited, status },
+            Lack::Connecting => PoolError::Connecting { waited, status },
+            Lack::Validating => PoolError::Validating { waited, status },
+        }
+    }
+}
+
+impl<C: Establish> Drop for Turn<'_, C> {
+    fn drop(&mut self) {
+        self.connections.state.stats.metrics.stopped_waiting();
+        let unused = self.connections.queue().quit(self.ticket);
+        if let Some(Served::Connection(entry, _)) = unused {
+            self.connections.give(Place::InUse, entry);
+        }
+    }
+}
 
 /// A connection out of a [`Pool`]. Goes back when it is dropped, if it can still be used.
 pub struct PooledConnection<'a, C: Establish = Connection> {
-    // Dropped in this order: the caller that gets the permit must find the connection.
-    connection: bb8::PooledConnection<'static, ConnectionManager<C>>,
-    _permit: CheckoutPermit<'a>,
+    /// `Some` until it is dropped.
+    entry: Option<PoolEntry<C>>,
+    connections: Cow<'a, Arc<Connections<C>>>,
 }
 
 impl<C: Establish> PooledConnection<'_, C> {
     /// Returns the pool's entry of this connection: its age and its deadline.
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "only dropping takes the entry"
+    )]
     pub fn entry(&self) -> &PoolEntry<C> {
-        &self.connection
+        self.entry.as_ref().expect("it is not dropped")
     }
 }
 
 impl<C: Establish> Drop for PooledConnection<'_, C> {
     fn drop(&mut self) {
-        self.connection.take_back();
+        if let Some(entry) = self.entry.take() {
+            entry.take_back();
+            self.connections.take_back(entry);
+        }
     }
 }
 
@@ -210,13 +293,14 @@ impl<C: Establish> Deref for PooledConnection<'_, C> {
     type Target = C;
 
     fn deref(&self) -> &C {
-        &self.connection
+        self.entry()
     }
 }
 
 impl<C: Establish> DerefMut for PooledConnection<'_, C> {
+    #[expect(clippy::expect_used, reason = "only dropping takes the entry")]
     fn deref_mut(&mut self) -> &mut C {
-        &mut self.connection
+        self.entry.as_mut().expect("it is not dropped")
     }
 }
 

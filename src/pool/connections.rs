@@ -1,109 +1,171 @@
-//! [`Connections`]: bb8's pool, and how it is set up; a new one takes its place when a runtime ends.
+//! [`Connections`]: the connections of a pool. [`Slot`]: the place of one that nobody may take.
 
 use std::fmt;
-use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
-use super::manager::{ConnectionManager, ManagerError};
-use crate::connect::Establish;
+use tokio::time::Instant;
 
-pub(crate) type Bb8Pool<C> = bb8::Pool<ConnectionManager<C>>;
+use super::entry::PoolEntry;
+use super::evict::EvictReason;
+use super::maintenance::Maintenance;
+use super::queue::{Given, Place, Queue};
+use super::state::PoolState;
+use super::status::Status;
+use crate::connect::{ConnectError, Establish};
 
-/// The connections of a pool, kept by bb8.
-///
-/// bb8 connects, and closes idle connections, in tasks on the runtime of its caller. It takes tasks that have ended with
-/// their runtime to be under way for ever, and makes nothing in their place: then a new bb8 pool does.
+/// The connections of a pool, with all that its clones share.
 pub(crate) struct Connections<C: Establish> {
-    manager: ConnectionManager<C>,
-    /// bb8's pool, with the number of runtimes that had ended when it was built.
-    current: RwLock<(u64, Bb8Pool<C>)>,
+    pub(super) state: PoolState,
+    pub(super) maintenance: Maintenance,
+    // No lock is held across an await, nor while a connection is dropped or a task is woken.
+    queue: Mutex<Queue<PoolEntry<C>, ConnectError>>,
 }
 
 impl<C: Establish> Connections<C> {
-    /// Builds the pool; must be called inside of a runtime.
-    pub(crate) fn new(manager: ConnectionManager<C>) -> Self {
-        let current = RwLock::new((manager.state().runtimes.ended(), build(&manager)));
-        Self { manager, current }
-    }
-
-    /// Returns the pool to ask for connections; must be called inside of a runtime.
-    pub(crate) fn connections(&self) -> Bb8Pool<C> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        if current.0 == self.manager.state().runtimes.ended() {
-            return current.1.clone();
-        }
-        drop(current);
-        self.renew()
-    }
-
-    #[cold]
-    fn renew(&self) -> Bb8Pool<C> {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let ended = self.manager.state().runtimes.ended();
-        if current.0 == ended {
-            return current.1.clone();
-        }
-        tracing::debug!("a runtime on which connections were made has ended: the pool begins anew");
-        let new = build(&self.manager);
-        let old = std::mem::replace(&mut *current, (ended, new.clone()));
-        drop(current);
-        // Closes the idle connections of the old pool. Those in use keep it until they come back.
-        drop(old);
-        new
-    }
-
-    pub(crate) fn state(&self) -> bb8::State {
-        self.current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .1
-            .state()
-    }
-}
-
-fn build<C: Establish>(manager: &ConnectionManager<C>) -> Bb8Pool<C> {
-    let policy = manager.policy();
-    manager.state().watch_runtime();
-    if let Some(limit) = policy.leak_detection_threshold() {
-        manager.state().leaks.watch(limit);
-    }
-    bb8::Pool::builder()
-        .max_size(policy.max_size())
-        .min_idle(Some(policy.min_idle()).filter(|n| *n > 0))
-        .max_lifetime(Some(policy.max_lifetime()))
-        .idle_timeout(Some(policy.idle_timeout()))
-        .reaper_rate(policy.reaper_rate())
-        // The least recently used connections idle, so that a pool that has grown shrinks again.
-        .queue_strategy(bb8::QueueStrategy::Lifo)
-        // The connector retries what is worth it.
-        .retry_connection(false)
-        .error_sink(Box::new(FailureSink(manager.clone())))
-        // A caller's own deadline comes first.
-        .connection_timeout(
-            policy
-                .checkout_timeout()
-                .saturating_add(Duration::from_secs(1)),
-        )
-        .build_unchecked(manager.clone())
-}
-
-/// Tells waiting callers of a failed connect. bb8 has freed its slot by then, so that they are served if they ask anew.
-struct FailureSink<C: Establish>(ConnectionManager<C>);
-
-impl<C: Establish> bb8::ErrorSink<ManagerError> for FailureSink<C> {
-    fn sink(&self, error: ManagerError) {
-        if let ManagerError::Connect(error) = error {
-            self.0.state().failed_connects.record(Some(&error));
+    pub(super) fn new(state: PoolState) -> Self {
+        let queue = Queue::new(state.policy.max_size(), state.policy.min_idle());
+        Self {
+            state,
+            maintenance: Maintenance::default(),
+            queue: Mutex::new(queue),
         }
     }
 
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<ManagerError>> {
-        Box::new(Self(self.0.clone()))
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue<PoolEntry<C>, ConnectError>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let state = &self.state;
+        let (last_failure, last_failed) = state.health.connect_failure().unzip();
+        let (check_failure, check_failed) = state.health.check_failure().unzip();
+        let queue = self.queue();
+        Status {
+            max_size: state.policy.max_size(),
+            size: queue.size(),
+            idle: queue.idle(),
+            in_use: queue.at(Place::InUse),
+            checking: queue.at(Place::Checking),
+            suspect: queue.at(Place::Suspect),
+            settling: queue.at(Place::Settling),
+            connecting: queue.at(Place::Connecting),
+            waiting: queue.waiting(),
+            longest_held: state.leaks.longest(),
+            generation: state.generation.current(),
+            checks: state.stats.checks(),
+            closed: state.stats.closed(),
+            connects: state.stats.connects(),
+            last_failure,
+            last_failed: last_failed.map(|at| at.elapsed()),
+            check_failure,
+            check_failed: check_failed.map(|at| at.elapsed()),
+        }
+    }
+
+    /// Gives a connection to the caller that waits first, or lets it idle.
+    pub(super) fn give(&self, from: Place, entry: PoolEntry<C>) {
+        let given = self.queue().give(from, entry);
+        match given {
+            Given::Idle => {}
+            Given::Served(waker) => waker.wake(),
+            Given::Surplus(entry) => entry.evict(&match self.state.generation.is_closed() {
+                true => EvictReason::PoolClosed,
+                false => EvictReason::Surplus,
+            }),
+        }
+    }
+
+    /// Frees the place of a connection that is no more.
+    pub(super) fn free(&self, from: Place) {
+        let wakers = self.queue().free(from);
+        wake(wakers);
+    }
+
+    /// Tells callers that wait of a failed connect, unless the next one may be better.
+    pub(super) fn tell(&self, error: &ConnectError) {
+        let told = |since: Instant| {
+            let is_worthwhile = error.is_worth_waiting_for(since.elapsed());
+            (!is_worthwhile).then(|| error.clone())
+        };
+        let wakers = self.queue().fail(told);
+        wake(wakers);
+    }
+
+    /// Closes the idle connections, and lets nobody have one any more.
+    pub(super) fn close(&self) {
+        self.state.generation.close();
+        let (idle, wakers) = self.queue().close();
+        wake(wakers);
+        for entry in idle {
+            entry.evict(&EvictReason::PoolClosed);
+        }
     }
 }
 
-impl<C: Establish> fmt::Debug for FailureSink<C> {
+impl<C: Establish> Drop for Connections<C> {
+    fn drop(&mut self) {
+        let (idle, _) = self.queue().close();
+        for entry in idle {
+            entry.evict(&EvictReason::PoolClosed);
+        }
+    }
+}
+
+fn wake(wakers: Vec<Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+/// The slot of a connection that nobody may take, or of one that is being made.
+///
+/// Is free again when it is dropped, whatever ends: a future, a task, or its runtime.
+pub(super) struct Slot<C: Establish> {
+    connections: Arc<Connections<C>>,
+    /// `None` once the connection is given.
+    place: Option<Place>,
+}
+
+impl<C: Establish> Slot<C> {
+    /// Returns the slot of a connection that the queue has counted in `place`.
+    pub(super) fn new(connections: &Arc<Connections<C>>, place: Place) -> Self {
+        Self {
+            connections: Arc::clone(connections),
+            place: Some(place),
+        }
+    }
+
+    pub(super) fn connections(&self) -> &Arc<Connections<C>> {
+        &self.connections
+    }
+
+    /// Moves the connection to another place.
+    pub(super) fn transfer(&mut self, to: Place) {
+        if let Some(from) = self.place.replace(to) {
+            let wakers = self.connections.queue().transfer(from, to);
+            wake(wakers);
+        }
+    }
+
+    /// Gives the connection to the caller that waits first, or lets it idle.
+    pub(super) fn give(mut self, entry: PoolEntry<C>) {
+        if let Some(place) = self.place.take() {
+            self.connections.give(place, entry);
+        }
+    }
+}
+
+impl<C: Establish> Drop for Slot<C> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.connections.free(place);
+        }
+    }
+}
+
+impl<C: Establish> fmt::Debug for Connections<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FailureSink").field(&self.0).finish()
+        f.debug_struct("Connections")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::evict::EvictReason;
 use super::leak::CheckoutRecord;
+use super::runtimes::Runtime;
 use super::stats::{ClosedFor, Stats};
 use crate::session::SessionControl;
 use crate::util::clock::{self, Moment};
@@ -17,7 +19,7 @@ use crate::util::clock::{self, Moment};
 ///
 /// It derefs to the connection, which is all that a query needs.
 pub struct PoolEntry<C> {
-    // Boxed, since bb8 moves the entry on every checkout.
+    // Boxed, since pools move the entry on every checkout.
     inner: Box<Inner<C>>,
 }
 
@@ -32,8 +34,9 @@ struct Inner<C> {
     /// When the connection was last inspected for a checkout.
     inspected_at: Instant,
     validating: bool,
-    /// Why the connection is about to be closed; `None` if bb8 closes it.
+    /// Why the connection is about to be closed; `None` if bb8 or the end of a runtime closes it.
     closed_for: Option<ClosedFor>,
+    runtime: Arc<Runtime>,
     record: Arc<CheckoutRecord>,
     stats: Arc<Stats>,
 }
@@ -44,6 +47,7 @@ impl<C> PoolEntry<C> {
         session: SessionControl,
         max_lifetime: Duration,
         generation: u64,
+        runtime: Arc<Runtime>,
         record: Arc<CheckoutRecord>,
         stats: Arc<Stats>,
     ) -> Self {
@@ -59,6 +63,7 @@ impl<C> PoolEntry<C> {
             inspected_at: born.monotonic(),
             validating: false,
             closed_for: None,
+            runtime,
             record,
             stats,
         };
@@ -106,18 +111,28 @@ impl<C> PoolEntry<C> {
         self.inner.validating = validating;
     }
 
-    /// Puts a replacement into the generation that begins with it.
-    pub(crate) fn set_generation(&mut self, generation: u64) {
-        self.inner.generation = generation;
-    }
-
     pub(crate) fn generation(&self) -> u64 {
         self.inner.generation
     }
 
+    /// Closes the connection.
+    pub(crate) fn evict(mut self, reason: &EvictReason) {
+        self.set_evicted(reason);
+    }
+
     /// Records why the pool closes the connection.
+    pub(crate) fn set_evicted(&mut self, reason: &EvictReason) {
+        tracing::debug!(reason = %reason, age = ?self.age(), "a connection is evicted");
+        self.close_for(reason.into());
+    }
+
     pub(crate) fn close_for(&mut self, reason: ClosedFor) {
         self.inner.closed_for = Some(reason);
+    }
+
+    /// Returns the runtime on which the connection was made.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.inner.runtime
     }
 
     pub(crate) fn session(&self) -> &SessionControl {
@@ -141,12 +156,13 @@ impl<C> DerefMut for PoolEntry<C> {
 
 impl<C> Drop for Inner<C> {
     fn drop(&mut self) {
-        let reason = self
-            .closed_for
-            .unwrap_or(match self.born.elapsed() >= self.max_lifetime {
-                true => ClosedFor::Lifetime,
-                false => ClosedFor::Idle,
-            });
+        let reason =
+            self.closed_for
+                .unwrap_or_else(|| match self.born.elapsed() >= self.max_lifetime {
+                    _ if self.runtime.has_ended() => ClosedFor::Ended,
+                    true => ClosedFor::Lifetime,
+                    false => ClosedFor::Idle,
+                });
         self.stats.closed_for(reason);
         self.session.close();
     }

@@ -16,9 +16,6 @@ pub enum BuildError {
     /// The environment has no usable URL.
     #[error(transparent)]
     Env(#[from] EnvError),
-    /// `build` was called outside of a tokio runtime, which the task that closes idle connections needs.
-    #[error("a pool must be built inside a tokio runtime: call build() from an async function")]
-    NoRuntime,
     /// The type of connection names its statements, and the pooler may not track them: one process can then run
     /// another's statement.
     #[error(
@@ -73,6 +70,9 @@ pub enum PoolError {
         /// The pool's status at that moment.
         status: Box<Status>,
     },
+    /// The caller runs outside of a tokio runtime, on which connections are made and checked.
+    #[error("a pool needs a tokio runtime: call get() inside of one")]
+    NoRuntime,
     /// The policy's `checkout_timeout` ended during the check of a connection: it is dead, or the server is slow.
     #[error(
         "no connection within {waited:?}: the check of one was under way ({status}); raise \
@@ -91,14 +91,27 @@ impl PoolError {
     /// and Retry-After.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Closed => false,
+            Self::Closed | Self::NoRuntime => false,
             Self::Connect(error) => error.is_transient(),
             Self::Connecting { .. } | Self::Exhausted { .. } | Self::Validating { .. } => true,
         }
     }
 }
 
-crate::util::debug_is_chain!(BuildError, PoolError);
+/// Connections were still open when a pool had to be closed.
+#[derive(Clone, thiserror::Error)]
+#[error(
+    "the pool is not closed after {patience:?}: connections are still out ({status}); they are closed when they come back"
+)]
+#[non_exhaustive]
+pub struct CloseError {
+    /// How long [`close`](crate::Pool::close) has waited.
+    pub patience: Duration,
+    /// The pool's status at that moment.
+    pub status: Box<Status>,
+}
+
+crate::util::debug_is_chain!(BuildError, CloseError, PoolError);
 
 #[cfg(test)]
 mod tests {

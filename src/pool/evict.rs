@@ -1,4 +1,4 @@
-//! [`EvictReason`]: why the pool closes a connection. [`Generation`]: when its siblings are evicted with it.
+//! [`EvictReason`]: why the pool closes a connection. [`Generation`]: when all are evicted together.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -37,9 +37,12 @@ pub enum EvictReason {
         /// That error's text.
         message: String,
     },
-    /// A sibling was found dead, or [`invalidate_all`](crate::Pool::invalidate_all) was called.
+    /// [`invalidate_all`](crate::Pool::invalidate_all) was called.
     #[error("its generation has ended")]
     Generation,
+    /// The connection was idle for as long as the policy's `idle_timeout`.
+    #[error("it was idle for too long")]
+    Idle,
     /// The connection came back with a transaction open, or with its transaction state unknown.
     #[error("it is in a transaction")]
     InTransaction,
@@ -49,6 +52,12 @@ pub enum EvictReason {
     /// The pool is closed.
     #[error("the pool is closed")]
     PoolClosed,
+    /// The tokio runtime on which the connection was made has ended.
+    #[error("its runtime has ended")]
+    RuntimeEnded,
+    /// Another was made in its place before it answered its check.
+    #[error("the pool is full")]
+    Surplus,
 }
 
 impl EvictReason {
@@ -66,9 +75,8 @@ impl EvictReason {
 
 /// The generation of a pool's connections.
 ///
-/// A generation ends when one of its connections fails its check on checkout, or answers later than its replacement;
-/// and by [`invalidate_all`](crate::Pool::invalidate_all). Its connections are evicted then: idle ones at their next
-/// checkout, those in use when they come back.
+/// A generation ends by [`invalidate_all`](crate::Pool::invalidate_all). Its connections are evicted then: idle ones at
+/// their next checkout, those in use when they come back.
 #[derive(Debug, Default)]
 pub(crate) struct Generation {
     current: AtomicU64,
@@ -80,19 +88,6 @@ pub(crate) struct Generation {
 impl Generation {
     pub(crate) fn current(&self) -> u64 {
         self.current.load(Ordering::Acquire)
-    }
-
-    /// Ends `generation`, if nobody has, and returns the one behind it: one dead connection tells of its siblings, not
-    /// of those made since.
-    pub(crate) fn end(&self, generation: u64) -> u64 {
-        let (next, order) = (generation + 1, Ordering::AcqRel);
-        let ended = self
-            .current
-            .compare_exchange(generation, next, order, Ordering::Acquire);
-        if ended.is_ok() {
-            self.ended.notify_waiters();
-        }
-        next
     }
 
     /// Ends the current generation.
@@ -132,26 +127,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crowd_of_discoverers_ends_one_generation() {
-        let generation = Generation::default();
-        for _ in 0..10 {
-            assert_eq!(generation.end(0), 1);
-        }
-        assert_eq!(generation.current(), 1);
-        generation.end_current();
-        assert_eq!(generation.end(0), 1);
-        assert_eq!(generation.current(), 2);
-    }
-
-    #[test]
     fn the_end_of_a_generation_wakes_those_who_wait_for_it() {
         type End = fn(&Generation);
-        let ends: [(End, bool); 4] = [
-            (|generation| _ = generation.end(0), true),
-            (Generation::end_current, true),
-            (Generation::close, true),
-            (|generation| _ = generation.end(7), false),
-        ];
+        let ends: [(End, bool); 2] = [(Generation::end_current, true), (Generation::close, true)];
         for (end, wakes) in ends {
             let generation = Generation::default();
             let mut waiting = pin!(generation.until_ended(0));

@@ -1,204 +1,306 @@
-//! [`CheckoutQueue`]: who is served first. Callers are, in the order in which they came.
+//! [`Queue`]: what the connections of a pool are doing, who waits for one, and who is served first. Pure: it neither
+//! sends nor waits nor reads a clock.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::task::Waker;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::stats::Stats;
-
-/// Admits as many callers as there may be connections, first come, first served. bb8 alone would wake those that wait
-/// in no particular order.
+/// The connections and the callers of one pool.
+///
+/// Callers are served in the order of their tickets, with whatever comes first: a connection that is given back, one
+/// that has answered its check, or a new one.
 #[derive(Debug)]
-pub(crate) struct CheckoutQueue {
-    permits: Semaphore,
-    waiting: AtomicUsize,
-    stats: Arc<Stats>,
+pub(crate) struct Queue<T, E> {
+    max_size: u32,
+    min_idle: u32,
+    is_closed: bool,
+    /// The connections that anybody may take, the most recently used at the back.
+    idle: VecDeque<T>,
+    /// How many connections are in each place.
+    places: [u32; Place::COUNT],
+    next_ticket: Ticket,
+    waiting: BTreeMap<Ticket, Waiter>,
+    /// What callers are given who have not looked yet.
+    served: BTreeMap<Ticket, Served<T, E>>,
 }
 
-/// Why a caller is not admitted.
+/// Where a connection is that nobody may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum Place {
+    /// It is being made.
+    Connecting,
+    /// A caller holds it.
+    InUse,
+    /// It is asked whether it works, or finishes its last statement, and will most likely be of use in a moment.
+    Checking,
+    /// It is asked whether it works, and most likely does not. Another may be made in its place.
+    Suspect,
+    /// It has not finished its last statement in time.
+    Settling,
+}
+
+impl Place {
+    const COUNT: usize = 5;
+}
+
+/// A caller's place in the line.
+pub(crate) type Ticket = u64;
+
+/// What a caller is given.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Served<T, E> {
+    /// A connection, which is [in use](Place::InUse) from now on, and where it was before.
+    Connection(T, Place),
+    /// Why there will be none.
+    Failed(E),
+    /// The pool is closed.
     Closed,
-    TooLate,
 }
 
-impl CheckoutQueue {
-    pub(crate) fn new(permits: u32, stats: Arc<Stats>) -> Self {
-        Self {
-            permits: Semaphore::new(permits as usize),
-            waiting: AtomicUsize::new(0),
-            stats,
-        }
-    }
-
-    /// Refuses every caller from now on.
-    pub(crate) fn close(&self) {
-        self.permits.close();
-    }
-
-    /// Returns how many callers wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Counts a caller as waiting until the result is dropped.
-    pub(crate) fn wait(&self) -> Waiting<'_> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.stats.metrics.started_waiting();
-        Waiting(self)
-    }
-}
-
-/// The right to one connection. When it is dropped, the next caller has it.
+/// What became of a connection that was given.
 #[derive(Debug)]
-pub(crate) struct CheckoutPermit<'a>(Cow<'a, Arc<CheckoutQueue>>);
+#[must_use]
+pub(crate) enum Given<T> {
+    Idle,
+    /// A caller has it, and is to be woken.
+    Served(Waker),
+    /// Nobody may have it: the pool is closed or full.
+    Surplus(T),
+}
 
-impl<'a> CheckoutPermit<'a> {
-    /// Takes a permit, if one is free and nobody waits for it.
-    pub(crate) fn try_take(
-        queue: Cow<'a, Arc<CheckoutQueue>>,
-    ) -> Result<Self, Cow<'a, Arc<CheckoutQueue>>> {
-        let taken = queue.permits.try_acquire().map(SemaphorePermit::forget);
-        match taken {
-            Ok(()) => Ok(Self(queue)),
-            Err(_) => Err(queue),
+/// Why a caller that waits has no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// Every connection is in use.
+    Exhausted,
+    /// A connection is being made.
+    Connecting,
+    /// A connection is being checked.
+    Validating,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    since: Instant,
+    waker: Waker,
+}
+
+impl<T, E> Queue<T, E> {
+    pub(crate) fn new(max_size: u32, min_idle: u32) -> Self {
+        Self {
+            max_size,
+            min_idle,
+            is_closed: false,
+            idle: VecDeque::with_capacity(max_size.min(MOST_RESERVED) as usize),
+            places: [0; Place::COUNT],
+            next_ticket: 0,
+            waiting: BTreeMap::new(),
+            served: BTreeMap::new(),
         }
     }
 
-    /// Waits until all callers that came before have had a permit, and takes one.
-    pub(crate) async fn take(
-        queue: Cow<'a, Arc<CheckoutQueue>>,
-        deadline: Instant,
-    ) -> Result<Self, Refused> {
-        match timeout_at(deadline, queue.permits.acquire()).await {
-            Ok(Ok(permit)) => permit.forget(),
-            Ok(Err(_)) => return Err(Refused::Closed),
-            Err(_) => return Err(Refused::TooLate),
+    /// Takes an idle connection, if nobody waits.
+    pub(crate) fn take(&mut self) -> Option<T> {
+        match self.waiting.is_empty() {
+            true => self.take_idle(),
+            false => None,
         }
-        Ok(Self(queue))
+    }
+
+    /// Takes the idle connection that was used last, even if somebody waits.
+    pub(crate) fn take_idle(&mut self) -> Option<T> {
+        let taken = self.idle.pop_back()?;
+        self.enter(Place::InUse);
+        Some(taken)
+    }
+
+    /// Returns whether a caller waits that came before the holder of `ticket`.
+    pub(crate) fn is_behind(&self, ticket: Ticket) -> bool {
+        let first = self.waiting.first_key_value();
+        first.is_some_and(|(first, _)| *first < ticket)
+    }
+
+    /// Moves the idle connections that are not `spared` to `place`.
+    pub(crate) fn take_all(&mut self, place: Place, spared: impl Fn(&T) -> bool) -> Vec<T> {
+        let taken = self.reap(|connection| !spared(connection));
+        taken.iter().for_each(|_| self.enter(place));
+        taken
+    }
+
+    /// Gives a connection to the caller that waits first, or lets it idle.
+    pub(crate) fn give(&mut self, from: Place, connection: T) -> Given<T> {
+        self.leave(from);
+        if self.is_closed || self.usable() >= self.max_size {
+            return Given::Surplus(connection);
+        }
+        let Some((ticket, waiter)) = self.waiting.pop_first() else {
+            self.idle.push_back(connection);
+            return Given::Idle;
+        };
+        self.enter(Place::InUse);
+        self.served
+            .insert(ticket, Served::Connection(connection, from));
+        Given::Served(waiter.waker)
+    }
+
+    /// Frees the place of a connection that is no more. Returns those to wake, who ask for new connections.
+    pub(crate) fn free(&mut self, from: Place) -> Vec<Waker> {
+        self.leave(from);
+        self.wakers()
+    }
+
+    /// Moves a connection to another place. Returns those to wake, who ask for new connections.
+    pub(crate) fn transfer(&mut self, from: Place, to: Place) -> Vec<Waker> {
+        self.leave(from);
+        self.enter(to);
+        self.wakers()
+    }
+
+    /// Returns the next ticket.
+    pub(crate) fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+
+    /// Lets a caller wait, or returns what it is given.
+    pub(crate) fn poll(
+        &mut self,
+        ticket: Ticket,
+        since: Instant,
+        waker: &Waker,
+    ) -> Option<Served<T, E>> {
+        if let Some(served) = self.served.remove(&ticket) {
+            return Some(served);
+        }
+        if self.is_closed {
+            self.waiting.remove(&ticket);
+            return Some(Served::Closed);
+        }
+        let waiter = self.waiting.entry(ticket).or_insert_with(|| Waiter {
+            since,
+            waker: waker.clone(),
+        });
+        waiter.waker.clone_from(waker);
+        None
+    }
+
+    /// Takes a caller out of the line. Returns what it was given and has not taken.
+    pub(crate) fn quit(&mut self, ticket: Ticket) -> Option<Served<T, E>> {
+        self.waiting.remove(&ticket);
+        self.served.remove(&ticket)
+    }
+
+    /// Returns how many connections are to be made, which are [`Connecting`](Place::Connecting) from now on: one for
+    /// each caller that nothing else is about to serve, and those that `min_idle` asks for.
+    pub(crate) fn connect(&mut self) -> u32 {
+        if self.is_closed {
+            return 0;
+        }
+        let short_of_idle = self.min_idle.saturating_sub(count(self.idle.len()));
+        let wanted = count(self.waiting.len()).saturating_add(short_of_idle);
+        let expected = self.at(Place::Checking) + self.at(Place::Connecting);
+        let room = self
+            .max_size
+            .saturating_sub(self.usable() + self.at(Place::Connecting));
+        let due = wanted.saturating_sub(expected).min(room);
+        self.places[Place::Connecting as usize] += due;
+        due
+    }
+
+    /// Tells callers that connecting has failed, if `error` has something to tell one that has waited since then.
+    ///
+    /// Callers that a check is about to serve are spared. If connections are in use, which come back, only the first
+    /// of the others is told: it has asked for the connect.
+    pub(crate) fn fail(&mut self, error: impl Fn(Instant) -> Option<E>) -> Vec<Waker> {
+        let most = match self.at(Place::InUse) + self.at(Place::Settling) {
+            0 => usize::MAX,
+            _ => 1,
+        };
+        let spared = self.at(Place::Checking) as usize;
+        let waiting = self.waiting.iter().skip(spared);
+        let told = waiting.filter_map(|(ticket, waiter)| Some((*ticket, error(waiter.since)?)));
+        let told: Vec<_> = told.take(most).collect();
+        let tell = |(ticket, error)| {
+            self.served.insert(ticket, Served::Failed(error));
+            self.waiting.remove(&ticket).map(|waiter| waiter.waker)
+        };
+        told.into_iter().filter_map(tell).collect()
+    }
+
+    /// Closes the queue: nobody is given a connection any more. Returns the idle connections, and those to wake.
+    pub(crate) fn close(&mut self) -> (Vec<T>, Vec<Waker>) {
+        self.is_closed = true;
+        (self.idle.drain(..).collect(), self.wakers())
+    }
+
+    /// Takes out the idle connections that have `ended`.
+    pub(crate) fn reap(&mut self, ended: impl Fn(&T) -> bool) -> Vec<T> {
+        let (reaped, kept): (VecDeque<T>, _) = self.idle.drain(..).partition(ended);
+        self.idle = kept;
+        Vec::from(reaped)
+    }
+
+    /// Returns what the holder of `ticket` waits for.
+    pub(crate) fn lack(&self, ticket: Ticket) -> Lack {
+        let ahead = count(self.waiting.range(..ticket).count());
+        let checking = self.at(Place::Checking) + self.at(Place::Suspect);
+        if ahead < checking {
+            Lack::Validating
+        } else if ahead < checking + self.at(Place::Connecting) {
+            Lack::Connecting
+        } else {
+            Lack::Exhausted
+        }
+    }
+
+    /// Returns whether there is no connection, and none is being made.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.size() + self.at(Place::Connecting) == 0
+    }
+
+    pub(crate) fn idle(&self) -> u32 {
+        count(self.idle.len())
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn at(&self, place: Place) -> u32 {
+        self.places[place as usize]
+    }
+
+    /// Returns how many connections exist.
+    pub(crate) fn size(&self) -> u32 {
+        self.usable() + self.at(Place::Suspect)
+    }
+
+    /// Returns how many connections are or will be of use.
+    fn usable(&self) -> u32 {
+        self.idle() + self.at(Place::InUse) + self.at(Place::Checking) + self.at(Place::Settling)
+    }
+
+    fn enter(&mut self, place: Place) {
+        self.places[place as usize] += 1;
+    }
+
+    fn leave(&mut self, place: Place) {
+        self.places[place as usize] -= 1;
+    }
+
+    fn wakers(&self) -> Vec<Waker> {
+        let waiting = self.waiting.values();
+        waiting.map(|waiter| waiter.waker.clone()).collect()
     }
 }
 
-impl Drop for CheckoutPermit<'_> {
-    fn drop(&mut self) {
-        self.0.permits.add_permits(1);
-    }
-}
+/// Space for so many idle connections is reserved at once.
+const MOST_RESERVED: u32 = 64;
 
-/// A caller that waits, however that ends.
-pub(crate) struct Waiting<'a>(&'a CheckoutQueue);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.0.stats.metrics.stopped_waiting();
-    }
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::Future;
-    use std::pin::Pin;
-    use std::time::Duration;
-
-    use futures_util::FutureExt;
-
-    use super::super::metrics::Metrics;
-    use super::*;
-    use crate::policy::Policy;
-    use crate::url::DatabaseUrl;
-
-    type Caller = Pin<Box<dyn Future<Output = Result<CheckoutPermit<'static>, Refused>>>>;
-
-    fn queue(permits: u32) -> Arc<CheckoutQueue> {
-        let url = DatabaseUrl::parse("postgresql://u@localhost/d").unwrap();
-        let stats = Stats::new(Metrics::new(&url, &Policy::default()));
-        Arc::new(CheckoutQueue::new(permits, Arc::new(stats)))
-    }
-
-    /// Returns a caller that waits in the queue.
-    fn caller(queue: &Arc<CheckoutQueue>) -> Caller {
-        let deadline = Instant::now() + Duration::from_secs(3600);
-        let queue = Arc::clone(queue);
-        let mut caller: Caller = Box::pin(async move {
-            let _waiting = queue.wait();
-            CheckoutPermit::take(Cow::Owned(Arc::clone(&queue)), deadline).await
-        });
-        assert!(caller.as_mut().now_or_never().is_none(), "it is served");
-        caller
-    }
-
-    fn try_take(queue: &Arc<CheckoutQueue>) -> Option<CheckoutPermit<'static>> {
-        CheckoutPermit::try_take(Cow::Owned(Arc::clone(queue))).ok()
-    }
-
-    #[tokio::test]
-    async fn callers_are_served_in_the_order_in_which_they_came() {
-        let queue = queue(2);
-        let (first, second) = (try_take(&queue).unwrap(), try_take(&queue).unwrap());
-        let mut callers: Vec<_> = (0..4).map(|_| caller(&queue)).collect();
-        assert_eq!(queue.waiting(), 4);
-        let mut held = vec![second];
-        drop(first);
-        for served in 0..callers.len() {
-            // The last caller asks first.
-            let polled: Vec<_> = callers
-                .iter_mut()
-                .rev()
-                .map(|caller| caller.now_or_never())
-                .collect();
-            let admitted: Vec<_> = polled.into_iter().flatten().collect();
-            assert_eq!(admitted.len(), 1);
-            held.extend(admitted.into_iter().map(Result::unwrap));
-            drop(callers.remove(0));
-            assert_eq!(queue.waiting(), 3 - served);
-            held.remove(0);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_new_caller_does_not_overtake_one_that_waits() {
-        let queue = queue(1);
-        let held = try_take(&queue).unwrap();
-        let mut waiting = caller(&queue);
-        drop(held);
-        assert!(try_take(&queue).is_none());
-        assert!(waiting.as_mut().now_or_never().unwrap().is_ok());
-        assert!(try_take(&queue).is_some());
-    }
-
-    #[tokio::test]
-    async fn a_caller_that_gives_up_leaves_its_place_to_the_next() {
-        let queue = queue(1);
-        let held = try_take(&queue).unwrap();
-        let (first, mut second) = (caller(&queue), caller(&queue));
-        // With and without a permit that is meant for it.
-        drop(held);
-        drop(first);
-        let held = second.as_mut().now_or_never().unwrap().unwrap();
-        let (first, mut second) = (caller(&queue), caller(&queue));
-        drop(first);
-        assert_eq!(queue.waiting(), 1);
-        drop(held);
-        assert!(second.as_mut().now_or_never().unwrap().is_ok());
-        assert_eq!(queue.waiting(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_caller_whose_deadline_passes_is_refused_and_so_are_all_when_the_queue_closes() {
-        let queue = queue(1);
-        let held = try_take(&queue).unwrap();
-        let late = CheckoutPermit::take(Cow::Borrowed(&queue), Instant::now()).await;
-        assert_eq!(late.unwrap_err(), Refused::TooLate);
-        let mut waiting = caller(&queue);
-        queue.close();
-        let refused = waiting.as_mut().now_or_never().unwrap();
-        assert_eq!(refused.unwrap_err(), Refused::Closed);
-        drop(held);
-        assert!(try_take(&queue).is_none());
-        assert_eq!(queue.waiting(), 0);
-    }
-}
+mod tests;

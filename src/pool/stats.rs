@@ -12,7 +12,7 @@ use super::metrics::Metrics;
 pub struct Checks {
     /// Connections that were heard from within the policy's `validation_bypass`, so not asked.
     pub skipped: u64,
-    /// Connections that answered, or whose replacement did.
+    /// Connections that answered.
     pub passed: u64,
     /// Connections that answered with an error, too late or not at all.
     pub failed: u64,
@@ -26,9 +26,9 @@ pub struct Closed {
     pub abandoned: u64,
     /// The server, or something between, ended them.
     pub ended: u64,
-    /// They failed the check on checkout, or were replaced during it.
+    /// They failed their check.
     pub failed_check: u64,
-    /// A sibling was found dead, or `invalidate_all` was called.
+    /// `invalidate_all` was called.
     pub generation: u64,
     /// They idled for longer than the policy's `idle_timeout`.
     pub idle: u64,
@@ -38,6 +38,8 @@ pub struct Closed {
     pub lifetime: u64,
     /// The pool was closed.
     pub pool_closed: u64,
+    /// Others were made in their place before they answered their check.
+    pub surplus: u64,
 }
 
 /// Connections made, and attempts that failed.
@@ -63,7 +65,7 @@ pub(crate) struct Stats {
     skipped: AtomicU64,
     passed: AtomicU64,
     failed: AtomicU64,
-    closed: [AtomicU64; 8],
+    closed: [AtomicU64; 9],
     opened: AtomicU64,
     failed_attempts: AtomicU64,
     cold_starts: AtomicU64,
@@ -106,6 +108,7 @@ impl Stats {
             in_transaction: of(ClosedFor::InTransaction),
             lifetime: of(ClosedFor::Lifetime),
             pool_closed: of(ClosedFor::PoolClosed),
+            surplus: of(ClosedFor::Surplus),
         }
     }
 
@@ -159,6 +162,7 @@ pub(crate) enum ClosedFor {
     InTransaction,
     Lifetime,
     PoolClosed,
+    Surplus,
 }
 
 impl From<&EvictReason> for ClosedFor {
@@ -168,11 +172,13 @@ impl From<&EvictReason> for ClosedFor {
             EvictReason::CheckCancelled
             | EvictReason::CheckFailed { .. }
             | EvictReason::NoAnswer { .. } => Self::FailedCheck,
-            EvictReason::Ended { .. } => Self::Ended,
+            EvictReason::Ended { .. } | EvictReason::RuntimeEnded => Self::Ended,
             EvictReason::Generation => Self::Generation,
+            EvictReason::Idle => Self::Idle,
             EvictReason::InTransaction => Self::InTransaction,
             EvictReason::Lifetime => Self::Lifetime,
             EvictReason::PoolClosed => Self::PoolClosed,
+            EvictReason::Surplus => Self::Surplus,
         }
     }
 }

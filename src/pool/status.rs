@@ -17,13 +17,21 @@ pub struct Status {
     pub size: u32,
     /// The number of connections that idle.
     pub idle: u32,
-    /// The number of connections that are handed out, or checked for it.
+    /// The number of connections that are handed out.
     pub in_use: u32,
-    /// The number of callers that wait for a connection to come back.
+    /// The number of connections whose check is under way, or whose last statement is about to finish.
+    pub checking: u32,
+    /// The number of connections whose check is late, or that are asked because another was found dead or late.
+    pub suspect: u32,
+    /// The number of connections that came back with a statement that is not finished in time.
+    pub settling: u32,
+    /// The number of connections that are being made.
+    pub connecting: u32,
+    /// The number of callers that wait.
     pub waiting: usize,
     /// How long the longest-held connection has been out.
     pub longest_held: Option<Duration>,
-    /// Grows whenever all connections are evicted together.
+    /// Grows with every [`invalidate_all`](crate::Pool::invalidate_all).
     pub generation: u64,
     /// Checks of connections on checkout.
     pub checks: Checks,
@@ -49,6 +57,16 @@ impl fmt::Display for Status {
             "{} of {} connections, {} in use, {} waiting",
             self.size, self.max_size, self.in_use, self.waiting
         )?;
+        for (number, what) in [
+            (self.connecting, "being made"),
+            (self.checking, "checked"),
+            (self.suspect, "suspect"),
+            (self.settling, "settling"),
+        ] {
+            if number > 0 {
+                write!(f, ", {number} {what}")?;
+            }
+        }
         if let Some(held) = self.longest_held {
             write!(f, ", one held for {held:.1?}")?;
         }

@@ -102,6 +102,10 @@ impl Canceller {
         );
     }
 
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.0.runtime
+    }
+
     /// Runs a task in the background.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.runtime.spawn(task);

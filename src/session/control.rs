@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{FutureExt, Stream};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_postgres::AsyncMessage;
 use tokio_util::task::AbortOnDropHandle;
@@ -114,6 +115,11 @@ impl SessionControl {
                 cancel(&session.canceller, outstanding);
             }
         });
+    }
+
+    /// Returns the runtime on which the session was made.
+    pub(crate) fn runtime(&self) -> &Handle {
+        self.canceller.runtime()
     }
 
     /// Ends the session at once if it owes a response: its driver would wait for it.

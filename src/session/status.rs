@@ -4,6 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::login::LoginTrace;
 use crate::protocol::tag::{self, frontend, status};
 use crate::protocol::{ServerError, command_tag};
@@ -33,6 +35,9 @@ pub(crate) struct SessionStatus {
     /// The process ID of BackendKeyData, or 0.
     backend_pid: AtomicI32,
     ended: AtomicBool,
+    /// Whether somebody waits in [`until_settled`](Self::until_settled).
+    is_settling: AtomicBool,
+    settled: Notify,
     login: Mutex<LoginTrace>,
     /// Counts the transactions, one within the other, that a guard abandons if their future is dropped.
     guarded: AtomicU32,
@@ -57,6 +62,8 @@ impl SessionStatus {
             possible_ends: AtomicU64::new(0),
             backend_pid: AtomicI32::new(0),
             ended: AtomicBool::new(false),
+            is_settling: AtomicBool::new(false),
+            settled: Notify::new(),
             login: Mutex::default(),
             guarded: AtomicU32::new(0),
             given_up: AtomicU32::new(0),
@@ -95,7 +102,7 @@ impl SessionStatus {
     /// Returns whether a response is outstanding.
     pub(crate) fn is_busy(&self) -> bool {
         // The startup message is the first request.
-        self.responses.load(Ordering::Acquire) < self.requests.load(Ordering::Acquire)
+        self.responses.load(Ordering::SeqCst) < self.requests.load(Ordering::Acquire)
     }
 
     /// Returns whether a transaction is open or has failed, as of the last complete response.
@@ -181,9 +188,25 @@ impl SessionStatus {
         }
     }
 
+    /// Waits until no response is outstanding, or the session has ended. Only one may wait.
+    pub(crate) async fn until_settled(&self) {
+        self.is_settling.store(true, Ordering::SeqCst);
+        while self.is_busy() && !self.has_ended() {
+            self.settled.notified().await;
+        }
+        self.is_settling.store(false, Ordering::SeqCst);
+    }
+
+    fn note_settled(&self) {
+        if self.is_settling.load(Ordering::SeqCst) {
+            // Whoever is about to wait finds the permit.
+            self.settled.notify_one();
+        }
+    }
+
     /// Returns whether the session has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+        self.ended.load(Ordering::SeqCst)
     }
 
     /// Returns whether the login has woken a compute.
@@ -255,6 +278,7 @@ impl SessionStatus {
                     self.transaction_ends.fetch_add(1, Ordering::AcqRel);
                 }
                 self.responses.fetch_add(1, Ordering::SeqCst);
+                self.note_settled();
             }
             // The rest of the response may have begun another transaction.
             tag::COMMAND_COMPLETE
@@ -302,7 +326,8 @@ impl SessionStatus {
 
     /// Notes that the session has ended.
     pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::Release);
+        self.ended.store(true, Ordering::SeqCst);
+        self.note_settled();
     }
 
     /// Notes that the session has ended with a fatal error. The first of several names the cause: a pooler adds its own.

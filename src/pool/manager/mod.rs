@@ -1,34 +1,23 @@
-//! [`ConnectionManager`]: what bb8 asks of the pool.
+//! [`ConnectionManager`]: the policies for a bb8 pool that is built by hand.
 //!
-//! - [`state`]: what the clones of a manager share.
-//! - [`connect`]: how a connection is made.
-//! - [`validate`]: its validation on checkout, and on return.
-//! - [`health`]: what the latest connects and checks say about the server.
-//! - [`failed_connects`]: what callers that wait are told of connects that fail.
-//! - [`runtimes`]: the runtimes whose end takes connects with it.
+//! - [`hedge`]: its checks, which replace a connection whose answer is late.
 
-mod connect;
 mod error;
-mod failed_connects;
-mod health;
-mod runtimes;
-mod state;
-mod validate;
+mod hedge;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 pub use self::error::ManagerError;
-pub(crate) use self::failed_connects::FailedConnect;
-use self::state::PoolState;
-pub(crate) use self::validate::polls_check;
 use super::entry::PoolEntry;
 use super::error::BuildError;
+use super::evict::EvictReason;
+use super::state::PoolState;
 use crate::connect::Establish;
 use crate::connection::Connection;
-use crate::policy::{NamedStatements, Policy};
-use crate::url::{DatabaseUrl, Endpoint};
+use crate::policy::Policy;
+use crate::url::DatabaseUrl;
 
 /// Makes and validates connections: a plain [`bb8::ManageConnection`] for a [`bb8::Pool`] that is built by hand.
 /// [`Pool`](crate::Pool) is the comfortable way.
@@ -85,20 +74,8 @@ impl<C: Establish> ConnectionManager<C> {
     /// [`BuildError::UnsafeBehindPooler`] if the type of connection is not safe there, unless the policy says that the
     /// pooler tracks prepared statements; [`BuildError::Tls`] if the certificates to trust cannot be loaded.
     pub fn new(url: &DatabaseUrl, policy: Policy) -> Result<Self, BuildError> {
-        let tracks = policy.named_statements() == NamedStatements::Always;
-        if url.endpoint() == Endpoint::Pooled && !C::SAFE_BEHIND_POOLERS && !tracks {
-            return Err(BuildError::UnsafeBehindPooler {
-                connection: std::any::type_name::<C>(),
-            });
-        }
-        for parameter in url.ignored() {
-            tracing::warn!(
-                parameter,
-                "a parameter of the database URL means nothing here"
-            );
-        }
         Ok(Self {
-            state: Arc::new(PoolState::new(url, policy)?),
+            state: Arc::new(PoolState::new::<C>(url, policy)?),
             connection: PhantomData,
         })
     }
@@ -112,10 +89,6 @@ impl<C: Establish> ConnectionManager<C> {
     pub fn invalidate_all(&self) {
         self.state.generation.end_current();
     }
-
-    pub(crate) fn state(&self) -> &Arc<PoolState> {
-        &self.state
-    }
 }
 
 impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
@@ -123,7 +96,11 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
     type Error = ManagerError;
 
     async fn connect(&self) -> Result<PoolEntry<C>, ManagerError> {
-        self.state.connect().await
+        let connected = self.state.connect().await;
+        connected.map_err(|error| match error {
+            Some(error) => ManagerError::Connect(error),
+            None => ManagerError::Evicted(EvictReason::PoolClosed),
+        })
     }
 
     async fn is_valid(&self, entry: &mut PoolEntry<C>) -> Result<(), ManagerError> {
@@ -132,7 +109,7 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
     }
 
     fn has_broken(&self, entry: &mut PoolEntry<C>) -> bool {
-        !self.state.take_back(entry)
+        !self.state.keep(entry)
     }
 }
 

@@ -1,12 +1,14 @@
-//! [`Health`]: what the latest connects and checks say about the server.
+//! [`Health`] and [`Suspicion`]: what the latest connects and checks say about the server.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::evict::EvictReason;
 use crate::connect::ConnectError;
-use crate::pool::evict::EvictReason;
+use crate::util::clock::{LastSeen, Moment};
 
 /// The last failures of a pool, and whether its logins prove anything.
 #[derive(Debug, Default)]
@@ -60,6 +62,34 @@ impl Health {
 
     pub(super) fn record_died_after_login(&self) {
         self.died_after_login.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// When a connection was last found dead or late. Its siblings are suspect until they are heard from.
+#[derive(Debug)]
+pub(crate) struct Suspicion {
+    is_raised: AtomicBool,
+    last: LastSeen,
+}
+
+impl Suspicion {
+    pub(super) fn raise(&self) {
+        self.last.mark();
+        self.is_raised.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the suspicion is younger than the last sign of life of a connection that is `quiet` for so long.
+    pub(super) fn covers(&self, quiet: Duration, now: &Moment) -> bool {
+        self.is_raised.load(Ordering::Acquire) && quiet >= self.last.elapsed_at(now)
+    }
+}
+
+impl Default for Suspicion {
+    fn default() -> Self {
+        Self {
+            is_raised: AtomicBool::new(false),
+            last: LastSeen::now(),
+        }
     }
 }
 

@@ -4,29 +4,26 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use super::error::ManagerError;
+use super::entry::PoolEntry;
 use super::state::PoolState;
 use crate::connect::{ConnectError, ConnectSlot, Establish};
-use crate::pool::entry::PoolEntry;
-use crate::pool::evict::EvictReason;
 use crate::util::backoff;
 
 impl PoolState {
-    /// Makes a connection of the current generation.
-    ///
-    /// Begins anew if that ends meanwhile: the attempt is most likely stuck where its siblings have died.
-    pub(super) async fn connect<C: Establish>(&self) -> Result<PoolEntry<C>, ManagerError> {
+    /// Makes a connection of the current generation, and begins anew if that ends meanwhile. Fails without an error if
+    /// the pool is closed.
+    pub(super) async fn connect<C: Establish>(&self) -> Result<PoolEntry<C>, Option<ConnectError>> {
         while !self.generation.is_closed() {
             let generation = self.generation.current();
             tokio::select! {
                 biased;
                 made = self.connect_in(generation, ConnectSlot::Common) => {
-                    return made.map_err(ManagerError::Connect);
+                    return made.map_err(Some);
                 }
                 () = self.generation.until_ended(generation) => {}
             }
         }
-        Err(ManagerError::Evicted(EvictReason::PoolClosed))
+        Err(None)
     }
 
     /// Makes a connection of `generation`.
@@ -58,6 +55,7 @@ impl PoolState {
             session,
             self.policy.max_lifetime(),
             generation,
+            self.runtimes.current(),
             self.leaks.record(),
             Arc::clone(&self.stats),
         ))

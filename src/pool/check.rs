@@ -1,0 +1,113 @@
+//! Checks of idle connections: each lives or dies by its own answer.
+//!
+//! A check belongs to the pool: it goes on when its caller has given up, and the connection goes to whoever waits
+//! first. If its answer is [`LATE`], another connection is made for its caller, and the roll is called: all idle
+//! connections are asked at once. So it is if a connection is found dead. Lateness alone evicts nobody.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::connections::{Connections, Slot};
+use super::entry::PoolEntry;
+use super::queue::Place;
+use crate::connect::Establish;
+use crate::util::clock::Moment;
+
+/// What is to become of a connection that a caller has taken.
+pub(super) enum Examined<C> {
+    /// The caller may have it.
+    Fit(PoolEntry<C>),
+    /// The server is to be asked first.
+    Doubtful(PoolEntry<C>),
+    /// It was closed.
+    Evicted,
+}
+
+impl<C: Establish> Connections<C> {
+    /// Examines a connection that is in use from now on, without asking the server. One that `is_proven` has just
+    /// answered.
+    pub(super) fn examine(&self, mut entry: PoolEntry<C>, is_proven: bool) -> Examined<C> {
+        let now = Moment::now();
+        if let Err(reason) = self.state.inspect(&mut entry, &now) {
+            if let Some(error) = self.state.record_unfit(&entry, &reason) {
+                self.tell(&error);
+            }
+            entry.evict(&reason);
+            self.free(Place::InUse);
+            return Examined::Evicted;
+        }
+        if !is_proven && self.state.must_ask(&entry, &now) {
+            return Examined::Doubtful(entry);
+        }
+        self.state.stats.check_skipped();
+        Examined::Fit(entry)
+    }
+
+    /// Asks the server of a connection in use, in a task of the pool's, which gives the connection on.
+    pub(super) fn ask(self: &Arc<Self>, entry: PoolEntry<C>) {
+        let mut slot = Slot::new(self, Place::InUse);
+        slot.transfer(Place::Checking);
+        tokio::spawn(check(slot, entry, Some(LATE)));
+    }
+
+    /// Asks the servers of all idle connections that were not heard from since `since`.
+    fn call_roll(self: &Arc<Self>, since: &Moment) {
+        self.state.suspect_all();
+        let now = Moment::now();
+        let is_spared =
+            |entry: &PoolEntry<C>| entry.session().status.silent_for(&now) < now.since(since);
+        let suspects = self.queue().take_all(Place::Suspect, is_spared);
+        for entry in suspects {
+            tokio::spawn(check(Slot::new(self, Place::Suspect), entry, None));
+        }
+    }
+
+    /// Returns whether connections are asked that are most likely dead.
+    pub(super) fn has_suspects(&self) -> bool {
+        self.queue().at(Place::Suspect) > 0
+    }
+}
+
+/// Asks the server, and gives the connection on if it answers. After `late`, the connection is suspect.
+async fn check<C: Establish>(mut slot: Slot<C>, mut entry: PoolEntry<C>, late: Option<Duration>) {
+    let connections = Arc::clone(slot.connections());
+    let state = &connections.state;
+    let began = Moment::now();
+    let answer = {
+        let mut ping = pin!(state.ping(&mut entry));
+        let in_time = match late {
+            Some(late) => timeout(late, &mut ping).await.ok(),
+            None => None,
+        };
+        match in_time {
+            Some(answer) => answer,
+            None => {
+                if late.is_some() {
+                    slot.transfer(Place::Suspect);
+                    connections.call_roll(&began);
+                }
+                ping.await
+            }
+        }
+    };
+    state.stats.checked(answer.is_ok());
+    match answer {
+        Ok(()) => {
+            state.health.record_check_passed();
+            slot.give(entry);
+        }
+        Err(reason) => {
+            if let Some(error) = state.record_failed_check(&entry, &reason) {
+                connections.tell(&error);
+            }
+            entry.evict(&reason);
+            connections.call_roll(&began);
+        }
+    }
+}
+
+/// An answer that takes longer is late: far above a round trip within a region, and half of what people notice.
+pub(super) const LATE: Duration = Duration::from_millis(250);

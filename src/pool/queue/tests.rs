@@ -1,0 +1,253 @@
+use super::*;
+
+type Pool = Queue<&'static str, &'static str>;
+
+/// Returns a queue with these connections, all idle.
+fn queue(max_size: u32, idle: &[&'static str]) -> Pool {
+    let mut queue = Pool::new(max_size, 0);
+    for connection in idle {
+        queue.enter(Place::Connecting);
+        assert!(matches!(
+            queue.give(Place::Connecting, connection),
+            Given::Idle
+        ));
+    }
+    queue
+}
+
+/// Lets a caller wait, or returns what it is given.
+fn poll(queue: &mut Pool, ticket: Ticket) -> Option<Served<&'static str, &'static str>> {
+    queue.poll(ticket, Instant::now(), Waker::noop())
+}
+
+/// Returns the ticket of a caller that waits.
+fn caller(queue: &mut Pool) -> Ticket {
+    let ticket = queue.ticket();
+    assert_eq!(poll(queue, ticket), None);
+    ticket
+}
+
+fn give(queue: &mut Pool, from: Place, connection: &'static str) -> &'static str {
+    match queue.give(from, connection) {
+        Given::Idle => "idle",
+        Given::Served(_) => "served",
+        Given::Surplus(_) => "surplus",
+    }
+}
+
+#[test]
+fn the_connection_that_was_used_last_is_taken_first() {
+    let mut queue = queue(2, &["old", "new"]);
+    assert_eq!(queue.take(), Some("new"));
+    assert_eq!(queue.take(), Some("old"));
+    assert_eq!(queue.take(), None);
+    assert_eq!((queue.at(Place::InUse), queue.idle()), (2, 0));
+}
+
+#[test]
+fn callers_are_served_in_the_order_in_which_they_came_with_whatever_comes_first() {
+    let mut queue = queue(3, &["a"]);
+    assert_eq!(queue.take(), Some("a"));
+    let callers: Vec<_> = (0..4).map(|_| caller(&mut queue)).collect();
+    assert_eq!(queue.connect(), 2);
+    assert_eq!(give(&mut queue, Place::InUse, "a"), "served");
+    assert_eq!(give(&mut queue, Place::Connecting, "b"), "served");
+    // Nobody overtakes.
+    assert_eq!(queue.take(), None);
+    assert_eq!(
+        poll(&mut queue, callers[1]),
+        Some(Served::Connection("b", Place::Connecting))
+    );
+    assert_eq!(
+        poll(&mut queue, callers[0]),
+        Some(Served::Connection("a", Place::InUse))
+    );
+    assert_eq!(poll(&mut queue, callers[2]), None);
+    assert_eq!(queue.waiting(), 2);
+}
+
+#[test]
+fn a_caller_whose_connection_was_dead_keeps_its_place() {
+    let mut queue = queue(1, &[]);
+    let first = caller(&mut queue);
+    let second = caller(&mut queue);
+    assert_eq!(queue.connect(), 1);
+    assert_eq!(give(&mut queue, Place::Connecting, "dead"), "served");
+    assert!(poll(&mut queue, first).is_some());
+    assert_eq!(queue.free(Place::InUse).len(), 1, "the other one is woken");
+    assert_eq!(poll(&mut queue, first), None);
+    assert_eq!(queue.connect(), 1);
+    assert_eq!(give(&mut queue, Place::Connecting, "new"), "served");
+    assert_eq!(poll(&mut queue, second), None);
+    assert!(poll(&mut queue, first).is_some());
+}
+
+#[test]
+fn a_caller_that_quits_leaves_what_it_was_given() {
+    let mut queue = queue(1, &["a"]);
+    assert_eq!(queue.take(), Some("a"));
+    let (first, second) = (caller(&mut queue), caller(&mut queue));
+    assert_eq!(give(&mut queue, Place::InUse, "a"), "served");
+    assert_eq!(
+        queue.quit(first),
+        Some(Served::Connection("a", Place::InUse))
+    );
+    assert_eq!(give(&mut queue, Place::InUse, "a"), "served");
+    assert!(poll(&mut queue, second).is_some());
+    assert_eq!(queue.quit(second), None);
+    assert_eq!(queue.waiting(), 0);
+}
+
+#[test]
+fn connections_are_made_for_those_whom_nothing_else_is_about_to_serve() {
+    let mut queue = queue(10, &["a"]);
+    assert_eq!(queue.take(), Some("a"));
+    assert_eq!(queue.connect(), 0);
+    let _first = caller(&mut queue);
+    let _ = queue.transfer(Place::InUse, Place::Checking);
+    assert_eq!(queue.connect(), 0, "its check serves the caller");
+    let _second = caller(&mut queue);
+    assert_eq!(queue.connect(), 1);
+    assert_eq!(queue.connect(), 0, "it is under way");
+    // A check that is late serves nobody, until it is answered.
+    let _ = queue.transfer(Place::Checking, Place::Suspect);
+    assert_eq!(queue.connect(), 1);
+}
+
+#[test]
+fn max_size_counts_all_connections_that_are_or_will_be_of_use() {
+    for (place, room) in [
+        (Place::InUse, 1),
+        (Place::Settling, 1),
+        (Place::Checking, 1),
+        (Place::Connecting, 1),
+        (Place::Suspect, 2),
+    ] {
+        let mut queue = queue(2, &[]);
+        queue.enter(place);
+        for _ in 0..5 {
+            caller(&mut queue);
+        }
+        assert_eq!(queue.connect(), room, "{place:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_was_replaced_is_closed_if_the_pool_is_full() {
+    let mut queue = queue(1, &["late"]);
+    assert_eq!(queue.take(), Some("late"));
+    let _ = queue.transfer(Place::InUse, Place::Suspect);
+    let first = caller(&mut queue);
+    assert_eq!(queue.connect(), 1);
+    let _second = caller(&mut queue);
+    assert_eq!(give(&mut queue, Place::Connecting, "new"), "served");
+    assert!(poll(&mut queue, first).is_some());
+    assert_eq!(give(&mut queue, Place::Suspect, "late"), "surplus");
+    assert_eq!((queue.size(), queue.at(Place::InUse)), (1, 1));
+}
+
+#[test]
+fn a_late_answer_serves_before_the_replacement_is_made() {
+    let mut queue = queue(1, &["late"]);
+    assert_eq!(queue.take(), Some("late"));
+    let _ = queue.transfer(Place::InUse, Place::Suspect);
+    let first = caller(&mut queue);
+    assert_eq!(queue.connect(), 1);
+    assert_eq!(give(&mut queue, Place::Suspect, "late"), "served");
+    assert!(poll(&mut queue, first).is_some());
+    assert_eq!(give(&mut queue, Place::Connecting, "new"), "surplus");
+}
+
+#[test]
+fn a_roll_takes_the_idle_connections_that_are_not_spared() {
+    let mut queue = queue(3, &["a", "b", "c"]);
+    let mut called = queue.take_all(Place::Suspect, |connection| *connection == "b");
+    called.sort_unstable();
+    assert_eq!(called, ["a", "c"]);
+    assert_eq!(
+        (queue.at(Place::Suspect), queue.idle(), queue.size()),
+        (2, 1, 3)
+    );
+}
+
+#[test]
+fn a_failed_connect_is_told_to_those_who_depend_on_connects() {
+    // In use, checking, and who is told of four that wait.
+    for (in_use, checking, told) in [
+        (0, 0, &[0, 1, 2, 3][..]),
+        (0, 1, &[1, 2, 3]),
+        (1, 0, &[0]),
+        (1, 2, &[2]),
+    ] {
+        let mut queue = queue(10, &[]);
+        (0..in_use).for_each(|_| queue.enter(Place::InUse));
+        (0..checking).for_each(|_| queue.enter(Place::Checking));
+        let callers: Vec<_> = (0..4).map(|_| caller(&mut queue)).collect();
+        let wakers = queue.fail(|_| Some("refused"));
+        assert_eq!(wakers.len(), told.len());
+        for (n, ticket) in callers.into_iter().enumerate() {
+            let failed = poll(&mut queue, ticket) == Some(Served::Failed("refused"));
+            assert_eq!(failed, told.contains(&n), "{in_use} {checking} {n}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_connect_that_is_worth_another_is_told_to_nobody() {
+    let mut queue = queue(10, &[]);
+    let ticket = caller(&mut queue);
+    assert_eq!(queue.connect(), 1);
+    assert!(queue.fail(|_| None).is_empty());
+    assert_eq!(
+        queue.free(Place::Connecting).len(),
+        1,
+        "the caller is woken"
+    );
+    assert_eq!(poll(&mut queue, ticket), None);
+    assert_eq!(queue.connect(), 1);
+}
+
+#[test]
+fn min_idle_is_made_beside_what_callers_need() {
+    let mut queue = Pool::new(5, 2);
+    assert_eq!(queue.connect(), 2);
+    caller(&mut queue);
+    assert_eq!(queue.connect(), 1);
+    for (connection, given) in [("a", "served"), ("b", "idle"), ("c", "idle")] {
+        assert_eq!(give(&mut queue, Place::Connecting, connection), given);
+    }
+    assert_eq!(queue.connect(), 0);
+}
+
+#[test]
+fn a_queue_that_is_closed_gives_nothing() {
+    let mut queue = queue(2, &["a", "b"]);
+    assert_eq!(queue.take(), Some("b"));
+    let waiting = queue.ticket();
+    assert_eq!(poll(&mut queue, waiting), None);
+    let (idle, wakers) = queue.close();
+    assert_eq!((idle, wakers.len()), (vec!["a"], 1));
+    assert_eq!(poll(&mut queue, waiting), Some(Served::Closed));
+    assert_eq!(give(&mut queue, Place::InUse, "b"), "surplus");
+    assert_eq!(queue.connect(), 0);
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn what_a_caller_lacks_is_told_by_its_place_in_the_line() {
+    let mut queue = queue(10, &[]);
+    queue.enter(Place::InUse);
+    queue.enter(Place::Checking);
+    queue.enter(Place::Connecting);
+    let callers: Vec<_> = (0..3).map(|_| caller(&mut queue)).collect();
+    let lacks = |queue: &Pool| {
+        callers
+            .iter()
+            .map(|ticket| queue.lack(*ticket))
+            .collect::<Vec<_>>()
+    };
+    let (first, second) = (Lack::Validating, Lack::Connecting);
+    assert_eq!(lacks(&queue), [first, second, Lack::Exhausted]);
+    queue.enter(Place::Suspect);
+    assert_eq!(lacks(&queue), [first, first, second]);
+}

@@ -1,0 +1,38 @@
+//! New connections for those who wait. A connect belongs to the pool: it goes on when its caller has given up.
+
+use std::sync::Arc;
+
+use super::connections::{Connections, Slot};
+use super::entry::PoolEntry;
+use super::queue::Place;
+use crate::connect::Establish;
+
+impl<C: Establish> Connections<C> {
+    /// Makes `due` connections, which the queue has counted.
+    pub(super) fn make(self: &Arc<Self>, due: u32) {
+        for _ in 0..due {
+            tokio::spawn(connect(Slot::new(self, Place::Connecting)));
+        }
+    }
+}
+
+async fn connect<C: Establish>(slot: Slot<C>) {
+    let connections = Arc::clone(slot.connections());
+    let state = &connections.state;
+    let mut entry: PoolEntry<C> = match state.connect().await {
+        Ok(entry) => entry,
+        Err(Some(error)) => return connections.tell(&error),
+        // The pool is closed.
+        Err(None) => return,
+    };
+    connections.maintain();
+    // A pooler logs clients in even if the server behind it is gone.
+    let is_doubtful = state.health.died_after_login() > 0 || connections.has_suspects();
+    if is_doubtful && let Err(reason) = state.ping(&mut entry).await {
+        if let Some(error) = state.record_failed_check(&entry, &reason) {
+            connections.tell(&error);
+        }
+        return entry.evict(&reason);
+    }
+    slot.give(entry);
+}

@@ -1,0 +1,85 @@
+//! What a pool does in the background, by the clock alone: it closes idle connections at their end, keeps `min_idle`, and
+//! warns of leaks. It sends nothing.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::connections::Connections;
+use super::entry::PoolEntry;
+use super::evict::EvictReason;
+use super::maintenance::Running;
+use crate::connect::Establish;
+use crate::policy::Policy;
+use crate::util::clock::Moment;
+
+impl<C: Establish> Connections<C> {
+    /// Sweeps at intervals from now on, until the pool has no connection.
+    pub(super) fn maintain(self: &Arc<Self>) {
+        if self.maintenance.is_running() {
+            return;
+        }
+        let connections = Arc::downgrade(self);
+        let pause = interval(&self.state.policy);
+        let sweeping = |running| sweep_until_empty(connections, running, pause);
+        self.maintenance.start(sweeping);
+    }
+
+    fn sweep(self: &Arc<Self>) {
+        let (now, policy) = (Moment::now(), &self.state.policy);
+        let is_ended = |entry: &PoolEntry<C>| reason_to_close(entry, &now, policy).is_some();
+        let ended = self.queue().reap(is_ended);
+        for entry in ended {
+            if let Some(reason) = reason_to_close(&entry, &now, policy) {
+                entry.evict(&reason);
+            }
+        }
+        let due = self.queue().connect();
+        self.make(due);
+        if let Some(threshold) = policy.leak_detection_threshold() {
+            self.state.leaks.warn(threshold);
+        }
+    }
+}
+
+async fn sweep_until_empty<C: Establish>(
+    connections: Weak<Connections<C>>,
+    running: Running,
+    pause: Duration,
+) {
+    loop {
+        sleep(pause).await;
+        let Some(connections) = connections.upgrade() else {
+            return;
+        };
+        connections.sweep();
+        if connections.queue().is_empty() {
+            drop(running);
+            // A connection may have been made just before the task was over.
+            if !connections.queue().is_empty() {
+                connections.maintain();
+            }
+            return;
+        }
+    }
+}
+
+fn interval(policy: &Policy) -> Duration {
+    let leaks = policy.leak_detection_threshold();
+    let leaks = leaks.map_or(LONGEST, |threshold| threshold / 4);
+    policy.reaper_rate().min(leaks).clamp(SHORTEST, LONGEST)
+}
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(30);
+
+fn reason_to_close<C>(entry: &PoolEntry<C>, now: &Moment, policy: &Policy) -> Option<EvictReason> {
+    if entry.is_past_deadline(now) {
+        Some(EvictReason::Lifetime)
+    } else if entry.session().status.silent_for(now) >= policy.idle_timeout() {
+        Some(EvictReason::Idle)
+    } else {
+        None
+    }
+}

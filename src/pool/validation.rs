@@ -1,0 +1,212 @@
+//! The validation of a connection on checkout and on return, cheapest step first. [`Pool`](crate::Pool) and
+//! [`ConnectionManager`](crate::ConnectionManager) share it.
+//!
+//! 1. [`Known`]: what the pool knows without asking the server. No I/O.
+//! 2. [`must_ask`]: a connection that was heard from within `validation_bypass` is handed out unasked.
+//! 3. `PoolState::ping`: the server is asked, within `validation_timeout`.
+
+use std::time::Duration;
+
+use diesel_async::{SimpleAsyncConnection, TransactionManager};
+use tokio::time::timeout;
+
+use super::entry::PoolEntry;
+use super::evict::EvictReason;
+use super::state::PoolState;
+use crate::connect::{ConnectError, Establish, is_in_test_transaction};
+use crate::connection::sqlstate;
+use crate::session::SessionStatus;
+use crate::util::clock::Moment;
+
+impl PoolState {
+    /// Returns why a connection cannot be handed out, as far as the pool knows.
+    pub(super) fn inspect<C: Establish>(
+        &self,
+        entry: &mut PoolEntry<C>,
+        now: &Moment,
+    ) -> Result<(), EvictReason> {
+        entry.hold();
+        let past_deadline = entry.is_past_deadline(now);
+        self.known(entry, past_deadline).verdict()?;
+        entry.set_inspected(now);
+        Ok(())
+    }
+
+    /// Returns why a connection that came back cannot be handed out again. It may be busy still.
+    pub(super) fn inspect_returned<C: Establish>(
+        &self,
+        entry: &mut PoolEntry<C>,
+    ) -> Result<(), EvictReason> {
+        entry.release();
+        let verdict = self.known(entry, false).verdict();
+        if matches!(verdict, Err(EvictReason::Ended { .. })) {
+            if is_unproven(entry) {
+                self.health.record_died_after_login();
+            }
+            self.suspect_all();
+        }
+        verdict
+    }
+
+    fn known<C: Establish>(&self, entry: &mut PoolEntry<C>, past_deadline: bool) -> Known {
+        let is_broken = C::TransactionManager::is_broken_transaction_manager(&mut **entry);
+        let in_transaction = entry.session().status.in_transaction();
+        Known {
+            pool_closed: self.generation.is_closed(),
+            ended: ended(&entry.session().status),
+            runtime_ended: entry.runtime().has_ended(),
+            check_cancelled: entry.is_validating(),
+            abandoned: entry.session().is_cancelled(),
+            in_transaction: is_broken || (in_transaction && !is_in_test_transaction(&mut **entry)),
+            generation_ended: entry.generation() != self.generation.current(),
+            past_deadline,
+        }
+    }
+
+    /// Returns whether the server is asked before a connection is handed out that nothing speaks against.
+    pub(super) fn must_ask<C>(&self, entry: &PoolEntry<C>, now: &Moment) -> bool {
+        let status = &entry.session().status;
+        must_ask(
+            self.health.died_after_login(),
+            status.is_busy(),
+            self.is_suspect(entry, now),
+            status.silent_for(now),
+            self.policy.validation_bypass(),
+        )
+    }
+
+    /// Has every connection asked that was not heard from since: a sibling was found dead, or is late.
+    pub(super) fn suspect_all(&self) {
+        self.suspicion.raise();
+    }
+
+    /// Returns whether a sibling was found dead or late since the connection was heard from.
+    pub(super) fn is_suspect<C>(&self, entry: &PoolEntry<C>, now: &Moment) -> bool {
+        let quiet = entry.session().status.silent_for(now);
+        self.suspicion.covers(quiet, now)
+    }
+
+    /// Asks the server.
+    pub(super) async fn ping<C: Establish>(
+        &self,
+        entry: &mut PoolEntry<C>,
+    ) -> Result<(), EvictReason> {
+        let bound = self.policy.validation_timeout();
+        // An empty query: one round trip, nothing to parse or plan, and no statement is prepared.
+        let ping = SimpleAsyncConnection::batch_execute(&mut **entry, "");
+        match timeout(bound, ping).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(EvictReason::CheckFailed {
+                sqlstate: sqlstate(&error).map(str::to_owned),
+                message: error.to_string(),
+            }),
+            Err(_) => Err(EvictReason::NoAnswer { bound }),
+        }
+    }
+
+    /// Records that the check of a connection has failed; see [`record_unfit`](Self::record_unfit).
+    pub(super) fn record_failed_check<C>(
+        &self,
+        entry: &PoolEntry<C>,
+        reason: &EvictReason,
+    ) -> Option<ConnectError> {
+        if is_unproven(entry) {
+            self.health.record_died_after_login();
+        }
+        self.record_unfit(entry, reason)
+    }
+
+    /// Records why a connection is not handed out. Returns the error that callers are told at once, if waiting does
+    /// not mend it.
+    pub(super) fn record_unfit<C>(
+        &self,
+        entry: &PoolEntry<C>,
+        reason: &EvictReason,
+    ) -> Option<ConnectError> {
+        if reason.instead_of_answer().is_some() {
+            self.health.record_check_failed(reason);
+        }
+        final_refusal(reason, is_unproven(entry))
+    }
+}
+
+/// What the pool knows of a connection without asking the server.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    pool_closed: bool,
+    ended: Option<EvictReason>,
+    runtime_ended: bool,
+    check_cancelled: bool,
+    abandoned: bool,
+    in_transaction: bool,
+    generation_ended: bool,
+    past_deadline: bool,
+}
+
+impl Known {
+    /// Returns why the connection is evicted, if it is: the first reason in the order of the fields.
+    fn verdict(self) -> Result<(), EvictReason> {
+        Err(if self.pool_closed {
+            EvictReason::PoolClosed
+        } else if let Some(ended) = self.ended {
+            ended
+        } else if self.runtime_ended {
+            EvictReason::RuntimeEnded
+        } else if self.check_cancelled {
+            EvictReason::CheckCancelled
+        } else if self.abandoned {
+            EvictReason::Abandoned
+        } else if self.in_transaction {
+            EvictReason::InTransaction
+        } else if self.generation_ended {
+            EvictReason::Generation
+        } else if self.past_deadline {
+            EvictReason::Lifetime
+        } else {
+            return Ok(());
+        })
+    }
+}
+
+/// Returns whether the server is asked before a connection is handed out that nothing speaks against.
+///
+/// It is if other connections have died after their login, if it still owes a response, if a sibling was found dead
+/// since it was heard from, or if it was quiet for as long as `bypass`.
+fn must_ask(
+    died_after_login: u32,
+    is_busy: bool,
+    is_suspect: bool,
+    quiet: Duration,
+    bypass: Duration,
+) -> bool {
+    died_after_login > 0 || is_busy || is_suspect || quiet >= bypass
+}
+
+/// Returns the error that callers are told at once if nothing but the login was ever answered, and what came instead
+/// of the next answer is final. Behind a pooler, only this tells of a database that is gone.
+fn final_refusal(reason: &EvictReason, is_unproven: bool) -> Option<ConnectError> {
+    let (message, sqlstate) = reason.instead_of_answer().filter(|_| is_unproven)?;
+    let error = ConnectError::of_server_error(message, sqlstate, reason.clone());
+    (!error.is_transient()).then_some(error)
+}
+
+/// Returns whether nothing but the login has been answered on the connection.
+fn is_unproven<C>(entry: &PoolEntry<C>) -> bool {
+    entry.session().status.responses() <= 1
+}
+
+fn ended(status: &SessionStatus) -> Option<EvictReason> {
+    status.has_ended().then(|| match status.fatal_error() {
+        Some(error) => EvictReason::Ended {
+            sqlstate: Some(error.code),
+            message: error.message,
+        },
+        None => EvictReason::Ended {
+            sqlstate: None,
+            message: "the connection was closed".to_owned(),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;
