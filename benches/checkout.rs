@@ -22,7 +22,7 @@ async fn main() {
     let ours = Pool::builder(DatabaseUrl::parse(&neon.url()).expect("a URL"))
         .max_size(SIZE)
         // The bypass lasts as long as the benchmark, so that no connection is checked.
-        .policy(|policy| policy.validation_bypass(Duration::from_secs(100)))
+        .validation_bypass(Duration::from_secs(100))
         .build()
         .expect("a pool");
     // TLS does not matter, since an idle connection sends nothing.

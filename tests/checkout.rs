@@ -57,15 +57,12 @@ async fn fill(pool: &Pool, n: usize) {
 async fn nobody_is_handed_a_connection_that_died_in_a_suspension() {
     let neon = start().await;
     for url in [neon.url(), neon.pooled_url()] {
-        let pool = Pool::builder(DatabaseUrl::parse(&url).unwrap())
-            .policy(|policy| {
-                policy
-                    .never_suspends()
-                    .max_size(5)
-                    // Every connection is checked, as if it had been idle for long.
-                    .validation_bypass(Duration::ZERO)
-                    .validation_timeout(Duration::from_millis(500))
-            })
+        let pool = Pool::builder(url)
+            .never_suspends()
+            .max_size(5)
+            // Every connection is checked, as if it had been idle for long.
+            .validation_bypass(Duration::ZERO)
+            .validation_timeout(Duration::from_millis(500))
             .build()
             .unwrap();
         for suspension in SUSPENSIONS {

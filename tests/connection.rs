@@ -604,12 +604,11 @@ async fn a_cancel_token_stops_a_statement() {
 #[tokio::test]
 async fn async_pg_connection_works_direct_and_is_refused_where_it_is_not_safe() {
     use diesel_async::AsyncPgConnection;
-    use diesel_neon::{BuildError, DatabaseUrl, NamedStatements, Pool};
+    use diesel_neon::{BuildError, NamedStatements, PoolBuilder};
 
     let neon = start().await;
     for url in [neon.url(), neon.postgres_url()] {
-        let builder = Pool::builder(DatabaseUrl::parse(&url).unwrap());
-        let pool = builder.build_with::<AsyncPgConnection>().unwrap();
+        let pool = common::pool_of::<AsyncPgConnection>(&url, |policy| policy);
         for _ in 0..3 {
             let mut connection = pool.get().await.unwrap();
             let one = diesel::select(1.into_sql::<Integer>());
@@ -617,14 +616,14 @@ async fn async_pg_connection_works_direct_and_is_refused_where_it_is_not_safe() 
         }
         assert_eq!(pool.status().size, 1);
     }
-    let pooled = || Pool::builder(DatabaseUrl::parse(&neon.pooled_url()).unwrap());
-    let refused = pooled().build_with::<AsyncPgConnection>().unwrap_err();
+    let pooled = || PoolBuilder::<AsyncPgConnection>::new(neon.pooled_url());
+    let refused = pooled().build().unwrap_err();
     assert!(matches!(refused, BuildError::UnsafeBehindPooler { .. }));
     let message = refused.to_string();
     assert!(
         message.contains("diesel_neon::Connection") && message.contains("direct"),
         "{message}"
     );
-    let tracked = pooled().policy(|policy| policy.named_statements(NamedStatements::Always));
-    assert!(tracked.build_with::<AsyncPgConnection>().is_ok());
+    let tracked = pooled().named_statements(NamedStatements::Always);
+    assert!(tracked.build().is_ok());
 }

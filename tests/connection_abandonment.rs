@@ -7,7 +7,9 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{HANG, IN_TRANSACTION, RUNNING, TRACKED, counted, pool, routes, start, until, users};
+use common::{
+    HANG, IN_TRANSACTION, RUNNING, TRACKED, counted, pool, pool_of, routes, start, until, users,
+};
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_query;
@@ -136,10 +138,7 @@ async fn socket(neon: &NeonSim, url: &str) -> String {
 async fn is_cancelled<C: Establish>(neon: &NeonSim, url: &str) {
     let before = neon.counters();
     let names = NamedStatements::Always;
-    let pool = Pool::builder(DatabaseUrl::parse(url).unwrap())
-        .policy(|policy| policy.max_size(1).named_statements(names))
-        .build_with::<C>()
-        .unwrap();
+    let pool = pool_of::<C>(url, |policy| policy.max_size(1).named_statements(names));
     let mut connection = timeout(HANG, pool.get()).await.expect("no hang").unwrap();
     let lock = "UPDATE users SET name = 'locked' || pg_sleep(60)::text";
     let statement = connection.batch_execute(lock);

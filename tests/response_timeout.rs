@@ -6,7 +6,7 @@ mod common;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use common::{HANG, RUNNING, pool, scripted, start, until};
+use common::{HANG, RUNNING, pool, pool_of, scripted, start, until};
 use diesel::sql_types::{Binary, Integer};
 use diesel::{QueryResult, QueryableByName, sql_query};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
@@ -239,16 +239,14 @@ async fn response_timeout_does_not_end_a_session_whose_rows_are_read_slowly() {
         let own = pool(&url, limited);
         assert_eq!(timeout(HANG, read(&own)).await.unwrap(), Ok(3000), "{url}");
     }
-    let url = DatabaseUrl::parse(&neon.url()).unwrap();
-    let pool: Pool<AsyncPgConnection> = Pool::builder(url).policy(limited).build_with().unwrap();
+    let pool = pool_of::<AsyncPgConnection>(&neon.url(), limited);
     assert_eq!(timeout(HANG, read(&pool)).await.unwrap(), Ok(3000));
 }
 
 #[tokio::test]
 async fn response_timeout_ends_those_of_async_pg_connection_as_well() {
     let neon = start().await;
-    let url = DatabaseUrl::parse(&neon.url()).unwrap();
-    let pool: Pool<AsyncPgConnection> = Pool::builder(url).policy(limited).build_with().unwrap();
+    let pool = pool_of::<AsyncPgConnection>(&neon.url(), limited);
     let mut connection = pool.get().await.unwrap();
     sleep(2 * LIMIT).await;
     connection

@@ -99,7 +99,7 @@ async fn main() -> Result<(), Failure> {
     let pool = Pool::builder(diesel_neon::env::app_url()?.url)
         .max_size(variable("POOL_SIZE", 10)?)
         // Shorter than the request's own limit, so that the client is told why it waited in vain.
-        .policy(|policy| policy.checkout_timeout(request_timeout * 2 / 3))
+        .checkout_timeout(request_timeout * 2 / 3)
         .build()?;
     let app = App {
         pool: pool.clone(),

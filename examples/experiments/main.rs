@@ -82,16 +82,12 @@ async fn churn(side: Side) -> String {
     let neon = neon().await;
     let mut settings = Settings::new(3, Duration::from_secs(3));
     settings.idle_timeout = Some(Duration::from_millis(100));
-    let url = DatabaseUrl::parse(&neon.url()).expect("a URL");
     let refused = match side {
         Side::Stock => {
             settings.min_idle = Some(1);
             None
         }
-        Side::Ours => Pool::builder(url)
-            .policy(|policy| policy.min_idle(1))
-            .build()
-            .err(),
+        Side::Ours => Pool::builder(neon.url()).min_idle(1).build().err(),
     };
     let pool = settings.on(&neon, side).await;
     let first = pool.get().await.map(|_| ());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use diesel::sql_types::Integer;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, bb8};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{DatabaseUrl, Pool, PooledConnection};
+use diesel_neon::{Pool, PooledConnection};
 use futures_util::FutureExt;
 use neon_sim::NeonSim;
 use rustls::pki_types::CertificateDer;
@@ -61,19 +61,16 @@ impl Settings {
                 AnyPool::Stock(pool.build_unchecked(stock_manager(neon, url)))
             }
             Side::Ours => {
-                let url = DatabaseUrl::parse(url).expect("a URL");
-                let pool = Pool::builder(url)
+                let mut pool = Pool::builder(url)
                     .max_size(self.max_size)
-                    .policy(|mut policy| {
-                        policy = policy.never_suspends().checkout_timeout(self.timeout);
-                        if let Some(lifetime) = self.max_lifetime {
-                            policy = policy.max_lifetime(lifetime);
-                        }
-                        if let Some(timeout) = self.idle_timeout {
-                            policy = policy.idle_timeout(timeout);
-                        }
-                        policy
-                    });
+                    .never_suspends()
+                    .checkout_timeout(self.timeout);
+                if let Some(lifetime) = self.max_lifetime {
+                    pool = pool.max_lifetime(lifetime);
+                }
+                if let Some(timeout) = self.idle_timeout {
+                    pool = pool.idle_timeout(timeout);
+                }
                 AnyPool::Ours(pool.build().expect("a pool"))
             }
         }

@@ -22,7 +22,7 @@ pub use self::error::PolicyError;
 /// | [`max_size`](PolicyBuilder::max_size) | 10 | HikariCP's and sqlx's; see `docs/sizing.md` |
 /// | [`checkout_timeout`](PolicyBuilder::checkout_timeout) | 30 s | HikariCP's `connectionTimeout` |
 /// | [`connect_timeout`](PolicyBuilder::connect_timeout) | the URL's, else 15 s | Neon's guide asks for 10 to 15 s, since a cold start happens inside it |
-/// | [`validation_timeout`](PolicyBuilder::validation_timeout) | 2 s | only a silently dead connection takes that long, and one discovery evicts all of its generation |
+/// | [`validation_timeout`](PolicyBuilder::validation_timeout) | 2 s | only a silently dead connection takes that long, and no caller waits for it: after 250 ms another one connects |
 /// | [`validation_bypass`](PolicyBuilder::validation_bypass) | 500 ms | HikariCP's `aliveBypassWindowMs` |
 /// | [`max_connecting`](PolicyBuilder::max_connecting) | 4 | Neon's proxy limits the attempts per endpoint, and a crowd wakes a compute no faster |
 /// | [`min_idle`](PolicyBuilder::min_idle) | 0 | a minimum of idle connections keeps the compute awake |
@@ -158,8 +158,8 @@ impl Policy {
         self.statement_cache
     }
 
-    /// Returns the interval at which idle connections are checked for their end.
-    pub(crate) fn reaper_rate(&self) -> Duration {
+    /// Returns the interval at which a pool looks for idle connections that are past their end.
+    pub(crate) fn sweep_interval(&self) -> Duration {
         let shortest = self.idle_timeout.min(self.max_lifetime);
         (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(30))
     }

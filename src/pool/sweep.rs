@@ -68,7 +68,7 @@ async fn sweep_until_empty<C: Establish>(
 fn interval(policy: &Policy) -> Duration {
     let leaks = policy.leak_detection_threshold();
     let leaks = leaks.map_or(LONGEST, |threshold| threshold / 4);
-    policy.reaper_rate().min(leaks).clamp(SHORTEST, LONGEST)
+    policy.sweep_interval().min(leaks).clamp(SHORTEST, LONGEST)
 }
 
 const SHORTEST: Duration = Duration::from_millis(1);

@@ -208,3 +208,9 @@ fn hint(barred: bool) -> &'static str {
 }
 
 crate::util::debug_is_chain!(UrlError);
+
+impl From<std::convert::Infallible> for UrlError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}

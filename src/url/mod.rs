@@ -242,6 +242,30 @@ impl TryFrom<&Url> for DatabaseUrl {
     }
 }
 
+impl TryFrom<&str> for DatabaseUrl {
+    type Error = UrlError;
+
+    fn try_from(url: &str) -> Result<Self, UrlError> {
+        Self::parse(url)
+    }
+}
+
+impl TryFrom<&String> for DatabaseUrl {
+    type Error = UrlError;
+
+    fn try_from(url: &String) -> Result<Self, UrlError> {
+        Self::parse(url)
+    }
+}
+
+impl TryFrom<String> for DatabaseUrl {
+    type Error = UrlError;
+
+    fn try_from(url: String) -> Result<Self, UrlError> {
+        Self::parse(&url)
+    }
+}
+
 impl FromStr for DatabaseUrl {
     type Err = UrlError;
 

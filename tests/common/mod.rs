@@ -13,7 +13,7 @@ use diesel::connection::InstrumentationEvent;
 use diesel::sql_types::Text;
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncConnection, RunQueryDsl};
-use diesel_neon::{Connection, DatabaseUrl, Establish, PolicyBuilder, Pool};
+use diesel_neon::{Connection, Establish, Policy, PolicyBuilder, Pool, PoolBuilder};
 use neon_sim::{Builder, EndpointCounters, NeonSim};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
@@ -117,8 +117,8 @@ pub fn pool_of<C: Establish>(
     url: &str,
     policy: impl FnOnce(PolicyBuilder) -> PolicyBuilder,
 ) -> Pool<C> {
-    let url = DatabaseUrl::parse(url).unwrap();
-    Pool::builder(url).policy(policy).build_with().unwrap()
+    let policy = policy(Policy::builder());
+    PoolBuilder::new(url).policy(policy).build().unwrap()
 }
 
 /// Returns what the endpoint of `url` has counted since `before`.

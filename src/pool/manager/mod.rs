@@ -22,6 +22,11 @@ use crate::url::DatabaseUrl;
 /// Makes and validates connections: a plain [`bb8::ManageConnection`] for a [`bb8::Pool`] that is built by hand.
 /// [`Pool`](crate::Pool) is the comfortable way.
 ///
+/// The two share their validation. What bb8 leaves no room for: its callers do not hear why connecting fails, are not
+/// served in their order, and do not share a check that goes on. A late check is hedged in place: a replacement
+/// connects in parallel, and the connection whose answer comes second is closed. Once one was found dead or late, the
+/// replacement of every sibling connects at once.
+///
 /// Set the `max_lifetime` and `idle_timeout` of such a pool to the policy's, so that idle connections are closed and
 /// not just never handed out, and leave `test_on_check_out` on. bb8 reports every failure as `RunError::TimedOut`.
 ///

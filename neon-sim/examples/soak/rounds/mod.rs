@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use diesel_neon::{DatabaseUrl, Pool};
+use diesel_neon::Pool;
 use neon_sim::NeonSim;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -221,21 +221,19 @@ impl Soak {
 }
 
 fn pool(url: &str) -> Pool {
-    let url = DatabaseUrl::parse(url).expect("the stand-in's URL");
-    let pool = Pool::builder(url).max_size(MAX_SIZE).policy(|policy| {
-        policy
-            .never_suspends()
-            // Short, so that a round meets all of them.
-            .max_lifetime(Duration::from_secs(1))
-            .idle_timeout(Duration::from_millis(500))
-            .connect_timeout(Duration::from_secs(3))
-            .validation_timeout(Duration::from_secs(1))
-            .validation_bypass(BYPASS)
-            // Time to succeed.
-            .checkout_timeout(load::HANG / 2)
-            .retry_budget(load::HANG / 2)
-            .retry_attempts(100)
-    });
+    let pool = Pool::builder(url)
+        .max_size(MAX_SIZE)
+        .never_suspends()
+        // Short, so that a round meets all of them.
+        .max_lifetime(Duration::from_secs(1))
+        .idle_timeout(Duration::from_millis(500))
+        .connect_timeout(Duration::from_secs(3))
+        .validation_timeout(Duration::from_secs(1))
+        .validation_bypass(BYPASS)
+        // Time to succeed.
+        .checkout_timeout(load::HANG / 2)
+        .retry_budget(load::HANG / 2)
+        .retry_attempts(100);
     pool.build().expect("the policy holds")
 }
 

@@ -1,0 +1,254 @@
+//! Each connection of a pool lives or dies by its own answer, and nobody is forgotten.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::{Closed, Connection, Pool, PoolError, Status};
+use futures_util::FutureExt;
+use neon_sim::Suspension;
+use tokio::time::{sleep, timeout};
+
+use common::{HANG, neon, pool};
+
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// The server process of the session.
+    fn pg_backend_pid() -> diesel::sql_types::Integer;
+}
+
+async fn backend(connection: &mut Connection) -> i32 {
+    diesel::select(pg_backend_pid())
+        .get_result(connection)
+        .await
+        .unwrap()
+}
+
+/// Opens `n` connections, gives them all back, and returns their server processes.
+async fn fill(pool: &Pool, n: usize) -> BTreeSet<i32> {
+    let (mut held, mut backends) = (Vec::new(), BTreeSet::new());
+    for _ in 0..n {
+        let mut connection = pool.get().await.unwrap();
+        backends.insert(backend(&mut connection).await);
+        held.push(connection);
+    }
+    backends
+}
+
+/// Waits for a state of the pool.
+async fn until(pool: &Pool, what: &str, is_reached: impl Fn(&Status) -> bool) {
+    let reached = async {
+        while !is_reached(&pool.status()) {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let reached = timeout(HANG, reached).await;
+    reached.unwrap_or_else(|_| panic!("not {what}: {}", pool.status()));
+}
+
+#[tokio::test]
+async fn lateness_alone_evicts_nobody() {
+    let neon = neon().await;
+    let pool = pool(&neon.url(), |policy| {
+        policy
+            .validation_bypass(Duration::ZERO)
+            .validation_timeout(Duration::from_secs(30))
+    });
+    let backends = fill(&pool, 5).await;
+    neon.set_latency(Duration::from_millis(200));
+    drop(timeout(HANG, pool.get()).await.unwrap().unwrap());
+    neon.set_latency(Duration::ZERO);
+    until(&pool, "calm", |status| {
+        status.suspect + status.connecting == 0
+    })
+    .await;
+    let status = pool.status();
+    assert_eq!(status.closed, Closed::default(), "{status}");
+    let size = status.idle as usize;
+    assert!(fill(&pool, size).await.is_superset(&backends));
+}
+
+#[tokio::test]
+async fn callers_who_give_up_during_a_check_cost_no_connection() {
+    let neon = neon().await;
+    let pool = pool(&neon.url(), |policy| {
+        policy
+            .validation_bypass(Duration::ZERO)
+            .validation_timeout(Duration::from_secs(30))
+    });
+    let backends = fill(&pool, 10).await;
+    neon.set_latency(Duration::from_millis(50));
+    let callers: Vec<_> = (0..10)
+        .map(|_| {
+            let mut caller = Box::pin(pool.get());
+            assert!(caller.as_mut().now_or_never().is_none());
+            caller
+        })
+        .collect();
+    assert_eq!((pool.status().checking, pool.status().waiting), (10, 10));
+    drop(callers);
+    assert_eq!(pool.status().waiting, 0);
+    neon.set_latency(Duration::ZERO);
+    until(&pool, "idle again", |status| status.idle >= 10).await;
+    let status = pool.status();
+    assert_eq!(status.closed, Closed::default(), "{status}");
+    assert!(
+        fill(&pool, status.idle as usize)
+            .await
+            .is_superset(&backends)
+    );
+}
+
+#[tokio::test]
+async fn a_dead_connection_has_all_idle_ones_asked_at_once() {
+    let neon = neon().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        let pool = pool(&url, |policy| {
+            policy
+                .validation_bypass(Duration::ZERO)
+                .validation_timeout(Duration::from_secs(30))
+        });
+        fill(&pool, 10).await;
+        let before = pool.status().connects.opened;
+        neon.suspend(Suspension::Silent).await;
+        let first = timeout(HANG, pool.get()).await.unwrap().unwrap();
+        let status = pool.status();
+        assert_eq!((status.idle, status.suspect), (0, 10), "{status}");
+        // The second caller waits for none of them.
+        let second = timeout(HANG, pool.get()).await.unwrap().unwrap();
+        assert_eq!(pool.status().connects.opened, before + 2);
+        drop((first, second));
+    }
+}
+
+#[tokio::test]
+async fn one_connection_that_was_terminated_costs_its_siblings_nothing() {
+    let neon = neon().await;
+    let pool = pool(&neon.url(), |policy| {
+        policy.validation_bypass(Duration::ZERO)
+    });
+    let backends = fill(&pool, 5).await;
+    let victim = BTreeSet::first(&backends).unwrap();
+    neon.sql(&format!("SELECT pg_terminate_backend({victim})"))
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        // All five are asked.
+        let callers = (0..5).map(|_| pool.get());
+        let held = futures_util::future::join_all(callers).await;
+        assert!(held.iter().all(Result::is_ok));
+    }
+    until(&pool, "calm", |status| {
+        status.suspect + status.connecting == 0
+    })
+    .await;
+    let closed = pool.status().closed;
+    assert_eq!(closed.ended + closed.failed_check, 1, "{closed:?}");
+}
+
+#[tokio::test]
+async fn a_failed_connect_robs_nobody_of_the_connection_that_is_being_checked() {
+    let neon = neon().await;
+    let pool = pool(&neon.url(), |policy| {
+        policy
+            .max_size(2)
+            .validation_bypass(Duration::ZERO)
+            .validation_timeout(Duration::from_secs(30))
+    });
+    let backends = fill(&pool, 1).await;
+    neon.refuse_connections(1, "password authentication failed for user 'neondb_owner'");
+    neon.set_latency(Duration::from_millis(40));
+    let first = tokio::spawn({
+        let pool = pool.clone();
+        async move { backend(&mut pool.get().await.unwrap()).await }
+    });
+    until(&pool, "checking", |status| status.checking == 1).await;
+    let second = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get().await.map(drop) }
+    });
+    let error = timeout(HANG, second).await.unwrap().unwrap().unwrap_err();
+    assert!(matches!(error, PoolError::Connect(_)), "{error}");
+    let served = timeout(HANG, first).await.unwrap().unwrap();
+    assert!(backends.contains(&served));
+}
+
+#[tokio::test]
+async fn an_unfinished_statement_is_settled_while_others_are_handed_out() {
+    let neon = neon().await;
+    let pool = pool(&neon.url(), |policy| policy.max_size(2));
+    let backends = fill(&pool, 2).await;
+    let mut unfinished = pool.get().await.unwrap();
+    let its_own = backend(&mut unfinished).await;
+    let statement = unfinished.batch_execute("SELECT pg_sleep(0.05)");
+    assert!(Box::pin(statement).now_or_never().is_none());
+    drop(unfinished);
+    let status = pool.status();
+    assert_eq!((status.idle, status.checking), (1, 1), "{status}");
+    let mut other = pool.get().now_or_never().unwrap().unwrap();
+    assert_ne!(backend(&mut other).await, its_own);
+    drop(other);
+    // It has finished, or has taken too long: a connection is closed for the latter alone.
+    until(&pool, "calm", |status| {
+        status.checking + status.settling == 0
+    })
+    .await;
+    let status = pool.status();
+    assert_eq!(
+        u64::from(status.idle) + status.closed.abandoned,
+        2,
+        "{status}"
+    );
+    assert!(fill(&pool, status.idle as usize).await.is_subset(&backends));
+}
+
+#[tokio::test]
+async fn a_connect_goes_on_for_the_next_caller() {
+    let neon = neon().await;
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
+    neon.set_latency(Duration::from_millis(20));
+    assert!(pool.get().now_or_never().is_none());
+    assert_eq!((pool.status().connecting, pool.status().waiting), (1, 0));
+    drop(timeout(HANG, pool.get()).await.unwrap().unwrap());
+    assert_eq!(neon.counters().direct.attempts, 1);
+}
+
+#[tokio::test]
+async fn get_timeout_takes_the_place_of_checkout_timeout() {
+    let neon = neon().await;
+    let pool = pool(&neon.url(), |policy| {
+        policy.max_size(1).checkout_timeout(HANG)
+    });
+    let held = pool.get().await.unwrap();
+    let brief = Duration::from_millis(10);
+    match pool.get_timeout(brief).await.unwrap_err() {
+        PoolError::Exhausted { waited, .. } => assert_eq!(waited, brief),
+        other => panic!("{other}"),
+    }
+    drop(held);
+    pool.get_timeout(HANG).await.unwrap();
+}
+
+#[tokio::test]
+async fn try_get_takes_what_was_heard_from_a_moment_ago_and_sends_nothing() {
+    let neon = neon().await;
+    for (bypass, is_taken) in [(HANG, true), (Duration::ZERO, false)] {
+        let pool = pool(&neon.url(), |policy| {
+            policy.never_suspends().validation_bypass(bypass)
+        });
+        assert!(pool.try_get().is_none());
+        fill(&pool, 1).await;
+        let before = neon.counters();
+        let taken = pool.try_get();
+        assert_eq!(taken.is_some(), is_taken);
+        assert!(pool.try_get().is_none(), "there is but one");
+        drop(taken);
+        assert_eq!((neon.counters() - before).direct.bytes_in, 0);
+        assert_eq!(pool.status().idle, 1);
+        let waiting = pool.get().await.unwrap();
+        assert!(pool.try_get().is_none());
+        drop(waiting);
+    }
+}
