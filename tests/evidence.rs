@@ -162,7 +162,7 @@ async fn a_failed_connect_robs_nobody_of_the_connection_that_is_being_checked() 
     neon.set_latency(Duration::from_millis(40));
     let first = tokio::spawn({
         let pool = pool.clone();
-        async move { backend(&mut pool.get().await.unwrap()).await }
+        async move { pool.get_owned().await.unwrap() }
     });
     until(&pool, "checking", |status| status.checking == 1).await;
     let second = tokio::spawn({
@@ -171,8 +171,8 @@ async fn a_failed_connect_robs_nobody_of_the_connection_that_is_being_checked() 
     });
     let error = timeout(HANG, second).await.unwrap().unwrap().unwrap_err();
     assert!(matches!(error, PoolError::Connect(_)), "{error}");
-    let served = timeout(HANG, first).await.unwrap().unwrap();
-    assert!(backends.contains(&served));
+    let mut served = timeout(HANG, first).await.unwrap().unwrap();
+    assert!(backends.contains(&backend(&mut served).await));
 }
 
 #[tokio::test]

@@ -11,8 +11,7 @@ use diesel::sql_types::{Binary, Integer};
 use diesel::{QueryResult, QueryableByName, sql_query};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
-    Connection, DatabaseErrorExt, DatabaseUrl, Establish, NamedStatements, PolicyBuilder, Pool,
-    RetryError,
+    Connection, DatabaseErrorExt, Establish, NamedStatements, PolicyBuilder, Pool, RetryError,
 };
 use futures_util::StreamExt;
 use neon_sim::Suspension;

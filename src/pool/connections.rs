@@ -1,7 +1,7 @@
 //! [`Connections`]: the connections of a pool. [`Slot`]: the place of one that nobody may take.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use super::queue::{Given, Place, Queue};
 use super::state::PoolState;
 use super::status::Status;
 use crate::connect::{ConnectError, Establish};
+use crate::util::lock;
 
 /// The connections of a pool, with all that its clones share.
 pub(crate) struct Connections<C: Establish> {
@@ -33,7 +34,7 @@ impl<C: Establish> Connections<C> {
     }
 
     pub(super) fn queue(&self) -> MutexGuard<'_, Queue<PoolEntry<C>, ConnectError>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     pub(super) fn status(&self) -> Status {

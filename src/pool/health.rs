@@ -1,7 +1,7 @@
 //! [`Health`] and [`Suspicion`]: what the latest connects and checks say about the server.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::evict::EvictReason;
 use crate::connect::ConnectError;
 use crate::util::clock::{LastSeen, Moment};
+use crate::util::lock;
 
 /// The last failures of a pool, and whether its logins prove anything.
 #[derive(Debug, Default)]
@@ -91,10 +92,6 @@ impl Default for Suspicion {
             last: LastSeen::now(),
         }
     }
-}
-
-fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
-    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

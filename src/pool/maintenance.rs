@@ -2,8 +2,9 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use crate::util::lock;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -36,7 +37,7 @@ impl Maintenance {
         }
         let running = Running(Arc::clone(&self.is_running));
         let task = AbortOnDropHandle::new(runtime.spawn(task(running)));
-        let mut current = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.task);
         let earlier = current.replace(task);
         drop(current);
         drop(earlier);

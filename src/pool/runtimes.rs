@@ -1,8 +1,9 @@
 //! [`Runtimes`]: the runtimes on which connections are made. One that ends takes its connections with it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
+use crate::util::lock;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::watch;
 
@@ -26,7 +27,7 @@ impl Runtimes {
     /// Returns the runtime of the caller, and watches for its end.
     pub(crate) fn current(&self) -> Arc<Runtime> {
         let id = Handle::current().id();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         known.retain(|(_, runtime)| runtime.strong_count() > 0);
         let found = known.iter().find(|(known, _)| *known == id);
         if let Some(runtime) = found.and_then(|(_, runtime)| runtime.upgrade()) {
