@@ -66,11 +66,7 @@ impl ConnectError {
     }
 
     /// The login succeeded, and the first statement behind it failed with this error of the server's.
-    pub(crate) fn of_server_error(
-        message: String,
-        sqlstate: Option<&str>,
-        _: impl Error + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn of_server_error(message: String, sqlstate: Option<&str>) -> Self {
         let failure = Failure {
             code: sqlstate.map(SqlState::from_code),
             ..Failure::of_words(Diagnosis::of_words(&message, sqlstate), message)

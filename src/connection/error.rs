@@ -125,11 +125,6 @@ impl DatabaseErrorExt for Error {
     }
 }
 
-/// Returns the SQLSTATE of an error.
-pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
-    error.sqlstate()
-}
-
 /// Returns whether the error is "cached plan must not change result type", whose SQLSTATE says only "not supported".
 fn has_stale_plan(error: &Error) -> bool {
     matches!(error, Error::DatabaseError(_, information)

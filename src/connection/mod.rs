@@ -49,7 +49,6 @@ use diesel::pg::PgMetadataCache;
 use diesel::result::Error;
 
 pub use self::copy::{CopyIn, CopyOut};
-pub(crate) use self::error::sqlstate;
 pub use self::error::{AbandonedTransaction, DatabaseErrorExt, UnreadRows};
 pub use self::notifications::ListenUnsupported;
 pub use self::row_stream::RowStream;

@@ -140,7 +140,6 @@ impl Migrator {
     /// once, with [`MigrateError::Locked`].
     ///
     /// Instances that start together wait for the first, and fail if the migrations take longer than this.
-    #[must_use]
     pub fn lock_wait(mut self, wait: Duration) -> Self {
         self.runner.lock_wait = wait;
         self
@@ -152,7 +151,6 @@ impl Migrator {
     /// A statement that waits for an `ALTER TABLE`'s lock makes all queries of that table behind it
     /// wait too. Migrations outside of a transaction are left alone: `CREATE INDEX CONCURRENTLY`
     /// waits for every older transaction, and nobody waits for it.
-    #[must_use]
     pub fn lock_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.runner.lock_timeout = timeout.into();
         self
@@ -160,7 +158,6 @@ impl Migrator {
 
     /// Sets how long each statement may take. Default: 1 h, which ends a runaway one. `None` lets it take
     /// for ever.
-    #[must_use]
     pub fn statement_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.runner.statement_timeout = timeout.into();
         self
@@ -169,7 +166,6 @@ impl Migrator {
     /// Sets a function that is told each step of a run as it happens; `tracing` is told in any case.
     ///
     /// The function is called on the runtime's threads and should not block.
-    #[must_use]
     pub fn on_progress(mut self, on_progress: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
         self.runner.on_progress = Some(Arc::new(on_progress));
         self

@@ -40,7 +40,6 @@ impl PolicyBuilder {
     ///
     /// If it is longer than the compute's, connections that a suspension has cut may be handed out (they are
     /// still checked); if it is shorter, the pool only reconnects more often.
-    #[must_use]
     pub fn suspend_after(mut self, window: Duration) -> Self {
         self.suspend_after = Some(Some(window));
         self
@@ -48,7 +47,6 @@ impl PolicyBuilder {
 
     /// Declare that the compute never scales to zero: the defaults become those of an ordinary pool (30 min
     /// of lifetime, 10 min idle).
-    #[must_use]
     pub fn never_suspends(mut self) -> Self {
         self.suspend_after = Some(None);
         self
@@ -59,14 +57,12 @@ impl PolicyBuilder {
     /// Each connection's own limit is up to a quarter below this, never above, so that a pool's
     /// connections do not all end at once (HikariCP's variance). A connection in use is never closed for its
     /// age.
-    #[must_use]
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_lifetime = Some(lifetime);
         self
     }
 
     /// Set how long a connection may be idle in the pool. Default: half of `suspend_after`.
-    #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
@@ -75,7 +71,6 @@ impl PolicyBuilder {
     /// Set the largest number of connections. Default: 10.
     ///
     /// On a direct endpoint, instances × `max_size` must stay below the compute's `max_connections`.
-    #[must_use]
     pub fn max_size(mut self, connections: u32) -> Self {
         self.max_size = Some(connections);
         self
@@ -83,7 +78,6 @@ impl PolicyBuilder {
 
     /// Set how long a caller waits for a connection at most, connects and validation included. Default:
     /// 30 s, or the connect timeout if that is longer.
-    #[must_use]
     pub fn checkout_timeout(mut self, timeout: Duration) -> Self {
         self.checkout_timeout = Some(timeout);
         self
@@ -93,7 +87,6 @@ impl PolicyBuilder {
     /// `connect_timeout`, else 15 s.
     ///
     /// Below about 5 s a cold start fails like an outage.
-    #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = Some(timeout);
         self
@@ -102,7 +95,6 @@ impl PolicyBuilder {
     /// Set how long the check of a connection may take. Default: 2 s.
     ///
     /// A slow database should answer within this time; a connection that does not counts as dead.
-    #[must_use]
     pub fn validation_timeout(mut self, timeout: Duration) -> Self {
         self.validation_timeout = Some(timeout);
         self
@@ -110,7 +102,6 @@ impl PolicyBuilder {
 
     /// Set the time since its last activity within which a connection is handed out unchecked. Default:
     /// 500 ms. Zero checks every time.
-    #[must_use]
     pub fn validation_bypass(mut self, window: Duration) -> Self {
         self.validation_bypass = Some(window);
         self
@@ -120,7 +111,6 @@ impl PolicyBuilder {
     ///
     /// After a suspension all callers need connections at once. Neon's proxy limits the attempts per endpoint
     /// and answers the rest with `Too many connections to this endpoint`.
-    #[must_use]
     pub fn max_connecting(mut self, connections: u32) -> Self {
         self.max_connecting = Some(connections);
         self
@@ -130,21 +120,18 @@ impl PolicyBuilder {
     ///
     /// To replace them as they age is activity, so [`build`](Self::build) refuses this unless the compute
     /// [never suspends](Self::never_suspends).
-    #[must_use]
     pub fn min_idle(mut self, connections: u32) -> Self {
         self.min_idle = Some(connections);
         self
     }
 
     /// Set how often a [`Retry`](crate::Retry) does its work at most. Default: 5. One means no retry.
-    #[must_use]
     pub fn retry_attempts(mut self, attempts: u32) -> Self {
         self.retry_attempts = Some(attempts);
         self
     }
 
     /// Set for how long a [`Retry`](crate::Retry) starts further attempts. Default: the checkout timeout.
-    #[must_use]
     pub fn retry_budget(mut self, budget: Duration) -> Self {
         self.retry_budget = Some(budget);
         self
@@ -152,7 +139,6 @@ impl PolicyBuilder {
 
     /// Set the duration from which a checkout is logged as slow, as a warning of `tracing`. Default: 2 s.
     /// `None` turns the warning off.
-    #[must_use]
     pub fn slow_checkout_threshold(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.slow_checkout_threshold = Some(limit.into());
         self
@@ -160,7 +146,6 @@ impl PolicyBuilder {
 
     /// Set the time from which a held connection is logged as a leak, once, as a warning of `tracing` with
     /// the place of the checkout. Default: 60 s. `None` turns the warning off.
-    #[must_use]
     pub fn leak_detection_threshold(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.leak_detection_threshold = Some(limit.into());
         self
@@ -184,14 +169,12 @@ impl PolicyBuilder {
     /// Like `lock_timeout`, the limit is the caller's own: after it, a [`Retry`](crate::Retry) does its work again
     /// only if that is declared [`idempotent`](crate::Retry::idempotent), since the statement may only be long, and may
     /// still run until the server has cancelled it.
-    #[must_use]
     pub fn response_timeout(mut self, silence: impl Into<Option<Duration>>) -> Self {
         self.response_timeout = silence.into();
         self
     }
 
     /// Set whether repeated statements get names. Default: [`NamedStatements::Detect`].
-    #[must_use]
     pub fn named_statements(mut self, names: NamedStatements) -> Self {
         self.named_statements = names;
         self
@@ -202,7 +185,6 @@ impl PolicyBuilder {
     /// Default: 100. Zero names none.
     ///
     /// Each statement takes a few kilobytes on the server, for as long as the connection lives.
-    #[must_use]
     pub fn statement_cache(mut self, statements: usize) -> Self {
         self.statement_cache = Some(statements);
         self

@@ -14,7 +14,7 @@ use super::entry::PoolEntry;
 use super::evict::EvictReason;
 use super::state::PoolState;
 use crate::connect::{ConnectError, Establish, is_in_test_transaction};
-use crate::connection::sqlstate;
+use crate::connection::DatabaseErrorExt;
 use crate::session::SessionStatus;
 use crate::util::clock::Moment;
 
@@ -97,7 +97,7 @@ impl PoolState {
         match timeout(bound, ping).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(EvictReason::CheckFailed {
-                sqlstate: sqlstate(&error).map(str::to_owned),
+                sqlstate: error.sqlstate().map(str::to_owned),
                 message: error.to_string(),
             }),
             Err(_) => Err(EvictReason::NoAnswer { bound }),
@@ -186,7 +186,7 @@ fn must_ask(
 /// of the next answer is final. Behind a pooler, only this tells of a database that is gone.
 fn final_refusal(reason: &EvictReason, is_unproven: bool) -> Option<ConnectError> {
     let (message, sqlstate) = reason.instead_of_answer().filter(|_| is_unproven)?;
-    let error = ConnectError::of_server_error(message, sqlstate, reason.clone());
+    let error = ConnectError::of_server_error(message, sqlstate);
     (!error.is_transient()).then_some(error)
 }
 

@@ -254,11 +254,7 @@ mod tests {
     fn an_error_leaves_the_words_of_its_cause_to_its_source() {
         let cause = || io::Error::other("the cause");
         let errors: [MigrateError; 6] = [
-            MigrateError::Connect(ConnectError::of_server_error(
-                "refused".to_owned(),
-                None,
-                cause(),
-            )),
+            MigrateError::Connect(ConnectError::of_server_error("refused".to_owned(), None)),
             MigrateError::Source(cause().into()),
             MigrateError::Script {
                 name: "1_a".to_owned(),
