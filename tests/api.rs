@@ -10,7 +10,7 @@ use diesel_neon::migration::{Direction, Fault, Listed, Migrator, Report, State};
 use diesel_neon::{
     AbandonedTransaction, ChannelBinding, ConnectErrorKind, CopyIn, CopyOut, Diagnosis, Encryption,
     Endpoint, Host, HostName, ListenUnsupported, NamedStatements, Policy, PolicyBuilder,
-    PolicyError, QueryTelemetry, Retry, RootCertificates, RowStream, SslNegotiation,
+    PolicyError, PoolBuilder, QueryTelemetry, Retry, RootCertificates, RowStream, SslNegotiation,
     TransactionBuilder, UnreadRows, UrlError,
 };
 
@@ -67,12 +67,17 @@ fn plain_values_have_the_traits_of_plain_values() {
 }
 
 /// Compiles only if each call is one whose result must be used.
-#[expect(dead_code, reason = "it is compiled, which is the test")]
+#[expect(
+    clippy::too_many_arguments,
+    dead_code,
+    reason = "it is compiled, which is the test"
+)]
 fn what_does_nothing_by_itself_must_be_used(
     copy_in: fn() -> CopyIn<'static>,
     copy_out: fn() -> CopyOut<'static>,
     migrator: fn() -> Migrator,
     policy: fn() -> PolicyBuilder,
+    pool: fn() -> PoolBuilder,
     retry: fn() -> Retry<'static>,
     rows: fn() -> RowStream<'static>,
     telemetry: fn() -> QueryTelemetry,
@@ -86,6 +91,8 @@ fn what_does_nothing_by_itself_must_be_used(
     migrator();
     #[expect(unused_must_use)]
     policy();
+    #[expect(unused_must_use)]
+    pool();
     #[expect(unused_must_use)]
     retry();
     #[expect(unused_must_use)]

@@ -31,6 +31,7 @@ pub(crate) fn ours(url: &DatabaseUrl) -> Meaning {
         let name = match &host.name {
             HostName::Tcp(name) => name.clone(),
             HostName::Unix(path) => path.display().to_string(),
+            other => panic!("libpq has no {other:?}"),
         };
         (name, host.address, host.port)
     });
