@@ -584,3 +584,21 @@ fn a_pool_is_built_outside_of_a_runtime_and_says_that_it_needs_one_to_connect() 
     assert!(matches!(error, PoolError::NoRuntime), "{error}");
     assert!(!error.is_transient());
 }
+
+#[test]
+fn callers_outside_of_a_runtime_cost_no_connection() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let neon = runtime.block_on(start());
+    let pool = pool(&neon.url(), |policy| {
+        policy.max_size(1).validation_bypass(Duration::ZERO)
+    });
+    runtime.block_on(fill(&pool, 1));
+    for _ in 0..3 {
+        let error = pool.get().now_or_never().unwrap().unwrap_err();
+        assert!(matches!(error, PoolError::NoRuntime), "{error}");
+    }
+    runtime.block_on(async {
+        timeout(HANG, pool.get()).await.unwrap().unwrap();
+    });
+    assert_eq!(pool.status().connects.opened, 1);
+}

@@ -70,6 +70,9 @@ impl PolicyBuilder {
 
     /// Set the largest number of connections. Default: 10.
     ///
+    /// Connections that are most likely dead do not count until they have answered, so that others can be made in their
+    /// place at once.
+    ///
     /// On a direct endpoint, instances × `max_size` must stay below the compute's `max_connections`.
     pub fn max_size(mut self, connections: u32) -> Self {
         self.max_size = Some(connections);

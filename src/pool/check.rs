@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::connections::{Connections, Slot};
 use super::entry::PoolEntry;
 use super::queue::Place;
-use crate::connect::Establish;
+use crate::connect::{ConnectError, Establish};
 use crate::util::clock::Moment;
 
 /// What is to become of a connection that a caller has taken.
@@ -24,6 +24,8 @@ pub(super) enum Examined<C> {
     Doubtful(PoolEntry<C>),
     /// It was closed.
     Evicted,
+    /// It was closed, and so will be any other: the server has refused it for good.
+    Refused(ConnectError),
 }
 
 impl<C: Establish> Connections<C> {
@@ -31,26 +33,32 @@ impl<C: Establish> Connections<C> {
     /// answered.
     pub(super) fn examine(&self, mut entry: PoolEntry<C>, is_proven: bool) -> Examined<C> {
         let now = Moment::now();
+        // Read before what has arrived unnoticed, which tells nothing of the server now.
+        let quiet = entry.session().status.silent_for(&now);
         if let Err(reason) = self.state.inspect(&mut entry, &now) {
-            if let Some(error) = self.state.record_unfit(&entry, &reason) {
-                self.tell(&error);
-            }
+            let refused = self.state.record_unfit(&entry, &reason);
             entry.evict(&reason);
             self.free(Place::InUse);
-            return Examined::Evicted;
+            return match refused {
+                Some(error) => Examined::Refused(error),
+                None => Examined::Evicted,
+            };
         }
-        if !is_proven && self.state.must_ask(&entry, &now) {
+        if is_proven {
+            return Examined::Fit(entry);
+        }
+        if self.state.must_ask(&entry, quiet, &now) {
             return Examined::Doubtful(entry);
         }
         self.state.stats.check_skipped();
         Examined::Fit(entry)
     }
 
-    /// Asks the server of a connection in use, in a task of the pool's, which gives the connection on.
-    pub(super) fn ask(self: &Arc<Self>, entry: PoolEntry<C>) {
+    /// Prepares the check of a connection in use: from now on it is expected to serve a caller.
+    pub(super) fn begin_check(self: &Arc<Self>, entry: PoolEntry<C>) -> Check<C> {
         let mut slot = Slot::new(self, Place::InUse);
         slot.transfer(Place::Checking);
-        tokio::spawn(check(slot, entry, Some(LATE)));
+        Check { slot, entry }
     }
 
     /// Asks the servers of all idle connections that were not heard from since `since`.
@@ -68,6 +76,19 @@ impl<C: Establish> Connections<C> {
     /// Returns whether connections are asked that are most likely dead.
     pub(super) fn has_suspects(&self) -> bool {
         self.queue().at(Place::Suspect) > 0
+    }
+}
+
+/// A check that is about to begin.
+pub(super) struct Check<C: Establish> {
+    slot: Slot<C>,
+    entry: PoolEntry<C>,
+}
+
+impl<C: Establish> Check<C> {
+    /// Asks the server in a task of the pool's, which gives the connection on.
+    pub(super) fn spawn(self) {
+        tokio::spawn(check(self.slot, self.entry, Some(LATE)));
     }
 }
 
@@ -100,10 +121,12 @@ async fn check<C: Establish>(mut slot: Slot<C>, mut entry: PoolEntry<C>, late: O
             slot.give(entry);
         }
         Err(reason) => {
-            if let Some(error) = state.record_failed_check(&entry, &reason) {
+            let refused = state.record_failed_check(&entry, &reason);
+            entry.evict(&reason);
+            drop(slot);
+            if let Some(error) = refused {
                 connections.tell(&error);
             }
-            entry.evict(&reason);
             connections.call_roll(&began);
         }
     }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Pool;
 use super::check::Examined;
-use super::connections::Connections;
+use super::connections::{Connections, wake};
 use super::entry::PoolEntry;
 use super::error::PoolError;
 use super::queue::{Lack, Place, Served, Ticket};
@@ -84,22 +84,21 @@ impl<C: Establish> Pool<C> {
     #[track_caller]
     pub fn try_get(&self) -> Option<PooledConnection<'_, C>> {
         let connections = &self.connections;
-        let taken = connections.queue().take()?;
-        match connections.examine(taken, false) {
-            Examined::Fit(entry) => {
-                let connections = Cow::Borrowed(connections);
-                Some(hand_out(
-                    connections,
-                    entry,
-                    Duration::ZERO,
-                    Location::caller(),
-                ))
+        loop {
+            let taken = connections.queue().take()?;
+            match connections.examine(taken, false) {
+                Examined::Fit(entry) => {
+                    let connections = Cow::Borrowed(connections);
+                    let (waited, asked_at) = (Duration::ZERO, Location::caller());
+                    return Some(hand_out(connections, entry, waited, asked_at));
+                }
+                Examined::Doubtful(entry) => {
+                    connections.give(Place::InUse, entry);
+                    return None;
+                }
+                Examined::Evicted => {}
+                Examined::Refused(_) => return None,
             }
-            Examined::Doubtful(entry) => {
-                connections.give(Place::InUse, entry);
-                None
-            }
-            Examined::Evicted => None,
         }
     }
 }
@@ -140,11 +139,14 @@ async fn wait<C: Establish>(
     asked_at: &'static Location<'static>,
     examined: Option<Examined<C>>,
 ) -> Result<(PoolEntry<C>, Duration), PoolError> {
-    let began = Instant::now();
-    let turn = Turn::new(connections, began);
     if Handle::try_current().is_err() {
+        if let Some(Examined::Doubtful(entry)) = examined {
+            connections.give(Place::InUse, entry);
+        }
         return Err(PoolError::NoRuntime);
     }
+    let began = Instant::now();
+    let turn = Turn::new(connections, began);
     let entry = turn.until_fit(examined, clock::after(began, timeout)).await;
     let entry = entry.map_err(|failed| match failed {
         Failed::Closed => PoolError::Closed,
@@ -191,16 +193,21 @@ impl<'a, C: Establish> Turn<'a, C> {
         deadline: Instant,
     ) -> Result<PoolEntry<C>, Failed> {
         loop {
-            match examined {
+            let mut check = match examined {
                 Some(Examined::Fit(entry)) => return Ok(entry),
-                Some(Examined::Doubtful(entry)) => self.connections.ask(entry),
-                Some(Examined::Evicted) | None => {
-                    if let Some(entry) = self.take_idle() {
-                        return Ok(entry);
-                    }
+                Some(Examined::Doubtful(entry)) => Some(self.connections.begin_check(entry)),
+                Some(Examined::Refused(error)) => return Err(Failed::Connect(error)),
+                Some(Examined::Evicted) | None => None,
+            };
+            let served = poll_fn(|cx| {
+                let served = self.poll_served(cx);
+                // Behind the first poll, so that the caller waits before the check can end.
+                if let Some(check) = check.take() {
+                    check.spawn();
                 }
-            }
-            let served = timeout_at(deadline, poll_fn(|cx| self.poll_served(cx))).await;
+                served
+            });
+            let served = timeout_at(deadline, served).await;
             examined = match served.map_err(|_| Failed::TimedOut)? {
                 Served::Connection(entry, from) => {
                     Some(self.connections.examine(entry, from != Place::InUse))
@@ -211,32 +218,14 @@ impl<'a, C: Establish> Turn<'a, C> {
         }
     }
 
-    /// Takes idle connections until one may be handed out, or has to be asked first.
-    fn take_idle(&self) -> Option<PoolEntry<C>> {
-        loop {
-            let taken = self.connections.queue().take_idle()?;
-            match self.connections.examine(taken, false) {
-                // Who came before waits for the check of another one.
-                Examined::Fit(entry) if self.connections.queue().is_behind(self.ticket) => {
-                    self.connections.give(Place::InUse, entry);
-                }
-                Examined::Fit(entry) => return Some(entry),
-                Examined::Doubtful(entry) => {
-                    self.connections.ask(entry);
-                    return None;
-                }
-                Examined::Evicted => {}
-            }
-        }
-    }
-
     fn poll_served(&self, cx: &mut Context<'_>) -> Poll<Served<PoolEntry<C>, ConnectError>> {
-        let mut queue = self.connections.queue();
-        let served = queue.poll(self.ticket, self.began, cx.waker());
-        let due = queue.connect();
-        drop(queue);
-        self.connections.make(due);
-        served.map_or(Poll::Pending, Poll::Ready)
+        let polled = self
+            .connections
+            .queue()
+            .poll(self.ticket, self.began, cx.waker());
+        self.connections.make(polled.due);
+        wake(polled.wakers);
+        polled.served.map_or(Poll::Pending, Poll::Ready)
     }
 
     fn out_of_time(&self, waited: Duration) -> PoolError {
@@ -254,7 +243,8 @@ impl<'a, C: Establish> Turn<'a, C> {
 impl<C: Establish> Drop for Turn<'_, C> {
     fn drop(&mut self) {
         self.connections.state.stats.metrics.stopped_waiting();
-        let unused = self.connections.queue().quit(self.ticket);
+        let (unused, wakers) = self.connections.queue().quit(self.ticket);
+        wake(wakers);
         if let Some(Served::Connection(entry, _)) = unused {
             self.connections.give(Place::InUse, entry);
         }

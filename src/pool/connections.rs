@@ -41,6 +41,7 @@ impl<C: Establish> Connections<C> {
         let state = &self.state;
         let (last_failure, last_failed) = state.health.connect_failure().unzip();
         let (check_failure, check_failed) = state.health.check_failure().unzip();
+        let longest_held = state.leaks.longest();
         let queue = self.queue();
         Status {
             max_size: state.policy.max_size(),
@@ -52,7 +53,7 @@ impl<C: Establish> Connections<C> {
             settling: queue.at(Place::Settling),
             connecting: queue.at(Place::Connecting),
             waiting: queue.waiting(),
-            longest_held: state.leaks.longest(),
+            longest_held,
             generation: state.generation.current(),
             checks: state.stats.checks(),
             closed: state.stats.closed(),
@@ -85,8 +86,10 @@ impl<C: Establish> Connections<C> {
 
     /// Tells callers that wait of a failed connect, unless the next one may be better.
     pub(super) fn tell(&self, error: &ConnectError) {
+        let now = Instant::now();
         let told = |since: Instant| {
-            let is_worthwhile = error.is_worth_waiting_for(since.elapsed());
+            let waited = now.saturating_duration_since(since);
+            let is_worthwhile = error.is_worth_waiting_for(waited);
             (!is_worthwhile).then(|| error.clone())
         };
         let wakers = self.queue().fail(told);
@@ -113,7 +116,7 @@ impl<C: Establish> Drop for Connections<C> {
     }
 }
 
-fn wake(wakers: Vec<Waker>) {
+pub(super) fn wake(wakers: Vec<Waker>) {
     wakers.into_iter().for_each(Waker::wake);
 }
 

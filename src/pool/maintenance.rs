@@ -32,12 +32,12 @@ impl Maintenance {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
+        let mut current = lock(&self.task);
         if self.is_running.swap(true, Ordering::AcqRel) {
             return;
         }
         let running = Running(Arc::clone(&self.is_running));
         let task = AbortOnDropHandle::new(runtime.spawn(task(running)));
-        let mut current = lock(&self.task);
         let earlier = current.replace(task);
         drop(current);
         drop(earlier);

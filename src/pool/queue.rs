@@ -58,6 +58,20 @@ pub(crate) enum Served<T, E> {
     Closed,
 }
 
+/// What a caller finds when it is polled.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Polled<T, E> {
+    /// What it is given; `None` while it waits.
+    pub(crate) served: Option<Served<T, E>>,
+    /// How many connections it is to make, which are [`Connecting`](Place::Connecting) from now on.
+    pub(crate) due: u32,
+    /// Others to wake.
+    pub(crate) wakers: Vec<Waker>,
+    /// Dropped outside of the lock: the last waker of a task may drop a connection.
+    _replaced: Option<Waker>,
+}
+
 /// What became of a connection that was given.
 #[derive(Debug)]
 #[must_use]
@@ -108,17 +122,10 @@ impl<T, E> Queue<T, E> {
         }
     }
 
-    /// Takes the idle connection that was used last, even if somebody waits.
-    pub(crate) fn take_idle(&mut self) -> Option<T> {
+    fn take_idle(&mut self) -> Option<T> {
         let taken = self.idle.pop_back()?;
         self.enter(Place::InUse);
         Some(taken)
-    }
-
-    /// Returns whether a caller waits that came before the holder of `ticket`.
-    pub(crate) fn is_behind(&self, ticket: Ticket) -> bool {
-        let first = self.waiting.first_key_value();
-        first.is_some_and(|(first, _)| *first < ticket)
     }
 
     /// Moves the idle connections that are not `spared` to `place`.
@@ -144,17 +151,45 @@ impl<T, E> Queue<T, E> {
         Given::Served(waiter.waker)
     }
 
-    /// Frees the place of a connection that is no more. Returns those to wake, who ask for new connections.
+    /// Frees the place of a connection that is no more. Returns those to wake.
     pub(crate) fn free(&mut self, from: Place) -> Vec<Waker> {
         self.leave(from);
-        self.wakers()
+        self.advance_and_ask()
     }
 
-    /// Moves a connection to another place. Returns those to wake, who ask for new connections.
+    /// Moves a connection to another place. Returns those to wake.
     pub(crate) fn transfer(&mut self, from: Place, to: Place) -> Vec<Waker> {
         self.leave(from);
         self.enter(to);
-        self.wakers()
+        self.advance_and_ask()
+    }
+
+    /// Gives idle connections to those who wait and whom no check is about to serve, the first first. Returns those to
+    /// wake.
+    fn advance(&mut self) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while self.waiting.len() > self.at(Place::Checking) as usize && !self.idle.is_empty() {
+            let Some((ticket, waiter)) = self.waiting.pop_first() else {
+                break;
+            };
+            if let Some(connection) = self.take_idle() {
+                self.served
+                    .insert(ticket, Served::Connection(connection, Place::InUse));
+            }
+            wakers.push(waiter.waker);
+        }
+        wakers
+    }
+
+    /// As [`advance`](Self::advance). If connections are to be made, wakes some of those who wait too: they ask for them
+    /// when they are polled.
+    fn advance_and_ask(&mut self) -> Vec<Waker> {
+        let mut wakers = self.advance();
+        if self.due() > 0 {
+            let askers = self.waiting.values().take(MOST_ASKERS);
+            wakers.extend(askers.map(|waiter| waiter.waker.clone()));
+        }
+        wakers
     }
 
     /// Returns the next ticket.
@@ -164,36 +199,45 @@ impl<T, E> Queue<T, E> {
     }
 
     /// Lets a caller wait, or returns what it is given.
-    pub(crate) fn poll(
-        &mut self,
-        ticket: Ticket,
-        since: Instant,
-        waker: &Waker,
-    ) -> Option<Served<T, E>> {
-        if let Some(served) = self.served.remove(&ticket) {
-            return Some(served);
-        }
+    pub(crate) fn poll(&mut self, ticket: Ticket, since: Instant, waker: &Waker) -> Polled<T, E> {
+        let mut wakers = Vec::new();
+        let mut replaced = None;
         if self.is_closed {
-            self.waiting.remove(&ticket);
-            return Some(Served::Closed);
+            replaced = self.waiting.remove(&ticket).map(|waiter| waiter.waker);
+        } else if !self.served.contains_key(&ticket) {
+            let waker = waker.clone();
+            let waiter = Waiter { since, waker };
+            replaced = self
+                .waiting
+                .insert(ticket, waiter)
+                .map(|waiter| waiter.waker);
+            wakers = self.advance();
         }
-        let waiter = self.waiting.entry(ticket).or_insert_with(|| Waiter {
-            since,
-            waker: waker.clone(),
-        });
-        waiter.waker.clone_from(waker);
-        None
+        let served = self.served.remove(&ticket);
+        Polled {
+            served: served.or(self.is_closed.then_some(Served::Closed)),
+            due: self.connect(),
+            wakers,
+            _replaced: replaced,
+        }
     }
 
-    /// Takes a caller out of the line. Returns what it was given and has not taken.
-    pub(crate) fn quit(&mut self, ticket: Ticket) -> Option<Served<T, E>> {
+    /// Takes a caller out of the line. Returns what it was given and has not taken, and those to wake.
+    pub(crate) fn quit(&mut self, ticket: Ticket) -> (Option<Served<T, E>>, Vec<Waker>) {
         self.waiting.remove(&ticket);
-        self.served.remove(&ticket)
+        // It may have been woken to ask for connections, which another one then does.
+        (self.served.remove(&ticket), self.advance_and_ask())
     }
 
     /// Returns how many connections are to be made, which are [`Connecting`](Place::Connecting) from now on: one for
     /// each caller that nothing else is about to serve, and those that `min_idle` asks for.
     pub(crate) fn connect(&mut self) -> u32 {
+        let due = self.due();
+        self.places[Place::Connecting as usize] += due;
+        due
+    }
+
+    fn due(&self) -> u32 {
         if self.is_closed {
             return 0;
         }
@@ -203,9 +247,7 @@ impl<T, E> Queue<T, E> {
         let room = self
             .max_size
             .saturating_sub(self.usable() + self.at(Place::Connecting));
-        let due = wanted.saturating_sub(expected).min(room);
-        self.places[Place::Connecting as usize] += due;
-        due
+        wanted.saturating_sub(expected).min(room)
     }
 
     /// Tells callers that connecting has failed, if `error` has something to tell one that has waited since then.
@@ -231,7 +273,9 @@ impl<T, E> Queue<T, E> {
     /// Closes the queue: nobody is given a connection any more. Returns the idle connections, and those to wake.
     pub(crate) fn close(&mut self) -> (Vec<T>, Vec<Waker>) {
         self.is_closed = true;
-        (self.idle.drain(..).collect(), self.wakers())
+        let waiting = self.waiting.values();
+        let wakers = waiting.map(|waiter| waiter.waker.clone()).collect();
+        (self.idle.drain(..).collect(), wakers)
     }
 
     /// Takes out the idle connections that have `ended`.
@@ -288,12 +332,10 @@ impl<T, E> Queue<T, E> {
     fn leave(&mut self, place: Place) {
         self.places[place as usize] -= 1;
     }
-
-    fn wakers(&self) -> Vec<Waker> {
-        let waiting = self.waiting.values();
-        waiting.map(|waiter| waiter.waker.clone()).collect()
-    }
 }
+
+/// So many callers are woken to ask for connections. One is enough, unless nobody drives its runtime.
+const MOST_ASKERS: usize = 8;
 
 /// Space for so many idle connections is reserved at once.
 const MOST_RESERVED: u32 = 64;

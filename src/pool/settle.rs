@@ -27,6 +27,8 @@ impl<C: Establish> Connections<C> {
         }
         let mut slot = Slot::new(self, Place::InUse);
         slot.transfer(Place::Checking);
+        // The rest of a response that is not cancelled may come for as long as the connection is held.
+        entry.hold();
         entry.session().abandon();
         // The caller may have dropped the connection outside of any runtime.
         let runtime = Handle::try_current().unwrap_or_else(|_| entry.session().runtime().clone());
@@ -44,6 +46,10 @@ async fn settle<C: Establish>(mut slot: Slot<C>, mut entry: PoolEntry<C>) {
         .is_err()
     {
         slot.transfer(Place::Settling);
+        let is_needed = connections.queue().waiting() > 0;
+        if !is_needed {
+            entry.release();
+        }
         let bound = clock::after(began, connections.state.policy.validation_timeout());
         let _ = timeout_at(bound, status.until_settled()).await;
     }

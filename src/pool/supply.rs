@@ -10,8 +10,12 @@ use crate::connect::Establish;
 impl<C: Establish> Connections<C> {
     /// Makes `due` connections, which the queue has counted.
     pub(super) fn make(self: &Arc<Self>, due: u32) {
-        for _ in 0..due {
-            tokio::spawn(connect(Slot::new(self, Place::Connecting)));
+        // All of them first, so that none is lost if there is no runtime.
+        let slots: Vec<_> = (0..due)
+            .map(|_| Slot::new(self, Place::Connecting))
+            .collect();
+        for slot in slots {
+            tokio::spawn(connect(slot));
         }
     }
 }
@@ -28,11 +32,14 @@ async fn connect<C: Establish>(slot: Slot<C>) {
     connections.maintain();
     // A pooler logs clients in even if the server behind it is gone.
     let is_doubtful = state.health.died_after_login() > 0 || connections.has_suspects();
-    if is_doubtful && let Err(reason) = state.ping(&mut entry).await {
-        if let Some(error) = state.record_failed_check(&entry, &reason) {
-            connections.tell(&error);
+    if is_doubtful {
+        if let Err(reason) = state.ping(&mut entry).await {
+            if let Some(error) = state.record_failed_check(&entry, &reason) {
+                connections.tell(&error);
+            }
+            return entry.evict(&reason);
         }
-        return entry.evict(&reason);
+        state.health.record_check_passed();
     }
     slot.give(entry);
 }

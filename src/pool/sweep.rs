@@ -1,13 +1,13 @@
 //! What a pool does in the background, by the clock alone: it closes idle connections at their end, keeps `min_idle`, and
 //! warns of leaks. It sends nothing.
 
+use std::cell::Cell;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::connections::Connections;
-use super::entry::PoolEntry;
 use super::evict::EvictReason;
 use super::maintenance::Running;
 use crate::connect::Establish;
@@ -28,12 +28,21 @@ impl<C: Establish> Connections<C> {
 
     fn sweep(self: &Arc<Self>) {
         let (now, policy) = (Moment::now(), &self.state.policy);
-        let is_ended = |entry: &PoolEntry<C>| reason_to_close(entry, &now, policy).is_some();
-        let ended = self.queue().reap(is_ended);
-        for entry in ended {
-            if let Some(reason) = reason_to_close(&entry, &now, policy) {
-                entry.evict(&reason);
-            }
+        let mut queue = self.queue();
+        let past = queue.reap(|entry| entry.is_past_deadline(&now));
+        let spare = Cell::new(queue.idle().saturating_sub(policy.min_idle()));
+        let idle = queue.reap(|entry| {
+            let is_idle = entry.session().status.silent_for(&now) >= policy.idle_timeout();
+            let is_reaped = is_idle && spare.get() > 0;
+            spare.set(spare.get() - u32::from(is_reaped));
+            is_reaped
+        });
+        drop(queue);
+        for entry in past {
+            entry.evict(&EvictReason::Lifetime);
+        }
+        for entry in idle {
+            entry.evict(&EvictReason::Idle);
         }
         let due = self.queue().connect();
         self.make(due);
@@ -73,13 +82,3 @@ fn interval(policy: &Policy) -> Duration {
 
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(30);
-
-fn reason_to_close<C>(entry: &PoolEntry<C>, now: &Moment, policy: &Policy) -> Option<EvictReason> {
-    if entry.is_past_deadline(now) {
-        Some(EvictReason::Lifetime)
-    } else if entry.session().status.silent_for(now) >= policy.idle_timeout() {
-        Some(EvictReason::Idle)
-    } else {
-        None
-    }
-}

@@ -38,14 +38,9 @@ impl PoolState {
         entry: &mut PoolEntry<C>,
     ) -> Result<(), EvictReason> {
         entry.release();
-        let verdict = self.known(entry, false).verdict();
-        if matches!(verdict, Err(EvictReason::Ended { .. })) {
-            if is_unproven(entry) {
-                self.health.record_died_after_login();
-            }
-            self.suspect_all();
-        }
-        verdict
+        self.known(entry, false)
+            .verdict()
+            .inspect_err(|reason| self.record_ended(entry, reason))
     }
 
     fn known<C: Establish>(&self, entry: &mut PoolEntry<C>, past_deadline: bool) -> Known {
@@ -64,13 +59,14 @@ impl PoolState {
     }
 
     /// Returns whether the server is asked before a connection is handed out that nothing speaks against.
-    pub(super) fn must_ask<C>(&self, entry: &PoolEntry<C>, now: &Moment) -> bool {
-        let status = &entry.session().status;
+    ///
+    /// The connection was `quiet` for so long before it was inspected.
+    pub(super) fn must_ask<C>(&self, entry: &PoolEntry<C>, quiet: Duration, now: &Moment) -> bool {
         must_ask(
             self.health.died_after_login(),
-            status.is_busy(),
-            self.is_suspect(entry, now),
-            status.silent_for(now),
+            entry.session().status.is_busy(),
+            self.suspicion.covers(quiet, now),
+            quiet,
             self.policy.validation_bypass(),
         )
     }
@@ -78,12 +74,6 @@ impl PoolState {
     /// Has every connection asked that was not heard from since: a sibling was found dead, or is late.
     pub(super) fn suspect_all(&self) {
         self.suspicion.raise();
-    }
-
-    /// Returns whether a sibling was found dead or late since the connection was heard from.
-    pub(super) fn is_suspect<C>(&self, entry: &PoolEntry<C>, now: &Moment) -> bool {
-        let quiet = entry.session().status.silent_for(now);
-        self.suspicion.covers(quiet, now)
     }
 
     /// Asks the server.
@@ -116,6 +106,15 @@ impl PoolState {
         self.record_unfit(entry, reason)
     }
 
+    fn record_ended<C>(&self, entry: &PoolEntry<C>, reason: &EvictReason) {
+        if matches!(reason, EvictReason::Ended { .. }) {
+            if is_unproven(entry) {
+                self.health.record_died_after_login();
+            }
+            self.suspect_all();
+        }
+    }
+
     /// Records why a connection is not handed out. Returns the error that callers are told at once, if waiting does
     /// not mend it.
     pub(super) fn record_unfit<C>(
@@ -126,6 +125,7 @@ impl PoolState {
         if reason.instead_of_answer().is_some() {
             self.health.record_check_failed(reason);
         }
+        self.record_ended(entry, reason);
         final_refusal(reason, is_unproven(entry))
     }
 }

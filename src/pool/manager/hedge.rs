@@ -22,11 +22,12 @@ impl PoolState {
         entry: &mut PoolEntry<C>,
     ) -> Result<(), EvictReason> {
         let now = Moment::now();
+        let quiet = entry.session().status.silent_for(&now);
         let mut result = self.inspect(entry, &now);
         if result.is_ok() {
-            if self.must_ask(entry, &now) {
+            if self.must_ask(entry, quiet, &now) {
                 // Boxed, since a check is rare and large, and the future of every checkout would hold it.
-                result = Box::pin(self.check(entry, &now)).await;
+                result = Box::pin(self.check(entry, self.suspicion.covers(quiet, &now))).await;
                 self.stats.checked(result.is_ok());
             } else {
                 self.stats.check_skipped();
@@ -59,11 +60,11 @@ impl PoolState {
     async fn check<C: Establish>(
         &self,
         entry: &mut PoolEntry<C>,
-        now: &Moment,
+        is_suspect: bool,
     ) -> Result<(), EvictReason> {
         let generation = entry.generation();
         let was_busy = entry.session().status.is_busy();
-        let late = match self.is_suspect(entry, now) {
+        let late = match is_suspect {
             true => Duration::ZERO,
             false => LATE,
         };

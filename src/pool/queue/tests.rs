@@ -17,14 +17,26 @@ fn queue(max_size: u32, idle: &[&'static str]) -> Pool {
 
 /// Lets a caller wait, or returns what it is given.
 fn poll(queue: &mut Pool, ticket: Ticket) -> Option<Served<&'static str, &'static str>> {
-    queue.poll(ticket, Instant::now(), Waker::noop())
+    polled(queue, ticket).0
+}
+
+/// Returns also how many connections the caller is to make.
+fn polled(queue: &mut Pool, ticket: Ticket) -> (Option<Served<&'static str, &'static str>>, u32) {
+    let polled = queue.poll(ticket, Instant::now(), Waker::noop());
+    (polled.served, polled.due)
+}
+
+/// Returns the ticket of a caller that waits, and how many connections it is to make.
+fn asking(queue: &mut Pool) -> (Ticket, u32) {
+    let ticket = queue.ticket();
+    let (served, due) = polled(queue, ticket);
+    assert_eq!(served, None);
+    (ticket, due)
 }
 
 /// Returns the ticket of a caller that waits.
 fn caller(queue: &mut Pool) -> Ticket {
-    let ticket = queue.ticket();
-    assert_eq!(poll(queue, ticket), None);
-    ticket
+    asking(queue).0
 }
 
 fn give(queue: &mut Pool, from: Place, connection: &'static str) -> &'static str {
@@ -48,8 +60,8 @@ fn the_connection_that_was_used_last_is_taken_first() {
 fn callers_are_served_in_the_order_in_which_they_came_with_whatever_comes_first() {
     let mut queue = queue(3, &["a"]);
     assert_eq!(queue.take(), Some("a"));
-    let callers: Vec<_> = (0..4).map(|_| caller(&mut queue)).collect();
-    assert_eq!(queue.connect(), 2);
+    let (callers, due): (Vec<_>, Vec<_>) = (0..4).map(|_| asking(&mut queue)).unzip();
+    assert_eq!(due, [1, 1, 0, 0]);
     assert_eq!(give(&mut queue, Place::InUse, "a"), "served");
     assert_eq!(give(&mut queue, Place::Connecting, "b"), "served");
     // Nobody overtakes.
@@ -69,14 +81,13 @@ fn callers_are_served_in_the_order_in_which_they_came_with_whatever_comes_first(
 #[test]
 fn a_caller_whose_connection_was_dead_keeps_its_place() {
     let mut queue = queue(1, &[]);
-    let first = caller(&mut queue);
+    let (first, due) = asking(&mut queue);
+    assert_eq!(due, 1);
     let second = caller(&mut queue);
-    assert_eq!(queue.connect(), 1);
     assert_eq!(give(&mut queue, Place::Connecting, "dead"), "served");
     assert!(poll(&mut queue, first).is_some());
     assert_eq!(queue.free(Place::InUse).len(), 1, "the other one is woken");
-    assert_eq!(poll(&mut queue, first), None);
-    assert_eq!(queue.connect(), 1);
+    assert_eq!(polled(&mut queue, first), (None, 1));
     assert_eq!(give(&mut queue, Place::Connecting, "new"), "served");
     assert_eq!(poll(&mut queue, second), None);
     assert!(poll(&mut queue, first).is_some());
@@ -88,13 +99,11 @@ fn a_caller_that_quits_leaves_what_it_was_given() {
     assert_eq!(queue.take(), Some("a"));
     let (first, second) = (caller(&mut queue), caller(&mut queue));
     assert_eq!(give(&mut queue, Place::InUse, "a"), "served");
-    assert_eq!(
-        queue.quit(first),
-        Some(Served::Connection("a", Place::InUse))
-    );
+    let quit = queue.quit(first).0;
+    assert_eq!(quit, Some(Served::Connection("a", Place::InUse)));
     assert_eq!(give(&mut queue, Place::InUse, "a"), "served");
     assert!(poll(&mut queue, second).is_some());
-    assert_eq!(queue.quit(second), None);
+    assert_eq!(queue.quit(second).0, None);
     assert_eq!(queue.waiting(), 0);
 }
 
@@ -102,16 +111,43 @@ fn a_caller_that_quits_leaves_what_it_was_given() {
 fn connections_are_made_for_those_whom_nothing_else_is_about_to_serve() {
     let mut queue = queue(10, &["a"]);
     assert_eq!(queue.take(), Some("a"));
-    assert_eq!(queue.connect(), 0);
-    let _first = caller(&mut queue);
     let _ = queue.transfer(Place::InUse, Place::Checking);
-    assert_eq!(queue.connect(), 0, "its check serves the caller");
-    let _second = caller(&mut queue);
-    assert_eq!(queue.connect(), 1);
-    assert_eq!(queue.connect(), 0, "it is under way");
+    assert_eq!(asking(&mut queue).1, 0, "its check serves the caller");
+    let (second, due) = asking(&mut queue);
+    assert_eq!(due, 1);
+    assert_eq!(polled(&mut queue, second), (None, 0), "it is under way");
     // A check that is late serves nobody, until it is answered.
-    let _ = queue.transfer(Place::Checking, Place::Suspect);
-    assert_eq!(queue.connect(), 1);
+    let woken = queue.transfer(Place::Checking, Place::Suspect);
+    assert_eq!(woken.len(), 2);
+    assert_eq!(polled(&mut queue, second), (None, 1));
+}
+
+#[test]
+fn nobody_waits_beside_an_idle_connection_unless_for_a_check() {
+    let mut queue = queue(3, &["c", "b", "a"]);
+    let late = queue.ticket();
+    // Another caller has given one back since this one has looked.
+    assert_eq!(
+        poll(&mut queue, late),
+        Some(Served::Connection("a", Place::InUse))
+    );
+    let _ = queue.transfer(Place::InUse, Place::Checking);
+    assert_eq!(asking(&mut queue).1, 0);
+    assert_eq!(queue.idle(), 2);
+    // Its check has failed.
+    assert_eq!(queue.free(Place::Checking).len(), 1);
+    assert_eq!((queue.idle(), queue.waiting()), (1, 0));
+}
+
+#[test]
+fn whoever_is_woken_to_ask_and_goes_away_passes_it_on() {
+    let mut queue = queue(1, &["a"]);
+    assert_eq!(queue.take(), Some("a"));
+    let first = caller(&mut queue);
+    let second = caller(&mut queue);
+    assert!(!queue.free(Place::InUse).is_empty());
+    assert_eq!(queue.quit(first).1.len(), 1);
+    assert_eq!(polled(&mut queue, second), (None, 1));
 }
 
 #[test]
@@ -125,10 +161,8 @@ fn max_size_counts_all_connections_that_are_or_will_be_of_use() {
     ] {
         let mut queue = queue(2, &[]);
         queue.enter(place);
-        for _ in 0..5 {
-            caller(&mut queue);
-        }
-        assert_eq!(queue.connect(), room, "{place:?}");
+        let due: u32 = (0..5).map(|_| asking(&mut queue).1).sum();
+        assert_eq!(due, room, "{place:?}");
     }
 }
 
@@ -137,8 +171,8 @@ fn a_connection_that_was_replaced_is_closed_if_the_pool_is_full() {
     let mut queue = queue(1, &["late"]);
     assert_eq!(queue.take(), Some("late"));
     let _ = queue.transfer(Place::InUse, Place::Suspect);
-    let first = caller(&mut queue);
-    assert_eq!(queue.connect(), 1);
+    let (first, due) = asking(&mut queue);
+    assert_eq!(due, 1);
     let _second = caller(&mut queue);
     assert_eq!(give(&mut queue, Place::Connecting, "new"), "served");
     assert!(poll(&mut queue, first).is_some());
@@ -151,8 +185,8 @@ fn a_late_answer_serves_before_the_replacement_is_made() {
     let mut queue = queue(1, &["late"]);
     assert_eq!(queue.take(), Some("late"));
     let _ = queue.transfer(Place::InUse, Place::Suspect);
-    let first = caller(&mut queue);
-    assert_eq!(queue.connect(), 1);
+    let (first, due) = asking(&mut queue);
+    assert_eq!(due, 1);
     assert_eq!(give(&mut queue, Place::Suspect, "late"), "served");
     assert!(poll(&mut queue, first).is_some());
     assert_eq!(give(&mut queue, Place::Connecting, "new"), "surplus");
@@ -195,24 +229,22 @@ fn a_failed_connect_is_told_to_those_who_depend_on_connects() {
 #[test]
 fn a_failed_connect_that_is_worth_another_is_told_to_nobody() {
     let mut queue = queue(10, &[]);
-    let ticket = caller(&mut queue);
-    assert_eq!(queue.connect(), 1);
+    let (ticket, due) = asking(&mut queue);
+    assert_eq!(due, 1);
     assert!(queue.fail(|_| None).is_empty());
     assert_eq!(
         queue.free(Place::Connecting).len(),
         1,
         "the caller is woken"
     );
-    assert_eq!(poll(&mut queue, ticket), None);
-    assert_eq!(queue.connect(), 1);
+    assert_eq!(polled(&mut queue, ticket), (None, 1));
 }
 
 #[test]
 fn min_idle_is_made_beside_what_callers_need() {
     let mut queue = Pool::new(5, 2);
     assert_eq!(queue.connect(), 2);
-    caller(&mut queue);
-    assert_eq!(queue.connect(), 1);
+    assert_eq!(asking(&mut queue).1, 1);
     for (connection, given) in [("a", "served"), ("b", "idle"), ("c", "idle")] {
         assert_eq!(give(&mut queue, Place::Connecting, connection), given);
     }
@@ -223,12 +255,12 @@ fn min_idle_is_made_beside_what_callers_need() {
 fn a_queue_that_is_closed_gives_nothing() {
     let mut queue = queue(2, &["a", "b"]);
     assert_eq!(queue.take(), Some("b"));
-    let waiting = queue.ticket();
-    assert_eq!(poll(&mut queue, waiting), None);
+    let _ = queue.transfer(Place::InUse, Place::Checking);
+    let waiting = caller(&mut queue);
     let (idle, wakers) = queue.close();
     assert_eq!((idle, wakers.len()), (vec!["a"], 1));
     assert_eq!(poll(&mut queue, waiting), Some(Served::Closed));
-    assert_eq!(give(&mut queue, Place::InUse, "b"), "surplus");
+    assert_eq!(give(&mut queue, Place::Checking, "b"), "surplus");
     assert_eq!(queue.connect(), 0);
     assert!(queue.is_empty());
 }
@@ -239,6 +271,7 @@ fn what_a_caller_lacks_is_told_by_its_place_in_the_line() {
     queue.enter(Place::InUse);
     queue.enter(Place::Checking);
     queue.enter(Place::Connecting);
+    queue.max_size = 3;
     let callers: Vec<_> = (0..3).map(|_| caller(&mut queue)).collect();
     let lacks = |queue: &Pool| {
         callers
