@@ -120,7 +120,9 @@ struct Statement {
     hash: u64,
     span: Span,
     began: Instant,
+    #[cfg(feature = "metrics")]
     operation: Option<&'static str>,
+    #[cfg(feature = "metrics")]
     collection: Option<Box<str>>,
 }
 
@@ -147,7 +149,9 @@ impl Reporter {
             hash,
             span,
             began: Instant::now(),
+            #[cfg(feature = "metrics")]
             operation,
+            #[cfg(feature = "metrics")]
             collection,
         });
     }

@@ -79,7 +79,12 @@ async fn instrumentation_is_told_what_other_connections_tell() {
     let expected = transactions(&mut theirs).await;
     let told = |sql: &str| expected.contains(&format!("finish {sql}"));
     assert!(told("BEGIN") && told("SAVEPOINT diesel_savepoint_1") && told("COMMIT"));
-    assert_eq!(transactions(&mut connect(&url).await).await, expected);
+    let mut ours = transactions(&mut connect(&url).await).await;
+    // Only ours names what comes again though Diesel does not cache it; all else is told alike.
+    let all = ours.len();
+    ours.retain(|event| !event.starts_with("cache "));
+    assert_eq!(ours, expected);
+    assert_eq!(all - ours.len(), 2, "SELECT 1 and SELECT wrong");
 }
 
 #[tokio::test]

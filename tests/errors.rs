@@ -37,8 +37,9 @@ const WITH_CAUSE: [&str; 8] = [
 ];
 
 /// Those that have none.
-const WITHOUT: [&str; 13] = [
+const WITHOUT: [&str; 14] = [
     "AbandonedTransaction",
+    "CloseError",
     "DatabaseMismatch",
     "EvictReason",
     "FailedMigration",

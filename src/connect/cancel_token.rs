@@ -29,7 +29,7 @@ impl CancelToken {
     /// When this returns, the request may still be on its way: proxies confirm it before they pass it on. The
     /// request stops no other statement, since the connection sends none before the response to this one. If the
     /// response is not the error `57014`, the connection is closed, and a statement behind it fails as on a lost
-    /// connection ([`is_connection_lost`](crate::is_connection_lost)) without having been sent.
+    /// connection ([`is_connection_lost`](crate::DatabaseErrorExt::is_connection_lost)) without having been sent.
     ///
     /// # Errors
     ///

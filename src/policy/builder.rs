@@ -166,7 +166,7 @@ impl PolicyBuilder {
     /// statements, set `statement_timeout` in the database instead.
     ///
     /// The error is that of a lost connection, since the statement may have run;
-    /// [`is_response_timeout`](crate::is_response_timeout) tells it from others. The server is asked to cancel the
+    /// [`is_response_timeout`](crate::DatabaseErrorExt::is_response_timeout) tells it from others. The server is asked to cancel the
     /// statement; a statement of an [`AsyncPgConnection`](diesel_async::AsyncPgConnection) is only cut off.
     ///
     /// Like `lock_timeout`, the limit is the caller's own: after it, a [`Retry`](crate::Retry) does its work again
