@@ -240,7 +240,9 @@ fn pool(url: &str) -> Pool {
 async fn watch(pools: Vec<Pool>, widest: Arc<AtomicU32>) {
     loop {
         for pool in &pools {
-            widest.fetch_max(pool.status().size, Ordering::Relaxed);
+            let status = pool.status();
+            // Others take the place of those that are most likely dead.
+            widest.fetch_max(status.size - status.suspect, Ordering::Relaxed);
         }
         sleep(Duration::from_millis(1)).await;
     }
