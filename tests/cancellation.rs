@@ -252,6 +252,7 @@ impl Stage {
         assert_eq!(updated, Ok(1), "{what}");
         let status = pool.status();
         assert_eq!(status.size - status.suspect, 1, "{what}: {status}");
+        assert!(status.suspect <= 1, "{what}: {status}");
         drop(connection);
         let calm = async {
             loop {

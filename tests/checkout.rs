@@ -8,14 +8,13 @@ use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
-    ConnectionManager, DatabaseUrl, Policy, PolicyBuilder, Pool, PoolError, PooledConnection,
-    RetryError,
+    ConnectionManager, DatabaseUrl, Policy, PolicyBuilder, Pool, PoolError, RetryError,
 };
 use futures_util::FutureExt;
 use neon_sim::{NeonSim, Suspension};
 use tokio::time::{sleep, timeout};
 
-use common::{HANG, neon_with, pool};
+use common::{HANG, backend, neon_with, pool};
 
 const SUSPENSIONS: [Suspension; 3] = [Suspension::Normal, Suspension::Reset, Suspension::Silent];
 
@@ -25,20 +24,6 @@ async fn start() -> NeonSim {
 
 fn url(neon: &NeonSim) -> DatabaseUrl {
     DatabaseUrl::parse(&neon.url()).unwrap()
-}
-
-#[diesel::declare_sql_function]
-extern "SQL" {
-    /// The server process of the session.
-    fn pg_backend_pid() -> Integer;
-}
-
-/// Returns the server process of a connection.
-async fn backend(connection: &mut PooledConnection<'_>) -> i32 {
-    diesel::select(pg_backend_pid())
-        .get_result(connection)
-        .await
-        .unwrap()
 }
 
 /// Opens `n` connections and gives them all back.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{
-    HANG, IN_TRANSACTION, RUNNING, TRACKED, counted, pool, pool_of, routes, start, until, users,
+    HANG, IN_TRANSACTION, RUNNING, TRACKED, backend, counted, pool, pool_of, routes, start, until,
+    users,
 };
 use diesel::prelude::*;
 use diesel::result::Error;
@@ -30,19 +31,6 @@ use tokio::time::{sleep, timeout};
 struct Number {
     #[diesel(sql_type = Integer)]
     n: i32,
-}
-
-#[diesel::declare_sql_function]
-extern "SQL" {
-    /// The server process of the session.
-    fn pg_backend_pid() -> Integer;
-}
-
-async fn backend(connection: &mut PooledConnection<'_>) -> i32 {
-    diesel::select(pg_backend_pid())
-        .get_result(connection)
-        .await
-        .unwrap()
 }
 
 trait Second {

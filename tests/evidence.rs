@@ -5,26 +5,19 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Closed, Connection, Pool, PoolError, Status};
+use diesel_async::SimpleAsyncConnection;
+use diesel_neon::{Closed, PolicyBuilder, Pool, PoolError, Status};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use neon_sim::Suspension;
 use tokio::time::{sleep, timeout};
 
-use common::{HANG, neon, pool};
+use common::{HANG, backend, neon, pool};
 
-#[diesel::declare_sql_function]
-extern "SQL" {
-    /// The server process of the session.
-    fn pg_backend_pid() -> diesel::sql_types::Integer;
-}
-
-async fn backend(connection: &mut Connection) -> i32 {
-    diesel::select(pg_backend_pid())
-        .get_result(connection)
-        .await
-        .unwrap()
+/// Has every connection checked, and waits long for the answer.
+fn patient(policy: PolicyBuilder) -> PolicyBuilder {
+    let policy = policy.validation_bypass(Duration::ZERO);
+    policy.validation_timeout(Duration::from_secs(30))
 }
 
 /// Opens `n` connections, gives them all back, and returns their server processes.
@@ -52,11 +45,7 @@ async fn until(pool: &Pool, what: &str, is_reached: impl Fn(&Status) -> bool) {
 #[tokio::test]
 async fn lateness_alone_evicts_nobody() {
     let neon = neon().await;
-    let pool = pool(&neon.url(), |policy| {
-        policy
-            .validation_bypass(Duration::ZERO)
-            .validation_timeout(Duration::from_secs(30))
-    });
+    let pool = pool(&neon.url(), patient);
     let backends = fill(&pool, 5).await;
     neon.set_latency(Duration::from_millis(200));
     drop(timeout(HANG, pool.get()).await.unwrap().unwrap());
@@ -74,11 +63,7 @@ async fn lateness_alone_evicts_nobody() {
 #[tokio::test]
 async fn callers_who_give_up_during_a_check_cost_no_connection() {
     let neon = neon().await;
-    let pool = pool(&neon.url(), |policy| {
-        policy
-            .validation_bypass(Duration::ZERO)
-            .validation_timeout(Duration::from_secs(30))
-    });
+    let pool = pool(&neon.url(), patient);
     let backends = fill(&pool, 10).await;
     neon.set_latency(Duration::from_millis(50));
     let mut callers = Box::pin(join_all((0..10).map(|_| pool.get())));
@@ -104,11 +89,7 @@ async fn callers_who_give_up_during_a_check_cost_no_connection() {
 async fn a_dead_connection_has_all_idle_ones_asked_at_once() {
     let neon = neon().await;
     for url in [neon.url(), neon.pooled_url()] {
-        let pool = pool(&url, |policy| {
-            policy
-                .validation_bypass(Duration::ZERO)
-                .validation_timeout(Duration::from_secs(30))
-        });
+        let pool = pool(&url, patient);
         fill(&pool, 10).await;
         let before = pool.status().connects.opened;
         neon.suspend(Suspension::Silent).await;
@@ -150,12 +131,7 @@ async fn one_connection_that_was_terminated_costs_its_siblings_nothing() {
 #[tokio::test]
 async fn a_failed_connect_robs_nobody_of_the_connection_that_is_being_checked() {
     let neon = neon().await;
-    let pool = pool(&neon.url(), |policy| {
-        policy
-            .max_size(2)
-            .validation_bypass(Duration::ZERO)
-            .validation_timeout(Duration::from_secs(30))
-    });
+    let pool = pool(&neon.url(), |policy| patient(policy).max_size(2));
     let backends = fill(&pool, 1).await;
     neon.refuse_connections(1, "password authentication failed for user 'neondb_owner'");
     neon.set_latency(Duration::from_millis(40));

@@ -71,7 +71,7 @@ impl PolicyBuilder {
     /// Set the largest number of connections. Default: 10.
     ///
     /// Connections that are most likely dead do not count until they have answered, so that others can be made in their
-    /// place at once.
+    /// place at once: for as long as [`validation_timeout`](Self::validation_timeout), up to twice as many may be open.
     ///
     /// On a direct endpoint, instances × `max_size` must stay below the compute's `max_connections`.
     pub fn max_size(mut self, connections: u32) -> Self {

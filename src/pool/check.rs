@@ -2,7 +2,8 @@
 //!
 //! A check belongs to the pool: it goes on when its caller has given up, and the connection goes to whoever waits
 //! first. If its answer is [`LATE`], another connection is made for its caller, and the roll is called: all idle
-//! connections are asked at once. So it is if a connection is found dead. Lateness alone evicts nobody.
+//! connections are asked at once. So it is if a check fails. Lateness alone evicts nobody, unless the pool is full by the
+//! time of the answer.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -55,7 +55,7 @@ pub enum EvictReason {
     /// The tokio runtime on which the connection was made has ended.
     #[error("its runtime has ended")]
     RuntimeEnded,
-    /// Another was made in its place before it answered its check.
+    /// The pool was full when it answered its check late, or when it was made in the place of one that had.
     #[error("the pool is full")]
     Surplus,
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use crate::util::lock;
 use tokio::time::Instant;
+
+use crate::util::lock;
 
 /// The records of all of a pool's connections.
 #[derive(Debug, Default)]

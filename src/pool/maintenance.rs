@@ -4,9 +4,10 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::util::lock;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::util::lock;
 
 /// The background task of a pool. It ends with the pool, and with its runtime.
 #[derive(Debug, Default)]

@@ -244,9 +244,11 @@ impl<T, E> Queue<T, E> {
         let short_of_idle = self.min_idle.saturating_sub(count(self.idle.len()));
         let wanted = count(self.waiting.len()).saturating_add(short_of_idle);
         let expected = self.at(Place::Checking) + self.at(Place::Connecting);
-        let room = self
-            .max_size
-            .saturating_sub(self.usable() + self.at(Place::Connecting));
+        let connecting = self.at(Place::Connecting);
+        let room = self.max_size.saturating_sub(self.usable() + connecting);
+        // Suspects are replaced at once, but a server that is only slow does not see ever more connections.
+        let most = self.max_size.saturating_mul(2);
+        let room = room.min(most.saturating_sub(self.size() + connecting));
         wanted.saturating_sub(expected).min(room)
     }
 

@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use crate::util::lock;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::watch;
+
+use crate::util::lock;
 
 /// The tokio runtimes on which a pool has made connections.
 ///

@@ -38,7 +38,7 @@ pub struct Closed {
     pub lifetime: u64,
     /// The pool was closed.
     pub pool_closed: u64,
-    /// Others were made in their place before they answered their check.
+    /// The pool was full when they answered their check late, or when they were made in the place of one that had.
     pub surplus: u64,
 }
 

@@ -101,6 +101,17 @@ pub fn routes(neon: &NeonSim) -> [(&'static str, String); 4] {
     ]
 }
 
+#[diesel::declare_sql_function]
+extern "SQL" {
+    fn pg_backend_pid() -> diesel::sql_types::Integer;
+}
+
+/// Returns the server process of a connection.
+pub async fn backend(connection: &mut Connection) -> i32 {
+    let pid = diesel::select(pg_backend_pid()).get_result(connection);
+    pid.await.unwrap()
+}
+
 pub async fn connect(url: &str) -> Connection {
     timeout(HANG, Connection::establish(url))
         .await

@@ -117,7 +117,7 @@ impl PoolState {
 enum Outcome<R> {
     Answered,
     Failed(EvictReason),
-    /// A sibling was found dead meanwhile, or the pool was closed.
+    /// `invalidate_all` was called meanwhile.
     GenerationEnded,
     Replaced(R),
 }

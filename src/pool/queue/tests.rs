@@ -167,6 +167,15 @@ fn max_size_counts_all_connections_that_are_or_will_be_of_use() {
 }
 
 #[test]
+fn suspects_are_replaced_up_to_twice_max_size() {
+    let mut queue = queue(3, &[]);
+    (0..4).for_each(|_| queue.enter(Place::Suspect));
+    let due: u32 = (0..5).map(|_| asking(&mut queue).1).sum();
+    assert_eq!(due, 2);
+    assert_eq!(queue.free(Place::Suspect).len(), 5, "one more may be made");
+}
+
+#[test]
 fn a_connection_that_was_replaced_is_closed_if_the_pool_is_full() {
     let mut queue = queue(1, &["late"]);
     assert_eq!(queue.take(), Some("late"));

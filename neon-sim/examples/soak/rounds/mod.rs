@@ -241,8 +241,9 @@ async fn watch(pools: Vec<Pool>, widest: Arc<AtomicU32>) {
     loop {
         for pool in &pools {
             let status = pool.status();
-            // Others take the place of those that are most likely dead.
-            widest.fetch_max(status.size - status.suspect, Ordering::Relaxed);
+            // Others take the place of those that are most likely dead, up to twice as many in all.
+            let width = (status.size - status.suspect).max(status.size.div_ceil(2));
+            widest.fetch_max(width, Ordering::Relaxed);
         }
         sleep(Duration::from_millis(1)).await;
     }
