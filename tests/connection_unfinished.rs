@@ -367,6 +367,32 @@ async fn without_a_pool_an_abandoned_transaction_can_be_rolled_back() {
 }
 
 #[tokio::test]
+async fn to_roll_back_waits_for_the_statement_that_was_dropped_and_tells_of_its_end() {
+    let neon = start().await;
+    for (seconds, is_kept) in [(0.05, true), (60.0, false)] {
+        let mut connection = connect(&neon.url()).await;
+        connection.batch_execute("BEGIN").await.unwrap();
+        insert(&mut connection, "given up").await.unwrap();
+        let slow = sql_query(format!("SELECT pg_sleep({seconds})"));
+        timeout(Duration::from_millis(1), slow.execute(&mut connection))
+            .await
+            .unwrap_err();
+        for _ in 0..2 {
+            let rolled_back = timeout(HANG, connection.roll_back_abandoned()).await;
+            match rolled_back.expect("no hang") {
+                Ok(()) => assert!(is_kept),
+                Err(error) => assert!(!is_kept && error.is_connection_lost(), "{error}"),
+            }
+        }
+        if is_kept {
+            assert_eq!(insert(&mut connection, "kept").await, Ok(1));
+        }
+    }
+    let all = neon.sql("SELECT string_agg(name, ',') FROM users");
+    assert_eq!(all.await.unwrap()[0][0].as_deref(), Some("kept"));
+}
+
+#[tokio::test]
 async fn a_rollback_that_is_given_up_leaves_a_connection_that_can_be_used_again() {
     let neon = start().await;
     let mut connection = connect(&neon.url()).await;

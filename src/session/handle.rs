@@ -112,6 +112,14 @@ impl SessionHandle {
         self.lock().requests.is_abandoned()
     }
 
+    /// Returns why the session has ended, if it has.
+    pub(crate) fn check_open(&self) -> Result<(), Failure> {
+        match &self.lock().lost {
+            Some(lost) => Err(Failure::Lost(lost.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// Waits for the next notification, whether it arrives with a response or by itself.
     pub(crate) async fn notification(&self) -> Result<diesel::pg::PgNotification, Failure> {
         let mut waiting = Waiting::new(&self.waiters);
