@@ -1,9 +1,11 @@
 //! Checks of idle connections: each lives or dies by its own answer.
 //!
 //! A check belongs to the pool: it goes on when its caller has given up, and the connection goes to whoever waits
-//! first. If its answer is [`LATE`], another connection is made for its caller, and the roll is called: all idle
+//! first. If its answer is late ([`RoundTrip`]), another connection is made for its caller, and the roll is called: all idle
 //! connections are asked at once. So it is if a check fails. Lateness alone evicts nobody, unless the pool is full by the
 //! time of the answer.
+//!
+//! [`RoundTrip`]: super::health::RoundTrip
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -89,7 +91,8 @@ pub(super) struct Check<C: Establish> {
 impl<C: Establish> Check<C> {
     /// Asks the server in a task of the pool's, which gives the connection on.
     pub(super) fn spawn(self) {
-        tokio::spawn(check(self.slot, self.entry, Some(LATE)));
+        let late = self.slot.connections().state.late();
+        tokio::spawn(check(self.slot, self.entry, Some(late)));
     }
 }
 
@@ -132,6 +135,3 @@ async fn check<C: Establish>(mut slot: Slot<C>, mut entry: PoolEntry<C>, late: O
         }
     }
 }
-
-/// An answer that takes longer is late: far above a round trip within a region, and half of what people notice.
-pub(super) const LATE: Duration = Duration::from_millis(250);

@@ -1,7 +1,7 @@
-//! [`Health`] and [`Suspicion`]: what the latest connects and checks say about the server.
+//! [`Health`], [`Suspicion`] and [`RoundTrip`]: what the latest connects and checks say about the server.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ pub(crate) struct Health {
     connect_failure: Mutex<Option<(ConnectError, Instant)>>,
     check_failure: Mutex<Option<(EvictReason, Instant)>>,
     died_after_login: AtomicU32,
+    pub(super) round_trip: RoundTrip,
 }
 
 impl Health {
@@ -94,6 +95,35 @@ impl Default for Suspicion {
     }
 }
 
+/// The shortest time that the server has lately taken to answer.
+#[derive(Debug, Default)]
+pub(crate) struct RoundTrip {
+    /// In microseconds; 0 before the first answer.
+    shortest: AtomicU64,
+}
+
+impl RoundTrip {
+    /// Records an answer. A longer one counts by an eighth, so that a delay of one answer is soon forgotten.
+    pub(super) fn record(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let shortest = match self.shortest.load(Ordering::Relaxed) {
+            0 => took,
+            shortest => took.min(shortest.saturating_add(took.saturating_sub(shortest) / 8)),
+        };
+        self.shortest.store(shortest, Ordering::Relaxed);
+    }
+
+    /// Returns how long an answer may take before it is late, if it has `bound` to come at all: four round trips, but
+    /// not less than [`LATE`], nor more than half of `bound`.
+    pub(super) fn late(&self, bound: Duration) -> Duration {
+        let shortest = Duration::from_micros(self.shortest.load(Ordering::Relaxed));
+        LATE.max(shortest.saturating_mul(4).min(bound / 2))
+    }
+}
+
+/// An answer that takes longer is late: far above a round trip within a region, and half of what people notice.
+const LATE: Duration = Duration::from_millis(250);
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -123,5 +153,28 @@ mod tests {
         health.record_check_failed(&silent);
         health.record_connected();
         assert!(health.check_failure().is_none());
+    }
+
+    #[test]
+    fn an_answer_is_late_after_four_round_trips() {
+        let (round_trip, ms) = (RoundTrip::default(), Duration::from_millis);
+        let late = || round_trip.late(ms(4000));
+        assert_eq!(late(), LATE);
+        round_trip.record(ms(1));
+        assert_eq!(late(), LATE);
+        // One answer that was lost on the way says little, many tell that the server is far away.
+        round_trip.record(ms(300));
+        assert_eq!(late(), LATE);
+        for _ in 0..50 {
+            round_trip.record(ms(300));
+        }
+        assert!(late() > ms(1100), "{:?}", late());
+        for _ in 0..50 {
+            round_trip.record(ms(3000));
+        }
+        assert_eq!(late(), ms(2000), "a dead connection is still found in time");
+        assert_eq!(round_trip.late(ms(300)), LATE);
+        round_trip.record(ms(1));
+        assert_eq!(late(), LATE);
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
-use super::check::LATE;
 use super::connections::{Connections, Slot};
 use super::entry::PoolEntry;
 use super::evict::EvictReason;
@@ -41,9 +40,12 @@ async fn settle<C: Establish>(mut slot: Slot<C>, mut entry: PoolEntry<C>) {
     let connections = Arc::clone(slot.connections());
     let status = Arc::clone(&entry.session().status);
     let began = Instant::now();
-    if timeout_at(clock::after(began, LATE), status.until_settled())
-        .await
-        .is_err()
+    if timeout_at(
+        clock::after(began, connections.state.late()),
+        status.until_settled(),
+    )
+    .await
+    .is_err()
     {
         slot.transfer(Place::Settling);
         let is_needed = connections.queue().waiting() > 0;

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use diesel_async::{SimpleAsyncConnection, TransactionManager};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::entry::PoolEntry;
 use super::evict::EvictReason;
@@ -76,16 +76,29 @@ impl PoolState {
         self.suspicion.raise();
     }
 
+    /// Returns how long the answer to a check may take before it is late.
+    pub(super) fn late(&self) -> Duration {
+        self.health
+            .round_trip
+            .late(self.policy.validation_timeout())
+    }
+
     /// Asks the server.
     pub(super) async fn ping<C: Establish>(
         &self,
         entry: &mut PoolEntry<C>,
     ) -> Result<(), EvictReason> {
         let bound = self.policy.validation_timeout();
+        let (was_busy, began) = (entry.session().status.is_busy(), Instant::now());
         // An empty query: one round trip, nothing to parse or plan, and no statement is prepared.
         let ping = SimpleAsyncConnection::batch_execute(&mut **entry, "");
         match timeout(bound, ping).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                if !was_busy {
+                    self.health.round_trip.record(began.elapsed());
+                }
+                Ok(())
+            }
             Ok(Err(error)) => Err(EvictReason::CheckFailed {
                 sqlstate: error.sqlstate().map(str::to_owned),
                 message: error.to_string(),

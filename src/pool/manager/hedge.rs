@@ -1,5 +1,5 @@
 //! The check of a connection by a [`ConnectionManager`](crate::ConnectionManager), which sees only the one that bb8
-//! hands out: if its answer is [`LATE`], a replacement connects in parallel, and the first to answer is handed out. A
+//! hands out: if its answer is late, a replacement connects in parallel, and the first to answer is handed out. A
 //! loaded server is late too, but a new connection to it is later still. If a sibling was found dead or late, the
 //! replacement connects at once.
 
@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::connect::{ConnectSlot, Establish};
-use crate::pool::check::LATE;
 use crate::pool::entry::PoolEntry;
 use crate::pool::evict::EvictReason;
 use crate::pool::state::PoolState;
@@ -66,7 +65,7 @@ impl PoolState {
         let was_busy = entry.session().status.is_busy();
         let late = match is_suspect {
             true => Duration::ZERO,
-            false => LATE,
+            false => self.late(),
         };
         // Stays set if this future is dropped.
         entry.set_validating(true);
