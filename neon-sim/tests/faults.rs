@@ -41,6 +41,30 @@ async fn a_connection_hangs_in_authentication() {
     assert_eq!((direct.attempts, direct.connections), (2, 1));
 }
 
+/// Statements and answers are lost on their way, without a word to either side.
+#[tokio::test]
+async fn what_open_sessions_send_is_lost_in_either_direction() {
+    let neon = start().await;
+    neon.sql("CREATE TABLE lost (way TEXT); GRANT ALL ON lost TO PUBLIC")
+        .await
+        .unwrap();
+    for (way, arrives) in [("request", false), ("response", true)] {
+        let (client, _driver) = connect(&neon.url(), neon.ca_path()).await;
+        match arrives {
+            false => neon.lose_requests(),
+            true => neon.lose_responses(),
+        }
+        let insert = format!("INSERT INTO lost VALUES ('{way}')");
+        let answer =
+            tokio::time::timeout(Duration::from_millis(300), client.batch_execute(&insert));
+        assert!(answer.await.is_err(), "nothing should answer");
+        let found = format!("SELECT 1 FROM lost WHERE way = '{way}'");
+        assert_eq!(neon.sql(&found).await.unwrap().len(), usize::from(arrives));
+        let (other, _driver) = connect(&neon.url(), neon.ca_path()).await;
+        other.batch_execute("SELECT 1").await.unwrap();
+    }
+}
+
 /// "Compute unreachable: `Couldn't connect to compute node`", and nothing is lost that was committed.
 #[tokio::test]
 async fn servers_that_are_restarted_come_back_with_what_was_committed() {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::sync::locked;
@@ -15,6 +16,17 @@ pub(crate) struct Faults {
     wakes: Mutex<VecDeque<(u64, String)>>,
     refusals: Mutex<VecDeque<(u64, String)>>,
     hangs: Mutex<VecDeque<(u64, String)>>,
+    /// Counts the sessions.
+    sessions: AtomicU64,
+    /// The last session whose bytes are lost, in each [`Direction`].
+    last_lost: [AtomicU64; 2],
+}
+
+/// Where a session's bytes go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Direction {
+    ToServer,
+    ToClient,
 }
 
 /// The beginnings of the errors of a wake-up that pass; all others are final.
@@ -42,6 +54,8 @@ impl Faults {
             wakes: Mutex::default(),
             refusals: Mutex::default(),
             hangs: Mutex::default(),
+            sessions: AtomicU64::default(),
+            last_lost: Default::default(),
         }
     }
 
@@ -55,6 +69,22 @@ impl Faults {
 
     pub(crate) fn hang(&self, times: u64) {
         plan(&self.hangs, times, String::new());
+    }
+
+    /// Numbers a new session.
+    pub(crate) fn enter(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Loses what goes in this direction from now on, in the sessions that there are.
+    pub(crate) fn lose(&self, direction: Direction) {
+        let last = self.sessions.load(Ordering::SeqCst);
+        self.last_lost[direction as usize].store(last, Ordering::SeqCst);
+    }
+
+    /// Returns whether the bytes of this session are lost in this direction.
+    pub(crate) fn loses(&self, direction: Direction, session: u64) -> bool {
+        session <= self.last_lost[direction as usize].load(Ordering::SeqCst)
     }
 
     pub(crate) fn clear(&self) {

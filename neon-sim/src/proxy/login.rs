@@ -81,6 +81,7 @@ async fn open<'a>(
         canceller,
         Arc::clone(tally),
         Arc::clone(&shared.compute),
+        Arc::clone(&shared.faults),
     );
     client.queue(&backend.greeting);
     client.queue(registration.key.key_data());

@@ -13,6 +13,7 @@ use super::link::Link;
 use super::session::Session;
 use crate::control::compute::{EndOrder, Membership};
 use crate::control::event::Suspension;
+use crate::control::faults::Direction;
 use crate::protocol::message::admin_shutdown;
 
 const BUFFER: usize = 32 * 1024;
@@ -56,6 +57,9 @@ async fn upstream(
 ) {
     let mut buffer = vec![0; BUFFER];
     while let Ok(length @ 1..) = client.read(&mut buffer).await {
+        if session.loses(Direction::ToServer) {
+            continue;
+        }
         session.sent_by_client(&buffer[..length]);
         if backend.write_all(&buffer[..length]).await.is_err() {
             // The backend's last words come the other way.
@@ -71,6 +75,9 @@ async fn downstream(
 ) {
     let mut buffer = vec![0; BUFFER];
     while let Ok(length @ 1..) = backend.read(&mut buffer).await {
+        if session.loses(Direction::ToClient) {
+            continue;
+        }
         session.sent_by_server(&buffer[..length]);
         let written = client.write_all(&buffer[..length]).await;
         if written.is_err() || client.flush().await.is_err() {
@@ -78,6 +85,10 @@ async fn downstream(
             return std::future::pending().await;
         }
         session.delivered();
+    }
+    if session.loses(Direction::ToClient) {
+        // The end of the stream is lost too.
+        std::future::pending().await
     }
 }
 

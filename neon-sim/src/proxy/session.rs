@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use super::backend::Canceller;
 use crate::control::compute::{Busy, Compute};
 use crate::control::counters::Tally;
+use crate::control::faults::{Direction, Faults};
 use crate::protocol::frames::Frames;
 use crate::protocol::tag::{backend, frontend};
 use crate::sync::locked;
@@ -15,6 +16,8 @@ pub(super) struct Session {
     pub(super) canceller: Option<Canceller>,
     tally: Arc<Tally>,
     compute: Arc<Compute>,
+    faults: Arc<Faults>,
+    number: u64,
     state: Mutex<State>,
 }
 
@@ -43,12 +46,15 @@ impl Session {
         canceller: Option<Canceller>,
         tally: Arc<Tally>,
         compute: Arc<Compute>,
+        faults: Arc<Faults>,
     ) -> Self {
         Self {
             pooled,
             canceller,
             tally,
             compute,
+            number: faults.enter(),
+            faults,
             state: Mutex::new(State {
                 up: Frames::default(),
                 down: Frames::default(),
@@ -140,6 +146,11 @@ impl Session {
         } else if state.busy.is_none() {
             state.busy = Some(self.compute.busy());
         }
+    }
+
+    /// Returns whether bytes are lost in this direction.
+    pub(super) fn loses(&self, direction: Direction) -> bool {
+        self.faults.loses(direction, self.number)
     }
 
     /// Returns whether a statement is under way.

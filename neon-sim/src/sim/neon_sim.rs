@@ -14,6 +14,7 @@ use super::assembly::{Parts, run};
 use super::config::Config;
 use crate::control::counters::Counters;
 use crate::control::event::{Event, Suspension};
+use crate::control::faults::Direction;
 use crate::error::{Context, Error};
 use crate::servers::names::{DATABASE, OWNER};
 use crate::servers::server::Server;
@@ -228,6 +229,17 @@ impl NeonSim {
     /// Never answers the next `times` connections again after the right password.
     pub fn hang_connections(&self, times: u64) {
         self.parts.faults.hang(times);
+    }
+
+    /// Loses what the clients of the sessions that are open send from now on: the server never hears of it.
+    pub fn lose_requests(&self) {
+        self.parts.faults.lose(Direction::ToServer);
+    }
+
+    /// Loses what the server sends from now on in the sessions that are open: it does what it is told, and the clients
+    /// never hear of it.
+    pub fn lose_responses(&self) {
+        self.parts.faults.lose(Direction::ToClient);
     }
 
     /// Stops PostgreSQL by its fast shutdown and starts it again after `down`; returns when it answers.
