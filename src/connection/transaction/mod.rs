@@ -286,13 +286,10 @@ impl Connection {
     /// arrived within 100 ms.
     pub async fn roll_back_abandoned(&mut self) -> QueryResult<()> {
         let status = self.session.status();
-        if self.session.is_abandoned() {
-            // Only the response of the dropped statement tells of the transaction that it ran in.
-            status.until_settled().await;
-        }
-        self.session.check_open()?;
-        if !status.has_abandoned_transaction() && !status.owes_rollback() {
-            return Ok(());
+        // Only the response of a dropped statement tells whether it ran in a transaction.
+        let is_known = !self.session.is_abandoned();
+        if is_known && !status.has_abandoned_transaction() && !status.owes_rollback() {
+            return Ok(self.session.check_open()?);
         }
         let guard = self.session.monitor().begin_rollback();
         self.session.forget_transaction();
