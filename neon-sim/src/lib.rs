@@ -3,8 +3,9 @@
 //! It speaks like Neon's proxy, over a real PostgreSQL and a real PgBouncer that it starts from
 //! the machine's own binaries: endpoints told apart by host name, TLS with a certificate
 //! authority of its own, SCRAM with channel binding, a pooled endpoint in transaction mode, scale
-//! to zero with cold starts, and every error of the connection phase as `ERROR` `XX000`. It
-//! counts what clients do, and brings faults on request.
+//! to zero with cold starts, and every error of the connection phase as `ERROR` `XX000`. On a
+//! second port, as Neon on 443, it speaks the same in WebSockets. It counts what clients do, and
+//! brings faults on request.
 //!
 //! ```no_run
 //! # async fn demo() -> Result<(), neon_sim::Error> {
@@ -25,10 +26,11 @@
 //!
 //! Everything stops when the [`NeonSim`] is dropped, and also when the process is killed.
 
-// The rooms, from the lowest: error, sync, protocol, servers, control, proxy, sim. `tests/layers.rs` says which may import
+// The rooms, from the lowest: error, sync, protocol, servers, control, proxy, https, sim. `tests/layers.rs` says which may import
 // which.
 mod control;
 mod error;
+mod https;
 mod protocol;
 mod proxy;
 mod servers;
@@ -37,6 +39,7 @@ mod sync;
 
 pub use crate::control::counters::{Counters, EndpointCounters};
 pub use crate::control::event::{Event, Suspension};
+pub use crate::control::websocket_fault::WebSocketFault;
 pub use crate::error::Error;
 pub use crate::proxy::tls::Certificate;
 pub use crate::sim::builder::Builder;

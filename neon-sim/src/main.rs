@@ -33,6 +33,10 @@ struct Arguments {
     #[arg(long, default_value_t = 0)]
     port: u16,
 
+    /// The proxy's port of HTTPS on 127.0.0.1, for WebSockets; 0 is any that is free
+    #[arg(long, default_value_t = 0)]
+    https_port: u16,
+
     /// The domain of the endpoints
     #[arg(long, default_value = "neon.localhost")]
     domain: String,
@@ -90,8 +94,14 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         None => None,
     };
     // The reader may have closed the pipe.
-    let _ = io::stdout()
-        .write_all(format!("{lines}NEON_SIM_CA='{}'\n", neon.ca_path().display()).as_bytes());
+    let _ = io::stdout().write_all(
+        format!(
+            "{lines}NEON_SIM_CA='{}'\nNEON_SIM_HTTPS_PORT='{}'\n",
+            neon.ca_path().display(),
+            neon.https_port()
+        )
+        .as_bytes(),
+    );
     match arguments.suspend_after {
         Some(window) => eprintln!(
             "neon-sim: ready, suspends after {}",
@@ -119,6 +129,7 @@ async fn start(arguments: &Arguments) -> Result<NeonSim, String> {
         .suspend_after(arguments.suspend_after.unwrap_or(Duration::MAX))
         .cold_start(arguments.cold_start)
         .port(arguments.port)
+        .https_port(arguments.https_port)
         .domain(&arguments.domain)
         .endpoint(&arguments.endpoint);
     builder.start().await.map_err(|error| {

@@ -16,6 +16,7 @@ fn each_room_imports_only_from_those_above() {
         ("servers", &["error", "sync"]),
         ("control", &["sync", "protocol", "servers"]),
         ("proxy", &["error", "sync", "protocol", "control"]),
+        ("https", &["control", "proxy"]),
         ("sim", ABOVE),
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

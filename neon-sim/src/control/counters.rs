@@ -41,7 +41,7 @@ macro_rules! endpoint_counters {
         /// Counts of one endpoint.
         ///
         /// Messages and bytes count from a session's first ReadyForQuery on; bytes are those of the PostgreSQL
-        /// protocol, without TLS.
+        /// protocol, without TLS and WebSocket.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct EndpointCounters {
@@ -80,8 +80,15 @@ endpoint_counters! {
     /// Connections that became sessions.
     connections,
     /// Round trips of the attempts, with TLS and authentication, without TCP's own.
+    ///
+    /// Together with `flights` these are the round trips to a first row: what a client sends without waiting for an answer
+    /// takes none.
     handshake_flights,
     /// Round trips of the sessions: a client's bytes count as one if the server has sent something since its last.
+    ///
+    /// Bytes count as they pass the socket, under TLS, before or after the delay that
+    /// [`NeonSim::set_latency`](crate::NeonSim::set_latency) adds. Without one, a client that writes a flight in several
+    /// pieces may find it counted as more.
     flights,
     /// Bytes from the client.
     bytes_in,

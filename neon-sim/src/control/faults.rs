@@ -1,10 +1,11 @@
 //! Faults on request.
 
-use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::plan::Plan;
+use super::websocket_fault::WebSocketFault;
 use crate::sync::locked;
 
 /// The faults that the next connections meet.
@@ -13,9 +14,10 @@ pub(crate) struct Faults {
     /// How long a final error of a wake-up is remembered.
     wake_error_cache: Duration,
     remembered: Mutex<Option<(Instant, String)>>,
-    wakes: Mutex<VecDeque<(u64, String)>>,
-    refusals: Mutex<VecDeque<(u64, String)>>,
-    hangs: Mutex<VecDeque<(u64, String)>>,
+    wakes: Plan<String>,
+    refusals: Plan<String>,
+    hangs: Plan<()>,
+    websockets: Plan<WebSocketFault>,
     /// Counts the sessions.
     sessions: AtomicU64,
     /// The last session whose bytes are lost, in each [`Direction`].
@@ -51,24 +53,29 @@ impl Faults {
         Self {
             wake_error_cache,
             remembered: Mutex::default(),
-            wakes: Mutex::default(),
-            refusals: Mutex::default(),
-            hangs: Mutex::default(),
+            wakes: Plan::default(),
+            refusals: Plan::default(),
+            hangs: Plan::default(),
+            websockets: Plan::default(),
             sessions: AtomicU64::default(),
             last_lost: Default::default(),
         }
     }
 
     pub(crate) fn fail_wakes(&self, times: u64, message: String) {
-        plan(&self.wakes, times, message);
+        self.wakes.add(times, message);
     }
 
     pub(crate) fn refuse(&self, times: u64, message: String) {
-        plan(&self.refusals, times, message);
+        self.refusals.add(times, message);
     }
 
     pub(crate) fn hang(&self, times: u64) {
-        plan(&self.hangs, times, String::new());
+        self.hangs.add(times, ());
+    }
+
+    pub(crate) fn disturb_websockets(&self, times: u64, fault: WebSocketFault) {
+        self.websockets.add(times, fault);
     }
 
     /// Numbers a new session.
@@ -88,15 +95,16 @@ impl Faults {
     }
 
     pub(crate) fn clear(&self) {
-        for plan in [&self.wakes, &self.refusals, &self.hangs] {
-            locked(plan).clear();
-        }
+        self.wakes.clear();
+        self.refusals.clear();
+        self.hangs.clear();
+        self.websockets.clear();
         *locked(&self.remembered) = None;
     }
 
     /// Takes the message that this try to wake the compute fails with, if it does.
     pub(crate) fn next_wake_error(&self) -> Option<String> {
-        let message = next(&self.wakes)?;
+        let message = self.wakes.next()?;
         if is_final(&message) {
             *locked(&self.remembered) = Some((Instant::now(), message.clone()));
         }
@@ -112,30 +120,16 @@ impl Faults {
 
     /// Takes the message that this connection is refused with, if it is.
     pub(crate) fn next_refusal(&self) -> Option<String> {
-        next(&self.refusals)
+        self.refusals.next()
     }
 
     /// Takes a turn of the hangs; returns whether this connection is never answered.
     pub(crate) fn hang_next(&self) -> bool {
-        next(&self.hangs).is_some()
+        self.hangs.next().is_some()
     }
-}
 
-type Plan = Mutex<VecDeque<(u64, String)>>;
-
-fn plan(plan: &Plan, times: u64, message: String) {
-    if times > 0 {
-        locked(plan).push_back((times, message));
+    /// Takes the fault that this WebSocket meets, if it does.
+    pub(crate) fn next_websocket_fault(&self) -> Option<WebSocketFault> {
+        self.websockets.next()
     }
-}
-
-fn next(plan: &Plan) -> Option<String> {
-    let mut plan = locked(plan);
-    let (left, message) = plan.front_mut()?;
-    let message = message.clone();
-    *left -= 1;
-    if *left == 0 {
-        plan.pop_front();
-    }
-    Some(message)
 }

@@ -5,4 +5,6 @@ pub(crate) mod compute;
 pub(crate) mod counters;
 pub(crate) mod event;
 pub(crate) mod faults;
+pub(crate) mod plan;
 pub(crate) mod roles;
+pub(crate) mod websocket_fault;

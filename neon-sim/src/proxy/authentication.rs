@@ -5,6 +5,7 @@ use tokio::time::timeout;
 use super::client::{Client, Failure};
 use super::route::{self, Endpoint};
 use super::shared::Shared;
+use super::wire::Wire;
 use crate::protocol::message;
 use crate::protocol::scram::{self, Exchange, Outcome, Verifier};
 use crate::protocol::tag::authentication;
@@ -12,22 +13,13 @@ use crate::protocol::tag::authentication;
 const TOO_LATE: &str = "Authentication timed out";
 
 /// Authenticates a client; one whose endpoint is not known yet names it with the password.
-pub(super) async fn authenticate(
+pub(super) async fn authenticate<W: Wire>(
     shared: &Shared,
-    client: &mut Client,
+    client: &mut Client<W>,
     endpoint: Option<Endpoint>,
     user: &str,
 ) -> Result<Endpoint, Failure> {
-    let exchange = async {
-        match endpoint {
-            Some(endpoint) => {
-                count_at(shared, client, &endpoint);
-                let is_accepted = sasl(shared, client, &endpoint, user).await?;
-                Ok((endpoint, is_accepted))
-            }
-            None => cleartext(shared, client, user).await,
-        }
-    };
+    let exchange = exchange(shared, client, endpoint, user);
     let (endpoint, is_accepted) = match timeout(shared.timing.authentication, exchange).await {
         Ok(outcome) => outcome?,
         Err(_) => return Err(TOO_LATE.into()),
@@ -39,9 +31,33 @@ pub(super) async fn authenticate(
     Ok(endpoint)
 }
 
-async fn sasl(
+async fn exchange<W: Wire>(
     shared: &Shared,
-    client: &mut Client,
+    client: &mut Client<W>,
+    endpoint: Option<Endpoint>,
+    user: &str,
+) -> Result<(Endpoint, bool), Failure> {
+    let Some(endpoint) = endpoint else {
+        let text = cleartext(client).await?;
+        let (endpoint, password) = route::from_password(&text)?;
+        count_at(shared, client, &endpoint);
+        let is_accepted = is_right(shared, &endpoint, user, password).await;
+        return Ok((endpoint, is_accepted));
+    };
+    count_at(shared, client, &endpoint);
+    let is_accepted = match client.door().asks_for_proof() {
+        true => sasl(shared, client, &endpoint, user).await?,
+        false => {
+            let password = cleartext(client).await?;
+            is_right(shared, &endpoint, user, &password).await
+        }
+    };
+    Ok((endpoint, is_accepted))
+}
+
+async fn sasl<W: Wire>(
+    shared: &Shared,
+    client: &mut Client<W>,
     endpoint: &Endpoint,
     user: &str,
 ) -> Result<bool, Failure> {
@@ -73,24 +89,23 @@ async fn sasl(
     }
 }
 
-async fn cleartext(
-    shared: &Shared,
-    client: &mut Client,
-    user: &str,
-) -> Result<(Endpoint, bool), Failure> {
+/// Asks for a password as it is.
+async fn cleartext<W: Wire>(client: &mut Client<W>) -> Result<String, Failure> {
     let request = message::authentication(authentication::CLEARTEXT_PASSWORD, &[]);
     client.send(&request).await?;
-    let body = client.read_password().await?;
-    let text = body.strip_suffix(&[0]).unwrap_or(&body);
-    let text = str::from_utf8(text).map_err(|_| scram::VIOLATION)?;
-    let (endpoint, password) = route::from_password(text)?;
-    count_at(shared, client, &endpoint);
-    let verifier = verifier(shared, &endpoint, user).await;
-    let is_accepted = verifier.is_some_and(|verifier| verifier.accepts(password.as_bytes()));
-    Ok((endpoint, is_accepted))
+    let mut body = client.read_password().await?;
+    if body.last() == Some(&0) {
+        body.pop();
+    }
+    String::from_utf8(body).map_err(|_| scram::VIOLATION.into())
 }
 
-fn count_at(shared: &Shared, client: &mut Client, endpoint: &Endpoint) {
+async fn is_right(shared: &Shared, endpoint: &Endpoint, user: &str, password: &str) -> bool {
+    let verifier = verifier(shared, endpoint, user).await;
+    verifier.is_some_and(|verifier| verifier.accepts(password.as_bytes()))
+}
+
+fn count_at<W: Wire>(shared: &Shared, client: &mut Client<W>, endpoint: &Endpoint) {
     if shared.has(endpoint) {
         client.count_at(shared.tally(endpoint));
     }

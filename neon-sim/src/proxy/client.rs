@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncWriteExt, copy, sink};
-use tokio_rustls::server::TlsStream;
 
-use super::link::Link;
+use super::door::Door;
+use super::wire::Wire;
 use crate::control::counters::Tally;
 use crate::protocol::message::{proxy_error, read};
 use crate::protocol::scram::VIOLATION;
@@ -15,47 +15,38 @@ use crate::protocol::tag::frontend;
 /// How many bytes a client may send at a time before it has logged in.
 const LONGEST: u32 = 512;
 
-/// A client under TLS whose session is not established yet.
-pub(super) struct Client {
-    stream: TlsStream<Link>,
-    /// How many round trips the client has waited for, and are not counted yet.
-    flights: u64,
+/// A client whose session is not established yet.
+pub(super) struct Client<W> {
+    stream: W,
+    door: Door,
     /// Messages for the next write.
     unsent: Vec<u8>,
-    /// The counters of the endpoint that the client asks for, as soon as it is known.
-    tally: Option<Arc<Tally>>,
 }
 
-impl Client {
-    /// Returns a client that has waited for `flights` round trips so far.
-    pub(super) fn new(stream: TlsStream<Link>, flights: u64) -> Self {
+impl<W: Wire> Client<W> {
+    pub(super) fn new(stream: W, door: Door) -> Self {
         Self {
             stream,
-            flights,
+            door,
             unsent: Vec::new(),
-            tally: None,
         }
     }
 
-    pub(super) fn server_name(&self) -> Option<&str> {
-        self.stream.get_ref().1.server_name()
+    pub(super) fn door(&self) -> &Door {
+        &self.door
     }
 
     /// Counts the attempt and its round trips at an endpoint, from now on.
     pub(super) fn count_at(&mut self, tally: &Arc<Tally>) {
         tally.attempts.add(1);
-        self.tally = Some(Arc::clone(tally));
+        let turns = self.stream.link().turns();
+        turns.count_as(tally, |tally| &tally.handshake_flights);
     }
 
-    pub(super) fn add_flight(&mut self) {
-        self.flights += 1;
-    }
-
-    pub(super) fn count_flights(&mut self) {
-        if let Some(tally) = &self.tally {
-            let flights = std::mem::take(&mut self.flights);
-            tally.handshake_flights.add(flights);
-        }
+    /// Counts round trips as the session's, from now on.
+    pub(super) fn count_as_session(&mut self, tally: &Arc<Tally>) {
+        let turns = self.stream.link().turns();
+        turns.count_as(tally, |tally| &tally.flights);
     }
 
     /// Keeps a message for the next write.
@@ -73,11 +64,11 @@ impl Client {
 
     /// Reads a PasswordMessage or one of SASL.
     pub(super) async fn read_password(&mut self) -> Result<Vec<u8>, Failure> {
-        self.flights += 1;
         match read(&mut self.stream, LONGEST).await {
             Ok((frontend::PASSWORD, body)) => Ok(body),
+            Ok(_) => Err(VIOLATION.into()),
             Err(error) if error.kind() != io::ErrorKind::InvalidData => Err(Failure::Io),
-            _ => Err(VIOLATION.into()),
+            Err(_) => Err(self.door.too_long().into()),
         }
     }
 
@@ -87,15 +78,15 @@ impl Client {
         let _ = copy(&mut self.stream, &mut sink()).await;
     }
 
-    /// Tells the client why it is refused, and closes without TLS's close_notify.
+    /// Tells the client why it is refused, and closes without the farewells of TLS and WebSocket.
     pub(super) async fn refuse(mut self, text: &str) {
         // The client may have left.
         if self.send(&proxy_error(text)).await.is_ok() {
-            let _ = self.stream.get_mut().0.shutdown().await;
+            let _ = self.stream.link().shutdown().await;
         }
     }
 
-    pub(super) fn into_stream(self) -> TlsStream<Link> {
+    pub(super) fn into_stream(self) -> W {
         self.stream
     }
 }

@@ -15,8 +15,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::turns::Turns;
+
 /// How many chunks may be under way to the proxy; TCP holds back the rest.
 const WINDOW: usize = 64;
+const CHUNK: usize = 16 * 1024;
 
 /// How long bytes take in one direction; shared by all links, and changed at any time.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +39,7 @@ impl Latency {
 /// A client's connection.
 pub(crate) struct Link {
     latency: Latency,
+    turns: Arc<Turns>,
     read: OwnedReadHalf,
     /// Chunks that have arrived but are delayed; an empty chunk is the end.
     arriving: VecDeque<(Instant, Vec<u8>)>,
@@ -58,11 +62,17 @@ impl Link {
         let (read, write) = stream.into_split();
         Self {
             latency,
+            turns: Arc::default(),
             read,
             arriving: VecDeque::new(),
             timer: Box::pin(sleep_until(Instant::now())),
             writer: Writer::Immediate(Quiet(Some(write))),
         }
+    }
+
+    /// Returns the count of the connection's round trips.
+    pub(crate) fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// Closes the connection with a reset instead of an orderly end.
@@ -75,18 +85,42 @@ impl Link {
     }
 
     fn take_in(&mut self, cx: &mut Context<'_>, latency: Duration) -> io::Result<()> {
-        let ended = |(_, chunk): &(_, Vec<u8>)| chunk.is_empty();
-        while self.arriving.len() < WINDOW && !self.arriving.back().is_some_and(ended) {
-            let mut bytes = [0; 16 * 1024];
+        while self.has_room() {
+            let mut bytes = [0; CHUNK];
             let mut chunk = ReadBuf::new(&mut bytes);
             match Pin::new(&mut self.read).poll_read(cx, &mut chunk) {
                 Poll::Ready(result) => result?,
                 Poll::Pending => break,
             }
-            self.arriving
-                .push_back((Instant::now() + latency, chunk.filled().to_vec()));
+            self.arrived(chunk.filled(), latency);
         }
         Ok(())
+    }
+
+    /// Takes in what the client has sent without waiting for what it is about to be sent.
+    fn take_in_the_rest(&mut self) -> io::Result<()> {
+        while self.turns.is_clients() && self.has_room() {
+            let mut bytes = [0; CHUNK];
+            match self.read.try_read(&mut bytes) {
+                Ok(length) => self.arrived(&bytes[..length], Duration::ZERO),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        let ended = |(_, chunk): &(_, Vec<u8>)| chunk.is_empty();
+        self.arriving.len() < WINDOW && !self.arriving.back().is_some_and(ended)
+    }
+
+    fn arrived(&mut self, chunk: &[u8], latency: Duration) {
+        if !chunk.is_empty() {
+            self.turns.from_client();
+        }
+        self.arriving
+            .push_back((Instant::now() + latency, chunk.to_vec()));
     }
 }
 
@@ -99,7 +133,12 @@ impl AsyncRead for Link {
         let this = self.get_mut();
         let latency = this.latency.get();
         if latency.is_zero() && this.arriving.is_empty() {
-            return Pin::new(&mut this.read).poll_read(cx, buf);
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.read).poll_read(cx, buf))?;
+            if buf.filled().len() > before {
+                this.turns.from_client();
+            }
+            return Poll::Ready(Ok(()));
         }
         this.take_in(cx, latency)?;
         loop {
@@ -130,15 +169,20 @@ impl AsyncWrite for Link {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let latency = this.latency.get();
+        if matches!(this.writer, Writer::Immediate(_)) && latency.is_zero() {
+            this.take_in_the_rest()?;
+        }
         if let Writer::Immediate(write) = &mut this.writer {
             let Some(half) = &mut write.0 else {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             };
             if latency.is_zero() {
+                this.turns.from_server();
                 return Pin::new(half).poll_write(cx, buf);
             }
             let (queue, queued) = unbounded_channel();
-            let task = tokio::spawn(deliver(Quiet(write.0.take()), queued));
+            let turns = Arc::clone(&this.turns);
+            let task = tokio::spawn(deliver(Quiet(write.0.take()), turns, queued));
             this.writer = Writer::Delayed { queue, task };
         }
         match &this.writer {
@@ -170,10 +214,15 @@ impl AsyncWrite for Link {
     }
 }
 
-async fn deliver(mut write: Quiet, mut queued: UnboundedReceiver<(Instant, Vec<u8>)>) {
+async fn deliver(
+    mut write: Quiet,
+    turns: Arc<Turns>,
+    mut queued: UnboundedReceiver<(Instant, Vec<u8>)>,
+) {
     let Some(half) = &mut write.0 else { return };
     while let Some((due, chunk)) = queued.recv().await {
         sleep_until(due).await;
+        turns.from_server();
         if half.write_all(&chunk).await.is_err() {
             return;
         }

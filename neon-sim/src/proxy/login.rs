@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use tokio::time::sleep;
-use tokio_rustls::server::TlsStream;
 
 use super::authentication::authenticate;
 use super::backend::{Backend, Canceller};
 use super::backoff::pauses;
 use super::client::{Client, Failure};
-use super::link::Link;
+use super::door::Door;
 use super::relay::relay;
 use super::route::{self, Endpoint};
 use super::session::Session;
 use super::shared::{Registration, Shared};
+use super::wire::Wire;
 use crate::control::compute::{Busy, Membership};
 use crate::control::faults::is_final;
 use crate::protocol::message::message;
@@ -23,16 +23,14 @@ use crate::protocol::tag::backend;
 const NO_USER: &str = "Parameter 'user' is missing in startup packet.";
 
 /// Authenticates the client and connects it, or tells it why not.
-pub(super) async fn log_in<'a>(
+pub(super) async fn log_in<'a, W: Wire>(
     shared: &'a Shared,
-    stream: TlsStream<Link>,
+    stream: W,
+    door: Door,
     startup: &Startup,
-    flights: u64,
-) -> Option<Established<'a>> {
-    let mut client = Client::new(stream, flights);
-    let opened = open(shared, &mut client, startup).await;
-    client.count_flights();
-    match opened {
+) -> Option<Established<'a, W>> {
+    let mut client = Client::new(stream, door);
+    match open(shared, &mut client, startup).await {
         Ok(opened) => Some(Established {
             client: client.into_stream(),
             opened,
@@ -45,14 +43,13 @@ pub(super) async fn log_in<'a>(
     }
 }
 
-async fn open<'a>(
+async fn open<'a, W: Wire>(
     shared: &'a Shared,
-    client: &mut Client,
+    client: &mut Client<W>,
     startup: &Startup,
 ) -> Result<Opened<'a>, Failure> {
     let user = startup.parameter("user").ok_or(NO_USER)?;
-    let endpoint = route::endpoint(client.server_name(), &shared.domain, startup)?;
-    client.add_flight();
+    let endpoint = route::endpoint(client.door().host(), &shared.domain, startup)?;
     let endpoint = authenticate(shared, client, endpoint, user).await?;
 
     if let Some(message) = shared.faults.next_refusal() {
@@ -86,8 +83,7 @@ async fn open<'a>(
     client.queue(&backend.greeting);
     client.queue(registration.key.key_data());
     client.queue(message(backend::READY_FOR_QUERY, &[backend::IDLE]));
-    // A client that sees its session finds the session's round trips counted.
-    client.count_flights();
+    client.count_as_session(tally);
     client.send(&[]).await?;
     // A replication stream keeps the compute awake until it ends.
     let replicates = !matches!(
@@ -142,8 +138,8 @@ async fn connect(
 }
 
 /// A session, with its client.
-pub(super) struct Established<'a> {
-    client: TlsStream<Link>,
+pub(super) struct Established<'a, W> {
+    client: W,
     opened: Opened<'a>,
 }
 
@@ -156,7 +152,7 @@ struct Opened<'a> {
     _registration: Registration<'a>,
 }
 
-impl Established<'_> {
+impl<W: Wire> Established<'_, W> {
     /// Carries the session's bytes until it ends.
     pub(super) async fn run(self) {
         relay(

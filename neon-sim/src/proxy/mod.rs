@@ -1,9 +1,12 @@
-//! Neon's proxy: from an accepted socket to an established session.
+//! Neon's proxy on PostgreSQL's port, and all behind the handshake: from an accepted socket to an established session.
 
+pub(crate) mod accept;
+pub(crate) mod attend;
 mod authentication;
 pub(crate) mod backend;
 mod backoff;
 mod client;
+pub(crate) mod door;
 pub(crate) mod link;
 pub(crate) mod listener;
 mod login;
@@ -13,3 +16,5 @@ mod session;
 pub(crate) mod shared;
 pub(crate) mod timing;
 pub(crate) mod tls;
+pub(crate) mod turns;
+pub(crate) mod wire;

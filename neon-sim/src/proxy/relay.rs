@@ -7,10 +7,9 @@ use tokio::io::{
 };
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
 
-use super::link::Link;
 use super::session::Session;
+use super::wire::Wire;
 use crate::control::compute::{EndOrder, Membership};
 use crate::control::event::Suspension;
 use crate::control::faults::Direction;
@@ -20,8 +19,8 @@ const BUFFER: usize = 32 * 1024;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Carries bytes until one side ends the session or the compute is suspended.
-pub(super) async fn relay(
-    client: TlsStream<Link>,
+pub(super) async fn relay<W: Wire>(
+    client: W,
     backend: UnixStream,
     session: &Session,
     mut membership: Membership,
@@ -92,9 +91,9 @@ async fn downstream(
     }
 }
 
-async fn suspended(
-    mut read: ReadHalf<TlsStream<Link>>,
-    mut write: WriteHalf<TlsStream<Link>>,
+async fn suspended<W: Wire>(
+    mut read: ReadHalf<W>,
+    mut write: WriteHalf<W>,
     session: &Session,
     end: EndOrder,
 ) {
@@ -109,7 +108,7 @@ async fn suspended(
             // The client may not be reading.
             let _ = timeout(FAREWELL, farewell).await;
         }
-        Suspension::Reset => read.unsplit(write).into_inner().0.reset(),
+        Suspension::Reset => read.unsplit(write).into_link().reset(),
         Suspension::Silent => {
             session.let_sleep();
             drop(end);

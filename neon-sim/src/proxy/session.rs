@@ -31,8 +31,6 @@ struct State {
     /// Whether the last statement came as a Query.
     simple: bool,
     in_transaction: bool,
-    /// Whether the server has sent something since the client's last bytes.
-    server_has_spoken: bool,
     /// Whether bytes of the server are on their way to the client.
     delivering: bool,
     /// `Some` while the session keeps the compute awake.
@@ -62,7 +60,6 @@ impl Session {
                 unsynced: false,
                 simple: false,
                 in_transaction: false,
-                server_has_spoken: true,
                 delivering: false,
                 busy: None,
             }),
@@ -74,9 +71,6 @@ impl Session {
         let mut state = locked(&self.state);
         let state = &mut *state;
         self.tally.bytes_in.add(bytes.len() as u64);
-        if std::mem::take(&mut state.server_has_spoken) {
-            self.tally.flights.add(1);
-        }
         let mut active = false;
         state.up.feed(bytes, |tag, first| {
             active |= tag != frontend::TERMINATE;
@@ -122,7 +116,6 @@ impl Session {
         let mut state = locked(&self.state);
         let state = &mut *state;
         self.tally.bytes_out.add(bytes.len() as u64);
-        state.server_has_spoken = true;
         state.delivering = true;
         state.down.feed(bytes, |tag, first| {
             if tag == backend::READY_FOR_QUERY {

@@ -10,9 +10,9 @@ use rcgen::{
     date_time_ymd,
 };
 use ring::digest::{SHA256, digest};
-use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::Acceptor;
+use rustls::{ProtocolVersion, ServerConfig};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -42,7 +42,8 @@ pub enum Certificate {
 
 /// The proxy's side of TLS.
 pub(crate) struct Tls {
-    config: Arc<ServerConfig>,
+    postgres: Arc<ServerConfig>,
+    https: Arc<ServerConfig>,
     /// The data of the `tls-server-end-point` channel binding.
     pub(crate) end_point: Vec<u8>,
 }
@@ -97,19 +98,45 @@ impl Tls {
                 PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
             )?;
         // A client that offers another protocol is refused; one that offers none is not.
-        config.alpn_protocols = vec![b"postgresql".to_vec()];
+        let mut with_protocols = |protocols: &[&str]| {
+            config.alpn_protocols = protocols
+                .iter()
+                .map(|name| name.as_bytes().into())
+                .collect();
+            Arc::new(config.clone())
+        };
         Ok(Self {
-            config: Arc::new(config),
+            postgres: with_protocols(&["postgresql"]),
+            https: with_protocols(&[HTTP_2, "http/1.1"]),
             end_point,
         })
     }
 
-    /// Performs the handshake; sends an alert to a client that cannot be served.
-    pub(crate) async fn accept(&self, link: Link) -> io::Result<TlsStream<Link>> {
-        // `TlsAcceptor` would close without an alert.
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), link).await?;
-        hello.into_stream(Arc::clone(&self.config)).await
+    /// Performs the handshake on PostgreSQL's port.
+    pub(crate) async fn accept_postgres(&self, link: Link) -> io::Result<TlsStream<Link>> {
+        accept(&self.postgres, link).await
     }
+
+    /// Performs the handshake on the port of HTTPS.
+    pub(crate) async fn accept_https(&self, link: Link) -> io::Result<TlsStream<Link>> {
+        accept(&self.https, link).await
+    }
+}
+
+/// The name of HTTP/2 among the protocols that a client offers.
+pub(crate) const HTTP_2: &str = "h2";
+
+/// Performs the handshake; sends an alert to a client that cannot be served.
+async fn accept(config: &Arc<ServerConfig>, link: Link) -> io::Result<TlsStream<Link>> {
+    // `TlsAcceptor` would close without an alert.
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), link).await?;
+    let stream = hello.into_stream(Arc::clone(config)).await?;
+    let (link, session) = stream.get_ref();
+    if session.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
+        // The last that was sent are tickets for later.
+        link.turns().nobody_waits();
+    }
+    Ok(stream)
 }
 
 const FIVE_DAYS: Duration = Duration::from_secs(5 * 24 * 60 * 60);

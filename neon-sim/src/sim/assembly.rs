@@ -15,6 +15,7 @@ use crate::control::event::Event;
 use crate::control::faults::Faults;
 use crate::control::roles::Roles;
 use crate::error::{Context, Error};
+use crate::https::listener::serve_https;
 use crate::protocol::scram;
 use crate::proxy::link::Latency;
 use crate::proxy::listener::serve;
@@ -34,6 +35,7 @@ pub(super) struct Parts {
     pub(super) password: String,
     pub(super) ca_path: PathBuf,
     pub(super) port: u16,
+    pub(super) https_port: u16,
     pub(super) compute: Arc<Compute>,
     pub(super) faults: Arc<Faults>,
     pub(super) latency: Latency,
@@ -85,13 +87,8 @@ pub(super) fn run(config: &Config, started: oneshot::Sender<Started>) {
 
 async fn assemble(config: &Config) -> Result<(Parts, Arc<Cluster>), Error> {
     let password = password();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))
-        .await
-        .context(|| format!("cannot listen on port {}", config.port))?;
-    let port = listener
-        .local_addr()
-        .context(|| "cannot listen".into())?
-        .port();
+    let (listener, port) = listen(config.port).await?;
+    let (https_listener, https_port) = listen(config.https_port).await?;
     let cluster = Arc::new(
         Cluster::start(
             &password,
@@ -122,6 +119,7 @@ async fn assemble(config: &Config) -> Result<(Parts, Arc<Cluster>), Error> {
         password,
         ca_path,
         port,
+        https_port,
         compute: Arc::clone(&compute),
         faults: Arc::new(Faults::new(timing.wake_error_cache)),
         latency: Latency::default(),
@@ -146,9 +144,20 @@ async fn assemble(config: &Config) -> Result<(Parts, Arc<Cluster>), Error> {
         roles: Roles::new(Arc::clone(&cluster), client, timing.access_control_cache),
         cancellable: Cancellable::default(),
     };
-    tokio::spawn(serve(Arc::new(shared), listener));
+    let shared = Arc::new(shared);
+    tokio::spawn(serve(Arc::clone(&shared), listener));
+    tokio::spawn(serve_https(shared, https_listener));
     tokio::spawn(async move { compute.watch().await });
     Ok((parts, cluster))
+}
+
+/// Listens on a port of 127.0.0.1, and returns which it is.
+async fn listen(port: u16) -> Result<(TcpListener, u16), Error> {
+    let listening = || format!("cannot listen on port {port}");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    let listener = listener.context(listening)?;
+    let port = listener.local_addr().context(listening)?.port();
+    Ok((listener, port))
 }
 
 /// Makes up a password of the form that Neon's have.

@@ -61,6 +61,12 @@ impl Builder {
         self
     }
 
+    /// Set the proxy's port of HTTPS on 127.0.0.1: 0, any that is free.
+    pub fn https_port(mut self, https_port: u16) -> Self {
+        self.config.https_port = https_port;
+        self
+    }
+
     /// Set the certificate that the proxy shows: a valid one.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.config.certificate = certificate;

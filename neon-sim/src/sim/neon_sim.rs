@@ -15,6 +15,7 @@ use super::config::Config;
 use crate::control::counters::Counters;
 use crate::control::event::{Event, Suspension};
 use crate::control::faults::Direction;
+use crate::control::websocket_fault::WebSocketFault;
 use crate::error::{Context, Error};
 use crate::servers::names::{DATABASE, OWNER};
 use crate::servers::server::Server;
@@ -102,6 +103,14 @@ impl NeonSim {
     /// Returns the proxy's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.parts.port
+    }
+
+    /// Returns the proxy's port of HTTPS on 127.0.0.1, which on Neon is 443.
+    ///
+    /// A request for a WebSocket, on any path, is granted; its binary messages carry PostgreSQL's protocol without TLS of its
+    /// own, and the password as it is. The endpoint is that of the Host header.
+    pub fn https_port(&self) -> u16 {
+        self.parts.https_port
     }
 
     /// Returns the password of `neondb_owner`, made up anew for each stand-in.
@@ -240,6 +249,11 @@ impl NeonSim {
     /// never hear of it.
     pub fn lose_responses(&self) {
         self.parts.faults.lose(Direction::ToClient);
+    }
+
+    /// Makes the next `times` WebSockets meet this fault.
+    pub fn disturb_websockets(&self, times: u64, fault: WebSocketFault) {
+        self.parts.faults.disturb_websockets(times, fault);
     }
 
     /// Stops PostgreSQL by its fast shutdown and starts it again after `down`; returns when it answers.

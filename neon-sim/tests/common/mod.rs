@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "no test needs all of it")]
 
 pub(crate) mod raw;
+pub(crate) mod websocket;
 
 use std::path::Path;
 use std::sync::Arc;
