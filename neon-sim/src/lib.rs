@@ -5,7 +5,7 @@
 //! authority of its own, SCRAM with channel binding, a pooled endpoint in transaction mode, scale
 //! to zero with cold starts, and every error of the connection phase as `ERROR` `XX000`. On a
 //! second port, as Neon on 443, it speaks the same in WebSockets. It counts what clients do, and
-//! brings faults on request.
+//! brings faults on request. [`HttpProxy`] stands between the two, as in a company's network.
 //!
 //! ```no_run
 //! # async fn demo() -> Result<(), neon_sim::Error> {
@@ -26,10 +26,11 @@
 //!
 //! Everything stops when the [`NeonSim`] is dropped, and also when the process is killed.
 
-// The rooms, from the lowest: error, sync, protocol, servers, control, proxy, https, sim. `tests/layers.rs` says which may import
+// The rooms, from the lowest: error, sync, protocol, servers, control, proxy, https, http_proxy, sim. `tests/layers.rs` says which may import
 // which.
 mod control;
 mod error;
+mod http_proxy;
 mod https;
 mod protocol;
 mod proxy;
@@ -41,6 +42,8 @@ pub use crate::control::counters::{Counters, EndpointCounters};
 pub use crate::control::event::{Event, Suspension};
 pub use crate::control::websocket_fault::WebSocketFault;
 pub use crate::error::Error;
+pub use crate::http_proxy::proxy::HttpProxy;
+pub use crate::http_proxy::state::ProxyRequest;
 pub use crate::proxy::tls::Certificate;
 pub use crate::sim::builder::Builder;
 pub use crate::sim::neon_sim::NeonSim;

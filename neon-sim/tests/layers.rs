@@ -17,6 +17,7 @@ fn each_room_imports_only_from_those_above() {
         ("control", &["sync", "protocol", "servers"]),
         ("proxy", &["error", "sync", "protocol", "control"]),
         ("https", &["control", "proxy"]),
+        ("http_proxy", &["error", "sync", "control", "proxy"]),
         ("sim", ABOVE),
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -44,6 +44,8 @@ pub enum Certificate {
 pub(crate) struct Tls {
     postgres: Arc<ServerConfig>,
     https: Arc<ServerConfig>,
+    /// For `localhost`.
+    pub(crate) local: Arc<ServerConfig>,
     /// The data of the `tls-server-end-point` channel binding.
     pub(crate) end_point: Vec<u8>,
 }
@@ -89,14 +91,7 @@ impl Tls {
         };
         let end_point = digest(&SHA256, bound_to.der()).as_ref().to_vec();
 
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-            )?;
+        let mut config = server_config(&certificate, &key)?;
         // A client that offers another protocol is refused; one that offers none is not.
         let mut with_protocols = |protocols: &[&str]| {
             config.alpn_protocols = protocols
@@ -108,6 +103,7 @@ impl Tls {
         Ok(Self {
             postgres: with_protocols(&["postgresql"]),
             https: with_protocols(&[HTTP_2, "http/1.1"]),
+            local: Arc::new(local(&authority)?),
             end_point,
         })
     }
@@ -140,6 +136,24 @@ async fn accept(config: &Arc<ServerConfig>, link: Link) -> io::Result<TlsStream<
 }
 
 const FIVE_DAYS: Duration = Duration::from_secs(5 * 24 * 60 * 60);
+
+/// Returns a configuration for `localhost` and 127.0.0.1, whose certificate is in order.
+fn local(authority: &CertifiedIssuer<'_, KeyPair>) -> Result<ServerConfig, Error> {
+    let key = KeyPair::generate()?;
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let mut leaf = CertificateParams::new(names)?;
+    leaf.use_authority_key_identifier_extension = true;
+    server_config(&leaf.signed_by(&key, authority)?, &key)
+}
+
+fn server_config(certificate: &rcgen::Certificate, key: &KeyPair) -> Result<ServerConfig, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    Ok(config.with_single_cert(vec![certificate.der().clone()], key.into())?)
+}
 
 fn authority() -> Result<CertifiedIssuer<'static, KeyPair>, Error> {
     let mut params = CertificateParams::default();

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Handle};
 use tokio::sync::{broadcast, oneshot};
@@ -36,6 +37,8 @@ pub(super) struct Parts {
     pub(super) ca_path: PathBuf,
     pub(super) port: u16,
     pub(super) https_port: u16,
+    /// For other servers on this machine.
+    pub(super) local_tls: Arc<ServerConfig>,
     pub(super) compute: Arc<Compute>,
     pub(super) faults: Arc<Faults>,
     pub(super) latency: Latency,
@@ -120,6 +123,7 @@ async fn assemble(config: &Config) -> Result<(Parts, Arc<Cluster>), Error> {
         ca_path,
         port,
         https_port,
+        local_tls: Arc::clone(&tls.local),
         compute: Arc::clone(&compute),
         faults: Arc::new(Faults::new(timing.wake_error_cache)),
         latency: Latency::default(),

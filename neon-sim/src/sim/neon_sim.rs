@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, oneshot};
 use tokio_postgres::SimpleQueryMessage;
+use tokio_rustls::TlsAcceptor;
 
 use super::assembly::{Parts, run};
 use super::config::Config;
@@ -17,6 +18,7 @@ use crate::control::event::{Event, Suspension};
 use crate::control::faults::Direction;
 use crate::control::websocket_fault::WebSocketFault;
 use crate::error::{Context, Error};
+use crate::http_proxy::proxy::HttpProxy;
 use crate::servers::names::{DATABASE, OWNER};
 use crate::servers::server::Server;
 
@@ -111,6 +113,17 @@ impl NeonSim {
     /// own, and the password as it is. The endpoint is that of the Host header.
     pub fn https_port(&self) -> u16 {
         self.parts.https_port
+    }
+
+    /// Starts a proxy of HTTP that clients speak to under TLS, as `localhost`, by a certificate of [`ca_path`](Self::ca_path)'s
+    /// authority; [`HttpProxy::start`] starts one in plain text.
+    ///
+    /// # Errors
+    ///
+    /// When no port or thread can be had.
+    pub async fn start_https_proxy(&self) -> Result<HttpProxy, Error> {
+        let tls = TlsAcceptor::from(Arc::clone(&self.parts.local_tls));
+        HttpProxy::start_with(Some(tls)).await
     }
 
     /// Returns the password of `neondb_owner`, made up anew for each stand-in.
