@@ -4,7 +4,7 @@
 //! the machine's own binaries: endpoints told apart by host name, TLS with a certificate
 //! authority of its own, SCRAM with channel binding, a pooled endpoint in transaction mode, scale
 //! to zero with cold starts, and every error of the connection phase as `ERROR` `XX000`. On a
-//! second port, as Neon on 443, it speaks the same in WebSockets. It counts what clients do, and
+//! second port, as Neon on 443, it speaks the same in WebSockets, and answers `POST /sql`. It counts what clients do, and
 //! brings faults on request. [`HttpProxy`] stands between the two, as in a company's network.
 //!
 //! ```no_run
@@ -26,7 +26,7 @@
 //!
 //! Everything stops when the [`NeonSim`] is dropped, and also when the process is killed.
 
-// The rooms, from the lowest: error, sync, protocol, servers, control, proxy, https, http_proxy, sim. `tests/layers.rs` says which may import
+// The rooms, from the lowest: error, sync, protocol, servers, control, proxy, sql, https, http_proxy, sim. `tests/layers.rs` says which may import
 // which.
 mod control;
 mod error;
@@ -36,6 +36,7 @@ mod protocol;
 mod proxy;
 mod servers;
 mod sim;
+mod sql;
 mod sync;
 
 pub use crate::control::counters::{Counters, EndpointCounters};

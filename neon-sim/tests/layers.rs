@@ -16,7 +16,8 @@ fn each_room_imports_only_from_those_above() {
         ("servers", &["error", "sync"]),
         ("control", &["sync", "protocol", "servers"]),
         ("proxy", &["error", "sync", "protocol", "control"]),
-        ("https", &["control", "proxy"]),
+        ("sql", &["sync", "protocol", "control", "proxy"]),
+        ("https", &["control", "proxy", "sql"]),
         ("http_proxy", &["error", "sync", "control", "proxy"]),
         ("sim", ABOVE),
     ];

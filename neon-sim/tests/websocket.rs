@@ -4,46 +4,20 @@ mod common;
 
 use std::time::Duration;
 
-use common::raw::{self, End, errors, message, own_error, startup, tag, until_closed};
+use common::raw::{self, End, errors, message, own_error, tag, until_closed};
 use common::websocket::{
-    Tls, ask, binary, connect, frame, head, https, opcode, open, read_frame, request, try_connect,
+    AWAY, CLEARTEXT, ask, binary, connect, frame, head, https, log_in, opcode, open, owner,
+    password, query, read_frame, request, until_ready,
 };
-use common::{bounded, eventually, refusal};
-use neon_sim::{NeonSim, Suspension, WebSocketFault};
+use common::{bounded, eventually};
+use neon_sim::NeonSim;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::error::SqlState;
-
-const CLEARTEXT: [u8; 9] = [tag::AUTHENTICATION, 0, 0, 0, 8, 0, 0, 0, 3];
-/// "Going away", without a reason.
-const AWAY: [u8; 2] = 1001_u16.to_be_bytes();
 
 async fn start() -> NeonSim {
     let builder = NeonSim::builder().never_suspend();
     let builder = builder.cold_start(Duration::from_millis(50));
     bounded(builder.start()).await.unwrap()
-}
-
-fn owner() -> Vec<u8> {
-    startup(0, &[("user", "neondb_owner"), ("database", "neondb")])
-}
-
-fn password(neon: &NeonSim) -> Vec<u8> {
-    message(tag::PASSWORD, format!("{}\0", neon.password()).as_bytes())
-}
-
-fn query(sql: &str) -> Vec<u8> {
-    message(tag::QUERY, format!("{sql}\0").as_bytes())
-}
-
-/// Reads messages until the server is ready once more.
-async fn until_ready(stream: &mut Tls) -> Vec<u8> {
-    let mut said = Vec::new();
-    while !said.ends_with(b"Z\0\0\0\x05I") {
-        let frame = bounded(read_frame(stream)).await.unwrap();
-        assert_eq!(frame.opcode, opcode::BINARY);
-        said.extend(frame.payload);
-    }
-    said
 }
 
 /// "Routed by the `Host` header, any path. Binary frames carry the Postgres protocol, no inner TLS (an inner SSLRequest
@@ -204,10 +178,7 @@ async fn a_host_of_another_domain_names_no_endpoint() {
 #[tokio::test]
 async fn a_pong_waits_for_data() {
     let neon = start().await;
-    let mut client = open(&neon, &neon.host()).await;
-    let login = [owner(), password(&neon)].concat();
-    client.write_all(&binary(&login)).await.unwrap();
-    until_ready(&mut client).await;
+    let mut client = log_in(&neon, &neon.host()).await;
     client
         .write_all(&frame(opcode::PING, true, b"?"))
         .await
@@ -295,148 +266,4 @@ async fn running(neon: &NeonSim, expected: &str) {
         neon.sql(sql).await.unwrap()[0][0].as_deref() == Some(expected)
     })
     .await;
-}
-
-/// "Suspension of an idle direct session ends with FATAL 57P01, then close_notify"; before that, the WebSocket is closed.
-#[tokio::test]
-async fn a_suspension_ends_with_a_close_frame() {
-    let neon = start().await;
-    for (host, told) in [(neon.host(), true), (neon.pooled_host(), false)] {
-        let mut client = open(&neon, &host).await;
-        let login = [owner(), password(&neon)].concat();
-        client.write_all(&binary(&login)).await.unwrap();
-        until_ready(&mut client).await;
-        neon.suspend(Suspension::Normal).await;
-        if told {
-            let frame = bounded(read_frame(&mut client)).await.unwrap();
-            let code = ('C', "57P01".to_owned());
-            assert!(errors(&frame.payload)[0].contains(&code), "{frame:?}");
-        }
-        let close = bounded(read_frame(&mut client)).await.unwrap();
-        assert_eq!(
-            (close.opcode, &close.payload[..]),
-            (opcode::CLOSE, &AWAY[..])
-        );
-        assert_eq!(until_closed(&mut client).await, (vec![], End::CloseNotify));
-    }
-    assert_eq!(neon.counters().wakes, 1);
-}
-
-/// Of the stand-in's own: resets and silence reach WebSockets too.
-#[tokio::test]
-async fn websockets_are_reset_or_left_silent_on_request() {
-    let neon = start().await;
-    for host in [neon.host(), neon.pooled_host()] {
-        for suspension in [Suspension::Reset, Suspension::Silent] {
-            let mut client = open(&neon, &host).await;
-            let login = [owner(), password(&neon)].concat();
-            client.write_all(&binary(&login)).await.unwrap();
-            until_ready(&mut client).await;
-            neon.suspend(suspension).await;
-            if suspension == Suspension::Reset {
-                let reset = bounded(client.read_u8()).await.unwrap_err();
-                assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
-                continue;
-            }
-            client.write_all(&binary(&query("SELECT 1"))).await.unwrap();
-            let idle = tokio::time::timeout(Duration::from_millis(300), client.read_u8()).await;
-            assert!(idle.is_err(), "nothing should answer");
-        }
-    }
-}
-
-/// "Over TCP (and WebSocket) every error of the connection phase arrives as severity `ERROR`, SQLSTATE `XX000`, and only a
-/// message". "A suspended compute just holds the connection while it wakes."
-#[tokio::test]
-async fn faults_reach_websockets_too() {
-    let neon = start().await;
-    neon.refuse_connections(1, "Couldn't connect to compute node");
-    let refused = try_connect(&neon, &neon.host()).await;
-    assert_eq!(refusal(refused), "Couldn't connect to compute node");
-    neon.suspend(Suspension::Normal).await;
-    let final_error = "Control plane request failed: endpoint is disabled";
-    neon.fail_wakes(1, final_error);
-    assert_eq!(refusal(try_connect(&neon, &neon.host()).await), final_error);
-    neon.clear_faults();
-    connect(&neon, &neon.pooled_host()).await;
-    let counters = neon.counters();
-    assert_eq!((counters.wakes, counters.direct.attempts), (1, 2));
-    assert_eq!(counters.pooled.connections, 1);
-}
-
-/// Of the stand-in's own: what something between a client and Neon might say.
-#[tokio::test]
-async fn a_request_for_a_websocket_can_be_answered_with_anything() {
-    let neon = start().await;
-    let ask = async || {
-        let mut client = https(&neon, &["http/1.1"]).await;
-        let request = request(&neon.host(), "/v2");
-        client.write_all(&request).await.unwrap();
-        client
-    };
-    let body = "<html>Access denied</html>".to_owned();
-    neon.disturb_websockets(
-        1,
-        WebSocketFault::Answer {
-            status: 403,
-            body: body.clone(),
-        },
-    );
-    let mut client = ask().await;
-    assert_eq!(head(&mut client).await.0, 403);
-    let mut page = vec![0; body.len()];
-    bounded(client.read_exact(&mut page)).await.unwrap();
-    assert_eq!(page, body.as_bytes());
-
-    neon.disturb_websockets(1, WebSocketFault::WrongAccept);
-    let (status, head_lines) = head(&mut ask().await).await;
-    assert_eq!(status, 101);
-    let right = common::websocket::ACCEPTED.to_ascii_lowercase();
-    assert!(head_lines.contains("sec-websocket-accept: ") && !head_lines.contains(&right));
-
-    neon.disturb_websockets(1, WebSocketFault::NoAnswer);
-    let mut client = ask().await;
-    let silence = tokio::time::timeout(Duration::from_millis(300), client.read_u8()).await;
-    assert!(silence.is_err(), "nothing should answer");
-
-    let close = WebSocketFault::Close {
-        code: 1008,
-        reason: "policy".into(),
-    };
-    neon.disturb_websockets(1, close);
-    let mut client = open(&neon, &neon.host()).await;
-    let close = bounded(read_frame(&mut client)).await.unwrap();
-    assert_eq!(
-        (close.opcode, &close.payload[2..]),
-        (opcode::CLOSE, &b"policy"[..])
-    );
-    assert_eq!(close.payload[..2], 1008_u16.to_be_bytes());
-    until_closed(&mut client).await;
-
-    for (fault, first) in [
-        (WebSocketFault::Ping(b"!".into()), opcode::PING),
-        (WebSocketFault::Text("!".into()), opcode::TEXT),
-    ] {
-        neon.disturb_websockets(1, fault);
-        let mut client = open(&neon, &neon.host()).await;
-        client.write_all(&binary(&owner())).await.unwrap();
-        let said = bounded(read_frame(&mut client)).await.unwrap();
-        assert_eq!((said.opcode, &said.payload[..]), (first, &b"!"[..]));
-        let asked = bounded(read_frame(&mut client)).await.unwrap();
-        assert_eq!(asked.payload, CLEARTEXT);
-    }
-
-    neon.disturb_websockets(1, WebSocketFault::Fragmented);
-    let mut client = open(&neon, &neon.host()).await;
-    client.write_all(&binary(&owner())).await.unwrap();
-    let begin = bounded(read_frame(&mut client)).await.unwrap();
-    let end = bounded(read_frame(&mut client)).await.unwrap();
-    assert_eq!((begin.opcode, begin.is_final), (opcode::BINARY, false));
-    assert_eq!((end.opcode, end.is_final), (opcode::CONTINUATION, true));
-    assert_eq!([begin.payload, end.payload].concat(), CLEARTEXT);
-    // The next is undisturbed.
-    assert_eq!(
-        common::websocket::ask(&mut open(&neon, &neon.host()).await, &owner()).await,
-        CLEARTEXT
-    );
 }

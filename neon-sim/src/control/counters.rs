@@ -94,7 +94,13 @@ endpoint_counters! {
     bytes_in,
     /// Bytes to the client.
     bytes_out,
-    /// Query and Execute messages.
+    /// Connections that SQL over HTTPS came on.
+    ///
+    /// All their round trips are `flights`. With HTTP/2 a request is one if an answer has been given since the last that was.
+    https_connections,
+    /// Requests of SQL over HTTPS.
+    requests,
+    /// Query and Execute messages, and statements in requests.
     statements,
     /// Parse messages that name their statement.
     named_parses,

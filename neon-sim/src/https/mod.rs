@@ -1,4 +1,4 @@
-//! Neon's proxy on the port of HTTPS: PostgreSQL's protocol in a WebSocket.
+//! Neon's proxy on the port of HTTPS: PostgreSQL's protocol in a WebSocket, and requests for SQL.
 
 mod frames;
 pub(crate) mod listener;

@@ -76,13 +76,17 @@ fn error_response(fields: &[(u8, &str)]) -> Vec<u8> {
 
 /// Returns the message field of an ErrorResponse.
 pub(crate) fn error_message(body: &[u8]) -> String {
-    body.split(|byte| *byte == 0)
-        .find_map(|field| field.strip_prefix(&[field::MESSAGE]))
-        .map(|text| String::from_utf8_lossy(text).into_owned())
-        .unwrap_or_default()
+    error_field(body, field::MESSAGE).unwrap_or_default()
 }
 
-pub(super) fn push_string(body: &mut Vec<u8>, text: &str) {
+/// Returns a field of an ErrorResponse.
+pub(crate) fn error_field(body: &[u8], field: u8) -> Option<String> {
+    body.split(|byte| *byte == 0)
+        .find_map(|text| text.strip_prefix(&[field]))
+        .map(|text| String::from_utf8_lossy(text).into_owned())
+}
+
+pub(crate) fn push_string(body: &mut Vec<u8>, text: &str) {
     body.extend(text.as_bytes());
     body.push(0);
 }

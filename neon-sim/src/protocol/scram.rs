@@ -59,6 +59,11 @@ impl Verifier {
         self.is_key(sign(&salted, b"Client Key").as_ref())
     }
 
+    /// Returns a digest of this and a password, the same for the same two alone.
+    pub(crate) fn digest_with(&self, password: &[u8]) -> Vec<u8> {
+        sign(&self.stored_key, password).as_ref().to_vec()
+    }
+
     fn is_key(&self, client_key: &[u8]) -> bool {
         digest::digest(&digest::SHA256, client_key).as_ref() == self.stored_key
     }

@@ -22,11 +22,17 @@ pub(crate) mod frontend {
 pub(crate) mod backend {
     pub(crate) const AUTHENTICATION: u8 = b'R';
     pub(crate) const BACKEND_KEY_DATA: u8 = b'K';
+    pub(crate) const COMMAND_COMPLETE: u8 = b'C';
+    pub(crate) const COPY_BOTH_RESPONSE: u8 = b'W';
+    pub(crate) const COPY_IN_RESPONSE: u8 = b'G';
+    pub(crate) const COPY_OUT_RESPONSE: u8 = b'H';
+    pub(crate) const DATA_ROW: u8 = b'D';
     pub(crate) const ERROR_RESPONSE: u8 = b'E';
     pub(crate) const NEGOTIATE_PROTOCOL_VERSION: u8 = b'v';
     pub(crate) const NOTICE_RESPONSE: u8 = b'N';
     pub(crate) const PARAMETER_STATUS: u8 = b'S';
     pub(crate) const READY_FOR_QUERY: u8 = b'Z';
+    pub(crate) const ROW_DESCRIPTION: u8 = b'T';
 
     /// The transaction status of a ReadyForQuery outside of a transaction.
     pub(crate) const IDLE: u8 = b'I';

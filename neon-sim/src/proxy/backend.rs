@@ -13,7 +13,6 @@ use crate::protocol::startup::{CancelKey, startup};
 use crate::protocol::tag::{authentication, backend};
 
 const UNREACHABLE: &str = "Couldn't connect to compute node";
-const CLOSED: &str = "connection closed";
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A session with a server that waits for its first query.
@@ -26,13 +25,15 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// Opens a session, and tries for `patience` while nobody listens; errors are texts for the client.
+    /// Opens a session, and tries for `patience` while nobody listens.
     pub(crate) async fn open(
         socket: &Path,
         parameters: &[(&str, &str)],
         patience: Duration,
-    ) -> Result<Self, String> {
-        let mut stream = reach(socket, patience).await.ok_or(UNREACHABLE)?;
+    ) -> Result<Self, Refusal> {
+        const CLOSED: Refusal = Refusal::Proxy("connection closed");
+        let reached = reach(socket, patience).await;
+        let mut stream = reached.ok_or(Refusal::Proxy(UNREACHABLE))?;
         let startup = startup(parameters);
         stream.write_all(&startup).await.map_err(|_| CLOSED)?;
         let (mut greeting, mut key) = (Vec::new(), None);
@@ -51,10 +52,10 @@ impl Backend {
                     });
                 }
                 (backend::READY_FOR_QUERY, _) => break,
-                (backend::ERROR_RESPONSE, _) => return Err(error_message(&body)),
+                (backend::ERROR_RESPONSE, _) => return Err(Refusal::Server(body)),
                 // The socket is private, so there is nothing to authenticate.
                 (backend::AUTHENTICATION, kind) if kind == authentication::OK.to_be_bytes() => {}
-                _ => return Err(CLOSED.into()),
+                _ => return Err(CLOSED),
             }
         }
         Ok(Self {
@@ -62,6 +63,24 @@ impl Backend {
             greeting,
             key,
         })
+    }
+}
+
+/// Why a server has given no session.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The words of the proxy.
+    Proxy(&'static str),
+    /// The server's own ErrorResponse.
+    Server(Vec<u8>),
+}
+
+impl Refusal {
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Proxy(text) => (*text).to_owned(),
+            Self::Server(body) => error_message(body),
+        }
     }
 }
 

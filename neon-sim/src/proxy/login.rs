@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use tokio::time::sleep;
-
 use super::authentication::authenticate;
 use super::backend::{Backend, Canceller};
-use super::backoff::pauses;
 use super::client::{Client, Failure};
 use super::door::Door;
 use super::relay::relay;
 use super::route::{self, Endpoint};
 use super::session::Session;
 use super::shared::{Registration, Shared};
+use super::wake::wake;
 use super::wire::Wire;
 use crate::control::compute::{Busy, Membership};
-use crate::control::faults::is_final;
 use crate::protocol::message::message;
 use crate::protocol::startup::Startup;
 use crate::protocol::tag::backend;
@@ -99,18 +96,6 @@ async fn open<'a, W: Wire>(
     })
 }
 
-/// Wakes the compute, and tries again after an error that may pass; others may wake it meanwhile.
-async fn wake(shared: &Shared) -> Result<Busy, String> {
-    let try_once = || shared.compute.wake(Some(&shared.faults));
-    for pause in pauses().take(shared.timing.wake_retries as usize) {
-        match try_once().await {
-            Err(message) if !is_final(&message) => sleep(pause).await,
-            outcome => return outcome,
-        }
-    }
-    try_once().await
-}
-
 /// Opens a session with the server behind the endpoint; errors are texts for the client.
 async fn connect(
     shared: &Shared,
@@ -134,7 +119,8 @@ async fn connect(
         parameters.push(("options", &options));
     }
     let patience = shared.timing.compute_connect;
-    Backend::open(shared.socket(endpoint), &parameters, patience).await
+    let opening = Backend::open(shared.socket(endpoint), &parameters, patience);
+    opening.await.map_err(|refusal| refusal.message())
 }
 
 /// A session, with its client.

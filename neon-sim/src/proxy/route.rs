@@ -4,9 +4,9 @@ use crate::protocol::startup::Startup;
 
 /// An endpoint, as a client names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Endpoint {
-    pub(super) name: String,
-    pub(super) pooled: bool,
+pub(crate) struct Endpoint {
+    pub(crate) name: String,
+    pub(crate) pooled: bool,
 }
 
 impl Endpoint {
@@ -35,10 +35,7 @@ pub(super) fn endpoint(
     domain: &str,
     startup: &Startup,
 ) -> Result<Option<Endpoint>, String> {
-    let from_name = server_name
-        .and_then(|name| name.split_once('.'))
-        .filter(|(_, rest)| *rest == domain)
-        .map(|(label, _)| label);
+    let from_name = server_name.and_then(|name| label(name, domain));
     let mut named = options(startup).filter_map(named_endpoint);
     let from_option = match (named.next(), named.next()) {
         (Some(one), None) => Some(one),
@@ -54,6 +51,17 @@ pub(super) fn endpoint(
         (name, option) => name.or(option),
     };
     label.map(checked).transpose()
+}
+
+/// Returns the endpoint that the host of a connection string names.
+pub(crate) fn of_host(host: &str, domain: &str) -> Option<Endpoint> {
+    checked(label(host, domain)?).ok()
+}
+
+/// Returns the one label in front of the domain.
+fn label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
+    let (label, rest) = host.split_once('.')?;
+    (rest == domain).then_some(label)
 }
 
 /// Splits `endpoint=<id>;<password>` or `endpoint=<id>$<password>`.

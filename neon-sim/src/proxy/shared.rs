@@ -37,12 +37,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Returns whether this is the one endpoint that there is.
-    pub(super) fn has(&self, endpoint: &Endpoint) -> bool {
+    pub(crate) fn has(&self, endpoint: &Endpoint) -> bool {
         endpoint.name == self.endpoint
     }
 
     /// Returns the socket of the server behind an endpoint.
-    pub(super) fn socket(&self, endpoint: &Endpoint) -> &PathBuf {
+    pub(crate) fn socket(&self, endpoint: &Endpoint) -> &PathBuf {
         match endpoint.pooled {
             true => &self.pgbouncer,
             false => &self.postgres,
@@ -50,7 +50,7 @@ impl Shared {
     }
 
     /// Returns the counters of an endpoint.
-    pub(super) fn tally(&self, endpoint: &Endpoint) -> &Arc<Tally> {
+    pub(crate) fn tally(&self, endpoint: &Endpoint) -> &Arc<Tally> {
         match endpoint.pooled {
             true => &self.pooled,
             false => &self.direct,

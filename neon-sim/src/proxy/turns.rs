@@ -61,6 +61,12 @@ impl Turns {
         !locked(&self.0).server_has_spoken
     }
 
+    /// Returns how many turns a client takes that speaks now, of those that are not counted yet.
+    pub(crate) fn up_to_now(&self) -> u64 {
+        let state = locked(&self.0);
+        state.unclaimed + u64::from(state.server_has_spoken)
+    }
+
     /// Counts the turns that are not counted yet, and those from now on, with this counter.
     pub(crate) fn count_as(&self, tally: &Arc<Tally>, select: Select) {
         let mut state = locked(&self.0);

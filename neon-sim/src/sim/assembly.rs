@@ -150,7 +150,8 @@ async fn assemble(config: &Config) -> Result<(Parts, Arc<Cluster>), Error> {
     };
     let shared = Arc::new(shared);
     tokio::spawn(serve(Arc::clone(&shared), listener));
-    tokio::spawn(serve_https(shared, https_listener));
+    let tokens = config.tokens.clone();
+    tokio::spawn(serve_https(shared, tokens, https_listener));
     tokio::spawn(async move { compute.watch().await });
     Ok((parts, cluster))
 }

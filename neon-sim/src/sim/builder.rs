@@ -67,6 +67,13 @@ impl Builder {
         self
     }
 
+    /// Accept this token (`Authorization: Bearer`) in place of a password for `POST /sql` on hosts that begin with
+    /// `apiauth.`; more calls, more tokens.
+    pub fn accept_token(mut self, token: impl Into<String>) -> Self {
+        self.config.tokens.push(token.into());
+        self
+    }
+
     /// Set the certificate that the proxy shows: a valid one.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.config.certificate = certificate;

@@ -110,7 +110,8 @@ impl NeonSim {
     /// Returns the proxy's port of HTTPS on 127.0.0.1, which on Neon is 443.
     ///
     /// A request for a WebSocket, on any path, is granted; its binary messages carry PostgreSQL's protocol without TLS of its
-    /// own, and the password as it is. The endpoint is that of the Host header.
+    /// own, and the password as it is. The endpoint is that of the Host header. `POST /sql` runs a statement, or a batch; the
+    /// endpoint is that of the connection string in its header.
     pub fn https_port(&self) -> u16 {
         self.parts.https_port
     }

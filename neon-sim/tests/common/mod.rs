@@ -1,6 +1,7 @@
 //! Clients for the tests, and bounds on how long anything may take.
 #![allow(dead_code, reason = "no test needs all of it")]
 
+pub(crate) mod http;
 pub(crate) mod raw;
 pub(crate) mod websocket;
 

@@ -11,6 +11,7 @@ use tokio_postgres::{Client, Config, Error, NoTls};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::raw::{message, startup, tag};
 use super::{Driver, bounded, tls};
 
 /// The opcodes.
@@ -184,4 +185,42 @@ pub(crate) async fn try_connect(neon: &NeonSim, host: &str) -> Result<(Client, D
 
 pub(crate) async fn connect(neon: &NeonSim, host: &str) -> (Client, Driver) {
     try_connect(neon, host).await.unwrap()
+}
+
+/// The request for a password as it is.
+pub(crate) const CLEARTEXT: [u8; 9] = [tag::AUTHENTICATION, 0, 0, 0, 8, 0, 0, 0, 3];
+
+/// "Going away", without a reason.
+pub(crate) const AWAY: [u8; 2] = 1001_u16.to_be_bytes();
+
+pub(crate) fn owner() -> Vec<u8> {
+    startup(0, &[("user", "neondb_owner"), ("database", "neondb")])
+}
+
+pub(crate) fn password(neon: &NeonSim) -> Vec<u8> {
+    message(tag::PASSWORD, format!("{}\0", neon.password()).as_bytes())
+}
+
+pub(crate) fn query(sql: &str) -> Vec<u8> {
+    message(tag::QUERY, format!("{sql}\0").as_bytes())
+}
+
+/// Reads messages until the server is ready once more.
+pub(crate) async fn until_ready(stream: &mut Tls) -> Vec<u8> {
+    let mut said = Vec::new();
+    while !said.ends_with(b"Z\0\0\0\x05I") {
+        let frame = bounded(read_frame(stream)).await.unwrap();
+        assert_eq!(frame.opcode, opcode::BINARY);
+        said.extend(frame.payload);
+    }
+    said
+}
+
+/// Opens a session of `neondb_owner`, up to its first ReadyForQuery.
+pub(crate) async fn log_in(neon: &NeonSim, host: &str) -> Tls {
+    let mut client = open(neon, host).await;
+    let login = [owner(), password(neon)].concat();
+    client.write_all(&binary(&login)).await.unwrap();
+    until_ready(&mut client).await;
+    client
 }
