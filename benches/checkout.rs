@@ -1,5 +1,6 @@
 //! The cost of `get` and drop on a connection that was used a moment ago, against bb8 with diesel-async's
-//! manager and its check switched off: `cargo bench --bench checkout`.
+//! manager and its check switched off: `cargo bench --bench checkout`. By one task, by 64 tasks on 10 connections, and by
+//! 10,000 tasks, of which all but 10 wait in line.
 //!
 //! The two take turns, and the ratio is the median over the rounds, so that other load on the machine hits both.
 
@@ -21,6 +22,7 @@ async fn main() {
     let neon = neon.expect("the stand-in for Neon starts");
     let ours = Pool::builder(DatabaseUrl::parse(&neon.url()).expect("a URL"))
         .max_size(SIZE)
+        .checkout_timeout(PATIENCE)
         // The bypass lasts as long as the benchmark, so that no connection is checked.
         .validation_bypass(Duration::from_secs(100))
         .build()
@@ -29,6 +31,7 @@ async fn main() {
     let stock: Stock = bb8::Pool::builder()
         .max_size(SIZE)
         .test_on_check_out(false)
+        .connection_timeout(PATIENCE)
         .build(AsyncDieselConnectionManager::new(neon.postgres_url()))
         .await
         .expect("a pool");
@@ -64,38 +67,48 @@ async fn main() {
     }
     alone.print("one task");
 
-    let mut crowd = Rounds::default();
     let (ours, stock) = (Arc::new(ours), Arc::new(stock));
-    for _ in 0..ROUNDS {
-        let began = Instant::now();
-        let mut tasks = JoinSet::new();
-        for _ in 0..TASKS {
-            let pool = Arc::clone(&ours);
-            tasks.spawn(async move {
-                for _ in 0..CALLS_OF_EACH {
-                    let _connection = pool.get().await.expect("a connection");
-                    yield_now().await;
-                }
-            });
+    let use_ours = |pool: Arc<Pool>| async move {
+        let _connection = pool.get().await.expect("a connection");
+        yield_now().await;
+    };
+    let use_stock = |pool: Arc<Stock>| async move {
+        let _connection = pool.get().await.expect("a connection");
+        yield_now().await;
+    };
+    for (what, rounds, tasks, calls) in [
+        ("64 tasks on 10 connections", ROUNDS, 64, CALLS_OF_EACH),
+        ("10,000 tasks that wait for 10 connections", 20, 10_000, 1),
+    ] {
+        let mut crowd = Rounds::default();
+        for _ in 0..rounds {
+            let ours = per_call_of(tasks, calls, &ours, use_ours).await;
+            let stock = per_call_of(tasks, calls, &stock, use_stock).await;
+            crowd.push(ours, stock);
         }
-        tasks.join_all().await;
-        let ours = began.elapsed();
-        let began = Instant::now();
-        let mut tasks = JoinSet::new();
-        for _ in 0..TASKS {
-            let pool = Arc::clone(&stock);
-            tasks.spawn(async move {
-                for _ in 0..CALLS_OF_EACH {
-                    let _connection = pool.get().await.expect("a connection");
-                    yield_now().await;
-                }
-            });
-        }
-        tasks.join_all().await;
-        let calls = TASKS * CALLS_OF_EACH;
-        crowd.push(ours / calls, began.elapsed() / calls);
+        crowd.print(what);
     }
-    crowd.print("64 tasks on 10 connections");
+}
+
+/// Has so many tasks use the pool so often each, all at the same time.
+async fn per_call_of<P: Send + Sync + 'static, F: Future<Output = ()> + Send + 'static>(
+    tasks: u32,
+    calls: u32,
+    pool: &Arc<P>,
+    use_it: impl Fn(Arc<P>) -> F + Copy + Send + 'static,
+) -> Duration {
+    let began = Instant::now();
+    let mut running = JoinSet::new();
+    for _ in 0..tasks {
+        let pool = Arc::clone(pool);
+        running.spawn(async move {
+            for _ in 0..calls {
+                use_it(Arc::clone(&pool)).await;
+            }
+        });
+    }
+    running.join_all().await;
+    began.elapsed() / (tasks * calls)
 }
 
 fn per_call(calls: u32, work: impl FnOnce()) -> Duration {
@@ -129,7 +142,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 const SIZE: u32 = 10;
-const TASKS: u32 = 64;
+/// So long a caller waits; nobody needs it.
+const PATIENCE: Duration = Duration::from_secs(100);
 const ROUNDS: usize = 300;
 const CALLS: u32 = 2000;
 const CALLS_OF_EACH: u32 = 20;

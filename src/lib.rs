@@ -49,9 +49,9 @@ pub use self::connection::{
 };
 pub use self::policy::{NamedStatements, Policy, PolicyBuilder, PolicyError};
 pub use self::pool::{
-    BuildError, Checks, CloseError, Closed, ConnectionManager, Connects, DatabaseFailure,
-    EvictReason, ManagerError, Pool, PoolBuilder, PoolEntry, PoolError, PooledConnection, Retry,
-    RetryError, Status, Work,
+    BuildError, Checks, CloseError, Closed, ConnectionManager, ConnectionMetadata, Connects,
+    DatabaseFailure, EvictReason, ManagerError, Pool, PoolBuilder, PoolEntry, PoolError,
+    PooledConnection, Retry, RetryError, Status, Work,
 };
 pub use self::query::{Field, Row};
 pub use self::telemetry::QueryTelemetry;

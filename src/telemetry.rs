@@ -14,7 +14,7 @@ use tracing::Span;
 use tracing::field::Empty;
 
 use self::statement::{collection, operation};
-use crate::connection::DatabaseErrorExt;
+use crate::connection::{DatabaseErrorExt, is_dropped};
 use crate::url::{DatabaseUrl, HostName};
 
 /// Reports each statement under the names of OpenTelemetry's semantic conventions: as a `tracing` span, and with the feature
@@ -33,18 +33,27 @@ use crate::url::{DatabaseUrl, HostName};
 /// | `db.query.summary` | both; the span's only |
 /// | `db.query.text` | the SQL, if [`with_query_text`](Self::with_query_text) was called; the span's only |
 /// | `server.address`, `server.port` | the URL's first host |
-/// | `error.type` | the SQLSTATE of a statement that has failed, or `_OTHER` |
+/// | `error.type` | the SQLSTATE of a statement that has failed, `dropped`, or `_OTHER` |
 /// | `db.response.status_code` | that SQLSTATE; the span's only |
 ///
 /// Bind parameters are never reported, nor are the texts of errors, which may quote them. A statement whose future is
-/// dropped has no duration; its span ends with the connection, at the latest.
+/// dropped ends then, with the `error.type` `dropped`; on an `AsyncPgConnection`, which does not tell, it has no duration,
+/// and its span ends with the connection, at the latest.
 ///
 /// ```no_run
 /// use diesel_async::AsyncConnection;
-/// use diesel_neon::{Connection, DatabaseUrl, QueryTelemetry};
+/// use diesel_neon::{Connection, DatabaseUrl, Pool, QueryTelemetry};
 ///
 /// # async fn example(url: &str) -> Result<(), Box<dyn std::error::Error>> {
 /// let telemetry = QueryTelemetry::new(&DatabaseUrl::parse(url)?);
+///
+/// // For every connection of a pool.
+/// let of_pool = telemetry.clone();
+/// let pool = Pool::builder(url)
+///     .instrumentation(move || of_pool.instrumentation())
+///     .build()?;
+///
+/// // For a single one.
 /// let mut connection = Connection::establish(url).await?;
 /// connection.set_instrumentation(telemetry.instrumentation());
 /// # Ok(())
@@ -164,7 +173,11 @@ impl Reporter {
             return;
         };
         let statement = self.under_way.remove(at);
-        let error_type = error.map(|error| error.sqlstate().unwrap_or("_OTHER"));
+        let error_type = error.map(|error| match error.sqlstate() {
+            Some(sqlstate) => sqlstate,
+            None if is_dropped(error) => "dropped",
+            None => "_OTHER",
+        });
         if let Some(error_type) = error_type {
             statement.span.record("otel.status_code", "ERROR");
             statement.span.record("error.type", error_type);

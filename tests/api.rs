@@ -8,10 +8,11 @@ use diesel_neon::diagnose::{Address, LoginMethod, Peer};
 use diesel_neon::env::{EnvError, ResolvedUrl, Source};
 use diesel_neon::migration::{Direction, Fault, Listed, Migrator, Report, State};
 use diesel_neon::{
-    AbandonedTransaction, ChannelBinding, ConnectErrorKind, CopyIn, CopyOut, Diagnosis, Encryption,
-    Endpoint, Host, HostName, ListenUnsupported, NamedStatements, Policy, PolicyBuilder,
-    PolicyError, PoolBuilder, QueryTelemetry, Retry, RootCertificates, RowStream, SslNegotiation,
-    TransactionBuilder, UnreadRows, UrlError,
+    AbandonedTransaction, ChannelBinding, Checks, Closed, ConnectErrorKind, ConnectionMetadata,
+    Connects, CopyIn, CopyOut, Diagnosis, Encryption, Endpoint, EvictReason, Host, HostName,
+    ListenUnsupported, NamedStatements, Policy, PolicyBuilder, PolicyError, PoolBuilder,
+    QueryTelemetry, Retry, RootCertificates, RowStream, SslNegotiation, Status, TransactionBuilder,
+    UnreadRows, UrlError,
 };
 
 /// A plain value.
@@ -24,12 +25,17 @@ fn plain_values_have_the_traits_of_plain_values() {
     value::<Address>();
     value::<AbandonedTransaction>();
     value::<ChannelBinding>();
+    value::<Checks>();
+    value::<Closed>();
     value::<ConnectErrorKind>();
+    value::<ConnectionMetadata>();
+    value::<Connects>();
     value::<Diagnosis>();
     value::<Direction>();
     value::<Encryption>();
     value::<Endpoint>();
     value::<EnvError>();
+    value::<EvictReason>();
     value::<Fault>();
     value::<Host>();
     value::<HostName>();
@@ -47,6 +53,10 @@ fn plain_values_have_the_traits_of_plain_values() {
     value::<State>();
     value::<UnreadRows>();
     value::<UrlError>();
+    small::<Checks>();
+    small::<Closed>();
+    small::<ConnectionMetadata>();
+    small::<Connects>();
     small::<Direction>();
     small::<Endpoint>();
     small::<Policy>();
@@ -55,12 +65,19 @@ fn plain_values_have_the_traits_of_plain_values() {
     small::<Retry<'_, diesel_async::AsyncPgConnection>>();
     shown::<Address>();
     shown::<ChannelBinding>();
+    shown::<Checks>();
+    shown::<Closed>();
+    shown::<ConnectionMetadata>();
+    shown::<Connects>();
+    shown::<EvictReason>();
+    shown::<Status>();
     shown::<Endpoint>();
     shown::<HostName>();
     shown::<LoginMethod>();
     shown::<SslNegotiation>();
     assert_eq!(ChannelBinding::Require.to_string(), "require");
     assert_eq!(SslNegotiation::Direct.to_string(), "direct");
+    assert_eq!(Closed::default().to_string(), "none");
     fn equal<T: PartialEq + Clone>() {}
     equal::<ResolvedUrl>();
     equal::<PolicyBuilder>();

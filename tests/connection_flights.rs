@@ -346,10 +346,6 @@ async fn sql_with_a_name_notices_a_changed_table() {
 async fn a_transaction_that_changes_a_table_goes_on() {
     let neon = start().await;
     for url in [neon.url(), neon.pooled_url()] {
-        if TRACKED && url == neon.pooled_url() {
-            // The pooler keeps the statement that it has prepared for this text.
-            continue;
-        }
         let connection = &mut informed(&url).await;
         let drafts = async |connection: &mut Connection| {
             let drafts = sql_query("SELECT * FROM drafts").load::<Name>(connection);

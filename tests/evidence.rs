@@ -158,7 +158,10 @@ async fn a_failed_connect_robs_nobody_of_the_connection_that_is_being_checked() 
     let neon = neon().await;
     let pool = pool(&neon.url(), |policy| patient(policy).max_size(2));
     let backends = fill(&pool, 1).await;
-    neon.refuse_connections(1, "password authentication failed for user 'neondb_owner'");
+    neon.refuse_connections(
+        100,
+        "password authentication failed for user 'neondb_owner'",
+    );
     neon.set_latency(Duration::from_millis(40));
     let first = tokio::spawn({
         let pool = pool.clone();

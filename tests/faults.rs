@@ -357,6 +357,44 @@ async fn max_connecting_bounds_attempts_at_once() {
     assert_eq!(failures.await.unwrap().len(), 50);
 }
 
+const WRONG_PASSWORD: &str = "password authentication failed for user 'neondb_owner'";
+
+#[tokio::test]
+async fn a_final_failure_is_told_to_all_who_wait_in_vain() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| policy.max_size(20).max_connecting(2));
+    let held = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    neon.refuse_connections(1000, WRONG_PASSWORD);
+    let before = neon.counters().direct.attempts;
+    let failures = burst(&pool, 15).await;
+    assert_eq!(failures.len(), 15);
+    let told = |failure: &String| failure.starts_with("password authentication failed");
+    assert!(failures.iter().all(told), "{failures:?}");
+    // Those that were under way at first, and one each second.
+    let logins = neon.counters().direct.attempts - before;
+    assert!((1..=6).contains(&logins), "{logins}");
+    drop(held);
+    neon.clear_faults();
+    assert_eq!(burst(&pool, 15).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_final_failure_does_not_keep_a_connection_in_use_from_serving_those_who_wait() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| policy);
+    let held = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    neon.refuse_connections(1000, WRONG_PASSWORD);
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { burst(&pool, 5).await }
+    });
+    while pool.status().connects.failed == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(held);
+    assert_eq!(waiting.await.unwrap(), [""; 0]);
+}
+
 #[tokio::test]
 async fn sessions_that_were_terminated_are_never_seen() {
     let neon = start().await;

@@ -75,6 +75,69 @@ fn a_caller_that_waits_for_a_connect_that_ends_with_its_runtime_is_served() {
     runtime.block_on(waiter).unwrap();
 }
 
+/// Polls a future once.
+fn poll_once<F: Future + Unpin>(runtime: &Runtime, future: &mut F) {
+    let once = runtime.block_on(async { futures_util::poll!(future).is_ready() });
+    assert!(!once, "it waits");
+}
+
+#[test]
+fn a_runtime_that_does_not_run_starves_no_other() {
+    let (runtime, neon) = start();
+    let stalled = |fill: bool| {
+        let first = single();
+        let pool = runtime.block_on(async {
+            pool(&neon.url(), |policy| {
+                policy
+                    .max_size(2)
+                    .max_connecting(2)
+                    .validation_bypass(Duration::ZERO)
+                    .validation_timeout(Duration::from_millis(500))
+                    .connect_timeout(Duration::from_secs(2))
+                    .checkout_timeout(HANG / 4)
+            })
+        });
+        if fill {
+            let both = async { (pool.get().await.unwrap(), pool.get().await.unwrap()) };
+            drop(runtime.block_on(both));
+        }
+        (first, pool)
+    };
+    for fill in [false, true] {
+        // The connects, or the checks, are tasks of a runtime that is left alone then.
+        let (first, pool) = stalled(fill);
+        let mut callers = [Box::pin(pool.get_owned()), Box::pin(pool.get_owned())];
+        for caller in &mut callers {
+            poll_once(&first, caller);
+        }
+        assert_eq!(pool.status().connecting + pool.status().checking, 2);
+        drop(callers);
+        runtime.block_on(select(&pool));
+        // They go on as if nothing had been.
+        first.block_on(async {
+            select(&pool).await;
+            pool.close(HANG).await.unwrap();
+        });
+    }
+
+    // A caller does not take the connection that it is given.
+    let (first, pool) = stalled(true);
+    let held = runtime.block_on(async { (pool.get().await.unwrap(), pool.get_owned().await) });
+    let mut caller = Box::pin(pool.get_owned());
+    poll_once(&first, &mut caller);
+    let waiting = runtime.spawn({
+        let pool = pool.clone();
+        async move { select(&pool).await }
+    });
+    while pool.status().waiting < 2 {
+        std::thread::yield_now();
+    }
+    drop(held.0);
+    runtime.block_on(waiting).unwrap();
+    drop(held.1);
+    drop(first.block_on(caller).unwrap());
+}
+
 #[test]
 fn idle_connections_are_still_closed_when_the_first_runtime_has_ended() {
     let (runtime, neon) = start();

@@ -63,6 +63,12 @@ async fn statements_are_reported_in_opentelemetrys_names_without_their_values() 
         .transaction(async |connection| connection.batch_execute("SELECT 1; SELECT 2").await)
         .await
         .unwrap();
+    // A statement whose future is dropped ends then.
+    let slow = sql_query("SELECT pg_sleep(600) FROM books").execute(&mut connection);
+    let given_up = tokio::time::timeout(std::time::Duration::from_millis(50), slow).await;
+    given_up.unwrap_err();
+    let given_up = log.text();
+    assert!(given_up.contains(r#"error.type="dropped""#), "{given_up}");
     drop(connection);
 
     // Diesel's own connections tell instrumentation the binds too.
@@ -118,10 +124,10 @@ async fn statements_are_reported_in_opentelemetrys_names_without_their_values() 
     }
     assert!(inserts[1].contains(r#"otel.status_code="ERROR""#), "{log}");
     let selects = of("SELECT books");
-    assert_eq!(selects.len(), 2, "{log}");
+    assert_eq!(selects.len(), 3, "{log}");
     assert!(!selects[0].contains("db.query.text"), "{log}");
     let text = r#"db.query.text="SELECT title FROM books WHERE title = $1""#;
-    assert!(selects[1].contains(text), "{log}");
+    assert!(selects[2].contains(text), "{log}");
     for (summary, spans) in [("ALTER", 1), ("BATCH", 1), ("BEGIN", 1), ("COMMIT", 1)] {
         assert_eq!(of(summary).len(), spans, "{summary}: {log}");
     }
@@ -155,6 +161,7 @@ async fn statements_are_reported_in_opentelemetrys_names_without_their_values() 
         ("INSERT books", 1),
         ("INSERT books 23505", 1),
         ("SELECT books", 2),
+        ("SELECT books dropped", 1),
         ("SELECT  22P02", 1),
         ("ALTER", 1),
         ("BATCH", 1),

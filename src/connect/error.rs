@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use diesel::result::DatabaseErrorKind;
+use diesel::result::Error::DatabaseError;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::diagnosis::{Diagnosis, is_cut_off, steps};
@@ -233,10 +235,26 @@ impl Failure {
     }
 
     /// The session was established, but could not be set up.
-    pub(super) fn setup(error: diesel::ConnectionError) -> Self {
-        Self {
-            source: Some(Arc::new(error)),
-            ..Self::of_words(&steps::BROKEN, "the session cannot be set up".to_owned())
+    pub(super) fn setup(error: SetupError) -> Self {
+        let set_up = "the session cannot be set up".to_owned();
+        match error {
+            SetupError::Session(error) => Self {
+                source: Some(Arc::new(error)),
+                ..Self::of_words(&steps::BROKEN, set_up)
+            },
+            SetupError::Hook(error) => {
+                let step = match &error {
+                    DatabaseError(DatabaseErrorKind::ClosedConnection, _) => &steps::BROKEN,
+                    _ => &steps::AFTER_CONNECT,
+                };
+                Self {
+                    source: Some(Arc::new(error)),
+                    ..Self::of_words(step, "after_connect failed".to_owned())
+                }
+            }
+            SetupError::Final(words) => {
+                Self::of_words(&steps::AFTER_CONNECT_WRONG, words.to_owned())
+            }
         }
     }
 
@@ -246,6 +264,23 @@ impl Failure {
             Some(source) => format!("{}: {}", self.words, chain(&**source)),
             None => self.words.clone(),
         }
+    }
+}
+
+/// Why a session that has logged in does not become a connection.
+#[derive(Debug)]
+pub(crate) enum SetupError {
+    /// It has ended, or refuses its settings.
+    Session(diesel::ConnectionError),
+    /// The pool's hook `after_connect` failed.
+    Hook(diesel::result::Error),
+    /// The hook cannot succeed.
+    Final(&'static str),
+}
+
+impl From<diesel::ConnectionError> for SetupError {
+    fn from(error: diesel::ConnectionError) -> Self {
+        Self::Session(error)
     }
 }
 

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 pub use self::cancel_token::CancelToken;
 pub use self::diagnosis::Diagnosis;
 pub use self::error::ConnectError;
+pub(crate) use self::error::SetupError;
 use self::error::{Failure, WeightiestFailure};
 pub use self::establish::Establish;
 pub(crate) use self::establish::{Sealed, is_in_test_transaction};
@@ -97,7 +98,7 @@ impl Connector {
         mut on_failure: impl FnMut(&ConnectError),
     ) -> Result<(C, SessionControl), ConnectError>
     where
-        F: Future<Output = Result<C, diesel::ConnectionError>>,
+        F: Future<Output = Result<C, SetupError>>,
     {
         let (budget, began) = (self.dialler.budget(), Instant::now());
         let mut attempts = 0;
@@ -108,8 +109,9 @@ impl Connector {
             let attempt = async {
                 // The semaphores are never closed, so that this is no error.
                 let _slot = match slot {
-                    ConnectSlot::Common => self.common_slots.acquire().await,
-                    ConnectSlot::Spare => self.spare_slot.acquire().await,
+                    ConnectSlot::Common => Some(self.common_slots.acquire().await),
+                    ConnectSlot::Spare => Some(self.spare_slot.acquire().await),
+                    ConnectSlot::Counted => None,
                 };
                 let established = self.attempt(&failures).await?;
                 let session = established.session();
@@ -178,6 +180,8 @@ pub(crate) enum ConnectSlot {
     Common,
     /// One at a time, beside the others.
     Spare,
+    /// As many as the caller makes, who counts them.
+    Counted,
 }
 
 /// With less time than this left, another attempt cannot succeed.

@@ -7,6 +7,7 @@
 //! - `statement`: a query, rendered.
 //! - `statement_cache`: how statements run; `names`: which have names; `repeats`: which come again; `rows`: what is known
 //!   of their rows.
+//! - `report`: what instrumentation is told of the end of each.
 //! - `send`: a statement as one request.
 //! - `response_head`: the beginning of its response.
 //! - `probe`: whether statements may have names.
@@ -28,6 +29,7 @@ mod notifications;
 mod poolable;
 mod probe;
 mod repeats;
+mod report;
 mod response_head;
 mod row_stream;
 mod rows;
@@ -51,6 +53,7 @@ use diesel::result::Error;
 pub use self::copy::{CopyIn, CopyOut};
 pub use self::error::{AbandonedTransaction, DatabaseErrorExt, UnreadRows};
 pub use self::notifications::ListenUnsupported;
+pub(crate) use self::report::is_dropped;
 pub use self::row_stream::RowStream;
 use self::statement_cache::StatementCache;
 pub use self::transaction::{TransactionBuilder, TransactionManager, TransactionState};

@@ -18,7 +18,10 @@ use crate::query::Binds;
 use crate::session::Failure;
 
 impl Connection {
-    pub(super) async fn load_statement(&self, statement: Statement) -> QueryResult<RowStream<'_>> {
+    pub(super) async fn load_statement(
+        &self,
+        statement: Statement<'_>,
+    ) -> QueryResult<RowStream<'_>> {
         let sql = statement.sql?;
         let Statement {
             binds,
@@ -27,15 +30,15 @@ impl Connection {
             ..
         } = statement;
         match self.start(&sql, binds, cacheable, id).await {
-            Ok(head) => Ok(RowStream::new(self, sql, head)),
+            Ok(head) => Ok(RowStream::new(self, sql.hand_on(), head)),
             Err(error) => {
-                self.record_finish(&sql, Some(&error));
+                sql.finish(Some(&error));
                 Err(error)
             }
         }
     }
 
-    pub(super) async fn execute_statement(&self, statement: Statement) -> QueryResult<usize> {
+    pub(super) async fn execute_statement(&self, statement: Statement<'_>) -> QueryResult<usize> {
         let sql = statement.sql?;
         let Statement {
             binds,
@@ -48,7 +51,7 @@ impl Connection {
             Ok(affected_rows(head).await?)
         }
         .await;
-        self.record_finish(&sql, executed.as_ref().err());
+        sql.finish(executed.as_ref().err());
         executed
     }
 
@@ -110,6 +113,8 @@ impl Connection {
     /// Returns how a statement is to run. A statement that Diesel does not cache gets a name when it comes again.
     fn plan(&self, candidate: &Candidate<'_>) -> Plan<'_> {
         match self.pooler.support() {
+            // A pooler that tracks names keeps what it has prepared for a text, whatever becomes of the name.
+            Support::Tracked if self.may_have_changed_tables() => Plan::Unnamed,
             Support::Direct | Support::Tracked => {
                 let name = |number| self.pooler.name(number);
                 self.statements
@@ -121,6 +126,16 @@ impl Connection {
             }
             Support::Unnamed => Plan::Unnamed,
         }
+    }
+
+    /// Returns whether the open transaction may have changed the columns of a table or a view: a stale plan would fail,
+    /// and the transaction with it.
+    fn may_have_changed_tables(&self) -> bool {
+        let status = self.session.status();
+        status.in_transaction()
+            && self
+                .statements
+                .has_changed_tables_behind(status.transaction_ends())
     }
 
     /// Starts a statement without a name.
@@ -146,7 +161,9 @@ impl Connection {
         match read_head(response, &mut plan).await {
             Ok(head) => {
                 if let (Plan::Unnamed, tag::COMMAND_COMPLETE) = (&plan, head.next.tag) {
-                    self.statements.note_command(command_tag(&head.next.body));
+                    let ends = self.session.status().transaction_ends();
+                    self.statements
+                        .note_command(command_tag(&head.next.body), ends);
                 }
                 self.statements.describe(&plan, &head.rows);
                 Ok(head)

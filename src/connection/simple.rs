@@ -7,6 +7,7 @@ use diesel::result::QueryResult;
 use futures_util::future::BoxFuture;
 
 use super::Connection;
+use super::report::Report;
 use crate::protocol::{Messages, Request, command_tag, tag};
 use crate::session::{Command, Failure, Response};
 use crate::util::ending::without_blanks;
@@ -15,11 +16,12 @@ impl Connection {
     /// Runs SQL of the caller.
     pub(super) async fn batch(&self, sql: &str) -> QueryResult<()> {
         self.record_start(sql);
+        let report = Report::of_started(self, sql);
         let done = match self.refuse_listen(sql) {
             Ok(()) => self.simple(sql.to_owned(), false).await.map(drop),
             Err(error) => Err(error),
         };
-        self.record_finish(sql, done.as_ref().err());
+        report.finish(done.as_ref().err());
         done
     }
 
@@ -99,7 +101,8 @@ impl Connection {
             match message.tag {
                 tag::COMMAND_COMPLETE => {
                     last = command_tag(&message.body).to_owned();
-                    self.statements.note_command(&last);
+                    let ends = self.session.status().transaction_ends();
+                    self.statements.note_command(&last, ends);
                 }
                 tag::ERROR_RESPONSE => {
                     let error = response.error(&message.body);

@@ -9,19 +9,20 @@ use diesel::query_builder::{QueryBuilder, QueryFragment, QueryId};
 use diesel::result::QueryResult;
 
 use super::Connection;
+use super::report::Report;
 use crate::query::Binds;
 
 /// A query as SQL and binds, which borrows nothing of Diesel's types.
-pub(super) struct Statement {
-    pub(super) sql: QueryResult<Arc<str>>,
+pub(super) struct Statement<'a> {
+    pub(super) sql: QueryResult<Report<'a, Arc<str>>>,
     pub(super) binds: QueryResult<Binds>,
     pub(super) cacheable: QueryResult<bool>,
     /// The query's type, if that determines the SQL.
     pub(super) id: Option<TypeId>,
 }
 
-impl Statement {
-    pub(super) fn new<Q>(connection: &Connection, query: &Q) -> Self
+impl<'a> Statement<'a> {
+    pub(super) fn new<Q>(connection: &'a Connection, query: &Q) -> Self
     where
         Q: QueryFragment<Pg> + QueryId,
     {
@@ -31,8 +32,12 @@ impl Statement {
         let cacheable = query.is_safe_to_cache_prepared(&Pg);
         let id = Q::query_id().filter(|_| matches!(cacheable, Ok(true)));
         let known = id.and_then(|id| connection.statements.sql(id));
+        let sql = known.map_or_else(|| render(query), Ok);
+        if let Err(error) = &sql {
+            connection.record_finish("", Some(error));
+        }
         Self {
-            sql: known.map_or_else(|| render(query), Ok),
+            sql: sql.map(|sql| Report::of_started(connection, sql)),
             binds: Binds::collect(query),
             cacheable,
             id,

@@ -1,6 +1,7 @@
 //! [`StatementCache`]: how the statements of a connection run, with names or without.
 
 use std::any::TypeId;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::names::{Candidate, Choice, Key, Names};
@@ -11,6 +12,8 @@ use crate::util::lock;
 #[derive(Debug, Default)]
 pub(super) struct StatementCache {
     names: Mutex<Names>,
+    /// One more than the transactions that had ended when a table or a view was last changed; 0 before.
+    changed_behind: AtomicU64,
 }
 
 /// How a statement is to run.
@@ -109,8 +112,14 @@ impl StatementCache {
     ///
     /// DEALLOCATE and DISCARD drop the names, and behind a pooler that tracks statements, the use of a dropped name ends
     /// the session. A named statement fails if ALTER or DROP has changed the columns of its rows, and so does its
-    /// transaction.
-    pub(super) fn note_command(&self, tag: &str) {
+    /// transaction. `ends` transactions have ended before.
+    pub(super) fn note_command(&self, tag: &str, ends: u64) {
+        if ["ALTER ", "CREATE ", "DROP "]
+            .iter()
+            .any(|verb| tag.starts_with(verb))
+        {
+            self.changed_behind.store(ends.saturating_add(1), Relaxed);
+        }
         let drops_names = matches!(tag, "DEALLOCATE ALL" | "DISCARD ALL");
         let changes_columns = |verb: &&str| tag.starts_with(*verb);
         if drops_names
@@ -120,6 +129,11 @@ impl StatementCache {
         {
             self.clear();
         }
+    }
+
+    /// Returns whether a table or a view may have been changed since `ends` transactions had ended.
+    pub(super) fn has_changed_tables_behind(&self, ends: u64) -> bool {
+        self.changed_behind.load(Relaxed) == ends.saturating_add(1)
     }
 
     /// Evicts all statements.

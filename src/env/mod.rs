@@ -49,7 +49,6 @@ pub(crate) fn app_url_or_dotenv() -> Result<ResolvedUrl, EnvError> {
 }
 
 /// Returns the direct URL as [`load_dotenv`] and [`direct_url`] would, but leaves the environment as it is.
-#[cfg(feature = "migrations")]
 pub(crate) fn direct_url_or_dotenv() -> Result<ResolvedUrl, EnvError> {
     direct_url_from(&process_or(dotenv::read()?))
 }

@@ -13,18 +13,18 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::connections::{Connections, Slot};
+use super::connections::{Connections, Slot, Taken};
 use super::entry::PoolEntry;
 use super::queue::Place;
 use crate::connect::{ConnectError, Establish};
 use crate::util::clock::Moment;
 
 /// What is to become of a connection that a caller has taken.
-pub(super) enum Examined<C> {
+pub(super) enum Examined<'a, C: Establish> {
     /// The caller may have it.
-    Fit(PoolEntry<C>),
+    Fit(Taken<'a, C>),
     /// The server is to be asked first.
-    Doubtful(PoolEntry<C>),
+    Doubtful(Taken<'a, C>),
     /// It was closed.
     Evicted,
     /// It was closed, and so will be any other: the server has refused it for good.
@@ -32,34 +32,39 @@ pub(super) enum Examined<C> {
 }
 
 impl<C: Establish> Connections<C> {
-    /// Examines a connection that is in use from now on, without asking the server. One that `is_proven` has just
+    /// Examines a connection that a caller has taken, without asking the server. One that `is_proven` has just
     /// answered.
-    pub(super) fn examine(&self, mut entry: PoolEntry<C>, is_proven: bool) -> Examined<C> {
+    pub(super) fn examine<'a>(
+        self: &'a Arc<Self>,
+        entry: PoolEntry<C>,
+        is_proven: bool,
+    ) -> Examined<'a, C> {
+        let mut taken = Taken::new(self, entry);
         let now = Moment::now();
         // Read before what has arrived unnoticed, which tells nothing of the server now.
-        let quiet = entry.session().status.silent_for(&now);
-        if let Err(reason) = self.state.inspect(&mut entry, &now) {
-            let refused = self.state.record_unfit(&entry, &reason);
-            entry.evict(&reason);
-            self.free(Place::InUse);
+        let quiet = taken.session().status.silent_for(&now);
+        if let Err(reason) = self.state.inspect(&mut taken, &now) {
+            let refused = self.state.record_unfit(&taken, &reason);
+            taken.evict(&reason);
             return match refused {
                 Some(error) => Examined::Refused(error),
                 None => Examined::Evicted,
             };
         }
         if is_proven {
-            return Examined::Fit(entry);
+            return Examined::Fit(taken);
         }
-        if self.state.must_ask(&entry, quiet, &now) {
-            return Examined::Doubtful(entry);
+        if self.state.must_ask(&taken, quiet, &now) {
+            return Examined::Doubtful(taken);
         }
         self.state.stats.check_skipped();
-        Examined::Fit(entry)
+        Examined::Fit(taken)
     }
 
     /// Prepares the check of a connection in use: from now on it is expected to serve a caller.
-    pub(super) fn begin_check(self: &Arc<Self>, entry: PoolEntry<C>) -> Check<C> {
+    pub(super) fn begin_check(self: &Arc<Self>, taken: Taken<'_, C>) -> Check<C> {
         let mut slot = Slot::new(self, Place::InUse);
+        let entry = taken.into_entry();
         slot.transfer(Place::Checking);
         Check { slot, entry }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,13 +15,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Pool;
 use super::check::Examined;
-use super::connections::{Connections, wake};
+use super::connections::{Connections, Taken, wake};
 use super::entry::PoolEntry;
 use super::error::PoolError;
+use super::evict::EvictReason;
 use super::queue::{Lack, Place, Served, Ticket};
 use crate::connect::{ConnectError, Establish};
 use crate::connection::Connection;
-use crate::util::clock;
+use crate::util::clock::{self, Moment};
 
 impl<C: Establish> Pool<C> {
     /// Gets a connection that works.
@@ -31,7 +33,9 @@ impl<C: Establish> Pool<C> {
     ///
     /// # Errors
     ///
-    /// [`PoolError::Connect`] at once, in the server's own words, if connecting fails for good. If the policy's
+    /// [`PoolError::Connect`], in the server's own words, if connecting fails for good: at once, or after a second if
+    /// connections are in use, which may come back first. So while a password has been changed, connections that still
+    /// work serve on, and one login a second finds out whether the new ones are let in. If the policy's
     /// `checkout_timeout` ends, the step that it ended in: [`PoolError::Exhausted`] while every connection was in use,
     /// [`PoolError::Connecting`], or [`PoolError::Validating`], each with the pool's [`Status`](crate::Status). [`PoolError::Closed`]
     /// if the pool is.
@@ -80,20 +84,26 @@ impl<C: Establish> Pool<C> {
     }
 
     /// Returns an idle connection that was heard from within the policy's `validation_bypass`, if there is one and
-    /// nobody waits for it. Sends nothing.
+    /// nobody waits for it. Sends nothing, so with a hook [`before_acquire`](crate::PoolBuilder::before_acquire) it only
+    /// returns connections that nobody has held.
     #[track_caller]
     pub fn try_get(&self) -> Option<PooledConnection<'_, C>> {
         let connections = &self.connections;
         loop {
             let taken = connections.queue().take()?;
             match connections.examine(taken, false) {
-                Examined::Fit(entry) => {
+                Examined::Fit(taken) if connections.must_run_hook(&taken) => {
+                    taken.let_idle();
+                    return None;
+                }
+                Examined::Fit(taken) => {
+                    let entry = taken.into_entry();
                     let connections = Cow::Borrowed(connections);
                     let (waited, asked_at) = (Duration::ZERO, Location::caller());
                     return Some(hand_out(connections, entry, waited, asked_at));
                 }
-                Examined::Doubtful(entry) => {
-                    connections.give(Place::InUse, entry);
+                Examined::Doubtful(taken) => {
+                    taken.let_idle();
                     return None;
                 }
                 Examined::Evicted => {}
@@ -108,28 +118,34 @@ async fn check_out<'a, C: Establish>(
     timeout: Duration,
     asked_at: &'static Location<'static>,
 ) -> Result<PooledConnection<'a, C>, PoolError> {
-    let taken = connections.queue().take();
-    let examined = taken.map(|entry| connections.examine(entry, false));
-    let (entry, waited) = match examined {
-        Some(Examined::Fit(entry)) => (entry, Duration::ZERO),
-        // Boxed, to keep the future of every other checkout small.
-        other => Box::pin(wait(&connections, timeout, asked_at, other)).await?,
+    let (entry, waited) = {
+        let taken = connections.queue().take();
+        let examined = taken.map(|entry| connections.examine(entry, false));
+        match examined {
+            Some(Examined::Fit(taken)) if !connections.must_run_hook(&taken) => {
+                (taken.into_entry(), Duration::ZERO)
+            }
+            // Boxed, to keep the future of every other checkout small.
+            other => Box::pin(wait(&connections, timeout, asked_at, other)).await?,
+        }
     };
     Ok(hand_out(connections, entry, waited, asked_at))
 }
 
 fn hand_out<'a, C: Establish>(
     connections: Cow<'a, Arc<Connections<C>>>,
-    entry: PoolEntry<C>,
+    mut entry: PoolEntry<C>,
     waited: Duration,
     asked_at: &'static Location<'static>,
 ) -> PooledConnection<'a, C> {
-    connections.state.stats.metrics.handed_out(waited);
     entry.hand_out(asked_at);
-    PooledConnection {
+    let connection = PooledConnection {
         entry: Some(entry),
         connections,
-    }
+    };
+    let stats = &connection.connections.state.stats;
+    stats.metrics.handed_out(waited);
+    connection
 }
 
 /// Waits for a connection that works. `examined` is the one that the caller has taken.
@@ -137,28 +153,32 @@ async fn wait<C: Establish>(
     connections: &Arc<Connections<C>>,
     timeout: Duration,
     asked_at: &'static Location<'static>,
-    examined: Option<Examined<C>>,
+    examined: Option<Examined<'_, C>>,
 ) -> Result<(PoolEntry<C>, Duration), PoolError> {
     if Handle::try_current().is_err() {
-        if let Some(Examined::Doubtful(entry)) = examined {
-            connections.give(Place::InUse, entry);
+        if let Some(Examined::Fit(taken) | Examined::Doubtful(taken)) = examined {
+            taken.let_idle();
         }
         return Err(PoolError::NoRuntime);
     }
     let began = Instant::now();
     let turn = Turn::new(connections, began);
-    let entry = turn.until_fit(examined, clock::after(began, timeout)).await;
-    let entry = entry.map_err(|failed| match failed {
+    let taken = turn.until_fit(examined, clock::after(began, timeout)).await;
+    let taken = taken.map_err(|failed| match failed {
         Failed::Closed => PoolError::Closed,
         Failed::Connect(error) => PoolError::Connect(error),
-        Failed::TimedOut => turn.out_of_time(timeout),
+        Failed::TimedOut => {
+            let lack = connections.queue().lack(turn.ticket);
+            turn.out_of_time(lack, timeout)
+        }
+        Failed::TimedOutInHook => turn.out_of_time(Lack::Validating, timeout),
     })?;
     let waited = began.elapsed();
     let limit = connections.state.policy.slow_checkout_threshold();
     if limit.is_some_and(|limit| waited >= limit) {
         tracing::warn!(waited = ?waited, asked_at = %asked_at, status = %connections.status(), "a slow checkout");
     }
-    Ok((entry, waited))
+    Ok((taken.into_entry(), waited))
 }
 
 /// A caller that waits, however that ends.
@@ -173,6 +193,8 @@ enum Failed {
     Closed,
     Connect(ConnectError),
     TimedOut,
+    /// The time was over while `before_acquire` ran.
+    TimedOutInHook,
 }
 
 impl<'a, C: Establish> Turn<'a, C> {
@@ -189,26 +211,36 @@ impl<'a, C: Establish> Turn<'a, C> {
     /// Waits until the caller has a connection that may be handed out. `examined` is the one that it has taken.
     async fn until_fit(
         &self,
-        mut examined: Option<Examined<C>>,
+        mut examined: Option<Examined<'a, C>>,
         deadline: Instant,
-    ) -> Result<PoolEntry<C>, Failed> {
+    ) -> Result<Taken<'a, C>, Failed> {
         loop {
             let mut check = match examined {
-                Some(Examined::Fit(entry)) => return Ok(entry),
-                Some(Examined::Doubtful(entry)) => Some(self.connections.begin_check(entry)),
+                Some(Examined::Fit(taken)) => match self.acquire(taken, deadline).await? {
+                    Some(taken) => return Ok(taken),
+                    None => None,
+                },
+                Some(Examined::Doubtful(taken)) => Some(self.connections.begin_check(taken)),
                 Some(Examined::Refused(error)) => return Err(Failed::Connect(error)),
                 Some(Examined::Evicted) | None => None,
             };
-            let served = poll_fn(|cx| {
+            let mut served = pin!(poll_fn(|cx| {
                 let served = self.poll_served(cx);
                 // Behind the first poll, so that the caller waits before the check can end.
                 if let Some(check) = check.take() {
                     check.spawn();
                 }
                 served
-            });
-            let served = timeout_at(deadline, served).await;
-            examined = match served.map_err(|_| Failed::TimedOut)? {
+            }));
+            let served = loop {
+                let until = deadline.min(self.connections.next_expiry());
+                match timeout_at(until, &mut served).await {
+                    Ok(served) => break served,
+                    Err(_) if until < deadline => self.connections.expire(),
+                    Err(_) => return Err(Failed::TimedOut),
+                }
+            };
+            examined = match served {
                 Served::Connection(entry, from) => {
                     Some(self.connections.examine(entry, from != Place::InUse))
                 }
@@ -216,6 +248,39 @@ impl<'a, C: Establish> Turn<'a, C> {
                 Served::Closed => return Err(Failed::Closed),
             };
         }
+    }
+
+    /// Has the hook `before_acquire` look at a connection. Returns `None` if that closes it.
+    async fn acquire(
+        &self,
+        mut taken: Taken<'a, C>,
+        deadline: Instant,
+    ) -> Result<Option<Taken<'a, C>>, Failed> {
+        let state = &self.connections.state;
+        let hook = self.connections.hooks.before_acquire.as_ref();
+        let Some(hook) = hook.filter(|_| taken.is_used()) else {
+            return Ok(Some(taken));
+        };
+        let metadata = taken.metadata();
+        // If this future is dropped, the connection goes back as from a holder.
+        let Ok(verdict) = timeout_at(deadline, hook(&mut taken, metadata)).await else {
+            return Err(Failed::TimedOutInHook);
+        };
+        let verdict = match verdict {
+            Ok(true) => state.inspect(&mut taken, &Moment::now()),
+            Ok(false) => Err(REFUSED),
+            Err(error) => {
+                tracing::warn!(error = ?error, "before_acquire failed");
+                Err(REFUSED)
+            }
+        };
+        Ok(match verdict {
+            Ok(()) => Some(taken),
+            Err(reason) => {
+                taken.evict(&reason);
+                None
+            }
+        })
     }
 
     fn poll_served(&self, cx: &mut Context<'_>) -> Poll<Served<PoolEntry<C>, ConnectError>> {
@@ -228,9 +293,8 @@ impl<'a, C: Establish> Turn<'a, C> {
         polled.served.map_or(Poll::Pending, Poll::Ready)
     }
 
-    fn out_of_time(&self, waited: Duration) -> PoolError {
+    fn out_of_time(&self, lack: Lack, waited: Duration) -> PoolError {
         self.connections.state.stats.metrics.timed_out();
-        let lack = self.connections.queue().lack(self.ticket);
         let status = Box::new(self.connections.status());
         match lack {
             Lack::Exhausted => PoolError::Exhausted { waited, status },
@@ -240,14 +304,26 @@ impl<'a, C: Establish> Turn<'a, C> {
     }
 }
 
+/// Why a connection is closed that `before_acquire` does not want.
+const REFUSED: EvictReason = EvictReason::Hook {
+    hook: "before_acquire",
+};
+
+impl<C: Establish> Connections<C> {
+    /// Returns whether `before_acquire` is to see a connection: there is that hook, and the connection is not new.
+    fn must_run_hook(&self, entry: &PoolEntry<C>) -> bool {
+        self.hooks.before_acquire.is_some() && entry.is_used()
+    }
+}
+
 impl<C: Establish> Drop for Turn<'_, C> {
     fn drop(&mut self) {
-        self.connections.state.stats.metrics.stopped_waiting();
         let (unused, wakers) = self.connections.queue().quit(self.ticket);
         wake(wakers);
         if let Some(Served::Connection(entry, _)) = unused {
             self.connections.give(Place::InUse, entry);
         }
+        self.connections.state.stats.metrics.stopped_waiting();
     }
 }
 
@@ -273,8 +349,9 @@ impl<C: Establish> PooledConnection<'_, C> {
 impl<C: Establish> Drop for PooledConnection<'_, C> {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            entry.take_back();
+            let since = entry.take_back();
             self.connections.take_back(entry);
+            self.connections.state.stats.metrics.returned(since);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep};
 
 use super::entry::PoolEntry;
+use super::setup::Setup;
 use super::state::PoolState;
 use crate::connect::{ConnectError, ConnectSlot, Establish};
 use crate::util::backoff;
@@ -12,12 +13,16 @@ use crate::util::backoff;
 impl PoolState {
     /// Makes a connection of the current generation, and begins anew if that ends meanwhile. Fails without an error if
     /// the pool is closed.
-    pub(super) async fn connect<C: Establish>(&self) -> Result<PoolEntry<C>, Option<ConnectError>> {
+    pub(super) async fn connect<C: Establish>(
+        &self,
+        slot: ConnectSlot,
+        setup: &Setup<C>,
+    ) -> Result<PoolEntry<C>, Option<ConnectError>> {
         while !self.generation.is_closed() {
             let generation = self.generation.current();
             tokio::select! {
                 biased;
-                made = self.connect_in(generation, ConnectSlot::Common) => {
+                made = self.connect_in(generation, slot, setup) => {
                     return made.map_err(Some);
                 }
                 () = self.generation.until_ended(generation) => {}
@@ -31,6 +36,7 @@ impl PoolState {
         &self,
         generation: u64,
         slot: ConnectSlot,
+        setup: &Setup<C>,
     ) -> Result<PoolEntry<C>, ConnectError> {
         let began = Instant::now();
         // Connecting alone would never fail behind a pooler whose server is gone, so it would never pause.
@@ -41,10 +47,14 @@ impl PoolState {
             self.stats.attempt_failed();
             self.health.record_connect_failed(error);
         };
-        let connected = self.connector.connect(slot, C::establish_with, on_failure);
-        let (connection, session) = connected
-            .await
-            .inspect_err(|error| tracing::warn!(error = ?error, "no connection"))?;
+        let making = setup.begin(&self.target);
+        let connected = self
+            .connector
+            .connect(slot, |session| making.set_up(session), on_failure);
+        let (connection, session) = connected.await.inspect_err(|error| {
+            making.fail(error);
+            tracing::warn!(error = ?error, "no connection");
+        })?;
 
         let (took, cold) = (began.elapsed(), session.status.was_cold());
         self.stats.opened(took, cold);

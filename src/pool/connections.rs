@@ -1,34 +1,53 @@
-//! [`Connections`]: the connections of a pool. [`Slot`]: the place of one that nobody may take.
+//! [`Connections`]: the connections of a pool. [`Slot`]: the place of one that nobody may take. [`Taken`]: one that a
+//! caller is about to hold.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::entry::PoolEntry;
 use super::evict::EvictReason;
+use super::hooks::Hooks;
 use super::maintenance::Maintenance;
-use super::queue::{Given, Place, Queue};
+use super::queue::{Given, Limits, Place, Queue};
+use super::setup::Setup;
 use super::state::PoolState;
 use super::status::Status;
 use crate::connect::{ConnectError, Establish};
+use crate::policy::Policy;
+use crate::url::DatabaseUrl;
 use crate::util::lock;
 
 /// The connections of a pool, with all that its clones share.
 pub(crate) struct Connections<C: Establish> {
     pub(super) state: PoolState,
     pub(super) maintenance: Maintenance,
+    pub(super) setup: Setup<C>,
+    pub(super) hooks: Hooks<C>,
+    /// Where a connection outside of the pool leads to.
+    pub(super) direct_url: DatabaseUrl,
     // No lock is held across an await, nor while a connection is dropped or a task is woken.
     queue: Mutex<Queue<PoolEntry<C>, ConnectError>>,
 }
 
 impl<C: Establish> Connections<C> {
-    pub(super) fn new(state: PoolState) -> Self {
-        let queue = Queue::new(state.policy.max_size(), state.policy.min_idle());
+    pub(super) fn new(
+        state: PoolState,
+        setup: Setup<C>,
+        hooks: Hooks<C>,
+        direct_url: DatabaseUrl,
+    ) -> Self {
+        let queue = Queue::new(limits(&state.policy));
         Self {
             state,
             maintenance: Maintenance::default(),
+            setup,
+            hooks,
+            direct_url,
             queue: Mutex::new(queue),
         }
     }
@@ -51,7 +70,7 @@ impl<C: Establish> Connections<C> {
             checking: queue.at(Place::Checking),
             suspect: queue.at(Place::Suspect),
             settling: queue.at(Place::Settling),
-            connecting: queue.at(Place::Connecting),
+            connecting: queue.connecting(),
             waiting: queue.waiting(),
             longest_held,
             generation: state.generation.current(),
@@ -68,6 +87,10 @@ impl<C: Establish> Connections<C> {
     /// Gives a connection to the caller that waits first, or lets it idle.
     pub(super) fn give(&self, from: Place, entry: PoolEntry<C>) {
         let given = self.queue().give(from, entry);
+        self.see_to(given);
+    }
+
+    fn see_to(&self, given: Given<PoolEntry<C>>) {
         match given {
             Given::Idle => {}
             Given::Served(waker) => waker.wake(),
@@ -78,22 +101,44 @@ impl<C: Establish> Connections<C> {
         }
     }
 
-    /// Frees the place of a connection that is no more.
-    pub(super) fn free(&self, from: Place) {
-        let wakers = self.queue().free(from);
+    /// Tells callers that wait of a failed connect, unless the next one may be better, or a connection in use may yet
+    /// come back.
+    pub(super) fn tell(&self, error: &ConnectError) {
+        let now = Instant::now();
+        let told = |since: Instant, some_in_use: bool| {
+            let waited = now.saturating_duration_since(since);
+            let is_worthwhile =
+                error.is_worth_waiting_for(waited) || (some_in_use && waited < GRACE);
+            (!is_worthwhile).then(|| error.clone())
+        };
+        let mut queue = self.queue();
+        if !error.is_transient() {
+            queue.note_refused(now);
+        }
+        let wakers = queue.fail(told);
+        drop(queue);
         wake(wakers);
     }
 
-    /// Tells callers that wait of a failed connect, unless the next one may be better.
-    pub(super) fn tell(&self, error: &ConnectError) {
-        let now = Instant::now();
-        let told = |since: Instant| {
-            let waited = now.saturating_duration_since(since);
-            let is_worthwhile = error.is_worth_waiting_for(waited);
-            (!is_worthwhile).then(|| error.clone())
-        };
-        let wakers = self.queue().fail(told);
+    /// Returns how long the next connect is to wait: the last was refused for good, and connections in use may serve
+    /// those who wait.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let refused = self.queue().refused_beside_others()?;
+        GRACE.checked_sub(refused.elapsed())
+    }
+
+    /// Returns when [`expire`](Self::expire) is to be called next.
+    pub(super) fn next_expiry(&self) -> Instant {
+        self.queue().next_expiry(Instant::now())
+    }
+
+    /// Counts out what runtimes have that do not run.
+    pub(super) fn expire(&self) {
+        let (surplus, wakers) = self.queue().expire(Instant::now());
         wake(wakers);
+        for entry in surplus {
+            self.see_to(Given::Surplus(entry));
+        }
     }
 
     /// Closes the idle connections, and lets nobody have one any more.
@@ -126,15 +171,16 @@ pub(super) fn wake(wakers: Vec<Waker>) {
 pub(super) struct Slot<C: Establish> {
     connections: Arc<Connections<C>>,
     /// `None` once the connection is given.
-    place: Option<Place>,
+    key: Option<usize>,
 }
 
 impl<C: Establish> Slot<C> {
     /// Returns the slot of a connection that the queue has counted in `place`.
     pub(super) fn new(connections: &Arc<Connections<C>>, place: Place) -> Self {
+        let key = connections.queue().open_slot(place, Instant::now());
         Self {
             connections: Arc::clone(connections),
-            place: Some(place),
+            key: Some(key),
         }
     }
 
@@ -144,24 +190,116 @@ impl<C: Establish> Slot<C> {
 
     /// Moves the connection to another place.
     pub(super) fn transfer(&mut self, to: Place) {
-        if let Some(from) = self.place.replace(to) {
-            let wakers = self.connections.queue().transfer(from, to);
+        if let Some(key) = self.key {
+            let mut queue = self.connections.queue();
+            let wakers = queue.transfer_slot(key, to, Instant::now());
+            drop(queue);
             wake(wakers);
         }
     }
 
     /// Gives the connection to the caller that waits first, or lets it idle.
     pub(super) fn give(mut self, entry: PoolEntry<C>) {
-        if let Some(place) = self.place.take() {
-            self.connections.give(place, entry);
+        if let Some(key) = self.key.take() {
+            let given = self.connections.queue().give_slot(key, entry);
+            self.connections.see_to(given);
         }
     }
 }
 
 impl<C: Establish> Drop for Slot<C> {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.connections.free(place);
+        if let Some(key) = self.key.take() {
+            let wakers = self.connections.queue().free_slot(key);
+            wake(wakers);
+        }
+    }
+}
+
+/// Returns the bounds of the queue.
+fn limits(policy: &Policy) -> Limits {
+    Limits {
+        max_size: policy.max_size(),
+        min_idle: policy.min_idle(),
+        max_connecting: policy.max_connecting(),
+        connect: policy
+            .connect_timeout()
+            .saturating_add(policy.validation_timeout())
+            .saturating_add(SLACK),
+        check: policy.validation_timeout().saturating_add(SLACK),
+    }
+}
+
+/// A runtime that is loaded is this late at most.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// If a connect was refused for good, connections in use have so long to serve those who wait.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A connection in use that no caller holds yet.
+///
+/// Its place is never lost: if it is dropped, the connection goes back as from a holder, and if that is because of a
+/// panic, the connection is closed.
+pub(super) struct Taken<'a, C: Establish> {
+    connections: &'a Arc<Connections<C>>,
+    /// `Some` until it is handed on.
+    entry: Option<PoolEntry<C>>,
+}
+
+impl<'a, C: Establish> Taken<'a, C> {
+    /// Guards a connection that the queue has counted as in use.
+    pub(super) fn new(connections: &'a Arc<Connections<C>>, entry: PoolEntry<C>) -> Self {
+        Self {
+            connections,
+            entry: Some(entry),
+        }
+    }
+
+    /// Hands the connection on, which stays in use.
+    #[expect(clippy::expect_used, reason = "only handing it on takes it")]
+    pub(super) fn into_entry(mut self) -> PoolEntry<C> {
+        self.entry.take().expect("it is not handed on")
+    }
+
+    /// Lets the connection idle, or gives it to the caller that waits first.
+    pub(super) fn let_idle(self) {
+        let connections = self.connections;
+        connections.give(Place::InUse, self.into_entry());
+    }
+
+    /// Closes the connection.
+    pub(super) fn evict(self, reason: &EvictReason) {
+        // Freed behind the connection's end, also if telling of that panics.
+        let _slot = Slot::new(self.connections, Place::InUse);
+        self.into_entry().evict(reason);
+    }
+}
+
+impl<C: Establish> Deref for Taken<'_, C> {
+    type Target = PoolEntry<C>;
+
+    #[expect(clippy::expect_used, reason = "only handing it on takes it")]
+    fn deref(&self) -> &PoolEntry<C> {
+        self.entry.as_ref().expect("it is not handed on")
+    }
+}
+
+impl<C: Establish> DerefMut for Taken<'_, C> {
+    #[expect(clippy::expect_used, reason = "only handing it on takes it")]
+    fn deref_mut(&mut self) -> &mut PoolEntry<C> {
+        self.entry.as_mut().expect("it is not handed on")
+    }
+}
+
+impl<C: Establish> Drop for Taken<'_, C> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            if std::thread::panicking() {
+                let _slot = Slot::new(self.connections, Place::InUse);
+                drop(entry);
+            } else {
+                self.connections.settle(entry);
+            }
         }
     }
 }

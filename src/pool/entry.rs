@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::evict::EvictReason;
+use super::hooks::ConnectionMetadata;
 use super::leak::CheckoutRecord;
 use super::runtimes::Runtime;
 use super::stats::{ClosedFor, Stats};
@@ -33,6 +34,10 @@ struct Inner<C> {
     generation: u64,
     /// When the connection was last inspected for a checkout.
     inspected_at: Instant,
+    /// When it last came back, if a hook is to be told.
+    released_at: Option<Instant>,
+    /// How many callers have held it.
+    uses: u64,
     validating: bool,
     /// Why the connection is about to be closed; `None` if bb8 or the end of a runtime closes it.
     closed_for: Option<ClosedFor>,
@@ -61,6 +66,8 @@ impl<C> PoolEntry<C> {
             max_lifetime,
             generation,
             inspected_at: born.monotonic(),
+            released_at: None,
+            uses: 0,
             validating: false,
             closed_for: None,
             runtime,
@@ -92,14 +99,35 @@ impl<C> PoolEntry<C> {
     }
 
     /// Records the caller that holds the connection from now on.
-    pub(crate) fn hand_out(&self, asked_at: &'static Location<'static>) {
+    pub(crate) fn hand_out(&mut self, asked_at: &'static Location<'static>) {
+        self.inner.uses += 1;
         self.inner.record.begin(asked_at, self.inner.inspected_at);
     }
 
-    /// Records that no caller holds the connection any more.
-    pub(crate) fn take_back(&self) {
+    /// Records that no caller holds the connection any more. Returns since when one has.
+    pub(crate) fn take_back(&self) -> Instant {
         self.inner.record.end();
-        self.inner.stats.metrics.returned(self.inner.inspected_at);
+        self.inner.inspected_at
+    }
+
+    /// Records that the connection came back now, which a hook will be told.
+    pub(crate) fn set_released(&mut self) {
+        self.inner.released_at = Some(Instant::now());
+    }
+
+    /// Returns whether a caller has held the connection.
+    pub(crate) fn is_used(&self) -> bool {
+        self.inner.uses > 0
+    }
+
+    /// Returns what a hook is told of a connection that nobody has held since `released_at`.
+    pub(crate) fn metadata(&self) -> ConnectionMetadata {
+        let idle_since = self.inner.released_at;
+        ConnectionMetadata {
+            age: self.age(),
+            idle_for: idle_since.map(|at| at.elapsed()).unwrap_or_default(),
+            uses: self.inner.uses,
+        }
     }
 
     /// Returns whether the check on checkout is under way, or was cancelled.
@@ -160,11 +188,12 @@ impl<C> Drop for Inner<C> {
             self.closed_for
                 .unwrap_or_else(|| match self.born.elapsed() >= self.max_lifetime {
                     _ if self.runtime.has_ended() => ClosedFor::Ended,
+                    _ if std::thread::panicking() => ClosedFor::Hook,
                     true => ClosedFor::Lifetime,
                     false => ClosedFor::Idle,
                 });
-        self.stats.closed_for(reason);
         self.session.close();
+        self.stats.closed_for(reason);
     }
 }
 

@@ -13,6 +13,12 @@ use crate::url::UrlError;
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// The hook `after_connect` cannot set up sessions behind a pooler: each transaction has another one.
+    #[error(
+        "after_connect would set up one session, and a pooler gives each transaction another: use ALTER ROLE … SET, \
+         SET LOCAL in each transaction, or the direct endpoint (DatabaseUrl::direct)"
+    )]
+    AfterConnectBehindPooler,
     /// The environment has no usable URL.
     #[error(transparent)]
     Env(#[from] EnvError),
@@ -70,10 +76,24 @@ pub enum PoolError {
         /// The pool's status at that moment.
         status: Box<Status>,
     },
+    /// No URL of the server itself is known, which a [`dedicated`](crate::Pool::dedicated) connection needs: a pooler
+    /// is in front of it.
+    #[error(
+        "{host} is a pooler, and no direct endpoint of it is known: give the direct URL to \
+         PoolBuilder::direct_url, or set DATABASE_URL_UNPOOLED for Pool::from_env"
+    )]
+    NoDirectEndpoint {
+        /// The host that was tried.
+        host: String,
+    },
     /// The caller runs outside of a tokio runtime, on which connections are made and checked.
     #[error("a pool needs a tokio runtime: call get() inside of one")]
     NoRuntime,
-    /// The policy's `checkout_timeout` ended during the check of a connection: it is dead, or the server is slow.
+    /// The certificates to trust for a [`dedicated`](crate::Pool::dedicated) connection cannot be loaded.
+    #[error(transparent)]
+    Tls(TlsError),
+    /// The policy's `checkout_timeout` ended during the check of a connection, or in `before_acquire`: the connection is
+    /// dead, or the server is slow.
     #[error(
         "no connection within {waited:?}: the check of one was under way ({status}); raise \
          checkout_timeout, or lower validation_timeout"
@@ -91,7 +111,7 @@ impl PoolError {
     /// and Retry-After.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Closed | Self::NoRuntime => false,
+            Self::Closed | Self::NoDirectEndpoint { .. } | Self::NoRuntime | Self::Tls(_) => false,
             Self::Connect(error) => error.is_transient(),
             Self::Connecting { .. } | Self::Exhausted { .. } | Self::Validating { .. } => true,
         }

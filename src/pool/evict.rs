@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Why a connection is not handed out any more.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvictReason {
     /// The connection did not answer its check in time.
@@ -40,6 +40,12 @@ pub enum EvictReason {
     /// [`invalidate_all`](crate::Pool::invalidate_all) was called.
     #[error("its generation has ended")]
     Generation,
+    /// A hook refused the connection: it returned false or an error, did not end in time, or panicked.
+    #[error("{hook} refused it")]
+    Hook {
+        /// `before_acquire` or `after_release`.
+        hook: &'static str,
+    },
     /// The connection was idle for as long as the policy's `idle_timeout`.
     #[error("it was idle for too long")]
     Idle,

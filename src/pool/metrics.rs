@@ -1,5 +1,7 @@
 //! [`Metrics`]: OpenTelemetry's `db.client.connection.*` through the `metrics` crate.
 
+#[cfg(feature = "metrics")]
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -76,37 +78,50 @@ impl Metrics {
 
     /// Counts a new connection as idle.
     pub(crate) fn opened(&self, took: Duration) {
-        self.instruments.idle.increment(1);
-        self.instruments.create_time.record(took);
+        self.tell(|to| {
+            to.idle.increment(1);
+            to.create_time.record(took);
+        });
     }
 
     /// Counts out an idle connection that is closed.
     pub(crate) fn closed(&self) {
-        self.instruments.idle.decrement(1);
+        self.tell(|to| to.idle.decrement(1));
     }
 
     pub(crate) fn started_waiting(&self) {
-        self.instruments.pending.increment(1);
+        self.tell(|to| to.pending.increment(1));
     }
 
     pub(crate) fn stopped_waiting(&self) {
-        self.instruments.pending.decrement(1);
+        self.tell(|to| to.pending.decrement(1));
     }
 
     pub(crate) fn timed_out(&self) {
-        self.instruments.timeouts.increment(1);
+        self.tell(|to| to.timeouts.increment(1));
     }
 
     pub(crate) fn handed_out(&self, waited: Duration) {
-        self.instruments.idle.decrement(1);
-        self.instruments.used.increment(1);
-        self.instruments.wait_time.record(waited);
+        self.tell(|to| {
+            to.idle.decrement(1);
+            to.used.increment(1);
+            to.wait_time.record(waited);
+        });
     }
 
     pub(crate) fn returned(&self, since: Instant) {
-        self.instruments.used.decrement(1);
-        self.instruments.idle.increment(1);
-        self.instruments.use_time.record(since.elapsed());
+        self.tell(|to| {
+            to.used.decrement(1);
+            to.idle.increment(1);
+            to.use_time.record(since.elapsed());
+        });
+    }
+
+    /// Tells the recorder. If it panics, the value is lost, and nothing else: callers and connections are told of in the
+    /// middle of being handed over, and while they are dropped.
+    fn tell(&self, what: impl FnOnce(&Instruments)) {
+        let tell = AssertUnwindSafe(|| what(&self.instruments));
+        let _ = catch_unwind(tell);
     }
 }
 

@@ -7,13 +7,15 @@
 //! - [`connections`]: the queue under its lock, and the slots of connections that nobody may take.
 //! - [`validation`]: which connection may be handed out, and which must be asked first.
 //! - [`check`]: asks, and calls the roll if an answer is late or a connection is dead.
-//! - [`supply`]: makes connections for those who wait; [`connect`] makes one.
+//! - [`supply`]: makes connections for those who wait; [`connect`] makes one, and [`setup`] says what is done with it once.
 //! - [`settle`]: takes connections back, and lets unfinished ones finish first.
+//! - [`hooks`]: what an application has done before a connection is handed out and after it comes back.
 //! - [`sweep`]: closes idle connections at their end, and warns of leaks, in the one background task ([`maintenance`]).
 //! - [`state`]: what all of them share: [`entry`], a connection with its deadline; [`evict`], why it is closed;
 //!   [`health`], what the latest connects and checks say; [`runtimes`], whose end is the end of their connections.
 //! - [`retry`]: `Pool::retry`, which does work again if that is safe.
 //! - [`transaction`]: transactions on a pooled connection.
+//! - [`dedicated`]: a connection outside of the pool.
 //! - [`manager`]: the same policies for a pool of bb8's.
 //! - [`leak`]: who holds a connection for long.
 //! - [`stats`], [`status`], [`metrics`]: counters, and how users see them.
@@ -24,10 +26,12 @@ mod check;
 mod checkout;
 mod connect;
 mod connections;
+mod dedicated;
 mod entry;
 mod error;
 mod evict;
 mod health;
+mod hooks;
 mod leak;
 mod maintenance;
 mod manager;
@@ -36,6 +40,7 @@ mod queue;
 mod retry;
 mod runtimes;
 mod settle;
+mod setup;
 mod state;
 mod stats;
 mod status;
@@ -56,6 +61,7 @@ use self::connections::Connections;
 pub use self::entry::PoolEntry;
 pub use self::error::{BuildError, CloseError, PoolError};
 pub use self::evict::EvictReason;
+pub use self::hooks::ConnectionMetadata;
 pub use self::manager::{ConnectionManager, ManagerError};
 pub use self::retry::{DatabaseFailure, Retry, RetryError, Work};
 pub use self::stats::{Checks, Closed, Connects};
@@ -68,6 +74,9 @@ use crate::policy::Policy;
 ///
 /// Cheap to clone; the clones are one pool. Nothing is sent before the first [`get`](Self::get), and an
 /// idle pool sends not one byte.
+///
+/// When the last clone is dropped without [`close`](Self::close), idle connections end, and those in use when they come
+/// back. A connect that is under way goes on to its end, and the new connection is closed then.
 pub struct Pool<C: Establish = Connection> {
     connections: Arc<Connections<C>>,
 }
@@ -91,6 +100,9 @@ impl<C: Establish> Pool<C> {
 
     /// Closes the pool: [`get`](Self::get) fails from now on, idle connections end with Terminate, and those in use
     /// have `patience` to come back.
+    ///
+    /// A check under way is waited for, as it holds a connection: for `validation_timeout` at most, if its server is silent. A
+    /// connect under way ends at once. [`dedicated`](Self::dedicated) connections stay open.
     ///
     /// # Errors
     ///

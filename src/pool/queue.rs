@@ -1,9 +1,11 @@
 //! [`Queue`]: what the connections of a pool are doing, who waits for one, and who is served first. Pure: it neither
-//! sends nor waits nor reads a clock.
+//! sends nor waits nor reads a clock. `slots`: those of its connections that tasks have, and which of them do not run.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
+use std::time::Duration;
 
+use slab::Slab;
 use tokio::time::Instant;
 
 /// The connections and the callers of one pool.
@@ -12,17 +14,35 @@ use tokio::time::Instant;
 /// that has answered its check, or a new one.
 #[derive(Debug)]
 pub(crate) struct Queue<T, E> {
-    max_size: u32,
-    min_idle: u32,
+    limits: Limits,
     is_closed: bool,
     /// The connections that anybody may take, the most recently used at the back.
     idle: VecDeque<T>,
     /// How many connections are in each place.
     places: [u32; Place::COUNT],
+    /// The connections that a task has, and since when they are in their place.
+    slots: Slab<(Place, Instant)>,
+    /// When a connect last failed in a way that waiting does not mend, unless one has succeeded since.
+    refused: Option<Instant>,
     next_ticket: Ticket,
     waiting: BTreeMap<Ticket, Waiter>,
     /// What callers are given who have not looked yet.
     served: BTreeMap<Ticket, Served<T, E>>,
+    /// Those of them that had not looked at a moment, and that moment.
+    neglected: Option<(Instant, Vec<Ticket>)>,
+}
+
+/// The bounds of a queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_size: u32,
+    pub(crate) min_idle: u32,
+    /// How many connections may be made at the same time.
+    pub(crate) max_connecting: u32,
+    /// A connect that takes longer has no runtime that runs it.
+    pub(crate) connect: Duration,
+    /// A check, or an unfinished statement, that takes longer has none either.
+    pub(crate) check: Duration,
 }
 
 /// Where a connection is that nobody may take.
@@ -38,10 +58,12 @@ pub(crate) enum Place {
     Suspect,
     /// It has not finished its last statement in time.
     Settling,
+    /// It is being made, but by a runtime that does not run. Another may be made in its place.
+    Stalled,
 }
 
 impl Place {
-    const COUNT: usize = 5;
+    const COUNT: usize = 6;
 }
 
 /// A caller's place in the line.
@@ -101,16 +123,18 @@ struct Waiter {
 }
 
 impl<T, E> Queue<T, E> {
-    pub(crate) fn new(max_size: u32, min_idle: u32) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            max_size,
-            min_idle,
+            limits,
             is_closed: false,
-            idle: VecDeque::with_capacity(max_size.min(MOST_RESERVED) as usize),
+            idle: VecDeque::with_capacity(limits.max_size.min(MOST_RESERVED) as usize),
             places: [0; Place::COUNT],
+            slots: Slab::new(),
+            refused: None,
             next_ticket: 0,
             waiting: BTreeMap::new(),
             served: BTreeMap::new(),
+            neglected: None,
         }
     }
 
@@ -138,7 +162,10 @@ impl<T, E> Queue<T, E> {
     /// Gives a connection to the caller that waits first, or lets it idle.
     pub(crate) fn give(&mut self, from: Place, connection: T) -> Given<T> {
         self.leave(from);
-        if self.is_closed || self.usable() >= self.max_size {
+        if matches!(from, Place::Connecting | Place::Stalled) {
+            self.refused = None;
+        }
+        if self.is_closed || self.usable() >= self.limits.max_size {
             return Given::Surplus(connection);
         }
         let Some((ticket, waiter)) = self.waiting.pop_first() else {
@@ -241,35 +268,55 @@ impl<T, E> Queue<T, E> {
         if self.is_closed {
             return 0;
         }
-        let short_of_idle = self.min_idle.saturating_sub(count(self.idle.len()));
+        let short_of_idle = self.limits.min_idle.saturating_sub(count(self.idle.len()));
         let wanted = count(self.waiting.len()).saturating_add(short_of_idle);
         let expected = self.at(Place::Checking) + self.at(Place::Connecting);
         let connecting = self.at(Place::Connecting);
-        let room = self.max_size.saturating_sub(self.usable() + connecting);
+        let max_size = self.limits.max_size;
+        let room = max_size.saturating_sub(self.usable() + connecting);
         // Suspects are replaced at once, but a server that is only slow does not see ever more connections.
-        let most = self.max_size.saturating_mul(2);
-        let room = room.min(most.saturating_sub(self.size() + connecting));
+        let most = max_size.saturating_mul(2);
+        let room = room.min(most.saturating_sub(self.size() + self.connecting()));
+        let at_once = match self.refused {
+            // One finds out for all.
+            Some(_) => 1,
+            None => self.limits.max_connecting,
+        };
+        let room = room.min(at_once.saturating_sub(connecting));
         wanted.saturating_sub(expected).min(room)
     }
 
-    /// Tells callers that connecting has failed, if `error` has something to tell one that has waited since then.
+    /// Tells callers that connecting has failed. `error` returns what it has to tell one that has waited since then, while
+    /// connections in use may come back or none can.
     ///
-    /// Callers that a check is about to serve are spared. If connections are in use, which come back, only the first
-    /// of the others is told: it has asked for the connect.
-    pub(crate) fn fail(&mut self, error: impl Fn(Instant) -> Option<E>) -> Vec<Waker> {
-        let most = match self.at(Place::InUse) + self.at(Place::Settling) {
-            0 => usize::MAX,
-            _ => 1,
-        };
+    /// Callers that a check is about to serve are spared.
+    pub(crate) fn fail(&mut self, error: impl Fn(Instant, bool) -> Option<E>) -> Vec<Waker> {
+        let some_in_use = self.has_in_use();
         let spared = self.at(Place::Checking) as usize;
         let waiting = self.waiting.iter().skip(spared);
-        let told = waiting.filter_map(|(ticket, waiter)| Some((*ticket, error(waiter.since)?)));
-        let told: Vec<_> = told.take(most).collect();
+        let told = waiting
+            .filter_map(|(ticket, waiter)| Some((*ticket, error(waiter.since, some_in_use)?)));
+        let told: Vec<_> = told.collect();
         let tell = |(ticket, error)| {
             self.served.insert(ticket, Served::Failed(error));
             self.waiting.remove(&ticket).map(|waiter| waiter.waker)
         };
         told.into_iter().filter_map(tell).collect()
+    }
+
+    /// Notes that a connect has failed in a way that waiting does not mend: until one succeeds, one is made at a time.
+    pub(crate) fn note_refused(&mut self, now: Instant) {
+        self.refused = Some(now);
+    }
+
+    /// Returns when a connect was last refused, while connections in use may serve those who wait.
+    pub(crate) fn refused_beside_others(&self) -> Option<Instant> {
+        self.refused.filter(|_| self.has_in_use())
+    }
+
+    /// Returns whether connections are in use that will most likely come back, or are checked and in use next.
+    fn has_in_use(&self) -> bool {
+        self.at(Place::InUse) + self.at(Place::Settling) + self.at(Place::Checking) > 0
     }
 
     /// Closes the queue: nobody is given a connection any more. Returns the idle connections, and those to wake.
@@ -293,7 +340,7 @@ impl<T, E> Queue<T, E> {
         let checking = self.at(Place::Checking) + self.at(Place::Suspect);
         if ahead < checking {
             Lack::Validating
-        } else if ahead < checking + self.at(Place::Connecting) {
+        } else if ahead < checking + self.connecting() {
             Lack::Connecting
         } else {
             Lack::Exhausted
@@ -302,7 +349,12 @@ impl<T, E> Queue<T, E> {
 
     /// Returns whether there is no connection, and none is being made.
     pub(crate) fn is_empty(&self) -> bool {
-        self.size() + self.at(Place::Connecting) == 0
+        self.size() + self.connecting() == 0
+    }
+
+    /// Returns how many connections are being made.
+    pub(crate) fn connecting(&self) -> u32 {
+        self.at(Place::Connecting) + self.at(Place::Stalled)
     }
 
     pub(crate) fn idle(&self) -> u32 {
@@ -346,5 +398,6 @@ fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
+mod slots;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use super::health::{Health, Suspicion};
 use super::leak::LeakDetector;
 use super::metrics::Metrics;
 use super::runtimes::Runtimes;
+use super::setup::Target;
 use super::stats::Stats;
 use crate::connect::{Connector, Establish};
 use crate::policy::{NamedStatements, Policy};
@@ -23,6 +24,7 @@ pub(crate) struct PoolState {
     pub(crate) leaks: LeakDetector,
     pub(crate) runtimes: Runtimes,
     pub(crate) stats: Arc<Stats>,
+    pub(super) target: Target,
 }
 
 impl PoolState {
@@ -49,6 +51,7 @@ impl PoolState {
             leaks: LeakDetector::default(),
             runtimes: Runtimes::default(),
             stats: Arc::new(Stats::new(Metrics::new(url, &policy))),
+            target: Target::new(url),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! [`Stats`]: counters of what a pool has done since it was built.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use super::evict::EvictReason;
 use super::metrics::Metrics;
 
 /// Checks of connections on checkout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Checks {
     /// Connections that were heard from within the policy's `validation_bypass`, so not asked.
@@ -19,7 +20,7 @@ pub struct Checks {
 }
 
 /// Closed connections, by the reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Closed {
     /// A statement was abandoned on them.
@@ -30,6 +31,8 @@ pub struct Closed {
     pub failed_check: u64,
     /// `invalidate_all` was called.
     pub generation: u64,
+    /// A hook refused them.
+    pub by_hook: u64,
     /// They idled for longer than the policy's `idle_timeout`.
     pub idle: u64,
     /// They came back with a transaction open.
@@ -43,7 +46,7 @@ pub struct Closed {
 }
 
 /// Connections made, and attempts that failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Connects {
     /// Connections made.
@@ -58,6 +61,61 @@ pub struct Connects {
     pub slowest: Duration,
 }
 
+impl fmt::Display for Checks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            skipped,
+            passed,
+            failed,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+/// The reasons that have closed a connection, with their numbers.
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = [
+            (self.abandoned, "abandoned"),
+            (self.ended, "ended"),
+            (self.failed_check, "failed their check"),
+            (self.generation, "invalidated"),
+            (self.by_hook, "refused by a hook"),
+            (self.idle, "idle"),
+            (self.in_transaction, "in a transaction"),
+            (self.lifetime, "past their lifetime"),
+            (self.pool_closed, "closed with the pool"),
+            (self.surplus, "surplus"),
+        ];
+        let mut separator = "";
+        for (number, what) in numbers.into_iter().filter(|(number, _)| *number > 0) {
+            write!(f, "{separator}{number} {what}")?;
+            separator = ", ";
+        }
+        match separator {
+            "" => f.write_str("none"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Connects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            opened,
+            failed,
+            cold_starts,
+            last,
+            slowest,
+        } = self;
+        write!(
+            f,
+            "{opened} opened ({cold_starts} of them by cold starts), {failed} attempts failed; the last took {last:.1?}, \
+             the slowest {slowest:.1?}"
+        )
+    }
+}
+
 /// The counters behind [`Checks`], [`Closed`] and [`Connects`], and the metrics.
 #[derive(Debug)]
 pub(crate) struct Stats {
@@ -65,7 +123,7 @@ pub(crate) struct Stats {
     skipped: AtomicU64,
     passed: AtomicU64,
     failed: AtomicU64,
-    closed: [AtomicU64; 9],
+    closed: [AtomicU64; 10],
     opened: AtomicU64,
     failed_attempts: AtomicU64,
     cold_starts: AtomicU64,
@@ -104,6 +162,7 @@ impl Stats {
             ended: of(ClosedFor::Ended),
             failed_check: of(ClosedFor::FailedCheck),
             generation: of(ClosedFor::Generation),
+            by_hook: of(ClosedFor::Hook),
             idle: of(ClosedFor::Idle),
             in_transaction: of(ClosedFor::InTransaction),
             lifetime: of(ClosedFor::Lifetime),
@@ -158,6 +217,7 @@ pub(crate) enum ClosedFor {
     Ended,
     FailedCheck,
     Generation,
+    Hook,
     Idle,
     InTransaction,
     Lifetime,
@@ -174,6 +234,7 @@ impl From<&EvictReason> for ClosedFor {
             | EvictReason::NoAnswer { .. } => Self::FailedCheck,
             EvictReason::Ended { .. } | EvictReason::RuntimeEnded => Self::Ended,
             EvictReason::Generation => Self::Generation,
+            EvictReason::Hook { .. } => Self::Hook,
             EvictReason::Idle => Self::Idle,
             EvictReason::InTransaction => Self::InTransaction,
             EvictReason::Lifetime => Self::Lifetime,

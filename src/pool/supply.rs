@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use tokio::time::sleep;
+
 use super::connections::{Connections, Slot};
 use super::entry::PoolEntry;
 use super::queue::Place;
-use crate::connect::Establish;
+use crate::connect::{ConnectSlot, Establish};
 
 impl<C: Establish> Connections<C> {
     /// Makes `due` connections, which the queue has counted.
@@ -23,7 +25,13 @@ impl<C: Establish> Connections<C> {
 async fn connect<C: Establish>(slot: Slot<C>) {
     let connections = Arc::clone(slot.connections());
     let state = &connections.state;
-    let mut entry: PoolEntry<C> = match state.connect().await {
+    if let Some(pause) = connections.pause() {
+        sleep(pause).await;
+    }
+    let mut entry: PoolEntry<C> = match state
+        .connect(ConnectSlot::Counted, &connections.setup)
+        .await
+    {
         Ok(entry) => entry,
         Err(Some(error)) => return connections.tell(&error),
         // The pool is closed.
@@ -42,4 +50,7 @@ async fn connect<C: Establish>(slot: Slot<C>) {
         state.health.record_check_passed();
     }
     slot.give(entry);
+    // As many may be due again as `max_connecting` allows.
+    let due = connections.queue().connect();
+    connections.make(due);
 }

@@ -207,6 +207,16 @@ steps! {
          something in between cuts connections",
         "try again; if it stays, look for a firewall or a proxy in between";
 
+    // The pool's hook.
+
+    AFTER_CONNECT = "after-connect", Other,
+        "the login succeeded, and the pool's hook after_connect failed on the new connection",
+        "go by its error: correct the hook, or what it needs of the database";
+
+    AFTER_CONNECT_WRONG = "after-connect", Configuration,
+        AFTER_CONNECT.meaning,
+        AFTER_CONNECT.hint;
+
     // The reason is not known: it may be Neon's fault as well as the user's own.
     REFUSED = "refused", Other,
         "the server refused, for a reason that is not known here",

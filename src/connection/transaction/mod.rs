@@ -12,6 +12,7 @@ use diesel_async::AsyncConnection as _;
 
 use super::Connection;
 use super::error::DatabaseErrorExt;
+use super::report::Report;
 use crate::protocol::ServerError;
 use crate::session::{Command, Failure};
 
@@ -304,11 +305,13 @@ impl Connection {
 
     /// Sends the end of a transaction or a savepoint.
     async fn run_end(&mut self, end: &End) -> QueryResult<String> {
-        self.record_start(&end.sql);
-        let done = self
+        let this = &*self;
+        this.record_start(&end.sql);
+        let report = Report::of_started(this, &end.sql);
+        let done = this
             .simple(format!("{}{}", end.sql, end.release), false)
             .await;
-        self.record_finish(&end.sql, done.as_ref().err());
+        report.finish(done.as_ref().err());
         done
     }
 

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use crate::connect::{ConnectSlot, Establish};
 use crate::pool::entry::PoolEntry;
 use crate::pool::evict::EvictReason;
+use crate::pool::setup::Setup;
 use crate::pool::state::PoolState;
 use crate::pool::stats::ClosedFor;
 use crate::util::clock::Moment;
@@ -103,7 +104,9 @@ impl PoolState {
     }
 
     async fn replacement<C: Establish>(&self, generation: u64) -> Option<PoolEntry<C>> {
-        let connected = self.connect_in(generation, ConnectSlot::Spare).await;
+        let connected = self
+            .connect_in(generation, ConnectSlot::Spare, &Setup::default())
+            .await;
         let mut replacement = connected.ok()?;
         // A pooler logs clients in even if all of its servers are taken.
         let answered = self.ping(&mut replacement).await;

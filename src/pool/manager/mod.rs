@@ -13,8 +13,9 @@ pub use self::error::ManagerError;
 use super::entry::PoolEntry;
 use super::error::BuildError;
 use super::evict::EvictReason;
+use super::setup::Setup;
 use super::state::PoolState;
-use crate::connect::Establish;
+use crate::connect::{ConnectSlot, Establish};
 use crate::connection::Connection;
 use crate::policy::Policy;
 use crate::url::DatabaseUrl;
@@ -46,6 +47,10 @@ use crate::url::DatabaseUrl;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// The hooks and the instrumentation of a [`PoolBuilder`](crate::PoolBuilder) are the pool's own. bb8 has its
+/// `CustomizeConnection` for what is to be done with each new connection (`bb8::Builder::connection_customizer`), outside
+/// of the budget of a connect.
 ///
 /// bb8's pooled connections deref to a connection, so they have diesel-async's own `transaction`. If its future is
 /// dropped, later statements run inside of the transaction that it has left open. The connection's own `transaction`
@@ -101,7 +106,10 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
     type Error = ManagerError;
 
     async fn connect(&self) -> Result<PoolEntry<C>, ManagerError> {
-        let connected = self.state.connect().await;
+        let connected = self
+            .state
+            .connect(ConnectSlot::Common, &Setup::default())
+            .await;
         connected.map_err(|error| match error {
             Some(error) => ManagerError::Connect(error),
             None => ManagerError::Evicted(EvictReason::PoolClosed),

@@ -2,9 +2,19 @@ use super::*;
 
 type Pool = Queue<&'static str, &'static str>;
 
+fn limits(max_size: u32) -> Limits {
+    Limits {
+        max_size,
+        min_idle: 0,
+        max_connecting: 100,
+        connect: Duration::from_secs(10),
+        check: Duration::from_secs(3),
+    }
+}
+
 /// Returns a queue with these connections, all idle.
 fn queue(max_size: u32, idle: &[&'static str]) -> Pool {
-    let mut queue = Pool::new(max_size, 0);
+    let mut queue = Pool::new(limits(max_size));
     for connection in idle {
         queue.enter(Place::Connecting);
         assert!(matches!(
@@ -215,18 +225,18 @@ fn a_roll_takes_the_idle_connections_that_are_not_spared() {
 
 #[test]
 fn a_failed_connect_is_told_to_those_who_depend_on_connects() {
-    // In use, checking, and who is told of four that wait.
+    // In use, checking, and who is told of four that wait, if all are who no connection in use may serve.
     for (in_use, checking, told) in [
         (0, 0, &[0, 1, 2, 3][..]),
-        (0, 1, &[1, 2, 3]),
-        (1, 0, &[0]),
-        (1, 2, &[2]),
+        (0, 1, &[]),
+        (1, 0, &[]),
+        (1, 2, &[]),
     ] {
         let mut queue = queue(10, &[]);
         (0..in_use).for_each(|_| queue.enter(Place::InUse));
         (0..checking).for_each(|_| queue.enter(Place::Checking));
         let callers: Vec<_> = (0..4).map(|_| caller(&mut queue)).collect();
-        let wakers = queue.fail(|_| Some("refused"));
+        let wakers = queue.fail(|_, some_in_use| (!some_in_use).then_some("refused"));
         assert_eq!(wakers.len(), told.len());
         for (n, ticket) in callers.into_iter().enumerate() {
             let failed = poll(&mut queue, ticket) == Some(Served::Failed("refused"));
@@ -236,11 +246,85 @@ fn a_failed_connect_is_told_to_those_who_depend_on_connects() {
 }
 
 #[test]
+fn no_more_connections_are_made_at_once_than_may_be() {
+    let mut queue = Pool::new(Limits {
+        max_connecting: 3,
+        ..limits(10)
+    });
+    let due: u32 = (0..5).map(|_| asking(&mut queue).1).sum();
+    assert_eq!(due, 3);
+    assert_eq!(give(&mut queue, Place::Connecting, "a"), "served");
+    assert_eq!(queue.connect(), 1);
+    // After a refusal, one finds out for all.
+    queue.note_refused(Instant::now());
+    for left in [2, 1, 0] {
+        let _ = queue.free(Place::Connecting);
+        assert_eq!(queue.at(Place::Connecting), left);
+        assert_eq!(queue.connect(), u32::from(left == 0));
+    }
+    assert!(queue.refused_beside_others().is_some());
+    assert_eq!(give(&mut queue, Place::Connecting, "b"), "served");
+    assert_eq!(queue.refused_beside_others(), None);
+    assert_eq!(queue.connect(), 3);
+}
+
+#[test]
+fn what_a_runtime_has_that_does_not_run_is_counted_out() {
+    let now = Instant::now();
+    let seconds = |n| now + Duration::from_secs(n);
+    let mut queue = queue(2, &["a"]);
+    assert_eq!(queue.take(), Some("a"));
+    let checked = queue.open_slot(Place::InUse, now);
+    assert!(
+        queue
+            .transfer_slot(checked, Place::Checking, now)
+            .is_empty()
+    );
+    let _first = caller(&mut queue);
+    let (_second, due) = asking(&mut queue);
+    assert_eq!(due, 1);
+    let made = queue.open_slot(Place::Connecting, now);
+    assert_eq!(queue.next_expiry(now), seconds(3));
+    assert!(queue.expire(seconds(2)).1.is_empty());
+    assert_eq!(queue.expire(seconds(3)).1.len(), 2, "they ask for another");
+    assert_eq!((queue.at(Place::Suspect), queue.connect()), (1, 1));
+    let again = queue.open_slot(Place::Connecting, seconds(3));
+    assert!(!queue.expire(seconds(10)).1.is_empty());
+    assert_eq!((queue.at(Place::Stalled), queue.connecting()), (1, 2));
+    // Both come after all.
+    assert!(matches!(queue.give_slot(made, "b"), Given::Served(_)));
+    assert!(matches!(queue.give_slot(again, "c"), Given::Served(_)));
+    assert!(matches!(queue.give_slot(checked, "a"), Given::Surplus("a")));
+    assert_eq!((queue.size(), queue.connecting()), (2, 0));
+}
+
+#[test]
+fn what_a_caller_does_not_take_is_given_to_the_next() {
+    let now = Instant::now();
+    let mut queue = queue(1, &["a"]);
+    assert_eq!(queue.take(), Some("a"));
+    let (stuck, next) = (caller(&mut queue), caller(&mut queue));
+    assert_eq!(give(&mut queue, Place::InUse, "a"), "served");
+    assert!(queue.next_expiry(now) <= now + Duration::from_secs(1));
+    let moment = |millis| now + Duration::from_millis(millis);
+    assert!(queue.expire(moment(0)).1.is_empty());
+    assert!(
+        queue.expire(moment(900)).1.is_empty(),
+        "it may just be late"
+    );
+    assert_eq!(queue.expire(moment(1000)).1.len(), 1);
+    assert!(poll(&mut queue, next).is_some());
+    assert_eq!(poll(&mut queue, stuck), None);
+    assert_eq!(give(&mut queue, Place::InUse, "a"), "served");
+    assert!(poll(&mut queue, stuck).is_some());
+}
+
+#[test]
 fn a_failed_connect_that_is_worth_another_is_told_to_nobody() {
     let mut queue = queue(10, &[]);
     let (ticket, due) = asking(&mut queue);
     assert_eq!(due, 1);
-    assert!(queue.fail(|_| None).is_empty());
+    assert!(queue.fail(|_, _| None).is_empty());
     assert_eq!(
         queue.free(Place::Connecting).len(),
         1,
@@ -251,7 +335,10 @@ fn a_failed_connect_that_is_worth_another_is_told_to_nobody() {
 
 #[test]
 fn min_idle_is_made_beside_what_callers_need() {
-    let mut queue = Pool::new(5, 2);
+    let mut queue = Pool::new(Limits {
+        min_idle: 2,
+        ..limits(5)
+    });
     assert_eq!(queue.connect(), 2);
     assert_eq!(asking(&mut queue).1, 1);
     for (connection, given) in [("a", "served"), ("b", "idle"), ("c", "idle")] {
@@ -280,7 +367,7 @@ fn what_a_caller_lacks_is_told_by_its_place_in_the_line() {
     queue.enter(Place::InUse);
     queue.enter(Place::Checking);
     queue.enter(Place::Connecting);
-    queue.max_size = 3;
+    queue.limits.max_size = 3;
     let callers: Vec<_> = (0..3).map(|_| caller(&mut queue)).collect();
     let lacks = |queue: &Pool| {
         callers
