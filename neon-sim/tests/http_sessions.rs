@@ -134,6 +134,11 @@ async fn nothing_of_a_request_is_left_for_the_next() {
         let sql = Sql::connect(&neon)
             .await
             .with("neon-connection-string", url);
+        let left = "SELECT current_setting('work_mem') AS w, \
+            (SELECT count(*)::int FROM pg_class WHERE relname = 't') AS t, \
+            (SELECT count(*)::int FROM pg_prepared_statements WHERE from_sql) AS p, \
+            (SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory') AS l";
+        let expected = json!([{ "w": "4MB", "t": 0, "p": 0, "l": 0 }]);
         for statement in [
             "SET work_mem = '1MB'",
             "CREATE TEMP TABLE t ()",
@@ -142,13 +147,13 @@ async fn nothing_of_a_request_is_left_for_the_next() {
             "BEGIN",
         ] {
             assert_eq!(sql.query(statement).await.0, 200, "{statement}");
+            assert_eq!(sql.rows(left).await, expected, "{statement}");
         }
-        let left = "SELECT current_setting('work_mem') AS w, \
-            (SELECT count(*)::int FROM pg_class WHERE relname = 't') AS t, \
-            (SELECT count(*)::int FROM pg_prepared_statements WHERE from_sql) AS p, \
-            (SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory') AS l";
-        let expected = json!([{ "w": "4MB", "t": 0, "p": 0, "l": 0 }]);
-        assert_eq!(sql.rows(left).await, expected);
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+        eventually("no transaction is open", async || {
+            neon.sql(open).await.unwrap()[0][0].as_deref() == Some("0")
+        })
+        .await;
     }
 }
 

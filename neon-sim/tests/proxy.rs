@@ -159,6 +159,11 @@ async fn a_proxy_refuses_hangs_and_breaks_off_on_request() {
 
     let mut stream = tcp(&proxy).await;
     assert_eq!(connect(&mut stream, "").await, 200);
+    proxy.break_tunnels();
+    assert_eq!(bounded(stream.read_to_end(&mut vec![])).await.unwrap(), 0);
+
+    let mut stream = tcp(&proxy).await;
+    assert_eq!(connect(&mut stream, "").await, 200);
     proxy.stop();
     assert_eq!(bounded(stream.read_to_end(&mut vec![])).await.unwrap(), 0);
     let refused = TcpStream::connect(("127.0.0.1", proxy.port())).await;

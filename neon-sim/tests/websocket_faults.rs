@@ -9,7 +9,7 @@ use common::websocket::{
     ACCEPTED, AWAY, CLEARTEXT, ask, binary, connect, head, https, log_in, opcode, open, owner,
     query, read_frame, request, try_connect,
 };
-use common::{bounded, refusal};
+use common::{bounded, eventually, refusal};
 use neon_sim::{NeonSim, Suspension, WebSocketFault};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -78,6 +78,31 @@ async fn faults_reach_websockets_too() {
     let counters = neon.counters();
     assert_eq!((counters.wakes, counters.direct.attempts), (1, 2));
     assert_eq!(counters.pooled.connections, 1);
+}
+
+/// Of the stand-in's own: what an open session sends is lost on request, here too.
+#[tokio::test]
+async fn requests_and_responses_are_lost_on_request() {
+    let neon = start().await;
+    let calls = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM calls";
+    neon.sql("CREATE SEQUENCE calls; GRANT ALL ON calls TO neondb_owner")
+        .await
+        .unwrap();
+    for (lose, called) in [
+        (NeonSim::lose_requests as fn(&NeonSim), "0"),
+        (NeonSim::lose_responses, "1"),
+    ] {
+        let mut client = log_in(&neon, &neon.host()).await;
+        lose(&neon);
+        let call = binary(&query("SELECT nextval('calls')"));
+        client.write_all(&call).await.unwrap();
+        let silence = tokio::time::timeout(Duration::from_millis(500), client.read_u8()).await;
+        assert!(silence.is_err(), "nothing should answer");
+        eventually("the calls", async || {
+            neon.sql(calls).await.unwrap()[0][0].as_deref() == Some(called)
+        })
+        .await;
+    }
 }
 
 /// Of the stand-in's own: what something between a client and Neon might say.

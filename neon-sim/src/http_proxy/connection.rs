@@ -76,7 +76,13 @@ async fn answer(
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else {
         return Ok(refusal(StatusCode::BAD_GATEWAY));
     };
-    tokio::spawn(tunnel(hyper::upgrade::on(request), server, end));
+    let client = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = tunnel(client, server, end) => {}
+            () = state.breaking.notified() => {}
+        }
+    });
     Ok(Response::default())
 }
 

@@ -114,6 +114,11 @@ impl HttpProxy {
         self.state.faults.add(times, Fault::CutOff(bytes));
     }
 
+    /// Ends the tunnels that are open.
+    pub fn break_tunnels(&self) {
+        self.state.breaking.notify_waiters();
+    }
+
     /// Removes the faults that no request has met yet.
     pub fn clear_faults(&self) {
         self.state.faults.clear();

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use tokio::sync::Notify;
+
 use crate::control::plan::Plan;
 use crate::sync::locked;
 
@@ -46,6 +48,8 @@ pub(super) struct State {
     credentials: Mutex<Option<String>>,
     pub(super) faults: Plan<Fault>,
     requests: Mutex<Vec<ProxyRequest>>,
+    /// Tells the tunnels that are open to end.
+    pub(super) breaking: Notify,
 }
 
 impl State {
