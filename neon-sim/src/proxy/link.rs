@@ -117,7 +117,7 @@ impl Link {
 
     fn arrived(&mut self, chunk: &[u8], latency: Duration) {
         if !chunk.is_empty() {
-            self.turns.from_client();
+            self.turns.client_speaks();
         }
         self.arriving
             .push_back((Instant::now() + latency, chunk.to_vec()));
@@ -136,7 +136,7 @@ impl AsyncRead for Link {
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.read).poll_read(cx, buf))?;
             if buf.filled().len() > before {
-                this.turns.from_client();
+                this.turns.client_speaks();
             }
             return Poll::Ready(Ok(()));
         }
@@ -177,7 +177,7 @@ impl AsyncWrite for Link {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             };
             if latency.is_zero() {
-                this.turns.from_server();
+                this.turns.server_speaks();
                 return Pin::new(half).poll_write(cx, buf);
             }
             let (queue, queued) = unbounded_channel();
@@ -222,7 +222,7 @@ async fn deliver(
     let Some(half) = &mut write.0 else { return };
     while let Some((due, chunk)) = queued.recv().await {
         sleep_until(due).await;
-        turns.from_server();
+        turns.server_speaks();
         if half.write_all(&chunk).await.is_err() {
             return;
         }

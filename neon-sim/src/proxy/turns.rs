@@ -35,7 +35,7 @@ impl Default for Turns {
 
 impl Turns {
     /// Notes bytes of the client.
-    pub(super) fn from_client(&self) {
+    pub(super) fn client_speaks(&self) {
         let mut state = locked(&self.0);
         if !std::mem::take(&mut state.server_has_spoken) {
             return;
@@ -47,7 +47,7 @@ impl Turns {
     }
 
     /// Notes bytes for the client.
-    pub(super) fn from_server(&self) {
+    pub(super) fn server_speaks(&self) {
         locked(&self.0).server_has_spoken = true;
     }
 
