@@ -1,7 +1,7 @@
 //! [`PoolerSupport`]: whether the statements of a pool may have names.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use crate::policy::{NamedStatements, Policy};
 use crate::url::{DatabaseUrl, Endpoint};
@@ -11,6 +11,10 @@ use crate::url::{DatabaseUrl, Endpoint};
 pub(crate) struct PoolerSupport {
     endpoint: Endpoint,
     capacity: usize,
+    /// Whether there is but one server: Neon's endpoints have one compute.
+    has_one_server: bool,
+    /// Whether the session is known to stay with one server, whatever the policy says of names.
+    is_direct: AtomicBool,
     /// A [`Support`].
     support: AtomicU8,
     /// Part of every name, so that a pooler that mixes clients up does not find another client's statement.
@@ -48,6 +52,8 @@ impl PoolerSupport {
         Self {
             endpoint,
             capacity: policy.statement_cache(),
+            has_one_server: url.is_direct_by_name() && url.hosts().len() == 1,
+            is_direct: AtomicBool::new(url.is_direct_by_name()),
             support: AtomicU8::new(support as u8),
             salt: fastrand::u64(..),
             generation: AtomicU32::new(0),
@@ -56,6 +62,16 @@ impl PoolerSupport {
 
     pub(crate) fn endpoint(&self) -> Endpoint {
         self.endpoint
+    }
+
+    /// Returns whether every session is one with the same server, which may begin anew.
+    pub(crate) fn has_one_server(&self) -> bool {
+        self.has_one_server
+    }
+
+    /// Returns whether each session is known to stay with one server.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.is_direct.load(Ordering::Acquire)
     }
 
     /// Returns how many named statements a connection may keep.
@@ -162,6 +178,9 @@ impl Probe<'_> {
     pub(super) fn conclude(mut self, support: Support) {
         tracing::debug!(?support, "found out whether statements may have names");
         self.result = support;
+        if support == Support::Direct {
+            self.pooler.is_direct.store(true, Ordering::Release);
+        }
     }
 }
 

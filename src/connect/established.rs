@@ -45,20 +45,12 @@ impl EstablishedSession {
 
     /// Takes the session from tokio-postgres, whose buffers are empty: the tap passes it no bytes behind the
     /// login.
-    pub(crate) fn into_handle(self) -> io::Result<(SessionHandle, Arc<PoolerSupport>)> {
+    pub(crate) fn into_handle(self) -> io::Result<(Arc<SessionHandle>, Arc<PoolerSupport>)> {
         drop(self.driver);
         let left = self.handoff.take();
         let (channel, read) = left.ok_or(io::ErrorKind::NotConnected)?;
-        let SessionControl {
-            status,
-            canceller,
-            response_timeout,
-            ..
-        } = self.session;
-        Ok((
-            SessionHandle::new(channel, read, status, canceller, response_timeout),
-            self.pooler,
-        ))
+        let handle = self.session.take_over(channel, read);
+        Ok((handle, self.pooler))
     }
 }
 

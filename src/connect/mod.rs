@@ -82,6 +82,16 @@ impl Connector {
         })
     }
 
+    /// Returns whether every session is one with the same server, which may begin anew.
+    pub(crate) fn has_one_server(&self) -> bool {
+        self.pooler.has_one_server()
+    }
+
+    /// Returns whether each session is known to stay with one server.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.pooler.is_direct()
+    }
+
     /// Makes one attempt within the budget.
     pub(crate) async fn connect_once(&self) -> Result<EstablishedSession, ConnectError> {
         let failures = WeightiestFailure::default();

@@ -43,6 +43,13 @@ pub trait DatabaseErrorExt: sealed::Sealed {
     /// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) show only that.
     fn is_response_timeout(&self) -> bool;
 
+    /// Returns whether the statement never arrived at the server: its process was idle since before the statement was
+    /// sent, and was ended, so that it is safe to do the statement again. See the policy's
+    /// [`silence_threshold`](crate::PolicyBuilder::silence_threshold).
+    ///
+    /// The connection is lost then ([`is_connection_lost`](Self::is_connection_lost)).
+    fn is_undelivered(&self) -> bool;
+
     /// Returns whether the same transaction may succeed if it is run again from its start: the connection was lost, the
     /// server had no room, another transaction was in the way, or a statement was prepared for tables that have changed.
     ///
@@ -99,6 +106,16 @@ impl DatabaseErrorExt for Error {
     fn is_response_timeout(&self) -> bool {
         matches!(self, Self::DatabaseError(_, information)
             if field(&**information, Field::Routine) == Some(ServerError::RESPONSE_TIMEOUT))
+    }
+
+    fn is_undelivered(&self) -> bool {
+        match self {
+            Self::DatabaseError(_, information) => {
+                field(&**information, Field::Routine) == Some(ServerError::UNDELIVERED)
+            }
+            Self::RollbackErrorOnCommit { commit_error, .. } => commit_error.is_undelivered(),
+            _ => false,
+        }
     }
 
     fn is_transient(&self) -> bool {

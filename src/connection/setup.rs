@@ -1,7 +1,7 @@
 //! Makes a [`Connection`] of a session.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use diesel::connection::DynInstrumentation;
 use diesel::pg::PgMetadataCache;
@@ -18,7 +18,7 @@ impl Connection {
         let missing = missing_settings(&session);
         let (session, pooler) = session.into_handle().map_err(bad_connection)?;
         let mut connection = Self {
-            session: Arc::new(session),
+            session,
             pooler,
             transactions: TransactionState::default(),
             types: Mutex::new(PgMetadataCache::new()),

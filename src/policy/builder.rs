@@ -29,6 +29,7 @@ pub struct PolicyBuilder {
     pub(super) retry_budget: Option<Duration>,
     pub(super) slow_checkout_threshold: Option<Option<Duration>>,
     pub(super) leak_detection_threshold: Option<Option<Duration>>,
+    pub(super) silence_threshold: Option<Option<Duration>>,
     pub(super) response_timeout: Option<Duration>,
     pub(super) named_statements: NamedStatements,
     pub(super) statement_cache: Option<usize>,
@@ -151,6 +152,41 @@ impl PolicyBuilder {
     /// the place of the checkout. Default: 60 s. `None` turns the warning off.
     pub fn leak_detection_threshold(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.leak_detection_threshold = Some(limit.into());
+        self
+    }
+
+    /// Set the silence after which a statement of a [`Pool`](crate::Pool) is looked after. Default: 1 s. `None` turns it
+    /// off.
+    ///
+    /// A connection that dies silently a moment after its last answer is handed out unasked, and its statement would
+    /// wait for TCP's keepalive, or for ever. So when the server has sent no byte for this long while it owes a
+    /// response, an idle connection of the pool is asked whether it works, and on a direct endpoint what the silent one's
+    /// server process does. If none is idle, or its answer is late, another is made, which then serves who waits; the rest
+    /// of the idle ones are asked too if it is late or a statement is found lost.
+    ///
+    /// - The process runs a statement, or waits for a lock: the statement waits on, and is looked after again when its
+    ///   silence is twice as long, at the latest in 30 s.
+    /// - It is gone: the statement fails as on a lost connection.
+    /// - It is idle, since before the statement was sent: the statement never arrived. The process is ended, so that it
+    ///   runs nothing later and holds no lock, and the error says that it is safe to do the statement again
+    ///   ([`is_undelivered`](crate::DatabaseErrorExt::is_undelivered)); a [`Retry`](crate::Retry) does so even if the
+    ///   work is not idempotent.
+    /// - It is idle, and has run something since, or nobody can tell: its answer is lost. The process is ended, and the
+    ///   statement fails as on a lost connection.
+    ///
+    /// Behind a pooler the server process is not known, nor is that of an
+    /// [`AsyncPgConnection`](diesel_async::AsyncPgConnection). There the siblings' silence counts: the statement fails as on a lost
+    /// connection if one that was in use in the last half minute does not answer within
+    /// [`validation_timeout`](Self::validation_timeout), none that was open with it does, and a new connection works: what has
+    /// died is then the way that the old ones share. A statement whose siblings are all in use may just be long, and so
+    /// may theirs: set [`response_timeout`](Self::response_timeout) to bound it.
+    ///
+    /// Nothing of this is sent while answers come, but for one small question: on a direct endpoint, each connection
+    /// asks its process for its number in front of its first statement, in the same flight. Nor is anything sent while no
+    /// answer is owed: an idle pool stays silent, and no compute is kept awake. What cannot be learnt, since no connection can
+    /// be made, is left to `response_timeout` and TCP.
+    pub fn silence_threshold(mut self, silence: impl Into<Option<Duration>>) -> Self {
+        self.silence_threshold = Some(silence.into());
         self
     }
 

@@ -30,6 +30,7 @@ pub use self::error::PolicyError;
 /// | [`retry_budget`](PolicyBuilder::retry_budget) | the checkout timeout | a caller that waits so long for a connection also waits so long for a result |
 /// | [`slow_checkout_threshold`](PolicyBuilder::slow_checkout_threshold) | 2 s | sqlx's `acquire_slow_threshold` |
 /// | [`leak_detection_threshold`](PolicyBuilder::leak_detection_threshold) | 60 s | far beyond a request; a forgotten transaction keeps the compute awake |
+/// | [`silence_threshold`](PolicyBuilder::silence_threshold) | 1 s | most statements answer sooner, and to look after one that runs costs a sibling one statement |
 /// | [`response_timeout`](PolicyBuilder::response_timeout) | off | no limit fits all statements: a running statement sends nothing until it has rows |
 /// | [`named_statements`](PolicyBuilder::named_statements) | detected | poolers differ, and a wrong guess runs another client's statement |
 /// | [`statement_cache`](PolicyBuilder::statement_cache) | 100 | sqlx's and asyncpg's; the server keeps each of them per connection |
@@ -49,6 +50,7 @@ pub struct Policy {
     retry_budget: Duration,
     slow_checkout_threshold: Option<Duration>,
     leak_detection_threshold: Option<Duration>,
+    silence_threshold: Option<Duration>,
     response_timeout: Option<Duration>,
     named_statements: NamedStatements,
     statement_cache: usize,
@@ -141,6 +143,11 @@ impl Policy {
     /// Returns the time from which a held connection is logged as a leak; `None` if never.
     pub fn leak_detection_threshold(&self) -> Option<Duration> {
         self.leak_detection_threshold
+    }
+
+    /// Returns the silence after which a statement of a pool is looked after; `None` if never.
+    pub fn silence_threshold(&self) -> Option<Duration> {
+        self.silence_threshold
     }
 
     /// Returns how long the server may send nothing while a caller waits for its response; `None` if for ever.

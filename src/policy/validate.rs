@@ -26,6 +26,10 @@ impl PolicyBuilder {
             ("connect_timeout", policy.connect_timeout),
             ("validation_timeout", policy.validation_timeout),
             (
+                "silence_threshold",
+                policy.silence_threshold.unwrap_or(Duration::MAX),
+            ),
+            (
                 "response_timeout",
                 policy.response_timeout.unwrap_or(Duration::MAX),
             ),
@@ -178,6 +182,9 @@ impl Policy {
             leak_detection_threshold: set
                 .leak_detection_threshold
                 .unwrap_or(Some(Duration::from_secs(60))),
+            silence_threshold: set
+                .silence_threshold
+                .unwrap_or(Some(Duration::from_secs(1))),
             response_timeout: set.response_timeout,
             named_statements: set.named_statements,
             statement_cache: set.statement_cache.unwrap_or(DEFAULT_STATEMENTS),

@@ -341,6 +341,8 @@ settings! {
     slow_checkout_threshold(limit: impl Into<Option<Duration>>);
     /// Set from when on a held connection is logged as a leak.
     leak_detection_threshold(limit: impl Into<Option<Duration>>);
+    /// Set the silence after which a statement is looked after.
+    silence_threshold(silence: impl Into<Option<Duration>>);
     /// Set how long the server may send nothing while a response is outstanding.
     response_timeout(silence: impl Into<Option<Duration>>);
     /// Set whether repeated statements get names.

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::connections::{Connections, Slot, Taken};
 use super::entry::PoolEntry;
+use super::evict::EvictReason;
 use super::queue::Place;
 use crate::connect::{ConnectError, Establish};
 use crate::util::clock::Moment;
@@ -70,7 +71,7 @@ impl<C: Establish> Connections<C> {
     }
 
     /// Asks the servers of all idle connections that were not heard from since `since`.
-    fn call_roll(self: &Arc<Self>, since: &Moment) {
+    pub(super) fn call_roll(self: &Arc<Self>, since: &Moment) {
         self.state.suspect_all();
         let now = Moment::now();
         let is_spared =
@@ -129,14 +130,23 @@ async fn check<C: Establish>(mut slot: Slot<C>, mut entry: PoolEntry<C>, late: O
             state.health.record_check_passed();
             slot.give(entry);
         }
-        Err(reason) => {
-            let refused = state.record_failed_check(&entry, &reason);
-            entry.evict(&reason);
-            drop(slot);
-            if let Some(error) = refused {
-                connections.tell(&error);
-            }
-            connections.call_roll(&began);
-        }
+        Err(reason) => fail(slot, entry, &reason, &began),
     }
+}
+
+/// Closes a connection that has failed its check, which `began` then, and calls the roll.
+pub(super) fn fail<C: Establish>(
+    slot: Slot<C>,
+    entry: PoolEntry<C>,
+    reason: &EvictReason,
+    began: &Moment,
+) {
+    let connections = Arc::clone(slot.connections());
+    let refused = connections.state.record_failed_check(&entry, reason);
+    entry.evict(reason);
+    drop(slot);
+    if let Some(error) = refused {
+        connections.tell(&error);
+    }
+    connections.call_roll(began);
 }

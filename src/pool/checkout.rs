@@ -143,6 +143,7 @@ fn hand_out<'a, C: Establish>(
         entry: Some(entry),
         connections,
     };
+    connection.connections.keep_watch();
     let stats = &connection.connections.state.stats;
     stats.metrics.handed_out(waited);
     connection
@@ -349,8 +350,12 @@ impl<C: Establish> PooledConnection<'_, C> {
 impl<C: Establish> Drop for PooledConnection<'_, C> {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            let since = entry.take_back();
-            self.connections.take_back(entry);
+            let (since, is_given_up) = entry.take_back();
+            let place = match is_given_up {
+                true => Place::Suspect,
+                false => Place::InUse,
+            };
+            self.connections.take_back(place, entry);
             self.connections.state.stats.metrics.returned(since);
         }
     }

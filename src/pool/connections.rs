@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::entry::PoolEntry;
+use super::episode::Looks;
 use super::evict::EvictReason;
 use super::hooks::Hooks;
 use super::maintenance::Maintenance;
@@ -30,6 +31,7 @@ pub(crate) struct Connections<C: Establish> {
     pub(super) hooks: Hooks<C>,
     /// Where a connection outside of the pool leads to.
     pub(super) direct_url: DatabaseUrl,
+    pub(super) looks: Looks,
     // No lock is held across an await, nor while a connection is dropped or a task is woken.
     queue: Mutex<Queue<PoolEntry<C>, ConnectError>>,
 }
@@ -48,6 +50,7 @@ impl<C: Establish> Connections<C> {
             setup,
             hooks,
             direct_url,
+            looks: Looks::default(),
             queue: Mutex::new(queue),
         }
     }

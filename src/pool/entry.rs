@@ -33,7 +33,7 @@ struct Inner<C> {
     max_lifetime: Duration,
     generation: u64,
     /// When the connection was last inspected for a checkout.
-    inspected_at: Instant,
+    inspected_at: Moment,
     /// When it last came back, if a hook is to be told.
     released_at: Option<Instant>,
     /// How many callers have held it.
@@ -65,7 +65,7 @@ impl<C> PoolEntry<C> {
             lifetime: max_lifetime.saturating_sub((max_lifetime / 4).mul_f64(fastrand::f64())),
             max_lifetime,
             generation,
-            inspected_at: born.monotonic(),
+            inspected_at: born,
             released_at: None,
             uses: 0,
             validating: false,
@@ -95,7 +95,7 @@ impl<C> PoolEntry<C> {
 
     /// Records when the connection was inspected for a checkout: it saves that checkout another look at the clock.
     pub(crate) fn set_inspected(&mut self, now: &Moment) {
-        self.inner.inspected_at = now.monotonic();
+        self.inner.inspected_at = *now;
     }
 
     /// Records the caller that holds the connection from now on.
@@ -104,10 +104,11 @@ impl<C> PoolEntry<C> {
         self.inner.record.begin(asked_at, self.inner.inspected_at);
     }
 
-    /// Records that no caller holds the connection any more. Returns since when one has.
-    pub(crate) fn take_back(&self) -> Instant {
-        self.inner.record.end();
-        self.inner.inspected_at
+    /// Records that no caller holds the connection any more. Returns since when one has, and whether the pool has given
+    /// it up before.
+    pub(crate) fn take_back(&self) -> (Instant, bool) {
+        let is_given_up = self.inner.record.end();
+        (self.inner.inspected_at.monotonic(), is_given_up)
     }
 
     /// Records that the connection came back now, which a hook will be told.

@@ -61,6 +61,13 @@ pub enum EvictReason {
     /// The tokio runtime on which the connection was made has ended.
     #[error("its runtime has ended")]
     RuntimeEnded,
+    /// The server was silent for longer than the policy's `silence_threshold` while it owed a response, and would have
+    /// been for ever.
+    #[error("its statement was lost: {message}")]
+    Silent {
+        /// What is known of the statement.
+        message: String,
+    },
     /// The pool was full when it answered its check late, or when it was made in the place of one that had.
     #[error("the pool is full")]
     Surplus,

@@ -17,6 +17,8 @@ pub(crate) struct Health {
     connect_failure: Mutex<Option<(ConnectError, Instant)>>,
     check_failure: Mutex<Option<(EvictReason, Instant)>>,
     died_after_login: AtomicU32,
+    /// When a connection last failed its check by silence, and for how long it had been silent.
+    silent_death: Mutex<Option<(Moment, Duration)>>,
     pub(super) round_trip: RoundTrip,
 }
 
@@ -60,6 +62,16 @@ impl Health {
         if last.is_none() || !matches!(reason, EvictReason::NoAnswer { .. }) {
             *last = Some((reason.clone(), Instant::now()));
         }
+    }
+
+    /// Returns when a connection last failed its check by silence, and for how long it had been silent.
+    pub(super) fn silent_death(&self) -> Option<(Moment, Duration)> {
+        *lock(&self.silent_death)
+    }
+
+    pub(super) fn record_silent_death(&self, silence: impl FnOnce(&Moment) -> Duration) {
+        let now = Moment::now();
+        *lock(&self.silent_death) = Some((now, silence(&now)));
     }
 
     pub(super) fn record_died_after_login(&self) {

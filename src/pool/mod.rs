@@ -11,6 +11,7 @@
 //! - [`settle`]: takes connections back, and lets unfinished ones finish first.
 //! - [`hooks`]: what an application has done before a connection is handed out and after it comes back.
 //! - [`sweep`]: closes idle connections at their end, and warns of leaks, in the one background task ([`maintenance`]).
+//! - [`silence`]: looks after statements that wait for long; [`episode`]: when; [`activity`]: what the server says.
 //! - [`state`]: what all of them share: [`entry`], a connection with its deadline; [`evict`], why it is closed;
 //!   [`health`], what the latest connects and checks say; [`runtimes`], whose end is the end of their connections.
 //! - [`retry`]: `Pool::retry`, which does work again if that is safe.
@@ -21,6 +22,7 @@
 //! - [`stats`], [`status`], [`metrics`]: counters, and how users see them.
 //! - [`error`]: why there is no pool, and why a caller gets no connection.
 
+mod activity;
 mod builder;
 mod check;
 mod checkout;
@@ -28,6 +30,7 @@ mod connect;
 mod connections;
 mod dedicated;
 mod entry;
+mod episode;
 mod error;
 mod evict;
 mod health;
@@ -41,6 +44,7 @@ mod retry;
 mod runtimes;
 mod settle;
 mod setup;
+mod silence;
 mod state;
 mod stats;
 mod status;

@@ -54,7 +54,8 @@ pub(crate) enum Place {
     InUse,
     /// It is asked whether it works, or finishes its last statement, and will most likely be of use in a moment.
     Checking,
-    /// It is asked whether it works, and most likely does not. Another may be made in its place.
+    /// It is asked whether it works, and most likely does not, or a caller holds it and it is dead. Another may be made in
+    /// its place.
     Suspect,
     /// It has not finished its last statement in time.
     Settling,
@@ -262,6 +263,15 @@ impl<T, E> Queue<T, E> {
         let due = self.due();
         self.places[Place::Connecting as usize] += due;
         due
+    }
+
+    /// Returns whether there is room for one more connection, which is [`Connecting`](Place::Connecting) then, whoever
+    /// waits for one.
+    pub(crate) fn connect_one(&mut self) -> bool {
+        let most = self.limits.max_size.saturating_mul(2);
+        let has_room = !self.is_closed && self.size() + self.connecting() < most;
+        self.places[Place::Connecting as usize] += u32::from(has_room);
+        has_room
     }
 
     fn due(&self) -> u32 {

@@ -16,32 +16,37 @@ use crate::connect::Establish;
 use crate::util::clock;
 
 impl<C: Establish> Connections<C> {
-    /// Takes back a connection that a caller has held.
-    pub(super) fn take_back(self: &Arc<Self>, mut entry: PoolEntry<C>) {
+    /// Takes back a connection that a caller has held in `place`.
+    pub(super) fn take_back(self: &Arc<Self>, place: Place, mut entry: PoolEntry<C>) {
         if self.hooks.before_acquire.is_some() {
             entry.set_released();
         }
-        self.settle_with(entry, self.hooks.after_release.clone());
+        self.settle_with(place, entry, self.hooks.after_release.clone());
     }
 
     /// Takes back a connection that no caller has held, though it may be in use.
     pub(super) fn settle(self: &Arc<Self>, entry: PoolEntry<C>) {
-        self.settle_with(entry, None);
+        self.settle_with(Place::InUse, entry, None);
     }
 
-    fn settle_with(self: &Arc<Self>, mut entry: PoolEntry<C>, hook: Option<Hook<C, bool>>) {
+    fn settle_with(
+        self: &Arc<Self>,
+        place: Place,
+        mut entry: PoolEntry<C>,
+        hook: Option<Hook<C, bool>>,
+    ) {
         if let Err(reason) = self.state.inspect_returned(&mut entry) {
             // Freed behind the connection's end, also if telling of that panics.
-            let _slot = Slot::new(self, Place::InUse);
+            let _slot = Slot::new(self, place);
             return entry.evict(&reason);
         }
         // The runtime of the background task may have ended.
         self.maintain();
         let is_busy = entry.session().status.is_busy();
         if !is_busy && hook.is_none() {
-            return self.give(Place::InUse, entry);
+            return self.give(place, entry);
         }
-        let mut slot = Slot::new(self, Place::InUse);
+        let mut slot = Slot::new(self, place);
         slot.transfer(Place::Checking);
         if is_busy {
             give_up_response(&mut entry);

@@ -41,6 +41,8 @@ pub struct Closed {
     pub lifetime: u64,
     /// The pool was closed.
     pub pool_closed: u64,
+    /// Their servers were silent while they owed a response, and would have been for ever.
+    pub silent: u64,
     /// The pool was full when they answered their check late, or when they were made in the place of one that had.
     pub surplus: u64,
 }
@@ -123,7 +125,7 @@ pub(crate) struct Stats {
     skipped: AtomicU64,
     passed: AtomicU64,
     failed: AtomicU64,
-    closed: [AtomicU64; 10],
+    closed: [AtomicU64; ClosedFor::Surplus as usize + 1],
     opened: AtomicU64,
     failed_attempts: AtomicU64,
     cold_starts: AtomicU64,
@@ -167,6 +169,7 @@ impl Stats {
             in_transaction: of(ClosedFor::InTransaction),
             lifetime: of(ClosedFor::Lifetime),
             pool_closed: of(ClosedFor::PoolClosed),
+            silent: of(ClosedFor::Silent),
             surplus: of(ClosedFor::Surplus),
         }
     }
@@ -222,6 +225,7 @@ pub(crate) enum ClosedFor {
     InTransaction,
     Lifetime,
     PoolClosed,
+    Silent,
     Surplus,
 }
 
@@ -239,6 +243,7 @@ impl From<&EvictReason> for ClosedFor {
             EvictReason::InTransaction => Self::InTransaction,
             EvictReason::Lifetime => Self::Lifetime,
             EvictReason::PoolClosed => Self::PoolClosed,
+            EvictReason::Silent { .. } => Self::Silent,
             EvictReason::Surplus => Self::Surplus,
         }
     }

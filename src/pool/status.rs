@@ -21,7 +21,8 @@ pub struct Status {
     pub in_use: u32,
     /// The number of connections whose check is under way, or whose last statement is about to finish.
     pub checking: u32,
-    /// The number of connections whose check is late, or that are asked because another was found dead or late.
+    /// The number of connections whose check is late, that are asked because another was found dead or late, or that a
+    /// caller holds though they are dead.
     pub suspect: u32,
     /// The number of connections that came back with a statement that is not finished in time.
     pub settling: u32,

@@ -20,6 +20,24 @@ impl<C: Establish> Connections<C> {
             tokio::spawn(connect(slot));
         }
     }
+
+    /// Makes a connection. Tells those who wait if there is none.
+    pub(super) async fn made(self: &Arc<Self>) -> Option<PoolEntry<C>> {
+        let connected = self.state.connect(ConnectSlot::Counted, &self.setup);
+        match connected.await {
+            Ok(entry) => {
+                self.state.introduce(&entry);
+                self.maintain();
+                Some(entry)
+            }
+            Err(Some(error)) => {
+                self.tell(&error);
+                None
+            }
+            // The pool is closed.
+            Err(None) => None,
+        }
+    }
 }
 
 async fn connect<C: Establish>(slot: Slot<C>) {
@@ -28,16 +46,9 @@ async fn connect<C: Establish>(slot: Slot<C>) {
     if let Some(pause) = connections.pause() {
         sleep(pause).await;
     }
-    let mut entry: PoolEntry<C> = match state
-        .connect(ConnectSlot::Counted, &connections.setup)
-        .await
-    {
-        Ok(entry) => entry,
-        Err(Some(error)) => return connections.tell(&error),
-        // The pool is closed.
-        Err(None) => return,
+    let Some(mut entry) = connections.made().await else {
+        return;
     };
-    connections.maintain();
     // A pooler logs clients in even if the server behind it is gone.
     let is_doubtful = state.health.died_after_login() > 0 || connections.has_suspects();
     if is_doubtful {

@@ -1,18 +1,19 @@
 //! What a pool does in the background, by the clock alone: it closes idle connections at their end, keeps `min_idle`, and
-//! warns of leaks. It sends nothing.
+//! warns of leaks. It sends nothing, but while connections are in use it sees to it that silent ones are looked after.
 
 use std::cell::Cell;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::connections::Connections;
 use super::evict::EvictReason;
 use super::maintenance::Running;
+use super::queue::Place;
 use crate::connect::Establish;
 use crate::policy::Policy;
-use crate::util::clock::Moment;
+use crate::util::clock::{self, Moment};
 
 impl<C: Establish> Connections<C> {
     /// Sweeps at intervals from now on, until the pool has no connection.
@@ -22,8 +23,37 @@ impl<C: Establish> Connections<C> {
         }
         let connections = Arc::downgrade(self);
         let pause = interval(&self.state.policy);
-        let sweeping = |running| sweep_until_empty(connections, running, pause);
+        let tick = self.state.policy.silence_threshold();
+        let tick = tick.map(|threshold| (threshold / 8).clamp(SHORTEST, LONGEST));
+        let sweeping = |running| sweep_until_empty(connections, running, pause, tick);
         self.maintenance.start(sweeping);
+    }
+
+    /// Has the connections in use watched from now on.
+    pub(super) fn keep_watch(self: &Arc<Self>) {
+        if !self.maintenance.is_watching() {
+            self.begin_watch();
+        }
+    }
+
+    #[cold]
+    fn begin_watch(self: &Arc<Self>) {
+        self.maintain();
+        self.maintenance.watch();
+    }
+
+    /// Watches the connections in use, if there are any.
+    fn watch(self: &Arc<Self>, running: &Running) {
+        let Some(threshold) = self.state.policy.silence_threshold() else {
+            return;
+        };
+        self.look_after(threshold);
+        if self.queue().at(Place::InUse) == 0 {
+            running.doze();
+            if self.queue().at(Place::InUse) > 0 {
+                running.watch();
+            }
+        }
     }
 
     fn sweep(self: &Arc<Self>) {
@@ -56,12 +86,24 @@ async fn sweep_until_empty<C: Establish>(
     connections: Weak<Connections<C>>,
     running: Running,
     pause: Duration,
+    tick: Option<Duration>,
 ) {
+    let mut next = clock::after(Instant::now(), pause);
     loop {
-        sleep(pause).await;
+        let left = next.saturating_duration_since(Instant::now());
+        let tick = tick.filter(|_| running.is_watching());
+        tokio::select! {
+            () = sleep(left.min(tick.unwrap_or(left))) => {}
+            () = running.until_woken() => {}
+        }
         let Some(connections) = connections.upgrade() else {
             return;
         };
+        connections.watch(&running);
+        if Instant::now() < next {
+            continue;
+        }
+        next = clock::after(Instant::now(), pause);
         connections.sweep();
         if connections.queue().is_empty() {
             drop(running);

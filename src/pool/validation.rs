@@ -116,11 +116,19 @@ impl PoolState {
         if is_unproven(entry) {
             self.health.record_died_after_login();
         }
+        if matches!(reason, EvictReason::NoAnswer { .. }) {
+            let status = &entry.session().status;
+            self.health
+                .record_silent_death(|now| status.silent_for(now));
+        }
         self.record_unfit(entry, reason)
     }
 
     fn record_ended<C>(&self, entry: &PoolEntry<C>, reason: &EvictReason) {
-        if matches!(reason, EvictReason::Ended { .. }) {
+        if matches!(
+            reason,
+            EvictReason::Ended { .. } | EvictReason::Silent { .. }
+        ) {
             if is_unproven(entry) {
                 self.health.record_died_after_login();
             }
@@ -210,6 +218,9 @@ fn is_unproven<C>(entry: &PoolEntry<C>) -> bool {
 
 fn ended(status: &SessionStatus) -> Option<EvictReason> {
     status.has_ended().then(|| match status.fatal_error() {
+        Some(error) if error.is_lost_in_silence() => EvictReason::Silent {
+            message: error.message,
+        },
         Some(error) => EvictReason::Ended {
             sqlstate: Some(error.code),
             message: error.message,

@@ -32,6 +32,20 @@ impl ServerError {
     /// The routine of an error that the client reports if the server is silent for too long.
     pub(crate) const RESPONSE_TIMEOUT: &str = "response_timeout";
 
+    /// The routine of an error that the client reports if nothing more will come from the server.
+    pub(crate) const LOST_IN_SILENCE: &str = "silence_threshold";
+
+    /// The routine of the same if the statement has never arrived.
+    pub(crate) const UNDELIVERED: &str = "silence_threshold: undelivered";
+
+    /// Returns whether the client has ended the session because nothing more will come from the server.
+    pub(crate) fn is_lost_in_silence(&self) -> bool {
+        matches!(
+            self.routine.as_deref(),
+            Some(Self::LOST_IN_SILENCE | Self::UNDELIVERED)
+        )
+    }
+
     /// Parses the body of an ErrorResponse or a NoticeResponse.
     pub(crate) fn parse(body: &[u8]) -> Self {
         let mut error = Self::default();

@@ -4,10 +4,11 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_util::{FutureExt, Stream};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -16,9 +17,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::abandon::{Abandoned, Decision, cancel, until_decided};
 use super::canceller::Canceller;
+use super::channel::Channel;
+use super::condemned::Condemned;
+use super::handle::SessionHandle;
 use super::silence::{Silence, response_timeout};
 use super::status::SessionStatus;
 use super::tap::LoginTap;
+use super::verdict::Verdict;
+use crate::util::clock::Moment;
 use crate::util::error_chain::chain;
 use crate::util::lock;
 
@@ -34,6 +40,8 @@ pub(crate) struct SessionControl {
     ///
     /// [`SessionHandle`]: super::SessionHandle
     driver: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// The handle of a session that tokio-postgres does not drive.
+    handle: Arc<OnceLock<Weak<SessionHandle>>>,
     /// Set before the session's statement is cancelled from here.
     is_cancelled: Arc<AtomicBool>,
 }
@@ -52,8 +60,51 @@ impl SessionControl {
             canceller,
             response_timeout,
             driver: Arc::default(),
+            handle: Arc::default(),
             is_cancelled: Arc::default(),
         }
+    }
+
+    /// Makes a handle that takes the session over, with what was `read` of its stream.
+    pub(crate) fn take_over(&self, channel: Channel, read: BytesMut) -> Arc<SessionHandle> {
+        let (status, canceller) = (Arc::clone(&self.status), self.canceller.clone());
+        let handle = SessionHandle::new(channel, read, status, canceller, self.response_timeout);
+        let handle = Arc::new(handle);
+        let _ = self.handle.set(Arc::downgrade(&handle));
+        handle
+    }
+
+    fn handle(&self) -> Option<Arc<SessionHandle>> {
+        self.handle.get().and_then(Weak::upgrade)
+    }
+
+    /// Returns how many responses are complete, if one is outstanding of which nothing can be read.
+    pub(crate) fn unanswered(&self) -> Option<u64> {
+        let responses = self.status.responses();
+        if !self.status.is_busy() || self.status.has_ended() {
+            return None;
+        }
+        let is_unanswered = match self.handle() {
+            Some(handle) => handle.is_unanswered(),
+            None => self.status.is_awaited(),
+        };
+        is_unanswered.then_some(responses)
+    }
+
+    /// Takes the session from its callers if it is still unanswered after a `silence`.
+    pub(crate) fn condemn(&self, silence: Duration) -> Option<Condemned> {
+        self.handle()?.condemn(silence)
+    }
+
+    /// Ends a session that tokio-postgres drives, if it is still unanswered after a `silence`. Returns whether it was.
+    pub(crate) fn cut_off(&self, verdict: Verdict, silence: Duration) -> bool {
+        let is_silent = self.status.still_for(&Moment::now()) >= silence;
+        if !is_silent || self.handle().is_some() || self.unanswered().is_none() {
+            return false;
+        }
+        // To end the driver fails what it waits for.
+        self.status.end_with(verdict.error(silence));
+        self.take_driver().is_some()
     }
 
     /// Drives the session in a task of its own.

@@ -35,6 +35,10 @@ impl Pipeline {
         }
         if message.tag == tag::ERROR_RESPONSE {
             self.note_cancelled(&message.body);
+            let current = self.requests.current();
+            if current.is_some_and(|request| request.asks_process) {
+                self.status.identity.fail(&message.body);
+            }
         }
         let current = self.requests.current_index();
         let Some(index) = current else {
@@ -57,6 +61,7 @@ impl Pipeline {
         match message.tag {
             tag::PARSE_COMPLETE | tag::BIND_COMPLETE if request.preamble > 0 => is_wanted = false,
             tag::CLOSE_COMPLETE => is_wanted = false,
+            tag::DATA_ROW if request.asks_process => self.status.identity.read(&message.body),
             tag::COMMAND_COMPLETE if request.preamble > 0 => {
                 request.preamble -= 1;
                 request.begin_end = request.begin_end.saturating_sub(1);

@@ -15,10 +15,12 @@
 //!   requests that are outstanding.
 //! - `pipeline`, `dispatch`: writes requests, reads messages, and finds the request that each answers.
 //! - `waiters`, `handle`: the futures that share a pipeline, and the lock between them.
+//! - `process`: which process of the server runs the statements.
 //! - `stall`, `silence`, `response`: sends a request and reads its response; how long it waits for others and the server.
 //! - `transaction`: what rides in front of a transaction's first statement, and the guard of its future.
 //! - `canceller`, `cancel`: cancel requests, and how one that is late is kept from the next statement.
 //! - `abandon`, `drain`, `orphan`, `control`: how the statement of a dropped future is cancelled.
+//! - `verdict`, `condemned`: how a statement ends whose server is silent.
 //!
 //! A dropped statement goes this way: the [`Response`] is dropped before its end and calls [`SessionHandle::abandon`]
 //! (`orphan`). A task waits until the response is complete, or late (`abandon`). If it is late, the pipeline gives up its
@@ -30,6 +32,7 @@ mod abandon;
 mod cancel;
 mod canceller;
 mod channel;
+mod condemned;
 mod control;
 mod dispatch;
 mod drain;
@@ -44,23 +47,28 @@ mod orphan;
 mod pending;
 mod pipeline;
 mod preamble;
+mod process;
 mod response;
 mod silence;
 mod stall;
 mod status;
 mod tap;
 mod transaction;
+mod verdict;
 mod waiters;
 
 pub(crate) use self::canceller::{CancelFailure, Canceller};
 pub(crate) use self::channel::Channel;
+pub(crate) use self::condemned::Condemned;
 pub(crate) use self::control::{Driver, SessionControl};
 pub(crate) use self::error::Failure;
 pub(crate) use self::handle::SessionHandle;
 pub(crate) use self::handoff::StreamHandoff;
 pub use self::login::LoginMethod;
 pub(crate) use self::preamble::Command;
+pub(crate) use self::process::ServerProcess;
 pub(crate) use self::response::Response;
 pub(crate) use self::status::SessionStatus;
 pub(crate) use self::tap::{ENDLESS_LOGIN, LoginTap};
 pub(crate) use self::transaction::TransactionMonitor;
+pub(crate) use self::verdict::Verdict;

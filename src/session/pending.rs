@@ -29,6 +29,8 @@ pub(super) struct PendingRequest {
     /// Whether the request is one command, so that ReadyForQuery follows the first CommandComplete.
     pub(super) single: bool,
     pub(super) outcome: Outcome,
+    /// Whether the process of the server is to name itself.
+    pub(super) asks_process: bool,
     /// Whether the caller copies data.
     pub(super) copies: bool,
     /// Whether the server has asked for data, and has not confirmed that it is copied.
@@ -71,6 +73,7 @@ impl PendingRequest {
             simple: false,
             single: false,
             outcome: Outcome::Unknown,
+            asks_process: false,
             copies: false,
             takes_data: false,
             is_answered: false,

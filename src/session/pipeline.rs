@@ -17,6 +17,7 @@ use super::error::{closed, connection_lost};
 use super::input::{CHUNK, Input};
 use super::pending::{Owner, PendingRequest, PendingRequests};
 use super::preamble::{Command, Preamble, is_begin, prefix};
+use super::process::QUESTION;
 use super::status::SessionStatus;
 use super::waiters::Waiters;
 use crate::protocol::{Message, Messages, Next, Request, ServerError, Unsendable, tag};
@@ -82,7 +83,10 @@ impl Pipeline {
         with_preamble: bool,
     ) -> Result<(u64, Vec<Command>), Unsendable> {
         if self.status.take_owed_rollback() {
-            self.submit_ignored("ROLLBACK")?;
+            self.submit_ignored("ROLLBACK", false)?;
+        }
+        if self.status.identity.is_wanted() {
+            self.ask_process(request)?;
         }
         let commands = match with_preamble {
             true => self.preamble.pending(),
@@ -116,7 +120,7 @@ impl Pipeline {
                 }
                 if let Some(savepoints) = &savepoints {
                     // If they fail, the transaction has failed, and the response to the request says so.
-                    self.submit_ignored(savepoints)?;
+                    self.submit_ignored(savepoints, false)?;
                 }
                 self.output.extend_from_slice(messages.as_bytes());
                 self.status.sent(tag::frontend::QUERY);
@@ -143,14 +147,27 @@ impl Pipeline {
         Ok((id, preamble))
     }
 
+    /// Asks the process of the server to name itself in front of `request`: outside of transactions, which the question
+    /// would be the first statement of, and not in front of a check, which is empty.
+    #[cold]
+    fn ask_process(&mut self, request: &Request) -> Result<(), Unsendable> {
+        let is_check = matches!(request, Request::Simple(sql) if sql.is_empty());
+        if is_check || self.requests.is_outstanding() || self.status.in_transaction() {
+            return Ok(());
+        }
+        self.status.identity.set_asked();
+        self.submit_ignored(QUESTION, true)
+    }
+
     /// Encodes SQL whose response nobody waits for.
-    fn submit_ignored(&mut self, sql: &str) -> Result<(), Unsendable> {
+    fn submit_ignored(&mut self, sql: &str, asks_process: bool) -> Result<(), Unsendable> {
         let mut messages = Messages::default();
         messages.query(sql)?;
         self.output.extend_from_slice(messages.as_bytes());
         self.status.sent(tag::frontend::QUERY);
         self.push(PendingRequest {
             simple: true,
+            asks_process,
             ..PendingRequest::of(Owner::Satisfied)
         });
         Ok(())
@@ -215,7 +232,11 @@ impl Pipeline {
             return Poll::Pending;
         }
         let Some((index, message)) = ready!(self.read()) else {
-            return Poll::Ready(None);
+            return match self.channel {
+                // The stream is taken until it is known why the session is to end.
+                None if self.lost.is_none() => Poll::Pending,
+                _ => Poll::Ready(None),
+            };
         };
         let request = &self.requests[index];
         if request.id != id {
@@ -369,13 +390,18 @@ impl Pipeline {
 
     /// Ends the session on this side, while the server still runs a statement, and returns the stream.
     pub(super) fn detach(&mut self, cause: ServerError) -> Option<DrainStream> {
-        let drain = self.channel.take().map(|channel| DrainStream {
+        let drain = self.take_stream();
+        self.set_lost(cause);
+        drain
+    }
+
+    /// Takes the stream. Who waits for a response waits on, until [`set_lost`](Self::set_lost) says why there is none.
+    pub(super) fn take_stream(&mut self) -> Option<DrainStream> {
+        self.channel.take().map(|channel| DrainStream {
             channel,
             input: mem::replace(&mut self.input, Input::new(BytesMut::new())),
             outstanding: self.requests.outstanding_within(self.written),
-        });
-        self.set_lost(cause);
-        drain
+        })
     }
 
     /// Notes that the session has ended. A fatal error of the server takes the place of `cause`.

@@ -156,6 +156,10 @@ impl<'a> Response<'a> {
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Failure>> {
         let message = self.handle.poll_message(cx, &mut self.waiting, self.id);
         let Poll::Ready(message) = message else {
+            if self.handle.status().identity.take_interrupted() {
+                // The cancel request was meant for the statement.
+                self.handle.cancel_rest();
+            }
             let stalled = self.waiting.stalled;
             let (stall, silence) = (&mut self.stall, &mut self.silence);
             let failed = self.handle.poll_wait(cx, stalled, stall, silence);

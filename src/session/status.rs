@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::login::LoginTrace;
+use super::process::{Identity, ServerProcess};
 use crate::protocol::tag::{self, frontend, status};
 use crate::protocol::{ServerError, command_tag};
 use crate::util::clock::{LastSeen, Moment};
@@ -47,6 +48,7 @@ pub(crate) struct SessionStatus {
     owes_rollback: AtomicBool,
     fatal_error: Mutex<Option<ServerError>>,
     parameters: Mutex<Vec<(Box<str>, Box<str>)>>,
+    pub(super) identity: Identity,
 }
 
 impl SessionStatus {
@@ -71,6 +73,7 @@ impl SessionStatus {
             owes_rollback: AtomicBool::new(false),
             fatal_error: Mutex::new(None),
             parameters: Mutex::new(Vec::new()),
+            identity: Identity::default(),
         }
     }
 
@@ -80,7 +83,7 @@ impl SessionStatus {
     }
 
     /// Returns for how long nothing has passed in either direction.
-    pub(super) fn still_for(&self, now: &Moment) -> Duration {
+    pub(crate) fn still_for(&self, now: &Moment) -> Duration {
         self.silent_for(now).min(self.last_write.elapsed_at(now))
     }
 
@@ -226,6 +229,16 @@ impl SessionStatus {
     /// Returns the fatal error that the server has sent, if it has.
     pub(crate) fn fatal_error(&self) -> Option<ServerError> {
         lock(&self.fatal_error).clone()
+    }
+
+    /// Has the process that runs the statements name itself with the next request.
+    pub(crate) fn want_process(&self) {
+        self.identity.want();
+    }
+
+    /// Returns the process that runs the statements, if it has named itself.
+    pub(crate) fn process(&self) -> Option<ServerProcess> {
+        self.identity.process()
     }
 
     /// Returns the process ID that the server reported at login: Postgres reports its own, poolers an invented one.

@@ -49,6 +49,14 @@ impl Moment {
         monotonic.max(wall)
     }
 
+    #[cfg(test)]
+    pub(crate) fn later(self, duration: Duration) -> Self {
+        Self {
+            monotonic: after(self.monotonic, duration),
+            wall: self.wall.checked_add(duration).unwrap(),
+        }
+    }
+
     fn both_since(&self, earlier: &Self) -> [Duration; 2] {
         // The wall clock may have been set back.
         let wall = self.wall.duration_since(earlier.wall).unwrap_or_default();

@@ -80,11 +80,16 @@ where
     T: Send,
     E: DatabaseFailure + Send,
 {
-    let requests = connection.entry().session().status.requests();
+    let counts = |connection: &PooledConnection<'_, C>| {
+        let status = &connection.entry().session().status;
+        (status.requests(), status.responses())
+    };
+    let (requests, responses) = counts(connection);
     let worked = work(&mut **connection).await;
-    let progress = match connection.entry().session().status.requests() == requests {
-        true => Progress::NothingSent,
-        false => Progress::StatementsSent,
+    let progress = match counts(connection) {
+        (now, _) if now == requests => Progress::NothingSent,
+        (_, now) if now == responses => Progress::NothingAnswered,
+        _ => Progress::StatementsSent,
     };
     worked.map_err(|error| failed(error, progress, idempotent))
 }

@@ -13,6 +13,8 @@ use crate::util::backoff;
 pub(super) enum Progress {
     /// Nothing was sent.
     NothingSent,
+    /// Statements were sent, and none was answered.
+    NothingAnswered,
     /// Statements were sent, each of which commits by itself.
     StatementsSent,
     /// A transaction was open, and is rolled back.
@@ -28,10 +30,15 @@ pub(super) enum Progress {
 pub(super) fn may_repeat(error: &DieselError, progress: Progress, idempotent: bool) -> bool {
     match progress {
         Progress::NothingSent => is_retryable(error),
+        // All that was sent is at most the statement that never arrived.
+        Progress::NothingAnswered if error.is_undelivered() => true,
         // The caller would not wait for so long, and the server may be at it still.
         Progress::InTransaction if error.is_response_timeout() => idempotent,
         Progress::InTransaction => is_retryable(error),
-        Progress::StatementsSent | Progress::TransactionEnded => idempotent && is_retryable(error),
+        Progress::NothingAnswered | Progress::StatementsSent | Progress::TransactionEnded => {
+            idempotent && is_retryable(error)
+        }
+        Progress::CommitSent if error.is_undelivered() => true,
         Progress::CommitSent => is_rolled_back(error) || (idempotent && is_retryable(error)),
     }
 }
@@ -42,15 +49,19 @@ fn is_retryable(error: &DieselError) -> bool {
     error.is_transient() && error.sqlstate() != Some(LOCK_NOT_AVAILABLE)
 }
 
-/// Returns whether the server says that a COMMIT did not take place: class 40 says so, but for
-/// `statement_completion_unknown`.
+/// Returns whether a COMMIT did not take place: class 40 says so, but for `statement_completion_unknown`. A connection
+/// that is lost has it only if the pool has seen to it that its transaction is rolled back.
 fn is_rolled_back(error: &DieselError) -> bool {
     let code = error.sqlstate().unwrap_or_default();
-    !error.is_connection_lost() && code.starts_with("40") && code != STATEMENT_COMPLETION_UNKNOWN
+    match error.is_connection_lost() {
+        true => code == TRANSACTION_ROLLBACK,
+        false => code.starts_with("40") && code != STATEMENT_COMPLETION_UNKNOWN,
+    }
 }
 
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const STATEMENT_COMPLETION_UNKNOWN: &str = "40003";
+const TRANSACTION_ROLLBACK: &str = "40000";
 
 /// The attempts that are left of the policy's `retry_attempts` and `retry_budget`.
 #[derive(Debug)]
@@ -86,14 +97,15 @@ mod tests {
     use diesel::result::DatabaseErrorKind;
 
     use super::Progress::{
-        CommitSent, InTransaction, NothingSent, StatementsSent, TransactionEnded,
+        CommitSent, InTransaction, NothingAnswered, NothingSent, StatementsSent, TransactionEnded,
     };
     use super::*;
     use crate::protocol::ServerError;
     use crate::session::Failure;
 
-    const ALL: [Progress; 5] = [
+    const ALL: [Progress; 6] = [
         NothingSent,
+        NothingAnswered,
         StatementsSent,
         InTransaction,
         CommitSent,
@@ -117,12 +129,35 @@ mod tests {
         .into()
     }
 
+    fn in_silence(code: &str, routine: &str) -> DieselError {
+        Failure::Lost(Box::new(ServerError {
+            routine: Some(routine.to_owned()),
+            ..ServerError::local(code, "nothing came")
+        }))
+        .into()
+    }
+
     #[test]
     fn work_is_repeated_only_if_nothing_can_happen_twice_or_it_is_idempotent() {
         // Each error with the progress after which work is repeated, and that after which idempotent work is.
-        let cases: [(DieselError, &[Progress], &[Progress]); 8] = [
+        let cases: [(DieselError, &[Progress], &[Progress]); 11] = [
             (lost(), &[NothingSent, InTransaction], &ALL),
             (silent(), &[NothingSent], &ALL),
+            (
+                in_silence("08006", ServerError::LOST_IN_SILENCE),
+                &[NothingSent, InTransaction],
+                &ALL,
+            ),
+            (
+                in_silence("08006", ServerError::UNDELIVERED),
+                &[NothingSent, NothingAnswered, InTransaction, CommitSent],
+                &ALL,
+            ),
+            (
+                in_silence("40000", ServerError::LOST_IN_SILENCE),
+                &[NothingSent, InTransaction, CommitSent],
+                &ALL,
+            ),
             (
                 server("40001"),
                 &[NothingSent, InTransaction, CommitSent],

@@ -99,6 +99,9 @@ impl<'a, C: Establish> Retry<'a, C> {
     /// Gets a connection and does `work` with it; again on another connection if the first one turns out dead before
     /// anything was sent on it.
     ///
+    /// So it is if a first statement is known never to have arrived
+    /// ([`is_undelivered`](crate::DatabaseErrorExt::is_undelivered)).
+    ///
     /// After any other failure, `work` is not done again: its statements commit one by one, and nobody knows whether a
     /// statement without an answer has run. If doing it twice does no harm, say so with
     /// [`idempotent`](Self::idempotent), and it is done again after any transient failure; if several statements belong
@@ -120,7 +123,8 @@ impl<'a, C: Establish> Retry<'a, C> {
     /// serialization failure, a deadlock, a connection that was lost before COMMIT was sent.
     ///
     /// Unless it is declared [`idempotent`](Self::idempotent), `work` is not done again if the connection is lost while
-    /// COMMIT is under way, since the transaction may have been committed; nor if `work` has ended the transaction by
+    /// COMMIT is under way, since the transaction may have been committed (unless the pool has found the server inside of
+    /// the transaction still, see [`silence_threshold`](crate::PolicyBuilder::silence_threshold)); nor if `work` has ended the transaction by
     /// itself, with a `COMMIT` in its own SQL for example, or may have since the response to that was lost.
     ///
     /// After `NOWAIT` or `lock_timeout`, `work` is never done again: a caller that does not want to wait for a lock is
