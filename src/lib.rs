@@ -58,5 +58,5 @@ pub use self::telemetry::QueryTelemetry;
 pub use self::transport::TlsError;
 pub use self::url::{
     ChannelBinding, DatabaseUrl, Encryption, Endpoint, Host, HostName, RootCertificates,
-    SslNegotiation, UrlError,
+    SslNegotiation, TransportMode, UrlError,
 };

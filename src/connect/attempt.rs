@@ -12,7 +12,8 @@ use super::Connector;
 use super::error::{Failure, TargetMismatch, WeightiestFailure};
 use super::established::EstablishedSession;
 use crate::session::{
-    Canceller, Channel, Driver, LoginTap, SessionControl, SessionStatus, StreamHandoff,
+    Canceller, Channel, Driver, EarlyPassword, LoginTap, SessionControl, SessionStatus,
+    StreamHandoff,
 };
 use crate::transport::{Negotiated, Peer, Progress, Transport};
 
@@ -49,7 +50,13 @@ impl Connector {
             transport,
             _open: self.open.token(),
         };
-        let tap = LoginTap::new(channel, Arc::clone(&status), progress, Arc::clone(&handoff));
+        let tap = LoginTap::new(
+            channel,
+            Arc::clone(&status),
+            progress,
+            Arc::clone(&handoff),
+            EarlyPassword::new(self.config.get_password()),
+        );
         let login = self.config.connect_raw(tap, Negotiated).await;
         let (client, mut driver) = login.map_err(Failure::postgres)?;
         if target != TargetSessionAttrs::Any {

@@ -3,10 +3,14 @@
 mod entry;
 pub(super) mod steps;
 mod table;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 pub use self::entry::Diagnosis;
 use self::table::TABLE;
 use crate::transport::DialError;
+#[cfg(feature = "websocket")]
+use crate::transport::WebSocketError;
 use crate::util::error_chain::chain;
 
 impl Diagnosis {
@@ -37,6 +41,12 @@ impl Diagnosis {
     /// Returns the diagnosis of a stream that could not be opened.
     pub(super) fn of_dialling(error: &DialError) -> &'static Self {
         steps::of_dialling(error)
+    }
+
+    /// Returns the diagnosis of a WebSocket that could not be opened, or was closed during the login.
+    #[cfg(feature = "websocket")]
+    pub(super) fn of_websocket(error: &WebSocketError) -> &'static Self {
+        websocket::of_websocket(error)
     }
 
     fn by_text(message: &str) -> Option<&'static Self> {
@@ -188,7 +198,11 @@ mod tests {
 
     #[test]
     fn nobody_is_sent_to_a_status_page_for_what_may_be_a_mistake_of_his_own() {
-        for known in TABLE.iter().chain(steps::STEPS.iter().copied()) {
+        #[cfg(feature = "websocket")]
+        let own = [steps::STEPS, websocket::STEPS].concat();
+        #[cfg(not(feature = "websocket"))]
+        let own = steps::STEPS.to_vec();
+        for known in TABLE.iter().chain(own) {
             let says = [known.meaning, known.hint].concat();
             let is_neons = known.code == "control-plane";
             assert_eq!(says.contains("neonstatus"), is_neons, "{known:?}");

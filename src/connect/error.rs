@@ -12,6 +12,8 @@ use tokio_postgres::error::{DbError, SqlState};
 use super::diagnosis::{Diagnosis, is_cut_off, steps};
 use super::kind::{ConnectErrorKind, RetryClass};
 use crate::session::CancelFailure;
+#[cfg(feature = "websocket")]
+use crate::transport::WebSocketError;
 use crate::transport::{AttemptFailure, DialError, Verdict};
 use crate::util::error_chain::chain;
 use crate::util::lock;
@@ -212,6 +214,10 @@ impl Failure {
     }
 
     pub(super) fn postgres(error: tokio_postgres::Error) -> Self {
+        #[cfg(feature = "websocket")]
+        if let Some(failed) = websocket_error(&error) {
+            return Self::of_words(Diagnosis::of_websocket(failed), failed.to_string());
+        }
         let diagnosis = Diagnosis::of_login(&error);
         if error.is_closed() || is_cut_off(&chain(&error)) {
             return Self::of_words(diagnosis, "the server closed the connection".to_owned());
@@ -282,6 +288,13 @@ impl From<diesel::ConnectionError> for SetupError {
     fn from(error: diesel::ConnectionError) -> Self {
         Self::Session(error)
     }
+}
+
+/// Returns the failure of the WebSocket that made a login fail.
+#[cfg(feature = "websocket")]
+fn websocket_error(error: &tokio_postgres::Error) -> Option<&WebSocketError> {
+    let source = error.source()?.downcast_ref::<std::io::Error>()?;
+    source.get_ref()?.downcast_ref()
 }
 
 /// The weightiest failure of an attempt that goes on, which tells why it is late.

@@ -33,7 +33,7 @@ use crate::policy::Policy;
 use crate::pooler::PoolerSupport;
 use crate::session::SessionControl;
 use crate::transport::{Dialler, Negotiated, Timer, TlsError};
-use crate::url::DatabaseUrl;
+use crate::url::{DatabaseUrl, TransportMode};
 use crate::util::backoff;
 
 /// Makes connections to one database.
@@ -90,6 +90,11 @@ impl Connector {
     /// Returns whether each session is known to stay with one server.
     pub(crate) fn is_direct(&self) -> bool {
         self.pooler.is_direct()
+    }
+
+    /// Returns how bytes reach the server.
+    pub(crate) fn transport(&self) -> TransportMode {
+        self.dialler.transport()
     }
 
     /// Makes one attempt within the budget.

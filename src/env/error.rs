@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use super::source::Source;
 use crate::url::UrlError;
 
+/// The variable that says how bytes reach the server, whatever the URL says.
+pub(super) const TRANSPORT: &str = "DIESEL_NEON_TRANSPORT";
+
 /// The environment has no usable URL of a database.
 #[derive(Clone, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
@@ -25,6 +28,14 @@ pub enum EnvError {
         /// The variable.
         variable: &'static str,
         /// Why the URL cannot be used.
+        source: UrlError,
+    },
+    /// `DIESEL_NEON_TRANSPORT` cannot be used, or does not fit the URL.
+    #[error("{TRANSPORT} cannot be used with {variable}")]
+    Transport {
+        /// The variable of the URL.
+        variable: &'static str,
+        /// Why the URL cannot be used that way.
         source: UrlError,
     },
     /// A variable is not UTF-8.

@@ -9,6 +9,9 @@
 //! users write. An empty variable counts as unset, since dashboards and CI systems leave such ones
 //! behind; `POSTGRES_URL_NO_SSL` is never used.
 //!
+//! `DIESEL_NEON_TRANSPORT` (`tcp`, `websocket`, `auto`) says how bytes reach the server, whatever the URL says: see
+//! [`TransportMode`].
+//!
 //! A variable of the environment counts before any that [`load_dotenv`] has read from a file, whatever
 //! their names. A direct URL from the file, beside an app's URL from the environment, must lead to
 //! the same database, else [`EnvError::DatabaseMismatch`] names both: migrations never go to a database that
@@ -26,10 +29,11 @@ use std::fmt;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub use self::dotenv::load_dotenv;
+use self::error::TRANSPORT;
 pub use self::error::{DatabaseMismatch, EnvError};
 use self::source::Layer;
 pub use self::source::Source;
-use crate::url::{DatabaseUrl, Endpoint, Host, HostName};
+use crate::url::{DatabaseUrl, Endpoint, Host, HostName, TransportMode};
 
 /// Returns the URL for the app as the variable gives it, pooled or direct.
 ///
@@ -120,9 +124,10 @@ fn process_or(
 }
 
 fn app_url_from(lookup: Lookup<'_>) -> Result<ResolvedUrl, EnvError> {
-    find_app(lookup)?.ok_or_else(|| EnvError::Missing {
+    let found = find_app(lookup)?.ok_or_else(|| EnvError::Missing {
         looked_at: APP.to_vec(),
-    })
+    })?;
+    over_transport(found, lookup)
 }
 
 fn find_app(lookup: Lookup<'_>) -> Result<Option<ResolvedUrl>, EnvError> {
@@ -149,6 +154,7 @@ fn direct_url_from(lookup: Lookup<'_>) -> Result<ResolvedUrl, EnvError> {
             looked_at: [&DIRECT[..], &[HOST], &APP].concat(),
         });
     };
+    let found = over_transport(found, lookup)?;
     // The pooler's URL in a variable for the direct one is a common slip.
     Ok(ResolvedUrl {
         url: found.url.direct(),
@@ -217,6 +223,22 @@ fn find_direct(lookup: Lookup<'_>) -> Result<Option<ResolvedUrl>, EnvError> {
         }
     }
     Ok(None)
+}
+
+/// Returns a URL as `DIESEL_NEON_TRANSPORT` asks for it.
+fn over_transport(found: ResolvedUrl, lookup: Lookup<'_>) -> Result<ResolvedUrl, EnvError> {
+    let Some((value, _)) = lookup(TRANSPORT)? else {
+        return Ok(found);
+    };
+    let transport = value.trim().parse::<TransportMode>();
+    let url = transport.and_then(|transport| found.url.with_transport(transport));
+    match url {
+        Ok(url) => Ok(ResolvedUrl { url, ..found }),
+        Err(source) => Err(EnvError::Transport {
+            variable: found.variable,
+            source,
+        }),
+    }
 }
 
 fn first_of(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::evict::EvictReason;
 use super::stats::{Checks, Closed, Connects};
 use crate::connect::ConnectError;
+use crate::url::TransportMode;
 
 /// The state of a [`Pool`](crate::Pool) at one moment, and its counters since it was built.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub struct Status {
     pub check_failure: Option<EvictReason>,
     /// How long ago that check failed.
     pub check_failed: Option<Duration>,
+    /// How bytes reach the server; with `transport=auto` the way that connected last, or `Auto` before the first connect.
+    pub transport: TransportMode,
 }
 
 impl fmt::Display for Status {

@@ -134,6 +134,16 @@ impl Messages {
         self.short(tag::COPY_DONE, b"");
     }
 
+    /// Answers the request for a password in clear.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn password(&mut self, password: &[u8]) {
+        let length = length(password.len().saturating_add(1)).expect("a URL is short");
+        self.0.push(tag::PASSWORD);
+        self.0.extend_from_slice(&length);
+        self.0.extend_from_slice(password);
+        self.0.push(0);
+    }
+
     /// Ends the session.
     pub(crate) fn terminate(&mut self) {
         self.short(tag::TERMINATE, b"");

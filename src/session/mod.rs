@@ -9,7 +9,8 @@
 //!
 //! In reading order:
 //!
-//! - `tap`, `login`, `handoff`: reads along with the login, times it, and takes its stream over.
+//! - `tap`, `login`, `early_password`, `handoff`: reads along with the login, times it, shortens it over a WebSocket, and
+//!   takes its stream over.
 //! - `status`, `channel`: what is known of a session, and its stream.
 //! - `preamble`, `input`, `pending`: the parts of a pipeline: commands in front of a request, bytes that were read,
 //!   requests that are outstanding.
@@ -36,6 +37,7 @@ mod condemned;
 mod control;
 mod dispatch;
 mod drain;
+mod early_password;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -61,6 +63,9 @@ pub(crate) use self::canceller::{CancelFailure, Canceller};
 pub(crate) use self::channel::Channel;
 pub(crate) use self::condemned::Condemned;
 pub(crate) use self::control::{Driver, SessionControl};
+pub(crate) use self::early_password::EarlyPassword;
+#[cfg(feature = "websocket")]
+pub(crate) use self::early_password::OTHER_METHOD;
 pub(crate) use self::error::Failure;
 pub(crate) use self::handle::SessionHandle;
 pub(crate) use self::handoff::StreamHandoff;

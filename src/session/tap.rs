@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::channel::Channel;
+use super::early_password::EarlyPassword;
 use super::handoff::StreamHandoff;
 use super::login::{LoginMonitor, is_last_step};
 use super::status::SessionStatus;
@@ -34,6 +35,7 @@ pub(crate) struct LoginTap {
     withheld: BytesMut,
     /// How many bytes the server has sent.
     received: usize,
+    password: EarlyPassword,
 }
 
 impl LoginTap {
@@ -42,6 +44,7 @@ impl LoginTap {
         status: Arc<SessionStatus>,
         progress: Arc<Progress>,
         handoff: Arc<StreamHandoff>,
+        password: EarlyPassword,
     ) -> Self {
         Self {
             channel: Some(channel),
@@ -65,6 +68,7 @@ impl LoginTap {
             handoff,
             withheld: BytesMut::new(),
             received: 0,
+            password,
         }
     }
 
@@ -104,7 +108,7 @@ impl AsyncRead for LoginTap {
             this.withheld.advance(now);
             Ok(())
         };
-        let (status, login) = (&this.status, &mut this.login);
+        let (status, login, password) = (&this.status, &mut this.login, &mut this.password);
         let new = &buf.filled()[before..];
         let left = this.backend.advance(new, |tag, body| {
             if let Some(trace) = login.received(tag, body) {
@@ -112,7 +116,11 @@ impl AsyncRead for LoginTap {
             }
             status.received(tag, body);
             match tag {
-                tag::AUTHENTICATION if is_last_step(body) => this.progress.reach(Stage::Waking),
+                tag::AUTHENTICATION if is_last_step(body) => {
+                    password.check(body);
+                    this.progress.reach(Stage::Waking);
+                }
+                tag::AUTHENTICATION => password.check(body),
                 tag::READY_FOR_QUERY
                     if is_holding && status.responses() >= this.handoff.responses =>
                 {
@@ -125,6 +133,10 @@ impl AsyncRead for LoginTap {
         let passed = buf.filled().len() - left;
         this.withheld.extend_from_slice(&buf.filled()[passed..]);
         buf.set_filled(passed);
+        if let Some(error) = password.refused() {
+            status.end();
+            return Poll::Ready(Err(error));
+        }
         if status.responses() == 0 {
             this.received = this.received.saturating_add(passed - before);
             if this.received.saturating_add(this.backend.remaining()) > LONGEST_LOGIN {
@@ -144,6 +156,10 @@ impl AsyncWrite for LoginTap {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        if this.password.is_sent(buf) {
+            this.login.sent(frontend::PASSWORD);
+            return Poll::Ready(Ok(buf.len()));
+        }
         let result = ready!(this.transport()?.poll_write(cx, buf));
         match &result {
             Ok(written) => {
@@ -156,6 +172,9 @@ impl AsyncWrite for LoginTap {
                     status.sent(tag);
                     ControlFlow::Continue(())
                 });
+                if let Some(channel) = &mut this.channel {
+                    this.password.send(&mut channel.transport)?;
+                }
             }
             Err(_) => this.status.end(),
         }

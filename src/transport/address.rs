@@ -1,8 +1,12 @@
-//! [`Address`] and [`Peer`]: the place where a server listens.
+//! [`Address`] and [`Peer`]: the place where a server listens, and for what.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+#[cfg(feature = "websocket")]
+use super::proxy::Proxy;
+use crate::url::TransportMode;
 
 /// The place where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +32,27 @@ impl fmt::Display for Address {
 pub struct Peer {
     pub(super) name: String,
     pub(super) address: Address,
+    pub(super) listener: Listener,
+}
+
+/// What listens at an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Listener {
+    /// Postgres, or a proxy that speaks its protocol.
+    #[default]
+    Postgres,
+    /// A web server, or the proxy on the way to it.
+    #[cfg(feature = "websocket")]
+    WebSocket(Gateway),
+}
+
+/// The web server that makes WebSockets.
+#[cfg(feature = "websocket")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Gateway {
+    pub(super) port: u16,
+    /// The proxy on the way, whose address the peer's is then.
+    pub(super) proxy: Option<Proxy>,
 }
 
 impl Peer {
@@ -39,5 +64,14 @@ impl Peer {
     /// Returns the address.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Returns how bytes reach the server there: `Tcp` or `WebSocket`.
+    pub fn transport(&self) -> TransportMode {
+        match self.listener {
+            Listener::Postgres => TransportMode::Tcp,
+            #[cfg(feature = "websocket")]
+            Listener::WebSocket(_) => TransportMode::WebSocket,
+        }
     }
 }

@@ -20,7 +20,9 @@ impl DatabaseUrl {
     /// Returns [`TlsError`] if the certificates to trust cannot be loaded.
     pub fn to_rustls(&self) -> Result<Option<ClientConfig>, TlsError> {
         match self.encryption() {
-            Encryption::Tls { roots, .. } => client_config(verifier(roots)?).map(Some),
+            Encryption::Tls { roots, .. } => {
+                client_config(verifier(roots)?, Alpn::Postgres).map(Some)
+            }
             Encryption::Plain => Ok(None),
         }
     }
@@ -31,16 +33,38 @@ impl DatabaseUrl {
 /// The crypto provider is explicit, because rustls panics if it looks one up and an application has none or
 /// two of them. One configuration serves all of a pool's connections, so that they resume each other's
 /// sessions.
-pub(super) fn client_config(verifier: Arc<WebPkiServerVerifier>) -> Result<ClientConfig, TlsError> {
+pub(super) fn client_config(
+    verifier: Arc<WebPkiServerVerifier>,
+    alpn: Alpn,
+) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Rustls)?
         .with_webpki_verifier(verifier)
         .with_no_client_auth();
-    // Direct negotiation requires it; servers that know only SSLRequest ignore it.
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    config.alpn_protocols = vec![alpn.name().to_vec()];
     Ok(config)
+}
+
+/// The protocol that ALPN offers.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Alpn {
+    /// Direct negotiation requires it; servers that know only SSLRequest ignore it.
+    Postgres,
+    /// HTTP/1.1, which WebSockets begin with.
+    #[cfg(feature = "websocket")]
+    Http,
+}
+
+impl Alpn {
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::Postgres => b"postgresql",
+            #[cfg(feature = "websocket")]
+            Self::Http => b"http/1.1",
+        }
+    }
 }
 
 /// Builds the verifier of the server's certificates.

@@ -2,16 +2,20 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio_postgres::config::LoadBalanceHosts;
 
 use super::Transport;
-use super::address::{Address, Peer};
+use super::address::{Address, Listener, Peer};
+#[cfg(feature = "websocket")]
+use super::client_config::Alpn;
 use super::client_config::{TlsError, verifier};
 use super::error::DialError;
+#[cfg(feature = "websocket")]
+use super::https::Https;
 use super::inspect::Inspection;
 use super::postponed::PostponedPeers;
 use super::race::{AttemptFailure, Pace, Progress, Stage, Verdict, race};
@@ -19,7 +23,8 @@ use super::resolve::{resolve, servers};
 use super::socket::SocketOptions;
 use super::timer::Timer;
 use super::tls::Tls;
-use crate::url::{DatabaseUrl, Encryption, Host};
+use crate::url::{DatabaseUrl, Encryption, Host, TransportMode};
+use crate::util::lock;
 
 /// The hosts of a URL, and the settings for a stream to each.
 #[derive(Debug)]
@@ -28,6 +33,10 @@ pub(crate) struct Dialler {
     servers: Vec<Vec<Host>>,
     shuffled: bool,
     tls: Option<Tls>,
+    #[cfg(feature = "websocket")]
+    https: Https,
+    /// The way that has connected last, which is tried first if the URL leaves the choice.
+    winner: Mutex<Option<TransportMode>>,
     options: SocketOptions,
     budget: Duration,
     /// How long TCP may take for one address.
@@ -50,6 +59,9 @@ impl Dialler {
             url: url.clone(),
             servers: servers(url.hosts()),
             shuffled: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
+            #[cfg(feature = "websocket")]
+            https: Https::new(url, tls.as_ref().map(|tls| Arc::clone(&tls.verifier)))?,
+            winner: Mutex::default(),
             tls,
             options: SocketOptions::new(&config),
             budget,
@@ -85,9 +97,14 @@ impl Dialler {
         if self.shuffled {
             fastrand::shuffle(&mut servers);
         }
+        let ways = self.ways();
+        let entrants = servers.iter().flat_map(|server| {
+            let ways = ways.iter();
+            ways.map(move |way| (*server, *way))
+        });
         let (log_in, on_failure) = (&log_in, &on_failure);
-        let to_server = |server, progress: Arc<Progress>| async move {
-            let resolved = resolve(server, self.shuffled).await.map_err(E::from);
+        let to_server = |(server, way), progress: Arc<Progress>| async move {
+            let resolved = self.peers(server, way).await.map_err(E::from);
             let mut peers = resolved.inspect_err(on_failure)?;
             self.postponed.move_back(&mut peers);
             let to_peer = |peer: Peer, progress: Arc<Progress>| async move {
@@ -103,12 +120,59 @@ impl Dialler {
                     Err(error) if error.verdict() == Verdict::Refused => self.postponed.add(&peer),
                     _ => self.postponed.remove(&peer),
                 }
+                if logged_in.is_ok() {
+                    self.note_winner(&peer);
+                }
                 logged_in.inspect_err(on_failure)
             };
             race(peers, Pace::Addresses, self.timer, &progress, to_peer).await
         };
-        let pace = Pace::Servers(self.tcp_timeout);
-        race(servers, pace, self.timer, &Progress::default(), to_server).await
+        let pace = Pace::Servers(match self.url.transport() {
+            TransportMode::Auto => HEAD_START,
+            TransportMode::Tcp | TransportMode::WebSocket => self.tcp_timeout,
+        });
+        let entrants = entrants.collect();
+        race(entrants, pace, self.timer, &Progress::default(), to_server).await
+    }
+
+    /// Returns the ways to a server, in the order in which they are tried.
+    fn ways(&self) -> Vec<TransportMode> {
+        match self.url.transport() {
+            TransportMode::Auto => {
+                let mut ways = vec![TransportMode::Tcp, TransportMode::WebSocket];
+                if self.transport() == TransportMode::WebSocket {
+                    ways.reverse();
+                }
+                ways
+            }
+            only => vec![only],
+        }
+    }
+
+    /// Notes that a login over this way has succeeded.
+    fn note_winner(&self, peer: &Peer) {
+        if self.url.transport() != TransportMode::Auto {
+            return;
+        }
+        let transport = peer.transport();
+        if lock(&self.winner).replace(transport) != Some(transport) {
+            let host = peer.name();
+            tracing::info!(host, %transport, "this way to the server is tried first from now on");
+        }
+    }
+
+    /// Returns how bytes reach the server: `Auto` if the URL leaves the choice and nothing has connected yet.
+    pub(crate) fn transport(&self) -> TransportMode {
+        lock(&self.winner).unwrap_or(self.url.transport())
+    }
+
+    /// Returns the addresses of one server, in the order in which they are tried.
+    async fn peers(&self, server: &[Host], way: TransportMode) -> Result<Vec<Peer>, DialError> {
+        match way {
+            #[cfg(feature = "websocket")]
+            TransportMode::WebSocket => self.https.resolve(server, self.shuffled).await,
+            _ => resolve(server, self.shuffled).await,
+        }
     }
 
     /// Connects again to a peer that has been reached before.
@@ -124,11 +188,16 @@ impl Dialler {
     ) -> Result<Transport, DialError> {
         let transport = self.open(peer).await?;
         progress.reach(Stage::Securing);
-        let transport = match (transport, &self.tls) {
-            (Transport::Plain(stream), Some(tls)) => {
+        let transport = match (transport, &peer.listener, &self.tls) {
+            #[cfg(feature = "websocket")]
+            (Transport::Plain(stream), Listener::WebSocket(gateway), _) => {
+                let websocket = self.https.websocket(stream, peer, gateway).await?;
+                Transport::WebSocket(Box::new(websocket))
+            }
+            (Transport::Plain(stream), Listener::Postgres, Some(tls)) => {
                 Transport::Tls(Box::new(tls.negotiate(stream, peer).await?))
             }
-            (transport, _) => transport,
+            (transport, _, _) => transport,
         };
         progress.reach(Stage::LoggingIn);
         Ok(transport)
@@ -136,7 +205,8 @@ impl Dialler {
 
     /// Returns the addresses of one host, in the order in which they are tried.
     pub(crate) async fn resolve(&self, host: &Host) -> Result<Vec<Peer>, DialError> {
-        resolve(std::slice::from_ref(host), false).await
+        let way = self.ways()[0];
+        self.peers(std::slice::from_ref(host), way).await
     }
 
     /// Opens a stream to `peer`, and sends nothing on it.
@@ -171,11 +241,18 @@ impl Dialler {
     /// plain text.
     pub(crate) async fn inspect(&self, peer: &Peer) -> Option<Inspection> {
         let tls = self.tls.as_ref()?;
-        Some(match self.open(peer).await {
-            Ok(Transport::Plain(stream)) => tls.inspect(stream, peer).await,
+        Some(match (self.open(peer).await, &peer.listener) {
+            #[cfg(feature = "websocket")]
+            (Ok(Transport::Plain(stream)), Listener::WebSocket(gateway)) => {
+                match self.https.tunnel(stream, peer, gateway).await {
+                    Ok(below) => tls.inspect_handshake(below, peer, Alpn::Http).await,
+                    Err(error) => Inspection::failed(error),
+                }
+            }
+            (Ok(Transport::Plain(stream)), Listener::Postgres) => tls.inspect(stream, peer).await,
             // Postgres speaks no TLS on Unix sockets.
-            Ok(_) => return None,
-            Err(error) => Inspection::failed(error),
+            (Ok(_), _) => return None,
+            (Err(error), _) => Inspection::failed(error),
         })
     }
 
@@ -202,6 +279,9 @@ impl Drop for SilenceGuard<'_> {
         }
     }
 }
+
+/// How long TCP may be silent before the WebSocket is tried beside it: longer than a connect takes that loses a packet.
+const HEAD_START: Duration = Duration::from_millis(1200);
 
 /// TCP to an address that answers takes a round trip, and a few seconds if packets are lost.
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);

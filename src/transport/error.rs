@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::address::Address;
+#[cfg(feature = "websocket")]
+use super::proxy::ProxyError;
 use crate::url::UrlError;
 
 /// A stream to a server could not be opened.
@@ -43,6 +45,15 @@ pub(crate) enum DialError {
     /// The answer to the request for TLS is none that Postgres gives.
     #[error("the server at {0} is not a Postgres server")]
     NotPostgres(Address),
+    /// A proxy on the way opens no tunnel.
+    #[cfg(feature = "websocket")]
+    #[error("the proxy {proxy} opens no tunnel to {name}")]
+    Proxy {
+        proxy: String,
+        name: String,
+        #[source]
+        source: ProxyError,
+    },
     /// The stream ended in the middle of the handshake.
     #[error("the server at {address} closed the connection during the TLS handshake")]
     Closed {
@@ -67,6 +78,8 @@ impl DialError {
             | Self::Connect { source, .. }
             | Self::Tls { source, .. } => Some(Arc::new(source)),
             Self::Forbidden { source, .. } => Some(Arc::new(source)),
+            #[cfg(feature = "websocket")]
+            Self::Proxy { source, .. } => Some(Arc::new(source)),
             // The cause of the former is the end of the stream.
             Self::Closed { .. } | Self::NoTls(_) | Self::Refused(_) | Self::NotPostgres(_) => None,
         }

@@ -7,12 +7,12 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CipherSuite, DigitallySignedStruct, ProtocolVersion, SignatureScheme};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::address::Peer;
-use super::client_config::client_config;
+use super::client_config::{Alpn, client_config};
 use super::error::DialError;
 use super::tls::{self, Tls};
 use crate::util::lock;
@@ -49,33 +49,43 @@ impl Inspection {
 impl Tls {
     /// Makes a handshake as [`negotiate`](Self::negotiate) does, and closes the stream.
     pub(super) async fn inspect(&self, mut stream: TcpStream, peer: &Peer) -> Inspection {
+        match self.ask(&mut stream, peer).await {
+            Ok(()) => self.inspect_handshake(stream, peer, Alpn::Postgres).await,
+            Err(error) => Inspection::failed(error),
+        }
+    }
+
+    /// Makes a handshake over `stream`, and closes it.
+    pub(super) async fn inspect_handshake(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        peer: &Peer,
+        alpn: Alpn,
+    ) -> Inspection {
         let recorder = Arc::new(Recorder {
             inner: Arc::clone(&self.verifier),
             shown: Mutex::default(),
         });
-        let session = match self.ask(&mut stream, peer).await {
-            Ok(()) => {
-                let session = self.shake_hands(stream, peer, Arc::clone(&recorder)).await;
-                session.map_err(|error| tls::failed(&peer.address, error))
-            }
-            Err(error) => Err(error),
-        };
+        let session = self.shake_hands(stream, peer, alpn, Arc::clone(&recorder));
+        let session = session.await;
         let certificates = std::mem::take(&mut *lock(&recorder.shown));
         Inspection {
             certificates,
-            session,
+            session: session.map_err(|error| tls::failed(&peer.address, error)),
         }
     }
 
     async fn shake_hands(
         &self,
-        stream: TcpStream,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
         peer: &Peer,
+        alpn: Alpn,
         recorder: Arc<Recorder>,
     ) -> io::Result<TlsSession> {
         let name = ServerName::try_from(peer.name.clone())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let mut config = client_config(Arc::clone(&self.verifier)).map_err(io::Error::other)?;
+        let mut config =
+            client_config(Arc::clone(&self.verifier), alpn).map_err(io::Error::other)?;
         config.dangerous().set_certificate_verifier(recorder);
         let connector = TlsConnector::from(Arc::new(config));
         let mut stream = connector.connect(name, stream).await?;

@@ -6,6 +6,7 @@
 //! - `dial`: [`Dialler`], and the way to one address.
 //! - `resolve`, `postponed`: the addresses of a host, and which of them are tried last.
 //! - `race`: when the next address or host is tried, and which session wins.
+//! - `https`, `proxy`, `http_head`, `websocket`: the way over port 443.
 //! - `socket`, `tls`, `client_config`: what is set on a stream, and how TLS is negotiated.
 //! - `inspect`: a server's certificates, trusted or not, for the doctor.
 //! - `timer`: bounds on any runtime.
@@ -14,13 +15,21 @@ mod address;
 mod client_config;
 mod dial;
 mod error;
+#[cfg(feature = "websocket")]
+mod http_head;
+#[cfg(feature = "websocket")]
+mod https;
 mod inspect;
 mod postponed;
+#[cfg(feature = "websocket")]
+mod proxy;
 mod race;
 mod resolve;
 mod socket;
 mod timer;
 mod tls;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 use std::fmt;
 use std::io;
@@ -36,9 +45,13 @@ pub use self::client_config::TlsError;
 pub(crate) use self::dial::Dialler;
 pub(crate) use self::error::DialError;
 pub use self::inspect::TlsSession;
+#[cfg(feature = "websocket")]
+pub(crate) use self::proxy::ProxyError;
 pub(crate) use self::race::{AttemptFailure, Progress, Stage, Verdict};
 pub(crate) use self::timer::Timer;
 pub(crate) use self::tls::Negotiated;
+#[cfg(feature = "websocket")]
+pub(crate) use self::websocket::{WebSocket, WebSocketError};
 
 /// A stream of bytes to one server.
 pub(crate) enum Transport {
@@ -46,9 +59,21 @@ pub(crate) enum Transport {
     Tls(Box<tls::Stream>),
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
+    #[cfg(feature = "websocket")]
+    WebSocket(Box<WebSocket>),
 }
 
 impl Transport {
+    /// Appends `message` to the bytes that were written, to leave with them, if the server asks for the password itself
+    /// whatever happens. Returns false if it may not.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn push_password(&mut self, message: &[u8]) -> io::Result<bool> {
+        match self {
+            Self::WebSocket(stream) => stream.push(message).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
     /// Sends `last` without waiting, and closes the stream in an orderly way.
     pub(crate) fn close_with(&mut self, last: &[u8]) {
         // An idle stream has room for a few bytes; on a full one the message is lost, which does no harm.
@@ -65,6 +90,8 @@ impl fmt::Debug for Transport {
             Self::Tls(_) => "Tls",
             #[cfg(unix)]
             Self::Unix(_) => "Unix",
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(_) => "WebSocket",
         })
     }
 }
@@ -96,6 +123,8 @@ impl AsyncRead for Transport {
             },
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -111,6 +140,8 @@ impl AsyncWrite for Transport {
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -120,6 +151,8 @@ impl AsyncWrite for Transport {
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -129,6 +162,8 @@ impl AsyncWrite for Transport {
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -54,13 +54,14 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use super::super::address::Address;
+    use super::super::address::{Address, Listener};
     use super::*;
 
     fn peer(port: u16) -> Peer {
         Peer {
             name: "a".to_owned(),
             address: Address::Tcp(([127, 0, 0, 1], port).into()),
+            listener: Listener::default(),
         }
     }
 

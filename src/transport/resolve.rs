@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
-use super::address::{Address, Peer};
+use super::address::{Address, Listener, Peer};
 use super::error::DialError;
 use crate::url::{Host, HostName};
 
@@ -44,6 +44,7 @@ pub(super) async fn resolve(server: &[Host], shuffled: bool) -> Result<Vec<Peer>
             let peer = Peer {
                 name: name.clone(),
                 address,
+                listener: Listener::default(),
             };
             if !peers.contains(&peer) {
                 peers.push(peer);
@@ -100,6 +101,7 @@ mod tests {
         let peer = |address: &&str| Peer {
             name: "h.example".to_owned(),
             address: Address::Tcp(address.parse().unwrap()),
+            listener: Listener::default(),
         };
         addresses.iter().map(peer).collect()
     }

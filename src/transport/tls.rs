@@ -13,7 +13,7 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::{Address, Peer};
-use super::client_config::{TlsError, client_config};
+use super::client_config::{Alpn, TlsError, client_config};
 use super::error::DialError;
 use crate::url::SslNegotiation;
 
@@ -33,7 +33,7 @@ impl Tls {
         negotiation: SslNegotiation,
     ) -> Result<Self, TlsError> {
         Ok(Self {
-            connect: MakeRustlsConnect::new(client_config(Arc::clone(&verifier))?),
+            connect: MakeRustlsConnect::new(client_config(Arc::clone(&verifier), Alpn::Postgres)?),
             verifier,
             negotiation,
         })

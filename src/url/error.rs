@@ -185,6 +185,27 @@ pub enum UrlError {
         /// The parameter that needs TLS.
         key: &'static str,
     },
+    /// SCRAM cannot be bound to the TLS session of a WebSocket, since the server asks for the password itself.
+    #[error(
+        "channel_binding=require cannot hold over a WebSocket, where the server asks for the password itself within the \
+         verified TLS: write channel_binding=prefer beside transport={transport}"
+    )]
+    ChannelBinding {
+        /// The value of `transport`.
+        transport: &'static str,
+    },
+    /// A parameter needs a feature of this crate that is not enabled.
+    #[error(
+        "{parameter}={value} needs the feature `{feature}` of diesel-neon: add it in Cargo.toml"
+    )]
+    MissingFeature {
+        /// The parameter's name.
+        parameter: &'static str,
+        /// Its value.
+        value: &'static str,
+        /// The feature.
+        feature: &'static str,
+    },
     /// The host is not a Neon endpoint, so the name of its pooler is not known.
     #[error(
         "{host} is not a Neon endpoint (ep-….<region>.…neon.tech), so its pooled host is not known: give \

@@ -8,6 +8,7 @@ mod parameters;
 mod parse;
 mod render;
 mod tls;
+mod transport;
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -22,6 +23,7 @@ use self::parameters::{RawParameters, Settings};
 use self::parse::{Parts, not_empty};
 use self::tls::Plaintext;
 pub use self::tls::{ChannelBinding, Encryption, RootCertificates, SslNegotiation};
+pub use self::transport::TransportMode;
 
 /// A Postgres URL that is known to be usable: every parameter is understood, and beyond loopback the URL
 /// asks for verified TLS.
@@ -48,6 +50,8 @@ pub use self::tls::{ChannelBinding, Encryption, RootCertificates, SslNegotiation
 /// | `keepalives`, `keepalives_idle`, `keepalives_interval` (seconds), `keepalives_count` (or `keepalives_retries`, as tokio-postgres calls it) | as in libpq; default: on, 15 s, 5 s, 3 probes; more than 32767 s or 127 probes, Linux's limits, count as these |
 /// | `connect_timeout` | seconds, up to 2147483647; the budget for a whole connection, see [`Policy`](crate::Policy) |
 /// | `tcp_user_timeout` | milliseconds, as in libpq (tokio-postgres reads seconds); default: 30 s |
+/// | `transport` | `tcp` (default), `websocket`, `auto`: see [`TransportMode`] |
+/// | `https_port` | the port of the WebSocket; default: 443 |
 /// | `sslaccept` | Prisma's: `strict` is left out, as it changes nothing; other values are an error |
 /// | `pgbouncer`, `connection_limit`, `pool_timeout`, `schema`, `statement_cache_size`, `socket_timeout`, `supa`, `uselibpqcompat` and the like | other tools' settings: left out and listed by [`ignored`](Self::ignored) |
 /// | others of libpq's | [`UrlError::UnsupportedParameter`]: leaving one out could weaken or redirect the connection |
@@ -118,6 +122,8 @@ impl DatabaseUrl {
         )?;
         let allowed = plaintext.max(raw.plaintext);
         let encryption = tls::encryption(&hosts, raw.ssl, allowed)?;
+        let transport = raw.settings.transport.unwrap_or_default();
+        transport.check(&hosts, &encryption)?;
         Ok(Self {
             plaintext: match encryption {
                 Encryption::Plain => allowed,
@@ -207,6 +213,28 @@ impl DatabaseUrl {
     /// Returns `connect_timeout`, if the URL has one.
     pub fn connect_timeout(&self) -> Option<Duration> {
         self.settings.connect_timeout
+    }
+
+    /// Returns how bytes reach the server.
+    pub fn transport(&self) -> TransportMode {
+        self.settings.transport.unwrap_or_default()
+    }
+
+    /// Returns the same URL for another way to the server.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`UrlError`] if the URL's other parts rule that way out, or if it needs a feature that is not enabled.
+    pub fn with_transport(&self, transport: TransportMode) -> Result<Self, UrlError> {
+        transport.check(&self.hosts, &self.encryption)?;
+        let mut url = self.clone();
+        url.settings.transport = Some(transport);
+        Ok(url)
+    }
+
+    /// Returns the port for the WebSocket. Default: 443.
+    pub fn https_port(&self) -> u16 {
+        self.settings.https_port.unwrap_or(443)
     }
 
     /// Returns the names of other tools' parameters, which are left out of this URL.

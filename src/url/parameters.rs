@@ -7,7 +7,7 @@ use tokio_postgres::config::{LoadBalanceHosts, TargetSessionAttrs};
 
 use super::parse::not_empty;
 use super::tls::{Plaintext, RawSsl};
-use super::{ChannelBinding, SslNegotiation, UrlError};
+use super::{ChannelBinding, SslNegotiation, TransportMode, UrlError};
 
 /// The parameters of the query; those that need the other parts of the URL to be understood are still text.
 #[derive(Default)]
@@ -37,6 +37,8 @@ pub(super) struct Settings {
     pub(super) keepalives_interval: Option<Duration>,
     pub(super) keepalives_count: Option<u32>,
     pub(super) tcp_user_timeout: Option<Duration>,
+    pub(super) transport: Option<TransportMode>,
+    pub(super) https_port: Option<u16>,
 }
 
 impl RawParameters {
@@ -164,6 +166,17 @@ impl RawParameters {
                 let millis = positive("tcp_user_timeout", value, "a number of milliseconds")?;
                 settings.tcp_user_timeout = millis.map(|n| Duration::from_millis(n.into()));
             }
+            "transport" => settings.transport = Some(value.parse()?),
+            "https_port" => {
+                let port: u16 = number("https_port", value, PORT)?;
+                if port == 0 {
+                    return Err(UrlError::InvalidValue {
+                        key: "https_port",
+                        expected: PORT,
+                    });
+                }
+                settings.https_port = Some(port);
+            }
             "client_encoding" if is_utf8(value) => {}
             "client_encoding" => {
                 return Err(UrlError::InvalidValue {
@@ -272,6 +285,8 @@ const UNSUPPORTED: [&str; 34] = [
     "authtype",
     "tty",
 ];
+
+const PORT: &str = "a number from 1 to 65535";
 
 fn is_utf8(value: &str) -> bool {
     ["utf8", "utf-8", "auto"]

@@ -194,13 +194,19 @@ impl DatabaseUrl {
     }
 }
 
-/// Renders as for libpq, without the password, and with `allow_plaintext_to_private_network`, which libpq does not
-/// know.
+/// Renders as for libpq, without the password, and with `allow_plaintext_to_private_network`, `transport` and
+/// `https_port`, which libpq does not know.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut protection = protection(&self.encryption);
         if self.allows_plaintext_to_private_network() {
             protection.push((Plaintext::PARAMETER, "true".to_owned()));
+        }
+        if let Some(transport) = self.settings.transport {
+            protection.push(("transport", transport.to_string()));
+        }
+        if let Some(port) = self.settings.https_port {
+            protection.push(("https_port", port.to_string()));
         }
         let password = self.password.as_ref().map(|_| "***");
         f.write_str(&self.render(password, protection))

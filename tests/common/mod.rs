@@ -92,13 +92,26 @@ pub async fn start() -> NeonSim {
 }
 
 /// Returns each route to the database.
-pub fn routes(neon: &NeonSim) -> [(&'static str, String); 4] {
-    [
+pub fn routes(neon: &NeonSim) -> Vec<(&'static str, String)> {
+    let mut routes = vec![
         ("direct, without a proxy", neon.postgres_url()),
         ("PgBouncer, without a proxy", neon.pgbouncer_url()),
         ("direct", neon.url()),
         ("pooled", neon.pooled_url()),
-    ]
+    ];
+    if cfg!(feature = "websocket") {
+        let over = |url| over_websocket(neon, url);
+        routes.push(("direct, over a WebSocket", over(neon.url())));
+        routes.push(("pooled, over a WebSocket", over(neon.pooled_url())));
+    }
+    routes
+}
+
+/// Returns the URL of the same endpoint over a WebSocket.
+pub fn over_websocket(neon: &NeonSim, url: String) -> String {
+    let url = url.replace("channel_binding=require", "channel_binding=prefer");
+    let port = neon.https_port();
+    format!("{url}&transport=websocket&https_port={port}")
 }
 
 #[diesel::declare_sql_function]

@@ -44,3 +44,23 @@ impl Diagnosis {
         self.code == "sslmode-weak"
     }
 }
+
+/// Writes each diagnosis as its name, its code, its class, its meaning and its mend.
+macro_rules! steps {
+    ($($name:ident = $code:literal, $kind:ident, $meaning:expr, $hint:expr;)*) => {
+        $(pub(in crate::connect) static $name: $crate::connect::Diagnosis = $crate::connect::Diagnosis {
+            code: $code,
+            kind: $crate::connect::ConnectErrorKind::$kind,
+            meaning: $meaning,
+            hint: $hint,
+            texts: &[],
+            sqlstates: &[],
+        };)*
+
+        /// All diagnoses of this file.
+        #[cfg(test)]
+        pub(super) const STEPS: &[&$crate::connect::Diagnosis] = &[$(&$name),*];
+    };
+}
+
+pub(super) use steps;

@@ -4,8 +4,7 @@ use std::io;
 
 use rustls::CertificateError;
 
-use super::super::kind::ConnectErrorKind as Kind;
-use super::entry::Diagnosis;
+use super::entry::{Diagnosis, steps};
 use crate::transport::DialError;
 
 /// Returns the diagnosis of a stream that could not be opened.
@@ -19,6 +18,8 @@ pub(super) fn of_dialling(error: &DialError) -> &'static Diagnosis {
             _ => &TCP_UNREACHABLE,
         },
         DialError::Forbidden { .. } => &PLAIN_TEXT,
+        #[cfg(feature = "websocket")]
+        DialError::Proxy { source, .. } => super::websocket::of_proxy(source),
         DialError::NoTls(_) => &TLS_UNSUPPORTED,
         DialError::Refused(_) => &BROKEN,
         DialError::NotPostgres(_) => &NOT_POSTGRES,
@@ -32,6 +33,10 @@ pub(super) fn of_driver(text: &str) -> Option<&'static Diagnosis> {
     let says = |texts: &[&str]| texts.iter().any(|said| text.contains(said));
     if says(NOT_THE_PROTOCOL) {
         return Some(&NOT_POSTGRES);
+    }
+    #[cfg(feature = "websocket")]
+    if says(&[crate::session::OTHER_METHOD]) {
+        return Some(&super::websocket::METHOD);
     }
     // With TLS 1.3 a server refuses a client only once the client has finished its handshake.
     says(&["received fatal alert"]).then_some(&TLS_FAILED)
@@ -65,24 +70,6 @@ fn of_tls(error: &io::Error) -> &'static Diagnosis {
         Revoked => &REVOKED,
         _ => &CERTIFICATE_INVALID,
     }
-}
-
-/// Writes each diagnosis as its name, its code, its class, its meaning and its mend.
-macro_rules! steps {
-    ($($name:ident = $code:literal, $kind:ident, $meaning:expr, $hint:expr;)*) => {
-        $(pub(in super::super) static $name: Diagnosis = Diagnosis {
-            code: $code,
-            kind: Kind::$kind,
-            meaning: $meaning,
-            hint: $hint,
-            texts: &[],
-            sqlstates: &[],
-        };)*
-
-        /// All diagnoses of this file.
-        #[cfg(test)]
-        pub(super) const STEPS: &[&Diagnosis] = &[$(&$name),*];
-    };
 }
 
 steps! {

@@ -1,0 +1,73 @@
+//! The failures on the way over port 443: of the proxy, and of the WebSocket.
+
+use super::entry::{Diagnosis, steps};
+use crate::transport::{ProxyError, WebSocketError};
+
+/// Returns the diagnosis of a proxy that opens no tunnel.
+pub(super) fn of_proxy(error: &ProxyError) -> &'static Diagnosis {
+    match error {
+        ProxyError::Credentials { .. } => &PROXY_CREDENTIALS,
+        ProxyError::Scheme(_) | ProxyError::NotHttp => &PROXY_UNKNOWN,
+        ProxyError::Refused { status, .. } if *status < 500 => &PROXY_REFUSED,
+        ProxyError::Refused { .. } | ProxyError::Closed | ProxyError::Io(_) => &PROXY_UNREACHABLE,
+    }
+}
+
+/// Returns the diagnosis of a WebSocket that could not be opened, or was closed during the login.
+pub(super) fn of_websocket(error: &WebSocketError) -> &'static Diagnosis {
+    match error {
+        WebSocketError::Refused { status, .. } => match status {
+            401 | 403 | 407 => &FORBIDDEN,
+            429 => &BUSY,
+            500.. => &UNAVAILABLE,
+            _ => &UNKNOWN,
+        },
+        WebSocketError::Closed { .. } | WebSocketError::Cut => &UNAVAILABLE,
+        WebSocketError::Answer(_) | WebSocketError::Frame(_) | WebSocketError::Header(_) => {
+            &UNKNOWN
+        }
+    }
+}
+
+steps! {
+    PROXY_CREDENTIALS = "proxy-credentials", Forbidden,
+        "the HTTP proxy on the way to port 443 lets nobody through without a user name and a password, or \
+         refuses these",
+        "put them into HTTPS_PROXY: http://user:password@proxy:port (special characters are percent-encoded)";
+
+    PROXY_REFUSED = "proxy-refused", Forbidden,
+        "the HTTP proxy on the way to port 443 does not let this machine reach the database's host",
+        "have its administrator allow CONNECT to the host and port 443; if no proxy is needed for it, name the \
+         host in NO_PROXY";
+
+    PROXY_UNREACHABLE = "proxy-unreachable", Unreachable,
+        "the HTTP proxy on the way to port 443 is overloaded, or cannot reach the database's host",
+        "check HTTPS_PROXY, and whether the proxy reaches other hosts";
+
+    PROXY_UNKNOWN = "proxy-unknown", Configuration,
+        "HTTPS_PROXY or ALL_PROXY names something that is no HTTP proxy",
+        "write http://proxy:port or https://proxy:port; name the database's host in NO_PROXY if no proxy is \
+         needed for it";
+
+    FORBIDDEN = "websocket-forbidden", Forbidden,
+        "what answers on port 443 does not let this machine open a WebSocket: a firewall, or a proxy that \
+         looks into TLS",
+        "have its administrator allow WebSockets to the database's host";
+
+    BUSY = "websocket-busy", TooManyConnections,
+        "the server's limit of requests is reached",
+        "lower max_size or the number of instances, or wait";
+
+    UNAVAILABLE = "websocket-unavailable", Unavailable,
+        "the server or something in between ends the WebSocket: it is starting or stopping",
+        "try again; if it stays, look for a firewall or a proxy in between";
+
+    UNKNOWN = "websocket-unknown", Configuration,
+        "what answers on port 443 makes no WebSockets that carry Postgres: it is not Neon's proxy, or \
+         something in between answers in its place",
+        "check the host in the database URL; transport=websocket is for Neon's hosts";
+
+    METHOD = "websocket-method", Authentication,
+        "Neon's proxy asks for the password itself over a WebSocket, and what answers here for something else",
+        "use transport=tcp for servers that are not Neon's";
+}

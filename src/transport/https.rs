@@ -1,0 +1,158 @@
+//! [`Https`]: the way to port 443 of a host, through a proxy if the environment names one, and TLS for HTTP.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::address::{Gateway, Listener, Peer};
+use super::client_config::{Alpn, TlsError, client_config};
+use super::error::DialError;
+use super::proxy::{Proxies, authority};
+use super::resolve::resolve;
+use super::tls::failed;
+use super::websocket::{Below, WebSocket};
+use crate::url::{DatabaseUrl, Host, HostName};
+
+/// The settings of the way.
+pub(super) struct Https {
+    /// `None` for plain text, which goes to no proxy.
+    tls: Option<TlsConnector>,
+    proxies: Proxies,
+    port: u16,
+}
+
+impl Https {
+    pub(super) fn new(
+        url: &DatabaseUrl,
+        verifier: Option<Arc<WebPkiServerVerifier>>,
+    ) -> Result<Self, TlsError> {
+        let tls = match verifier {
+            Some(verifier) => {
+                let config = client_config(verifier, Alpn::Http)?;
+                Some(TlsConnector::from(Arc::new(config)))
+            }
+            None => None,
+        };
+        Ok(Self {
+            tls,
+            proxies: Proxies::from_env(),
+            port: url.https_port(),
+        })
+    }
+
+    /// Returns the addresses of one server, in the order in which they are tried: those of the proxy if there is one,
+    /// which looks the server's name up itself.
+    pub(super) async fn resolve(
+        &self,
+        server: &[Host],
+        shuffled: bool,
+    ) -> Result<Vec<Peer>, DialError> {
+        let mut peers = Vec::new();
+        for host in server {
+            let HostName::Tcp(name) = &host.name else {
+                continue;
+            };
+            let proxy = match self.tls {
+                Some(_) => self.proxies.proxy_for(name, self.port),
+                None => Ok(None),
+            };
+            let proxy = proxy.map_err(|source| DialError::Proxy {
+                proxy: "in the environment".to_owned(),
+                name: name.clone(),
+                source,
+            })?;
+            let mut next = host.clone();
+            next.port = self.port;
+            if let Some(proxy) = &proxy {
+                next.name = HostName::Tcp(proxy.host.clone());
+                next.address = None;
+                next.port = proxy.port;
+            }
+            let gateway = Gateway {
+                port: self.port,
+                proxy,
+            };
+            for mut peer in resolve(&[next], shuffled).await? {
+                peer.name.clone_from(name);
+                peer.listener = Listener::WebSocket(gateway.clone());
+                if !peers.contains(&peer) {
+                    peers.push(peer);
+                }
+            }
+        }
+        Ok(peers)
+    }
+
+    /// Prepares a WebSocket over a TCP stream to `peer`.
+    pub(super) async fn websocket(
+        &self,
+        stream: TcpStream,
+        peer: &Peer,
+        gateway: &Gateway,
+    ) -> Result<WebSocket, DialError> {
+        let below = self.tunnel(stream, peer, gateway).await?;
+        let below = self.secure(below, &peer.name, peer).await?;
+        let host = match gateway.port {
+            443 if !peer.name.contains(':') => peer.name.clone(),
+            port => authority(&peer.name, port),
+        };
+        Ok(WebSocket::new(below, &host))
+    }
+
+    /// Reaches the server over a TCP stream to `peer`, which is the proxy's if there is one.
+    pub(super) async fn tunnel(
+        &self,
+        stream: TcpStream,
+        peer: &Peer,
+        gateway: &Gateway,
+    ) -> Result<Box<dyn Below>, DialError> {
+        let mut below: Box<dyn Below> = Box::new(stream);
+        if let Some(proxy) = &gateway.proxy {
+            if proxy.is_tls {
+                below = self.secure(below, &proxy.host, peer).await?;
+            }
+            let tunnel = proxy.tunnel(&mut below, &peer.name, gateway.port).await;
+            tunnel.map_err(|source| DialError::Proxy {
+                proxy: proxy.to_string(),
+                name: peer.name.clone(),
+                source,
+            })?;
+        }
+        Ok(below)
+    }
+
+    /// Makes the TLS handshake with `name`, unless the URL means plain text.
+    async fn secure(
+        &self,
+        below: Box<dyn Below>,
+        name: &str,
+        peer: &Peer,
+    ) -> Result<Box<dyn Below>, DialError> {
+        let Some(tls) = &self.tls else {
+            return Ok(below);
+        };
+        let secured = async {
+            let name = ServerName::try_from(name.to_owned())
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+            tls.connect(name, below).await
+        };
+        let secured = secured
+            .await
+            .map_err(|error| failed(&peer.address, error))?;
+        Ok(Box::new(secured))
+    }
+}
+
+impl fmt::Debug for Https {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Https")
+            .field("proxies", &self.proxies)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}

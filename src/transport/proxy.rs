@@ -1,0 +1,236 @@
+//! [`Proxy`]: an HTTP proxy on the way to port 443, and how it is asked for a tunnel.
+
+use std::fmt;
+use std::io;
+
+use bytes::BytesMut;
+use hyper_util::client::proxy::matcher::Matcher;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tungstenite::http::Uri;
+
+use super::http_head::HttpHead;
+
+/// The proxies of the environment: `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capitals or not, as curl reads them.
+#[derive(Debug)]
+pub(super) struct Proxies(Matcher);
+
+impl Proxies {
+    pub(super) fn from_env() -> Self {
+        Self(Matcher::from_env())
+    }
+
+    /// Returns the proxy for a host, if it has one.
+    pub(super) fn proxy_for(&self, host: &str, port: u16) -> Result<Option<Proxy>, ProxyError> {
+        let target = format!("https://{}/", authority(host, port));
+        let found = target.parse::<Uri>().ok();
+        let Some(found) = found.and_then(|target| self.0.intercept(&target)) else {
+            return Ok(None);
+        };
+        let uri = found.uri();
+        let name = uri.host().unwrap_or_default();
+        let (is_tls, default) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            scheme => {
+                return Err(ProxyError::Scheme(scheme.unwrap_or_default().to_owned()));
+            }
+        };
+        let authorization = found.basic_auth().and_then(|value| value.to_str().ok());
+        Ok(Some(Proxy {
+            host: name
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_owned(),
+            port: uri.port_u16().unwrap_or(default),
+            is_tls,
+            authorization: authorization.map(|value| Secret(value.to_owned())),
+        }))
+    }
+}
+
+/// An HTTP proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Proxy {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Whether the proxy itself is reached through TLS.
+    pub(super) is_tls: bool,
+    authorization: Option<Secret>,
+}
+
+/// The value of a header that no one may read.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Proxy {
+    /// Has the proxy open a tunnel to a host. What follows on `stream` is between the client and that host.
+    pub(super) async fn tunnel(
+        &self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        host: &str,
+        port: u16,
+    ) -> Result<(), ProxyError> {
+        let target = authority(host, port);
+        let authorization = match &self.authorization {
+            Some(Secret(value)) => format!("Proxy-Authorization: {value}\r\n"),
+            None => String::new(),
+        };
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
+        let mut input = BytesMut::new();
+        loop {
+            if stream.read_buf(&mut input).await? == 0 {
+                return Err(ProxyError::Closed);
+            }
+            let head = HttpHead::take(&mut input).map_err(|_| ProxyError::NotHttp)?;
+            let Some(head) = head else { continue };
+            return match head.status {
+                // The host speaks second: bytes behind the head are not its own.
+                200..=299 if input.is_empty() => Ok(()),
+                200..=299 => Err(ProxyError::NotHttp),
+                407 => Err(ProxyError::Credentials {
+                    were_given: self.authorization.is_some(),
+                }),
+                status => Err(ProxyError::Refused {
+                    status,
+                    words: head.words(&input),
+                }),
+            };
+        }
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&authority(&self.host, self.port))
+    }
+}
+
+/// Returns a host and a port as HTTP writes them.
+pub(super) fn authority(host: &str, port: u16) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }
+}
+
+/// A proxy opens no tunnel.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyError {
+    #[error("it demands {}", match were_given {
+        true => "other credentials than those in HTTPS_PROXY",
+        false => "credentials, and HTTPS_PROXY has none",
+    })]
+    Credentials { were_given: bool },
+    #[error("it answered {words}")]
+    Refused { status: u16, words: String },
+    #[error("it closed the connection")]
+    Closed,
+    #[error("its answer is not HTTP/1.1's")]
+    NotHttp,
+    #[error("proxies of the kind {0}:// are not supported, only http:// and https://")]
+    Scheme(String),
+    #[error("the connection to it failed")]
+    Io(#[from] io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxies(https: &str, no: &str) -> Proxies {
+        Proxies(Matcher::builder().https(https).no(no).build())
+    }
+
+    #[test]
+    fn a_proxy_is_read_as_curl_reads_it() {
+        let host = "ep-a-1.eu.aws.neon.tech";
+        for (text, name, port, is_tls) in [
+            ("http://proxy.example:3128", "proxy.example", 3128, false),
+            ("proxy.example", "proxy.example", 80, false),
+            ("https://proxy.example", "proxy.example", 443, true),
+            ("http://[::1]:8080/", "::1", 8080, false),
+        ] {
+            let proxy = proxies(text, "").proxy_for(host, 443).unwrap().unwrap();
+            let found = (proxy.host.as_str(), proxy.port, proxy.is_tls);
+            assert_eq!(found, (name, port, is_tls), "{text}");
+            assert_eq!(proxy.authorization, None);
+        }
+        for no in ["*", "neon.tech", ".neon.tech", host] {
+            assert_eq!(
+                proxies("http://p", no).proxy_for(host, 443).unwrap(),
+                None,
+                "{no}"
+            );
+        }
+        assert_eq!(proxies("", "").proxy_for(host, 443).unwrap(), None);
+        let socks = proxies("socks5://p:1080", "").proxy_for(host, 443);
+        assert!(matches!(socks, Err(ProxyError::Scheme(scheme)) if scheme == "socks5"));
+    }
+
+    #[test]
+    fn credentials_are_sent_and_not_shown() {
+        let proxies = proxies("http://user:geheim@p:1", "");
+        let proxy = proxies.proxy_for("h.example", 443).unwrap().unwrap();
+        assert_eq!(
+            proxy.authorization,
+            Some(Secret("Basic dXNlcjpnZWhlaW0=".to_owned()))
+        );
+        let shown = format!("{proxy:?} {proxy} {proxies:?}");
+        assert!(
+            !shown.contains("geheim") && !shown.contains("dXNl"),
+            "{shown}"
+        );
+    }
+
+    async fn ask(answer: &str) -> (String, Result<(), ProxyError>) {
+        let proxy = proxies("http://a:b@p:1", "")
+            .proxy_for("h", 443)
+            .unwrap()
+            .unwrap();
+        let (mut near, mut far) = tokio::io::duplex(1024);
+        let serve = async {
+            let mut request = vec![0; 1024];
+            let length = far.read(&mut request).await.unwrap();
+            for piece in answer.as_bytes().chunks(7) {
+                far.write_all(piece).await.unwrap();
+            }
+            drop(far);
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        };
+        let (request, result) = futures_util::join!(serve, proxy.tunnel(&mut near, "::1", 443));
+        (request, result)
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_is_asked_for_and_each_refusal_is_told() {
+        let (request, result) = ask("HTTP/1.1 200 Connection established\r\n\r\n").await;
+        result.unwrap();
+        assert_eq!(
+            request,
+            "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nProxy-Authorization: Basic YTpi\r\n\r\n"
+        );
+        for (answer, words) in [
+            ("HTTP/1.1 407 Who?\r\n\r\n", "it demands other credentials"),
+            (
+                "HTTP/1.1 403 Forbidden\r\n\r\nnot there",
+                "it answered 403 Forbidden",
+            ),
+            ("HTTP/1.1 200 OK\r\n", "it closed the connection"),
+            ("", "it closed the connection"),
+            ("220 smtp.example\r\n", "its answer is not HTTP"),
+            ("HTTP/1.1 200 OK\r\n\r\nx", "its answer is not HTTP"),
+        ] {
+            let (_, result) = ask(answer).await;
+            let error = result.unwrap_err().to_string();
+            assert!(error.starts_with(words), "{answer:?}: {error}");
+        }
+    }
+}
