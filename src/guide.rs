@@ -12,8 +12,12 @@ pub mod differences {
 pub mod sizing {
     #![doc = include_str!("../docs/sizing.md")]
 }
+pub mod transports {
+    #![doc = include_str!("../docs/transports.md")]
+}
 pub mod troubleshooting {
     //! [sizing]: super::sizing
+    //! [transports]: super::transports
     //! [`PoolError`]: crate::PoolError
     //! [`PoolError::is_transient`]: crate::PoolError::is_transient
     //! [`ConnectErrorKind`]: crate::ConnectErrorKind

@@ -3,6 +3,7 @@
 //! [benchmarks]: guide::benchmarks
 //! [differences]: guide::differences
 //! [sizing]: guide::sizing
+//! [transports]: guide::transports
 //! [troubleshooting]: guide::troubleshooting
 #![doc = ""]
 #![doc = include_str!("../README.md")]
