@@ -57,6 +57,9 @@ impl Doctor<'_> {
             } else {
                 ("tcp", "nothing answers there")
             };
+            if failed == "tcp" {
+                self.look_at_websocket(target).await;
+            }
             self.skip_behind(target, failed, why);
         }
         reached

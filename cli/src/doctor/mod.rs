@@ -19,6 +19,7 @@ mod report;
 mod server;
 mod sql;
 mod tls;
+mod websocket;
 
 use std::io;
 use std::process::ExitCode;

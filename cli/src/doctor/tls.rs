@@ -76,6 +76,7 @@ fn agreed(encryption: &Encryption, host: &str, session: &TlsSession) -> Check {
         } => "direct",
         _ => "postgres",
     };
+    let is_http = session.alpn.as_deref() == Some(b"http/1.1");
     let alpn = session.alpn.as_deref().map(String::from_utf8_lossy);
     let protocol = match &alpn {
         Some(protocol) => format!("ALPN {protocol}"),
@@ -87,7 +88,10 @@ fn agreed(encryption: &Encryption, host: &str, session: &TlsSession) -> Check {
     };
     Check::ok(
         "tls",
-        format!("{version}, sslnegotiation={how}, {protocol}, {cipher}"),
+        match is_http {
+            true => format!("{version}, for a WebSocket, {protocol}, {cipher}"),
+            false => format!("{version}, sslnegotiation={how}, {protocol}, {cipher}"),
+        },
     )
     .fact("version", version)
     .fact("negotiation", how)

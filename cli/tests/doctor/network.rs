@@ -9,6 +9,29 @@ use tokio::time::timeout;
 use crate::doctor::{Doctor, start};
 
 #[tokio::test]
+async fn where_only_port_443_is_open_the_way_over_it_is_shown() {
+    let neon = start().await;
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = unused.local_addr().unwrap().port();
+    drop(unused);
+    let url = neon.pooled_url();
+    let url = url.replace(&format!(":{}/", neon.port()), &format!(":{closed}/"));
+    let open = format!("{url}&https_port={}", neon.https_port());
+    let report = Doctor::new("firewall")
+        .set("DATABASE_URL", &open)
+        .json()
+        .await;
+    assert_eq!(report.check("tcp")["code"], "tcp-refused");
+    let check = report.check("websocket");
+    assert_eq!(check["status"], "ok", "{check:?}");
+    assert!(check["details"].to_string().contains("transport=websocket"));
+
+    let shut = format!("{url}&https_port={closed}");
+    let report = Doctor::new("wall").set("DATABASE_URL", &shut).json().await;
+    assert_eq!(report.check("websocket")["code"], "tcp-refused");
+}
+
+#[tokio::test]
 async fn servers_that_cannot_be_reached_are_diagnosed() {
     let url = |port: u16| format!("postgresql://u:s3cret@127.0.0.1:{port}/db?sslmode=require");
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
