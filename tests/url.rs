@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel_neon::{
     ChannelBinding, DatabaseUrl, Encryption, Endpoint, HostName, RootCertificates, SslNegotiation,
-    UrlError,
+    TransportMode, UrlError,
 };
 use proptest::prelude::*;
 use tokio_postgres::config::{self, Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
@@ -687,6 +687,50 @@ fn query_and_authority_are_put_together_as_libpq_does() {
     assert_eq!(url.password(), None);
     let url = parse("postgresql://u:a%09%0Ab@h.example/db");
     assert_eq!(url.password(), Some("a\t\nb"));
+}
+
+#[test]
+fn the_way_to_the_server_is_read_and_libpq_is_not_told() {
+    let at = |query: &str| {
+        DatabaseUrl::parse(&format!(
+            "postgresql://u:p@ep-a-1.eu.aws.neon.tech/db?{query}"
+        ))
+    };
+    let url = at("").unwrap();
+    assert_eq!(
+        (url.transport(), url.https_port()),
+        (TransportMode::Tcp, 443)
+    );
+    let url = at("transport=tcp&https_port=8443").unwrap();
+    assert_eq!(url.https_port(), 8443);
+    assert!(
+        url.to_string().contains("transport=tcp&https_port=8443"),
+        "{url}"
+    );
+    let libpq = url.to_libpq();
+    assert!(!libpq.contains("transport") && !libpq.contains("https_port"));
+    for wrong in [
+        "transport=udp",
+        "transport=",
+        "https_port=0",
+        "https_port=65536",
+    ] {
+        let error = at(wrong).unwrap_err();
+        assert!(
+            matches!(error, UrlError::InvalidValue { .. }),
+            "{wrong}: {error}"
+        );
+    }
+    let websocket = at("transport=websocket");
+    let over_socket = DatabaseUrl::parse("postgresql://u@/db?host=/run/postgres&transport=auto");
+    if cfg!(feature = "websocket") {
+        assert_eq!(websocket.unwrap().transport(), TransportMode::WebSocket);
+        assert!(matches!(over_socket, Err(UrlError::InvalidValue { .. })));
+    } else {
+        for refused in [websocket, over_socket] {
+            assert!(matches!(refused, Err(UrlError::MissingFeature { .. })));
+        }
+    }
 }
 
 #[test]

@@ -264,3 +264,36 @@ fn the_parts_must_come_from_one_place() {
          set DATABASE_URL_UNPOOLED"
     );
 }
+
+#[test]
+fn the_transport_is_chosen_for_both_urls() {
+    let with = |value| environment(&[("DATABASE_URL", POOLED), ("DIESEL_NEON_TRANSPORT", value)]);
+    let app = app_url_from(&with("tcp")).unwrap();
+    assert_eq!(app.url.transport(), TransportMode::Tcp);
+    let unknown = app_url_from(&with("udp")).unwrap_err();
+    assert!(matches!(
+        unknown,
+        EnvError::Transport {
+            variable: "DATABASE_URL",
+            source: crate::url::UrlError::InvalidValue { .. }
+        }
+    ));
+    #[cfg(feature = "websocket")]
+    for (value, mode) in [
+        ("websocket", TransportMode::WebSocket),
+        ("auto", TransportMode::Auto),
+    ] {
+        let app = app_url_from(&with(value)).unwrap();
+        let direct = direct_url_from(&with(value)).unwrap();
+        assert_eq!((app.url.transport(), direct.url.transport()), (mode, mode));
+        assert_eq!(host(&direct), "ep-a-1.x.aws.neon.tech");
+    }
+    #[cfg(not(feature = "websocket"))]
+    assert!(matches!(
+        app_url_from(&with("auto")),
+        Err(EnvError::Transport {
+            source: crate::url::UrlError::MissingFeature { .. },
+            ..
+        })
+    ));
+}
