@@ -105,8 +105,9 @@ async fn each_failure_is_told_in_its_own_words_and_class() {
     let neon = start().await;
     let url = over_websocket(&neon, neon.url());
     let impatient = |url: &str| {
+        let limit = Duration::from_secs(1);
         pool(url, |policy| {
-            policy.connect_timeout(Duration::from_millis(1500))
+            policy.connect_timeout(limit).checkout_timeout(2 * limit)
         })
     };
     let answer = |status, body: &str| WebSocketFault::Answer {
@@ -294,4 +295,33 @@ async fn behind_a_proxy_that_is_all_there_is_the_quickstart_works_also_after_a_s
     let (succeeded, text) = quickstart(&neon, &with("somebody:geheim")).await;
     assert!(!succeeded && text.contains("other credentials"), "{text}");
     assert!(!text.contains("geheim"), "{text}");
+}
+
+/// tokio-postgres drives these sessions over the stream of the login.
+#[tokio::test]
+async fn what_follows_the_login_is_sent_byte_by_byte() {
+    let neon = start().await;
+    let url = over_websocket(&neon, neon.url());
+    let pool = common::pool_of::<diesel_async::AsyncPgConnection>(&url, |policy| policy);
+    let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    let text = "p".repeat(200_000);
+    let back = diesel::select(text.clone().into_sql::<diesel::sql_types::Text>());
+    let back = timeout(HANG, back.get_result::<String>(&mut *connection)).await;
+    assert!(back.expect("no hang").unwrap() == text);
+}
+
+#[tokio::test]
+async fn auto_gives_up_no_sooner_than_tcp_alone_would() {
+    let neon = start().await;
+    let url = over_websocket(&neon, neon.url());
+    let url = url.replace("transport=websocket", "transport=auto");
+    let port = format!(":{}/", neon.port());
+    let blocked = url.replace(&port, &format!(":{}/", closed_port().await));
+    let forbidden = WebSocketFault::Answer {
+        status: 403,
+        body: String::new(),
+    };
+    neon.disturb_websockets(1, forbidden);
+    let pool = pool(&blocked, |policy| policy);
+    assert_eq!(count(&mut get(&pool).await.unwrap()).await, 0);
 }

@@ -373,6 +373,15 @@ impl AttemptFailure for Failure {
         matches!(class, RetryClass::Restart | RetryClass::Patient)
     }
 
+    fn is_of_way(&self) -> bool {
+        let kind = self.diagnosis.kind();
+        let is_own = matches!(
+            kind,
+            ConnectErrorKind::TargetSessionAttrs | ConnectErrorKind::Authentication
+        );
+        self.code.is_none() && (!is_own || self.diagnosis.code() == "websocket-method")
+    }
+
     fn weight(&self) -> u8 {
         match (&self.code, self.diagnosis.kind()) {
             (Some(_), _) | (None, ConnectErrorKind::TargetSessionAttrs) => 3,

@@ -29,7 +29,7 @@ pub struct PolicyBuilder {
     pub(super) retry_budget: Option<Duration>,
     pub(super) slow_checkout_threshold: Option<Option<Duration>>,
     pub(super) leak_detection_threshold: Option<Option<Duration>>,
-    pub(super) silence_threshold: Option<Option<Duration>>,
+    pub(super) silence_threshold: Option<Duration>,
     pub(super) response_timeout: Option<Duration>,
     pub(super) named_statements: NamedStatements,
     pub(super) statement_cache: Option<usize>,
@@ -155,8 +155,11 @@ impl PolicyBuilder {
         self
     }
 
-    /// Set the silence after which a statement of a [`Pool`](crate::Pool) is looked after. Default: 1 s. `None` turns it
-    /// off.
+    /// Set the silence after which a statement of a [`Pool`](crate::Pool) is looked after, such as 1 s. Default: `None`,
+    /// never.
+    ///
+    /// It is off because it ends server processes: set it if the pool alone uses its direct endpoint's processes, which holds
+    /// for Neon's hosts and for Postgres itself, but not for a name that leads to a pooler as well.
     ///
     /// A connection that dies silently a moment after its last answer is handed out unasked, and its statement would
     /// wait for TCP's keepalive, or for ever. So when the server has sent no byte for this long while it owes a
@@ -186,7 +189,7 @@ impl PolicyBuilder {
     /// answer is owed: an idle pool stays silent, and no compute is kept awake. What cannot be learnt, since no connection can
     /// be made, is left to `response_timeout` and TCP.
     pub fn silence_threshold(mut self, silence: impl Into<Option<Duration>>) -> Self {
-        self.silence_threshold = Some(silence.into());
+        self.silence_threshold = silence.into();
         self
     }
 

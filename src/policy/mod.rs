@@ -30,7 +30,7 @@ pub use self::error::PolicyError;
 /// | [`retry_budget`](PolicyBuilder::retry_budget) | the checkout timeout | a caller that waits so long for a connection also waits so long for a result |
 /// | [`slow_checkout_threshold`](PolicyBuilder::slow_checkout_threshold) | 2 s | sqlx's `acquire_slow_threshold` |
 /// | [`leak_detection_threshold`](PolicyBuilder::leak_detection_threshold) | 60 s | far beyond a request; a forgotten transaction keeps the compute awake |
-/// | [`silence_threshold`](PolicyBuilder::silence_threshold) | 1 s | most statements answer sooner, and to look after one that runs costs a sibling one statement |
+/// | [`silence_threshold`](PolicyBuilder::silence_threshold) | off | it ends processes of the server that are idle though a statement waits, which the pool must be alone to use; 1 s suits most |
 /// | [`response_timeout`](PolicyBuilder::response_timeout) | off | no limit fits all statements: a running statement sends nothing until it has rows |
 /// | [`named_statements`](PolicyBuilder::named_statements) | detected | poolers differ, and a wrong guess runs another client's statement |
 /// | [`statement_cache`](PolicyBuilder::statement_cache) | 100 | sqlx's and asyncpg's; the server keeps each of them per connection |

@@ -182,9 +182,7 @@ impl Policy {
             leak_detection_threshold: set
                 .leak_detection_threshold
                 .unwrap_or(Some(Duration::from_secs(60))),
-            silence_threshold: set
-                .silence_threshold
-                .unwrap_or(Some(Duration::from_secs(1))),
+            silence_threshold: set.silence_threshold,
             response_timeout: set.response_timeout,
             named_statements: set.named_statements,
             statement_cache: set.statement_cache.unwrap_or(DEFAULT_STATEMENTS),

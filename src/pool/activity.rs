@@ -90,6 +90,11 @@ impl Activity {
         }
     }
 
+    /// Returns whether the process was left alone although it is there.
+    pub(super) fn may_run(&self) -> bool {
+        self.is_there && self.ended != Some(true)
+    }
+
     /// Returns what became of the statement of a process that was asked and ended.
     ///
     /// Durations are compared, since the clocks of two machines differ. A clock of the server's that was set forward
@@ -105,11 +110,13 @@ impl Activity {
         let there = Duration::from_micros(u64::try_from(there).unwrap_or_default());
         let here = sent.asked_at.saturating_duration_since(process.read_at);
         let surplus = there.saturating_sub(here);
+        // Clocks that are slewed go wrong by less than a thousandth.
+        let margin = MARGIN.saturating_add(here / 1000);
         let is_in_transaction = self.state.as_deref() != Some("idle");
         if is_ended
-            && sent
-                .at_most
-                .is_some_and(|at_most| idle.saturating_sub(surplus) > at_most)
+            && sent.at_most.is_some_and(|at_most| {
+                idle.saturating_sub(surplus) > at_most.saturating_add(margin)
+            })
         {
             Verdict::NeverArrived
         } else if is_ended && sent.in_transaction && is_in_transaction {
@@ -121,6 +128,9 @@ impl Activity {
         }
     }
 }
+
+/// How much longer than the statement can have waited a process must have idled, for the statement not to have arrived.
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// Asks the server what the processes do.
 pub(super) async fn ask<C: Establish>(
@@ -142,9 +152,9 @@ pub(super) async fn ask_and_end<C: Establish>(
     entry: &mut PoolEntry<C>,
     process: &ServerProcess,
 ) -> QueryResult<Vec<Activity>> {
-    // The state is read before.
+    // The state is read before. A statement that has arrived meanwhile is not ended.
     let asked = sql_query(format!(
-        "SELECT {COLUMNS}, CASE WHEN (extract(epoch FROM a.backend_start) * 1000000)::bigint = $2 \
+        "SELECT {COLUMNS}, CASE WHEN (extract(epoch FROM a.backend_start) * 1000000)::bigint = $2 AND a.state LIKE 'idle%' \
          THEN pg_terminate_backend(a.pid) END AS ended FROM {TABLES}"
     ));
     asked

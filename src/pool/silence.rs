@@ -32,6 +32,8 @@ struct Silent {
     record: Arc<CheckoutRecord>,
     silence: Duration,
     process: Option<ServerProcess>,
+    /// How many responses the session has had: with one more, another statement waits.
+    responses: u64,
 }
 
 impl<C: Establish> Connections<C> {
@@ -59,6 +61,7 @@ impl<C: Establish> Connections<C> {
         let silent = held.map(|record| Silent {
             silence: observe(&record, &now, threshold),
             process: record.session.status.process(),
+            responses: record.session.status.responses(),
             record,
         });
         silent
@@ -270,15 +273,19 @@ async fn conclude<C: Establish>(
     let condemned = condemn(silent).await?;
     let verdict = match doing {
         Doing::Gone => Verdict::ProcessGone,
-        _ => {
+        Doing::Busy | Doing::Idle(_) => {
             let bound = connections.state.policy.validation_timeout();
             let (asked_at, asked) = (Instant::now(), Moment::now());
             let ended = timeout(bound, activity::ask_and_end(entry, process)).await;
             let ended = ended.ok().and_then(Result::ok).unwrap_or_default();
             let sent = sent(&silent.record, asked_at, &asked);
-            ended
-                .first()
-                .map_or(Verdict::ProcessIdle, |known| known.verdict(process, &sent))
+            let known = ended.first();
+            if known.is_none_or(Activity::may_run) {
+                // It has begun meanwhile, or nobody can tell.
+                condemned.cancel(Verdict::ProcessIdle);
+                return Some(Verdict::ProcessIdle);
+            }
+            known.map_or(Verdict::ProcessIdle, |known| known.verdict(process, &sent))
         }
     };
     condemned.end(verdict);
@@ -302,12 +309,13 @@ fn sent(record: &CheckoutRecord, asked_at: Instant, asked: &Moment) -> Sent {
 /// may not have been driven: once it is, it knows what has come.
 async fn condemn(silent: &Silent) -> Option<Condemned> {
     let (session, silence) = (silent.record.session.clone(), silent.silence);
+    let responses = silent.responses;
     let (tell, told) = oneshot::channel();
     silent.record.session.runtime().spawn(async move {
         yield_now().await;
         if !tell.is_closed() {
             // If nobody listens any more, the session ends without a verdict.
-            let _ = tell.send(session.condemn(silence));
+            let _ = tell.send(session.condemn(silence, responses));
         }
     });
     timeout(PATIENCE, told).await.ok()?.ok()?

@@ -175,11 +175,12 @@ impl AsyncWrite for Lingering {
         loop {
             let mut scratch = [0; 64];
             let mut buf = ReadBuf::new(&mut scratch);
-            // An error is an end too.
-            if ready!(Pin::new(&mut self.0).poll_read(cx, &mut buf)).is_err()
-                || buf.filled().is_empty()
-            {
-                return Poll::Ready(Ok(()));
+            match ready!(Pin::new(&mut self.0).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                // Nobody has read the request.
+                Err(error) if is_unopened(&error) => return Poll::Ready(Err(error)),
+                // Another error is an end too.
+                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -189,4 +190,15 @@ impl TlsStream for Lingering {
     fn channel_binding(&self) -> ChannelBinding {
         self.0.channel_binding()
     }
+}
+
+/// Returns whether the WebSocket that was to carry a request has not been opened.
+fn is_unopened(error: &io::Error) -> bool {
+    #[cfg(feature = "websocket")]
+    if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref()) {
+        use crate::transport::WebSocketError::{Answer, Cut, Refused};
+        return matches!(error, Refused { .. } | Answer(_) | Cut);
+    }
+    let _ = error;
+    false
 }

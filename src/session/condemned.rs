@@ -26,12 +26,18 @@ impl SessionHandle {
         self.waiters().is_exhausted() && is_unanswered(&self.lock())
     }
 
-    /// Condemns the session if it is still unanswered after a `silence`.
-    pub(super) fn condemn(self: &Arc<Self>, silence: Duration) -> Option<Condemned> {
+    /// Condemns the session if it is still unanswered after a `silence`, and has had no more than so many `responses`: the
+    /// statement that waits is the same.
+    pub(super) fn condemn(
+        self: &Arc<Self>,
+        silence: Duration,
+        responses: u64,
+    ) -> Option<Condemned> {
         let mut pipeline = self.lock();
         pipeline.read_available();
         let is_silent = self.status().still_for(&Moment::now()) >= silence;
-        if !is_silent || !is_unanswered(&pipeline) {
+        let is_same = self.status().responses() == responses;
+        if !is_silent || !is_same || !is_unanswered(&pipeline) {
             return None;
         }
         let stream = pipeline.take_stream();

@@ -92,8 +92,8 @@ impl SessionControl {
     }
 
     /// Takes the session from its callers if it is still unanswered after a `silence`.
-    pub(crate) fn condemn(&self, silence: Duration) -> Option<Condemned> {
-        self.handle()?.condemn(silence)
+    pub(crate) fn condemn(&self, silence: Duration, responses: u64) -> Option<Condemned> {
+        self.handle()?.condemn(silence, responses)
     }
 
     /// Ends a session that tokio-postgres drives, if it is still unanswered after a `silence`. Returns whether it was.

@@ -1,5 +1,6 @@
 //! [`EarlyPassword`]: the password that leaves together with the startup message.
 
+use std::fmt;
 use std::io;
 
 #[cfg(feature = "websocket")]
@@ -9,78 +10,90 @@ use crate::transport::Transport;
 
 /// The password of a login over a WebSocket, where Neon's proxy asks for the password itself whatever happens: to wait for
 /// its question would cost a flight.
-#[derive(Default)]
-pub(crate) struct EarlyPassword {
-    due: Option<Vec<u8>>,
-    state: State,
-}
+pub(crate) struct EarlyPassword(State);
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    /// tokio-postgres answers the server by itself.
-    #[default]
-    Absent,
-    /// The password was sent; tokio-postgres does not know.
+    /// The startup message has not been written.
+    Due(Vec<u8>),
+    /// The password was sent, and the server has not asked for it yet.
     Sent,
+    /// The server has asked for the password, and tokio-postgres is about to answer.
+    Asked,
     /// The server asks for something else.
     Refused,
+    /// tokio-postgres goes on by itself.
+    Over,
 }
 
 impl EarlyPassword {
     pub(crate) fn new(password: Option<&[u8]>) -> Self {
-        Self {
-            due: password.map(<[u8]>::to_vec),
-            state: State::Absent,
-        }
+        Self(match password {
+            Some(password) => State::Due(password.to_vec()),
+            None => State::Over,
+        })
     }
 
     /// Sends the password behind the startup message that was just written, if the stream is one for it.
     pub(super) fn send(&mut self, transport: &mut Transport) -> io::Result<()> {
-        let Some(password) = self.due.take() else {
+        let State::Due(password) = &self.0 else {
             return Ok(());
         };
         #[cfg(feature = "websocket")]
-        {
+        let is_sent = {
             let mut message = Messages::default();
-            message.password(&password);
-            if transport.push_password(message.as_bytes())? {
-                self.state = State::Sent;
-            }
-        }
+            message.password(password);
+            transport.push_password(message.as_bytes())?
+        };
         #[cfg(not(feature = "websocket"))]
-        let _ = (transport, password);
+        let is_sent = {
+            let _ = (transport, password);
+            false
+        };
+        self.0 = match is_sent {
+            true => State::Sent,
+            false => State::Over,
+        };
         Ok(())
     }
 
-    /// Returns whether `message` is tokio-postgres's own answer to the question for the password, which was sent before.
-    pub(super) fn is_sent(&self, message: &[u8]) -> bool {
-        self.state == State::Sent && message.first() == Some(&frontend::PASSWORD)
+    /// Takes tokio-postgres's own answer to the question for the password, which was sent before. Returns whether
+    /// `message` is that answer.
+    pub(super) fn take_answer(&mut self, message: &[u8]) -> bool {
+        let is_answer =
+            matches!(self.0, State::Asked) && message.first() == Some(&frontend::PASSWORD);
+        if is_answer {
+            self.0 = State::Over;
+        }
+        is_answer
     }
 
     /// Takes note of an AuthenticationRequest.
     pub(super) fn check(&mut self, body: &[u8]) {
-        let kind = body.first_chunk().copied().map(i32::from_be_bytes);
-        if self.state == State::Sent && !matches!(kind, Some(OK | CLEARTEXT)) {
-            self.state = State::Refused;
+        if matches!(self.0, State::Sent) {
+            let kind = body.first_chunk().copied().map(i32::from_be_bytes);
+            self.0 = match kind {
+                Some(CLEARTEXT) => State::Asked,
+                // A server that asks nothing takes the password for a message that breaks the protocol.
+                _ => State::Refused,
+            };
         }
     }
 
     /// Returns an error if the server asks for something else than the password.
     pub(super) fn refused(&self) -> Option<io::Error> {
-        let refused = self.state == State::Refused;
+        let refused = matches!(self.0, State::Refused);
         refused.then(|| io::Error::new(io::ErrorKind::InvalidData, OTHER_METHOD))
     }
 }
 
-impl std::fmt::Debug for EarlyPassword {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("EarlyPassword").field(&self.state).finish()
+impl fmt::Debug for EarlyPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EarlyPassword").finish_non_exhaustive()
     }
 }
 
 /// What is wrong with a server behind a WebSocket that asks for something else.
 pub(crate) const OTHER_METHOD: &str = "the server asks for another proof than the password, which Neon's proxy does not do over a WebSocket";
 
-// The kinds of AuthenticationRequest.
-const OK: i32 = 0;
+/// The kind of the AuthenticationRequest for the password itself.
 const CLEARTEXT: i32 = 3;

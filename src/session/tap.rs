@@ -156,7 +156,7 @@ impl AsyncWrite for LoginTap {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.password.is_sent(buf) {
+        if this.password.take_answer(buf) {
             this.login.sent(frontend::PASSWORD);
             return Poll::Ready(Ok(buf.len()));
         }
@@ -165,14 +165,16 @@ impl AsyncWrite for LoginTap {
             Ok(written) => {
                 this.status.mark_write();
                 let (status, login) = (&this.status, &mut this.login);
+                let mut has_begun = false;
                 login.wrote(&buf[..*written]);
                 this.frontend.advance(&buf[..*written], |tag, body| {
                     note_sql(status, tag, body);
                     login.sent(tag);
                     status.sent(tag);
+                    has_begun |= tag == frontend::STARTUP;
                     ControlFlow::Continue(())
                 });
-                if let Some(channel) = &mut this.channel {
+                if let Some(channel) = this.channel.as_mut().filter(|_| has_begun) {
                     this.password.send(&mut channel.transport)?;
                 }
             }

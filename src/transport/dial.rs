@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio_postgres::config::LoadBalanceHosts;
@@ -23,6 +23,7 @@ use super::resolve::{resolve, servers};
 use super::socket::SocketOptions;
 use super::timer::Timer;
 use super::tls::Tls;
+use super::ways::either;
 use crate::url::{DatabaseUrl, Encryption, Host, TransportMode};
 use crate::util::lock;
 
@@ -35,8 +36,8 @@ pub(crate) struct Dialler {
     tls: Option<Tls>,
     #[cfg(feature = "websocket")]
     https: Https,
-    /// The way that has connected last, which is tried first if the URL leaves the choice.
-    winner: Mutex<Option<TransportMode>>,
+    /// The way that has connected last, and since when it does, if the URL leaves the choice.
+    winner: Mutex<Option<(TransportMode, Instant)>>,
     options: SocketOptions,
     budget: Duration,
     /// How long TCP may take for one address.
@@ -97,13 +98,8 @@ impl Dialler {
         if self.shuffled {
             fastrand::shuffle(&mut servers);
         }
-        let ways = self.ways();
-        let entrants = servers.iter().flat_map(|server| {
-            let ways = ways.iter();
-            ways.map(move |way| (*server, *way))
-        });
         let (log_in, on_failure) = (&log_in, &on_failure);
-        let to_server = |(server, way), progress: Arc<Progress>| async move {
+        let by_way = |server, way, progress: Arc<Progress>| async move {
             let resolved = self.peers(server, way).await.map_err(E::from);
             let mut peers = resolved.inspect_err(on_failure)?;
             self.postponed.move_back(&mut peers);
@@ -127,25 +123,31 @@ impl Dialler {
             };
             race(peers, Pace::Addresses, self.timer, &progress, to_peer).await
         };
-        let pace = Pace::Servers(match self.url.transport() {
-            TransportMode::Auto => HEAD_START,
-            TransportMode::Tcp | TransportMode::WebSocket => self.tcp_timeout,
-        });
-        let entrants = entrants.collect();
-        race(entrants, pace, self.timer, &Progress::default(), to_server).await
+        let (first, second) = self.ways();
+        let to_server = |server, progress: Arc<Progress>| async move {
+            let leading = by_way(server, first, Arc::clone(&progress));
+            let Some(second) = second else {
+                return leading.await;
+            };
+            let opened = || progress.stage() >= Stage::LoggingIn;
+            let other = by_way(server, second, Arc::clone(&progress));
+            either(leading, opened, self.timer, other).await
+        };
+        let pace = Pace::Servers(self.tcp_timeout);
+        race(servers, pace, self.timer, &Progress::default(), to_server).await
     }
 
-    /// Returns the ways to a server, in the order in which they are tried.
-    fn ways(&self) -> Vec<TransportMode> {
-        match self.url.transport() {
-            TransportMode::Auto => {
-                let mut ways = vec![TransportMode::Tcp, TransportMode::WebSocket];
-                if self.transport() == TransportMode::WebSocket {
-                    ways.reverse();
-                }
-                ways
+    /// Returns the way to a server, and the other one if the URL leaves the choice.
+    fn ways(&self) -> (TransportMode, Option<TransportMode>) {
+        let (tcp, websocket) = (TransportMode::Tcp, TransportMode::WebSocket);
+        match (self.url.transport(), *lock(&self.winner)) {
+            (TransportMode::Auto, Some((winner, since)))
+                if winner == websocket && since.elapsed() < REMEMBERED =>
+            {
+                (websocket, Some(tcp))
             }
-            only => vec![only],
+            (TransportMode::Auto, _) => (tcp, Some(websocket)),
+            (only, _) => (only, None),
         }
     }
 
@@ -155,15 +157,19 @@ impl Dialler {
             return;
         }
         let transport = peer.transport();
-        if lock(&self.winner).replace(transport) != Some(transport) {
-            let host = peer.name();
-            tracing::info!(host, %transport, "this way to the server is tried first from now on");
+        let mut winner = lock(&self.winner);
+        match &*winner {
+            Some((before, since)) if *before == transport && since.elapsed() < REMEMBERED => {}
+            _ => *winner = Some((transport, Instant::now())),
         }
+        drop(winner);
+        tracing::debug!(host = peer.name(), %transport, "this way to the server works");
     }
 
     /// Returns how bytes reach the server: `Auto` if the URL leaves the choice and nothing has connected yet.
     pub(crate) fn transport(&self) -> TransportMode {
-        lock(&self.winner).unwrap_or(self.url.transport())
+        let winner = lock(&self.winner).map(|(winner, _)| winner);
+        winner.unwrap_or(self.url.transport())
     }
 
     /// Returns the addresses of one server, in the order in which they are tried.
@@ -205,7 +211,7 @@ impl Dialler {
 
     /// Returns the addresses of one host, in the order in which they are tried.
     pub(crate) async fn resolve(&self, host: &Host) -> Result<Vec<Peer>, DialError> {
-        let way = self.ways()[0];
+        let (way, _) = self.ways();
         self.peers(std::slice::from_ref(host), way).await
     }
 
@@ -223,7 +229,11 @@ impl Dialler {
                     return Err(DialError::Forbidden { name, source });
                 }
                 let stream = self.bounded(TcpStream::connect(address)).await;
-                let stream = stream.map_err(failed)?;
+                let stream = stream.map_err(|source| match &peer.listener {
+                    #[cfg(feature = "websocket")]
+                    Listener::WebSocket(gateway) => gateway.unreached(&peer.name, failed(source)),
+                    Listener::Postgres => failed(source),
+                })?;
                 self.options.set(&stream).map_err(failed)?;
                 Ok(Transport::Plain(stream))
             }
@@ -280,8 +290,8 @@ impl Drop for SilenceGuard<'_> {
     }
 }
 
-/// How long TCP may be silent before the WebSocket is tried beside it: longer than a connect takes that loses a packet.
-const HEAD_START: Duration = Duration::from_millis(1200);
+/// How long the WebSocket is tried first once TCP was blocked: a firewall stays, and a machine that moves does not.
+const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// TCP to an address that answers takes a round trip, and a few seconds if packets are lost.
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);

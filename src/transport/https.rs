@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use super::address::{Gateway, Listener, Peer};
 use super::client_config::{Alpn, TlsError, client_config};
 use super::error::DialError;
-use super::proxy::{Proxies, authority};
+use super::proxy::{Proxies, ProxyError, authority};
 use super::resolve::resolve;
 use super::tls::failed;
 use super::websocket::{Below, WebSocket};
@@ -77,7 +77,9 @@ impl Https {
                 port: self.port,
                 proxy,
             };
-            for mut peer in resolve(&[next], shuffled).await? {
+            let found = resolve(&[next], shuffled).await;
+            let found = found.map_err(|error| gateway.unreached(name, error))?;
+            for mut peer in found {
                 peer.name.clone_from(name);
                 peer.listener = Listener::WebSocket(gateway.clone());
                 if !peers.contains(&peer) {
@@ -114,14 +116,16 @@ impl Https {
         let mut below: Box<dyn Below> = Box::new(stream);
         if let Some(proxy) = &gateway.proxy {
             if proxy.is_tls {
-                below = self.secure(below, &proxy.host, peer).await?;
+                let secured = self.secure(below, &proxy.host, peer).await;
+                below = secured.map_err(|error| match error {
+                    DialError::Tls { source, .. } | DialError::Closed { source, .. } => {
+                        gateway.failed(&peer.name, ProxyError::Tls(source))
+                    }
+                    error => error,
+                })?;
             }
             let tunnel = proxy.tunnel(&mut below, &peer.name, gateway.port).await;
-            tunnel.map_err(|source| DialError::Proxy {
-                proxy: proxy.to_string(),
-                name: peer.name.clone(),
-                source,
-            })?;
+            tunnel.map_err(|source| gateway.failed(&peer.name, source))?;
         }
         Ok(below)
     }
@@ -145,6 +149,28 @@ impl Https {
             .await
             .map_err(|error| failed(&peer.address, error))?;
         Ok(Box::new(secured))
+    }
+}
+
+impl Gateway {
+    /// Returns the failure of the proxy on the way to the host `name`.
+    fn failed(&self, name: &str, source: ProxyError) -> DialError {
+        DialError::Proxy {
+            proxy: self
+                .proxy
+                .as_ref()
+                .map_or(String::new(), ToString::to_string),
+            name: name.to_owned(),
+            source,
+        }
+    }
+
+    /// Returns the failure to reach the address of the proxy if there is one, else of the host `name`.
+    pub(super) fn unreached(&self, name: &str, error: DialError) -> DialError {
+        match self.proxy {
+            Some(_) => self.failed(name, ProxyError::Unreached(Box::new(error))),
+            None => error,
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `resolve`, `postponed`: the addresses of a host, and which of them are tried last.
 //! - `race`: when the next address or host is tried, and which session wins.
 //! - `https`, `proxy`, `http_head`, `websocket`: the way over port 443.
+//! - `ways`: when the other way is tried, if the URL leaves the choice.
 //! - `socket`, `tls`, `client_config`: what is set on a stream, and how TLS is negotiated.
 //! - `inspect`: a server's certificates, trusted or not, for the doctor.
 //! - `timer`: bounds on any runtime.
@@ -28,6 +29,7 @@ mod resolve;
 mod socket;
 mod timer;
 mod tls;
+mod ways;
 #[cfg(feature = "websocket")]
 mod websocket;
 

@@ -10,24 +10,48 @@ use tungstenite::http::Uri;
 
 use super::http_head::HttpHead;
 
-/// The proxies of the environment: `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capitals or not, as curl reads them.
-#[derive(Debug)]
-pub(super) struct Proxies(Matcher);
+/// The proxies of the environment: `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capitals or not.
+pub(super) struct Proxies {
+    matcher: Matcher,
+    /// The variable that names the proxy, if its value cannot be read.
+    unreadable: Option<&'static str>,
+}
 
 impl Proxies {
     pub(super) fn from_env() -> Self {
-        Self(Matcher::from_env())
+        let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let variable = VARIABLES.into_iter().find(set);
+        let value = variable.and_then(|name| std::env::var(name).ok());
+        let is_readable = value.is_some_and(|value| {
+            let alone = Matcher::builder().https(value).build();
+            alone
+                .intercept(&Uri::from_static("https://h.example/"))
+                .is_some()
+        });
+        Self {
+            matcher: Matcher::from_env(),
+            unreadable: variable.filter(|_| !is_readable),
+        }
     }
 
     /// Returns the proxy for a host, if it has one.
     pub(super) fn proxy_for(&self, host: &str, port: u16) -> Result<Option<Proxy>, ProxyError> {
         let target = format!("https://{}/", authority(host, port));
         let found = target.parse::<Uri>().ok();
-        let Some(found) = found.and_then(|target| self.0.intercept(&target)) else {
-            return Ok(None);
+        let Some(found) = found.and_then(|target| self.matcher.intercept(&target)) else {
+            return match self.unreadable {
+                Some(variable) => Err(ProxyError::Unreadable(variable)),
+                None => Ok(None),
+            };
         };
         let uri = found.uri();
         let name = uri.host().unwrap_or_default();
+        if uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'))
+        {
+            return Err(ProxyError::Unreadable("HTTPS_PROXY or ALL_PROXY"));
+        }
         let (is_tls, default) = match uri.scheme_str() {
             Some("http") => (false, 80),
             Some("https") => (true, 443),
@@ -47,6 +71,16 @@ impl Proxies {
         }))
     }
 }
+
+impl fmt::Debug for Proxies {
+    /// Leaves the proxies' URLs out: a password that is not encoded may have been taken for a host.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxies").finish_non_exhaustive()
+    }
+}
+
+/// The variables that name the proxy for `https`, the first that is set wins.
+const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /// An HTTP proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -135,6 +169,14 @@ pub(crate) enum ProxyError {
     Closed,
     #[error("its answer is not HTTP/1.1's")]
     NotHttp,
+    #[error(
+        "{0} is not a proxy's URL: percent-encode what is special in the user name and the password"
+    )]
+    Unreadable(&'static str),
+    #[error("TLS with it failed")]
+    Tls(#[source] io::Error),
+    #[error("its name cannot be resolved, or it does not answer")]
+    Unreached(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("proxies of the kind {0}:// are not supported, only http:// and https://")]
     Scheme(String),
     #[error("the connection to it failed")]
@@ -146,7 +188,10 @@ mod tests {
     use super::*;
 
     fn proxies(https: &str, no: &str) -> Proxies {
-        Proxies(Matcher::builder().https(https).no(no).build())
+        Proxies {
+            matcher: Matcher::builder().https(https).no(no).build(),
+            unreadable: None,
+        }
     }
 
     #[test]

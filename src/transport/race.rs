@@ -75,6 +75,9 @@ pub(crate) trait AttemptFailure: Send {
     /// Returns whether the same attempt may succeed a moment later.
     fn may_pass(&self) -> bool;
 
+    /// Returns whether the failure may be one of the way to the server: the server itself has said nothing.
+    fn is_of_way(&self) -> bool;
+
     /// Returns how much the failure tells: of several failures the weightiest is returned.
     fn weight(&self) -> u8;
 }

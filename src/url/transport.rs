@@ -20,8 +20,8 @@ pub enum TransportMode {
     /// Needs the feature `websocket`. The server asks for the password itself, within the verified TLS, so that
     /// `channel_binding=require` cannot hold.
     WebSocket,
-    /// TCP, and the WebSocket if TCP has not connected within a second, or is refused. What has connected is tried first
-    /// from then on.
+    /// TCP, and the WebSocket if TCP has not connected within 1.2 s, or is refused. What has connected is tried first for
+    /// ten minutes.
     ///
     /// Needs the feature `websocket`.
     Auto,

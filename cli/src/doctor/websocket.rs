@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use diesel_neon::diagnose::Probe;
-use diesel_neon::{DatabaseUrl, Encryption, TransportMode};
+use diesel_neon::{ConnectError, DatabaseUrl, Encryption, TransportMode};
 
 use super::Doctor;
 use super::environment::Target;
@@ -15,8 +15,8 @@ impl Doctor<'_> {
     pub(super) async fn look_at_websocket(&mut self, target: &Target) {
         let url = &target.found.url;
         let is_likely = url.is_neon() || url.https_port() != 443;
-        let is_for_tcp = url.transport() == TransportMode::Tcp;
-        if !is_likely || !is_for_tcp || *url.encryption() == Encryption::Plain {
+        let is_it = url.transport() == TransportMode::WebSocket;
+        if !is_likely || is_it || *url.encryption() == Encryption::Plain {
             return;
         }
         let Some(other) = over_websocket(url) else {
@@ -32,9 +32,13 @@ impl Doctor<'_> {
             Ok(()) => Check::ok("websocket", "Postgres's port is blocked here; port 443 works")
                 .detail("add transport=websocket to the database URL, with channel_binding=prefer if it has require")
                 .detail("or set DIESEL_NEON_TRANSPORT=websocket; the app needs diesel-neon's feature websocket"),
-            Err(finding) => {
+            Err(error) if error.sqlstate().is_some() => {
+                let check = Check::ok("websocket", "port 443 is open, and the server refuses");
+                check.found(Status::Failure, Finding::of(&error))
+            }
+            Err(error) => {
                 let check = Check::ok("websocket", "port 443 does not work either");
-                check.found(Status::Warning, finding)
+                check.found(Status::Warning, Finding::of(&error))
             }
         };
         self.put(of(target.role(), check.took(began.elapsed())));
@@ -50,20 +54,16 @@ fn over_websocket(url: &DatabaseUrl) -> Option<DatabaseUrl> {
     url.with_transport(TransportMode::WebSocket).ok()
 }
 
-async fn log_in(probe: &Probe, url: &DatabaseUrl) -> Result<(), Finding> {
+async fn log_in(probe: &Probe, url: &DatabaseUrl) -> Result<(), ConnectError> {
     let mut last = None;
     for host in url.hosts() {
-        let peers = probe.look_up(host).await;
-        let peers = peers.map_err(|error| Finding::of(&error))?;
+        let peers = probe.look_up(host).await?;
         for peer in peers {
             match probe.log_in(&peer).await.session {
                 Ok(_) => return Ok(()),
-                Err(error) => last = Some(Finding::of(&error)),
+                Err(error) => last = Some(error),
             }
         }
     }
-    match last {
-        Some(finding) => Err(finding),
-        None => Ok(()),
-    }
+    last.map_or(Ok(()), Err)
 }

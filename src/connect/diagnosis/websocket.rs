@@ -7,9 +7,13 @@ use crate::transport::{ProxyError, WebSocketError};
 pub(super) fn of_proxy(error: &ProxyError) -> &'static Diagnosis {
     match error {
         ProxyError::Credentials { .. } => &PROXY_CREDENTIALS,
-        ProxyError::Scheme(_) | ProxyError::NotHttp => &PROXY_UNKNOWN,
+        ProxyError::Scheme(_) | ProxyError::NotHttp | ProxyError::Unreadable(_) => &PROXY_UNKNOWN,
+        ProxyError::Tls(_) => &PROXY_TLS,
         ProxyError::Refused { status, .. } if *status < 500 => &PROXY_REFUSED,
-        ProxyError::Refused { .. } | ProxyError::Closed | ProxyError::Io(_) => &PROXY_UNREACHABLE,
+        ProxyError::Refused { .. }
+        | ProxyError::Closed
+        | ProxyError::Io(_)
+        | ProxyError::Unreached(_) => &PROXY_UNREACHABLE,
     }
 }
 
@@ -43,6 +47,10 @@ steps! {
     PROXY_UNREACHABLE = "proxy-unreachable", Unreachable,
         "the HTTP proxy on the way to port 443 is overloaded, or cannot reach the database's host",
         "check HTTPS_PROXY, and whether the proxy reaches other hosts";
+
+    PROXY_TLS = "proxy-tls", Tls,
+        "the HTTP proxy's own certificate is not trusted, or what listens there does not speak TLS",
+        "give its root by SSL_CERT_FILE, or write http:// in HTTPS_PROXY if the proxy speaks plain HTTP";
 
     PROXY_UNKNOWN = "proxy-unknown", Configuration,
         "HTTPS_PROXY or ALL_PROXY names something that is no HTTP proxy",

@@ -82,9 +82,6 @@ impl WebSocket {
 
     /// Writes all frames to the stream below.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(pong) = self.pong.take() {
-            self.push_frame(OpCode::Control(Control::Pong), &pong)?;
-        }
         while !self.output.is_empty() {
             let written = ready!(Pin::new(&mut self.below).poll_write(cx, &self.output))?;
             if written == 0 {
@@ -92,10 +89,24 @@ impl WebSocket {
             }
             self.output.advance(written);
         }
-        if self.output.capacity() > MOST_OUTPUT {
+        // Reclaims the room in front of what was written, and gives back what only a large write needed.
+        if self.output.try_reclaim(MOST_OUTPUT) {
             self.output = BytesMut::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Answers the server's last ping once all else is written. A stream that fails says so when it is read.
+    fn answer_ping(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.poll_write_out(cx)?.is_pending() {
+            return Ok(());
+        }
+        if let Some(pong) = self.pong.take() {
+            self.push_frame(OpCode::Control(Control::Pong), &pong)?;
+            let _ = self.poll_write_out(cx)?;
+        }
+        let _ = Pin::new(&mut self.below).poll_flush(cx)?;
+        Ok(())
     }
 
     /// Takes payload out of what was read, as far as it goes.
@@ -157,7 +168,9 @@ impl AsyncRead for WebSocket {
         let before = buf.filled().len();
         loop {
             if this.closed.is_none() {
-                this.take(buf)?;
+                if let Err(error) = this.take(buf) {
+                    this.closed = Some(Err(error));
+                }
             }
             // What came in front of the end is passed on first.
             if buf.filled().len() > before || buf.remaining() == 0 {
@@ -169,9 +182,7 @@ impl AsyncRead for WebSocket {
                 None => {}
             }
             if this.pong.is_some() {
-                // A stream that takes no more has bytes to write, whose writer is woken.
-                let _ = this.poll_write_out(cx)?;
-                let _ = Pin::new(&mut this.below).poll_flush(cx)?;
+                let _ = this.answer_ping(cx);
             }
             this.input.reserve(CHUNK);
             let read = ready!(poll_read_buf(
