@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::binaries::Binaries;
-use super::files::private_directory;
+use super::files::quick_directory;
 use super::guard::Guard;
 use super::identity::Identity;
 use super::names::{DATABASE, SUPERUSER};
@@ -68,7 +68,7 @@ impl Cluster {
         let making = || "cannot make a temporary directory".into();
         let probe = tempfile::tempfile().context(making)?;
         let who = Identity::of_owner(&probe.metadata().context(making)?)?;
-        let directory = private_directory("neon-sim-", who)?;
+        let directory = quick_directory("neon-sim-", who)?;
         who.own(directory.path())?;
         let guard = Guard::new(binaries, who, directory.path())?;
         // From here on the guard removes the directory.
