@@ -10,7 +10,7 @@
 //! behind; `POSTGRES_URL_NO_SSL` is never used.
 //!
 //! `DIESEL_NEON_TRANSPORT` (`tcp`, `websocket`, `auto`) says how bytes reach the server, whatever the URL says: see
-//! [`TransportMode`].
+//! [`TransportMode`]. If it stands in a file, a URL of the environment that has a `transport` keeps its own.
 //!
 //! A variable of the environment counts before any that [`load_dotenv`] has read from a file, whatever
 //! their names. A direct URL from the file, beside an app's URL from the environment, must lead to
@@ -227,9 +227,15 @@ fn find_direct(lookup: Lookup<'_>) -> Result<Option<ResolvedUrl>, EnvError> {
 
 /// Returns a URL as `DIESEL_NEON_TRANSPORT` asks for it.
 fn over_transport(found: ResolvedUrl, lookup: Lookup<'_>) -> Result<ResolvedUrl, EnvError> {
-    let Some((value, _)) = lookup(TRANSPORT)? else {
+    let Some((value, source)) = lookup(TRANSPORT)? else {
         return Ok(found);
     };
+    // A URL that was set for this process means what it says.
+    let is_weaker =
+        source.layer() != Layer::Environment && found.source.layer() == Layer::Environment;
+    if is_weaker && found.url.names_transport() {
+        return Ok(found);
+    }
     let transport = value.trim().parse::<TransportMode>();
     let url = transport.and_then(|transport| found.url.with_transport(transport));
     match url {

@@ -278,6 +278,12 @@ fn the_transport_is_chosen_for_both_urls() {
             source: crate::url::UrlError::InvalidValue { .. }
         }
     ));
+    // A file does not override what a URL says that was set for this process.
+    let says = "postgresql://u:p@ep-a-1-pooler.x.aws.neon.tech/db?transport=tcp";
+    let file = [("DIESEL_NEON_TRANSPORT", "udp")];
+    let app = app_url_from(&layered(&[("DATABASE_URL", says)], &file)).unwrap();
+    assert_eq!(app.url.transport(), TransportMode::Tcp);
+    app_url_from(&layered(&[("DATABASE_URL", POOLED)], &file)).unwrap_err();
     #[cfg(feature = "websocket")]
     for (value, mode) in [
         ("websocket", TransportMode::WebSocket),

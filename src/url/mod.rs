@@ -220,6 +220,11 @@ impl DatabaseUrl {
         self.settings.transport.unwrap_or_default()
     }
 
+    /// Returns whether the URL says itself how bytes reach the server.
+    pub(crate) fn names_transport(&self) -> bool {
+        self.settings.transport.is_some()
+    }
+
     /// Returns the same URL for another way to the server.
     ///
     /// # Errors
