@@ -1,7 +1,7 @@
 //! [`PoolerSupport`]: whether the statements of a pool may have names.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crate::policy::{NamedStatements, Policy};
 use crate::url::{DatabaseUrl, Endpoint};
@@ -13,8 +13,8 @@ pub(crate) struct PoolerSupport {
     capacity: usize,
     /// Whether there is but one server: Neon's endpoints have one compute.
     has_one_server: bool,
-    /// Whether the session is known to stay with one server, whatever the policy says of names.
-    is_direct: AtomicBool,
+    /// Whether each session is known to stay with one server, whatever number a proxy invents for it.
+    is_direct_by_name: bool,
     /// A [`Support`].
     support: AtomicU8,
     /// Part of every name, so that a pooler that mixes clients up does not find another client's statement.
@@ -53,7 +53,7 @@ impl PoolerSupport {
             endpoint,
             capacity: policy.statement_cache(),
             has_one_server: url.is_direct_by_name() && url.hosts().len() == 1,
-            is_direct: AtomicBool::new(url.is_direct_by_name()),
+            is_direct_by_name: url.is_direct_by_name(),
             support: AtomicU8::new(support as u8),
             salt: fastrand::u64(..),
             generation: AtomicU32::new(0),
@@ -70,8 +70,8 @@ impl PoolerSupport {
     }
 
     /// Returns whether each session is known to stay with one server.
-    pub(crate) fn is_direct(&self) -> bool {
-        self.is_direct.load(Ordering::Acquire)
+    pub(crate) fn is_direct_by_name(&self) -> bool {
+        self.is_direct_by_name
     }
 
     /// Returns how many named statements a connection may keep.
@@ -178,9 +178,6 @@ impl Probe<'_> {
     pub(super) fn conclude(mut self, support: Support) {
         tracing::debug!(?support, "found out whether statements may have names");
         self.result = support;
-        if support == Support::Direct {
-            self.pooler.is_direct.store(true, Ordering::Release);
-        }
     }
 }
 

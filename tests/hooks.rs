@@ -195,6 +195,7 @@ enum Act {
     Panic,
     Begin,
     Hang,
+    Leave,
 }
 
 async fn act(connection: &mut Connection, act: Option<Act>) -> Result<bool, Error> {
@@ -210,6 +211,11 @@ async fn act(connection: &mut Connection, act: Option<Act>) -> Result<bool, Erro
         Some(Act::Hang) => {
             let sleep = connection.batch_execute("SELECT pg_sleep(600)");
             sleep.await.map(|()| true)
+        }
+        Some(Act::Leave) => {
+            let sleep = connection.batch_execute("SELECT pg_sleep(0.3)");
+            let left = timeout(Duration::from_millis(20), sleep).await;
+            Ok(left.is_err())
         }
     }
 }
@@ -259,6 +265,12 @@ async fn before_acquire_decides_what_is_handed_out_again() {
             drop(get().await.unwrap());
         }
         assert_eq!(pool.status().closed.by_hook, 2);
+
+        // What it leaves unfinished is finished first.
+        acts.lock().unwrap().push(Act::Leave);
+        let mut connection = get().await.unwrap();
+        connection.batch_execute("SELECT 1").await.unwrap();
+        drop(connection);
 
         // Its panic is the caller's.
         acts.lock().unwrap().push(Act::Panic);
@@ -449,6 +461,45 @@ async fn each_connection_has_an_instrumentation_of_its_own_from_its_connect_on()
         "{events:?}"
     );
     assert_eq!(of(3), ["connect", "connected"], "{events:?}");
+}
+
+/// Panics as it is made, as it is told that a connection is made, or that it has been made.
+struct Faulty(&'static str);
+
+impl Faulty {
+    fn make(at: &'static str) -> Self {
+        assert_ne!(at, "made", "a fault of the application's");
+        Self(at)
+    }
+}
+
+impl Instrumentation for Faulty {
+    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        let at = match event {
+            InstrumentationEvent::StartEstablishConnection { .. } => "connect",
+            InstrumentationEvent::FinishEstablishConnection { .. } => "connected",
+            _ => return,
+        };
+        assert_ne!(at, self.0, "a fault of the application's");
+    }
+}
+
+#[tokio::test]
+async fn an_instrumentation_that_panics_is_the_failure_of_the_connect() {
+    let neon = neon().await;
+    for at in ["made", "connect", "connected"] {
+        let pool = one(&neon.url()).instrumentation(move || Faulty::make(at));
+        let pool = pool.build().unwrap();
+        let reason = refused(&pool).await;
+        assert!(
+            reason.contains("instrumentation panicked"),
+            "{at}: {reason}"
+        );
+        assert_eq!(calm(&pool).await, 0, "{at}");
+        assert!(pool.status().connects.failed <= 2, "{}", pool.status());
+        let alone = timeout(HANG, pool.dedicated()).await.unwrap();
+        alone.map(drop).unwrap_err();
+    }
 }
 
 #[tokio::test]

@@ -178,6 +178,27 @@ async fn a_commit_that_never_arrived_has_its_transaction_done_again() {
 }
 
 #[tokio::test]
+async fn a_commit_that_begins_the_next_transaction_is_not_taken_for_a_rollback() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| trusting(policy).max_size(1));
+    warm(&pool).await;
+    let attempts = AtomicU32::new(0);
+    let work = async |connection: &mut Connection| {
+        attempts.fetch_add(1, Ordering::Relaxed);
+        let insert = "INSERT INTO users (name) VALUES ('a')";
+        connection.batch_execute(insert).await?;
+        neon.lose_responses();
+        connection.batch_execute("COMMIT AND CHAIN").await?;
+        Ok::<_, RetryError>(())
+    };
+    let done = timeout(HANG, pool.retry().transaction(work)).await;
+    let error = done.expect("no hang").unwrap_err();
+    assert!(error.to_string().contains("its answer is lost"), "{error}");
+    assert_eq!(attempts.into_inner(), 1);
+    assert_eq!(users(&neon).await, "1");
+}
+
+#[tokio::test]
 async fn a_statement_whose_answer_is_lost_is_done_again_only_if_it_is_idempotent() {
     let neon = start().await;
     let pool = pool(&neon.url(), |policy| trusting(policy).max_size(1));

@@ -9,8 +9,9 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Connector;
-use super::error::{Failure, TargetMismatch, WeightiestFailure};
+use super::error::{Failure, WeightiestFailure};
 use super::established::EstablishedSession;
+use super::setup::TargetMismatch;
 use crate::session::{
     Canceller, Channel, Driver, EarlyPassword, LoginTap, SessionControl, SessionStatus,
     StreamHandoff,

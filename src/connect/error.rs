@@ -11,6 +11,7 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use super::diagnosis::{Diagnosis, is_cut_off, steps};
 use super::kind::{ConnectErrorKind, RetryClass};
+use super::setup::{SetupError, TargetMismatch};
 use crate::session::CancelFailure;
 #[cfg(feature = "websocket")]
 use crate::transport::WebSocketError;
@@ -273,23 +274,6 @@ impl Failure {
     }
 }
 
-/// Why a session that has logged in does not become a connection.
-#[derive(Debug)]
-pub(crate) enum SetupError {
-    /// It has ended, or refuses its settings.
-    Session(diesel::ConnectionError),
-    /// The pool's hook `after_connect` failed.
-    Hook(diesel::result::Error),
-    /// The hook cannot succeed.
-    Final(&'static str),
-}
-
-impl From<diesel::ConnectionError> for SetupError {
-    fn from(error: diesel::ConnectionError) -> Self {
-        Self::Session(error)
-    }
-}
-
 /// Returns the failure of the WebSocket that made a login fail.
 #[cfg(feature = "websocket")]
 fn websocket_error(error: &tokio_postgres::Error) -> Option<&WebSocketError> {
@@ -342,19 +326,6 @@ impl From<TargetMismatch> for Failure {
     }
 }
 
-/// The server is not of the kind that `target_session_attrs` asks for.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum TargetMismatch {
-    #[error(
-        "the server is read-only, and target_session_attrs=read-write asks for one that takes writes"
-    )]
-    ReadOnly,
-    #[error(
-        "the server takes writes, and target_session_attrs=read-only asks for one that is read-only"
-    )]
-    ReadWrite,
-}
-
 impl AttemptFailure for Failure {
     fn verdict(&self) -> Verdict {
         match (&self.code, self.diagnosis.kind()) {
@@ -374,12 +345,11 @@ impl AttemptFailure for Failure {
     }
 
     fn is_of_way(&self) -> bool {
-        let kind = self.diagnosis.kind();
         let is_own = matches!(
-            kind,
+            self.diagnosis.kind(),
             ConnectErrorKind::TargetSessionAttrs | ConnectErrorKind::Authentication
         );
-        self.code.is_none() && (!is_own || self.diagnosis.code() == "websocket-method")
+        self.code.is_none() && !is_own
     }
 
     fn weight(&self) -> u8 {

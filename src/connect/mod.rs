@@ -8,6 +8,7 @@ mod establish;
 mod established;
 mod kind;
 mod probe;
+mod setup;
 mod time_zone;
 
 use std::sync::Arc;
@@ -22,18 +23,18 @@ use tokio_util::task::TaskTracker;
 pub use self::cancel_token::CancelToken;
 pub use self::diagnosis::Diagnosis;
 pub use self::error::ConnectError;
-pub(crate) use self::error::SetupError;
 use self::error::{Failure, WeightiestFailure};
 pub use self::establish::Establish;
 pub(crate) use self::establish::{Sealed, is_in_test_transaction};
 pub use self::established::EstablishedSession;
 pub use self::kind::ConnectErrorKind;
 pub use self::probe::{Login, Probe, TlsInspection};
+pub(crate) use self::setup::SetupError;
 use crate::policy::Policy;
 use crate::pooler::PoolerSupport;
-use crate::session::SessionControl;
+use crate::session::{SessionControl, SessionStatus};
 use crate::transport::{Dialler, Negotiated, Timer, TlsError};
-use crate::url::{DatabaseUrl, TransportMode};
+use crate::url::{DatabaseUrl, Endpoint, TransportMode};
 use crate::util::backoff;
 
 /// Makes connections to one database.
@@ -87,9 +88,11 @@ impl Connector {
         self.pooler.has_one_server()
     }
 
-    /// Returns whether each session is known to stay with one server.
-    pub(crate) fn is_direct(&self) -> bool {
-        self.pooler.is_direct()
+    /// Has the process of a session name itself with its first request, unless a pooler gives each transaction another.
+    pub(crate) fn want_process(&self, status: &SessionStatus) {
+        if self.pooler.endpoint() == Endpoint::Direct {
+            status.want_process(self.pooler.is_direct_by_name());
+        }
     }
 
     /// Returns how bytes reach the server.

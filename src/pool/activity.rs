@@ -53,8 +53,10 @@ pub(super) struct Sent {
     pub(super) at_most: Option<Duration>,
     /// How long ago the server was last heard from at least when it was asked.
     pub(super) heard: Duration,
-    /// Whether a transaction was open when it was sent.
+    /// Whether a transaction was open when it was sent, and can be no other now.
     pub(super) in_transaction: bool,
+    /// Whether it was sent without others that wait as well.
+    pub(super) is_alone: bool,
     /// When the server was asked.
     pub(super) asked_at: Instant,
 }
@@ -119,9 +121,9 @@ impl Activity {
             })
         {
             Verdict::NeverArrived
-        } else if is_ended && sent.in_transaction && is_in_transaction {
+        } else if is_ended && sent.is_alone && sent.in_transaction && is_in_transaction {
             Verdict::RolledBack
-        } else if idle < sent.heard {
+        } else if sent.is_alone && idle < sent.heard {
             Verdict::AnswerLost
         } else {
             Verdict::ProcessIdle
@@ -256,6 +258,7 @@ mod tests {
             at_most: at_most.map(Duration::from_secs),
             heard: Duration::from_secs(heard),
             in_transaction,
+            is_alone: true,
             asked_at: after(process.read_at, Duration::from_secs(10)),
         };
         let verdict = |activity: &Activity, sent| activity.verdict(&process, &sent);
@@ -291,6 +294,17 @@ mod tests {
         let open = idle("idle in transaction", 5, 10);
         assert_eq!(verdict(&open, sent(None, 4, true)), Verdict::RolledBack);
         assert_eq!(verdict(&known, sent(None, 4, true)), Verdict::ProcessIdle);
+        // Of several statements, each may have run or not.
+        for (activity, sent) in [
+            (&open, sent(None, 4, true)),
+            (&known, sent(Some(6), 6, false)),
+        ] {
+            let several = Sent {
+                is_alone: false,
+                ..sent
+            };
+            assert_eq!(verdict(activity, several), Verdict::ProcessIdle);
+        }
         assert_eq!(
             verdict(&open, sent(Some(4), 4, true)),
             Verdict::NeverArrived

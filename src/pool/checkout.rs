@@ -276,6 +276,8 @@ impl<'a, C: Establish> Turn<'a, C> {
             }
         };
         Ok(match verdict {
+            // Not idle yet: it is settled, and comes back by itself.
+            Ok(()) if taken.session().status.is_busy() => None,
             Ok(()) => Some(taken),
             Err(reason) => {
                 taken.evict(&reason);
@@ -319,9 +321,9 @@ impl<C: Establish> Connections<C> {
 
 impl<C: Establish> Drop for Turn<'_, C> {
     fn drop(&mut self) {
-        let (unused, wakers) = self.connections.queue().quit(self.ticket);
-        wake(wakers);
-        if let Some(Served::Connection(entry, _)) = unused {
+        let left = self.connections.queue().quit(self.ticket);
+        wake(left.wakers);
+        if let Some(Served::Connection(entry, _)) = left.unused {
             self.connections.give(Place::InUse, entry);
         }
         self.connections.state.stats.metrics.stopped_waiting();

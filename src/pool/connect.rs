@@ -31,13 +31,6 @@ impl PoolState {
         Err(None)
     }
 
-    /// Prepares a new connection of a pool for what [`silence`](super::silence) asks.
-    pub(super) fn introduce<C>(&self, entry: &PoolEntry<C>) {
-        if self.policy.silence_threshold().is_some() && self.connector.is_direct() {
-            entry.session().status.want_process();
-        }
-    }
-
     /// Makes a connection of `generation`.
     pub(super) async fn connect_in<C: Establish>(
         &self,
@@ -67,6 +60,9 @@ impl PoolState {
         self.stats.opened(took, cold);
         tracing::debug!(took = ?took, cold, "a new connection");
         self.health.record_connected();
+        if self.policy.silence_threshold().is_some() {
+            self.connector.want_process(&session.status);
+        }
         let record = self.leaks.record(&session);
         Ok(PoolEntry::new(
             connection,

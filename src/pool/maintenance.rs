@@ -58,6 +58,8 @@ impl Maintenance {
         if self.signal.is_running.swap(true, Ordering::AcqRel) {
             return;
         }
+        // Connections may be in use that the task of an earlier runtime has watched.
+        self.signal.is_watching.store(true, Ordering::Release);
         let running = Running(Arc::clone(&self.signal));
         let task = AbortOnDropHandle::new(runtime.spawn(task(running)));
         let earlier = current.replace(task);

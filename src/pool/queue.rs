@@ -1,5 +1,6 @@
 //! [`Queue`]: what the connections of a pool are doing, who waits for one, and who is served first. Pure: it neither
-//! sends nor waits nor reads a clock. `slots`: those of its connections that tasks have, and which of them do not run.
+//! sends nor waits nor reads a clock. `served`: what callers and connections are told. `slots`: those of its
+//! connections that tasks have, and which of them do not run.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
@@ -7,6 +8,8 @@ use std::time::Duration;
 
 use slab::Slab;
 use tokio::time::Instant;
+
+pub(crate) use self::served::{Given, Lack, Left, Place, Polled, Served, Ticket};
 
 /// The connections and the callers of one pool.
 ///
@@ -43,78 +46,6 @@ pub(crate) struct Limits {
     pub(crate) connect: Duration,
     /// A check, or an unfinished statement, that takes longer has none either.
     pub(crate) check: Duration,
-}
-
-/// Where a connection is that nobody may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// It is being made.
-    Connecting,
-    /// A caller holds it.
-    InUse,
-    /// It is asked whether it works, or finishes its last statement, and will most likely be of use in a moment.
-    Checking,
-    /// It is asked whether it works, and most likely does not, or a caller holds it and it is dead. Another may be made in
-    /// its place.
-    Suspect,
-    /// It has not finished its last statement in time.
-    Settling,
-    /// It is being made, but by a runtime that does not run. Another may be made in its place.
-    Stalled,
-}
-
-impl Place {
-    const COUNT: usize = 6;
-}
-
-/// A caller's place in the line.
-pub(crate) type Ticket = u64;
-
-/// What a caller is given.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Served<T, E> {
-    /// A connection, which is [in use](Place::InUse) from now on, and where it was before.
-    Connection(T, Place),
-    /// Why there will be none.
-    Failed(E),
-    /// The pool is closed.
-    Closed,
-}
-
-/// What a caller finds when it is polled.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Polled<T, E> {
-    /// What it is given; `None` while it waits.
-    pub(crate) served: Option<Served<T, E>>,
-    /// How many connections it is to make, which are [`Connecting`](Place::Connecting) from now on.
-    pub(crate) due: u32,
-    /// Others to wake.
-    pub(crate) wakers: Vec<Waker>,
-    /// Dropped outside of the lock: the last waker of a task may drop a connection.
-    _replaced: Option<Waker>,
-}
-
-/// What became of a connection that was given.
-#[derive(Debug)]
-#[must_use]
-pub(crate) enum Given<T> {
-    Idle,
-    /// A caller has it, and is to be woken.
-    Served(Waker),
-    /// Nobody may have it: the pool is closed or full.
-    Surplus(T),
-}
-
-/// Why a caller that waits has no connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lack {
-    /// Every connection is in use.
-    Exhausted,
-    /// A connection is being made.
-    Connecting,
-    /// A connection is being checked.
-    Validating,
 }
 
 #[derive(Debug)]
@@ -250,11 +181,15 @@ impl<T, E> Queue<T, E> {
         }
     }
 
-    /// Takes a caller out of the line. Returns what it was given and has not taken, and those to wake.
-    pub(crate) fn quit(&mut self, ticket: Ticket) -> (Option<Served<T, E>>, Vec<Waker>) {
-        self.waiting.remove(&ticket);
-        // It may have been woken to ask for connections, which another one then does.
-        (self.served.remove(&ticket), self.advance_and_ask())
+    /// Takes a caller out of the line.
+    pub(crate) fn quit(&mut self, ticket: Ticket) -> Left<T, E> {
+        let waiter = self.waiting.remove(&ticket);
+        Left {
+            unused: self.served.remove(&ticket),
+            // It may have been woken to ask for connections, which another one then does.
+            wakers: self.advance_and_ask(),
+            _waker: waiter.map(|waiter| waiter.waker),
+        }
     }
 
     /// Returns how many connections are to be made, which are [`Connecting`](Place::Connecting) from now on: one for
@@ -266,10 +201,11 @@ impl<T, E> Queue<T, E> {
     }
 
     /// Returns whether there is room for one more connection, which is [`Connecting`](Place::Connecting) then, whoever
-    /// waits for one.
+    /// waits for one. There is none while the server refuses them.
     pub(crate) fn connect_one(&mut self) -> bool {
         let most = self.limits.max_size.saturating_mul(2);
-        let has_room = !self.is_closed && self.size() + self.connecting() < most;
+        let is_open = !self.is_closed && self.refused.is_none();
+        let has_room = is_open && self.size() + self.connecting() < most;
         self.places[Place::Connecting as usize] += u32::from(has_room);
         has_room
     }
@@ -408,6 +344,7 @@ fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
+mod served;
 mod slots;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,7 @@
 //! [`Setup`]: what an application has done with each new connection: it gets instrumentation, and `after_connect` runs.
 
 use std::fmt;
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
@@ -33,11 +31,13 @@ pub(crate) struct Setup<C> {
 impl<C: Establish> Setup<C> {
     /// Begins to make a connection to `target`.
     pub(super) fn begin<'a>(&'a self, target: &'a Target) -> Making<'a, C> {
-        let make = self.instrumentation.as_ref();
+        // One that panics does so again when the connection gets it, which is then told.
+        let begin = || Some(target.begin(self.instrumentation.as_ref()?));
+        let begun = catch_unwind(AssertUnwindSafe(begin));
         Making {
             setup: self,
             target,
-            instrumentation: Mutex::new(make.map(|make| target.begin(make))),
+            instrumentation: Mutex::new(begun.unwrap_or_default()),
         }
     }
 }
@@ -47,15 +47,15 @@ impl<C: Establish> Setup<C> {
 pub(crate) struct Target {
     /// The URL without its password.
     url: String,
-    /// Whether it is known that no pooler is in front of the server.
-    is_direct: AtomicBool,
+    /// Whether it is known that no pooler is in front of the server, whatever number a proxy invents for its process.
+    is_direct_by_name: bool,
 }
 
 impl Target {
     pub(super) fn new(url: &DatabaseUrl) -> Self {
         Self {
             url: url.to_string(),
-            is_direct: AtomicBool::new(url.is_direct_by_name()),
+            is_direct_by_name: url.is_direct_by_name(),
         }
     }
 
@@ -73,12 +73,12 @@ impl Target {
         connection: &mut C,
         told: i32,
     ) -> QueryResult<bool> {
-        if !AtomicBool::load(&self.is_direct, Relaxed) {
-            let pid = diesel::select(sql::<Integer>("pg_backend_pid()"));
-            let pid: i32 = RunQueryDsl::get_result(pid, connection).await?;
-            self.is_direct.store(pid == told, Relaxed);
+        if self.is_direct_by_name {
+            return Ok(true);
         }
-        Ok(AtomicBool::load(&self.is_direct, Relaxed))
+        let pid = diesel::select(sql::<Integer>("pg_backend_pid()"));
+        let pid: i32 = RunQueryDsl::get_result(pid, connection).await?;
+        Ok(pid == told)
     }
 }
 
@@ -95,7 +95,10 @@ impl<C: Establish> Making<'_, C> {
     pub(super) async fn set_up(&self, session: EstablishedSession) -> Result<C, SetupError> {
         let status = Arc::clone(&session.session().status);
         let mut connection = C::establish_with(session).await?;
-        self.instrument(&mut connection);
+        let instrument = AssertUnwindSafe(|| self.instrument(&mut connection));
+        if catch_unwind(instrument).is_err() {
+            return Err(SetupError::Final("the instrumentation panicked"));
+        }
         let Some(hook) = &self.setup.after_connect else {
             return Ok(connection);
         };
@@ -126,7 +129,10 @@ impl<C: Establish> Making<'_, C> {
     pub(super) fn fail(&self, error: &ConnectError) {
         if let Some(mut instrumentation) = lock(&self.instrumentation).take() {
             let error = ConnectionError::BadConnection(error.reason());
-            self.finish(&mut *instrumentation, Some(&error));
+            let finish = || self.finish(&mut *instrumentation, Some(&error));
+            if catch_unwind(AssertUnwindSafe(finish)).is_err() {
+                tracing::warn!("the instrumentation panicked");
+            }
         }
     }
 

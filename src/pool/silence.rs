@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::QueryResult;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
@@ -39,11 +40,8 @@ struct Silent {
 impl<C: Establish> Connections<C> {
     /// Looks at all connections in use, and begins to ask about those whose servers are silent.
     pub(super) fn look_after(self: &Arc<Self>, threshold: Duration) {
-        let (now, is_direct) = (Moment::now(), self.state.connector.is_direct());
+        let now = Moment::now();
         let is_due = self.state.leaks.any_held(|record| {
-            if is_direct {
-                record.session.status.want_process();
-            }
             let silence = observe(record, &now, threshold);
             lock(&record.episode).is_due(silence)
         });
@@ -92,7 +90,8 @@ impl<C: Establish> Connections<C> {
             return None;
         }
         let slot = Slot::new(self, Place::Connecting);
-        let entry = self.made().await?;
+        // That there is none is nobody's failure: those who wait have connects of their own.
+        let entry = self.made().await.ok()?;
         Some((slot, entry))
     }
 
@@ -159,11 +158,12 @@ impl<C: Establish> Look<C> {
         if !silent.iter().any(is_worthwhile) || !connections.looks.may_make(&Moment::now()) {
             return;
         }
-        if let Some((slot, entry)) = connections.make_sibling().await {
-            let found = ask(slot, entry, threshold, true).await;
-            let has_found = found.is_some_and(|found| found > 0);
-            connections.looks.set_made(&Moment::now(), has_found);
-        }
+        let found = match connections.make_sibling().await {
+            Some((slot, entry)) => ask(slot, entry, threshold, true).await,
+            None => None,
+        };
+        let has_found = found.is_some_and(|found| found > 0);
+        connections.looks.set_made(&Moment::now(), has_found);
     }
 }
 
@@ -205,14 +205,17 @@ async fn ask<C: Establish>(
         }
     };
     state.health.record_check_passed();
-    let mut lost = 0;
+    let (mut lost, mut unanswered) = (0, None);
     for silent in &silent {
         let verdict = match silent.process {
             Some(process) => {
                 let known = activities.iter().find(|activity| activity.is_of(&process));
                 let doing =
                     known.map_or(Doing::Busy, |known| known.doing(&process, has_one_server));
-                conclude(&connections, &mut entry, silent, &process, doing, threshold).await
+                let concluded =
+                    conclude(&connections, &mut entry, silent, &process, doing, threshold).await;
+                unanswered = concluded.asker;
+                concluded.verdict
             }
             None if is_new && connections.siblings_are_dead(silent) => cut_off(silent).await,
             None => None,
@@ -222,10 +225,19 @@ async fn ask<C: Establish>(
             lost += 1;
             tracing::warn!(verdict = ?verdict, silence = ?silent.silence, "a statement is lost");
         }
+        if unanswered.is_some() {
+            break;
+        }
     }
-    slot.give(entry);
-    if lost > 0 {
-        connections.call_roll(&began);
+    match unanswered {
+        // Others are asked about in the next look.
+        Some(reason) => fail(slot, entry, &reason, &began),
+        None => {
+            slot.give(entry);
+            if lost > 0 {
+                connections.call_roll(&began);
+            }
+        }
     }
     Some(lost)
 }
@@ -243,16 +255,33 @@ async fn inquire<C: Establish>(
     let bound = connections.state.policy.validation_timeout();
     match timeout(bound, activity::ask(entry, &known)).await {
         Ok(Ok(activities)) => Ok(activities),
-        Ok(Err(error)) if error.is_connection_lost() => Err(EvictReason::CheckFailed {
+        Ok(answer) => or_lost(answer),
+        Err(_) => Err(EvictReason::NoAnswer { bound }),
+    }
+}
+
+/// Returns what the server told: nothing if it may not, or why it cannot.
+fn or_lost(answer: QueryResult<Vec<Activity>>) -> Result<Vec<Activity>, EvictReason> {
+    match answer {
+        Ok(activities) => Ok(activities),
+        Err(error) if error.is_connection_lost() => Err(EvictReason::CheckFailed {
             sqlstate: error.sqlstate().map(str::to_owned),
             message: error.to_string(),
         }),
-        Ok(Err(error)) => {
+        Err(error) => {
             tracing::debug!(error = %error, "the server does not tell what its processes do");
             Ok(Vec::new())
         }
-        Err(_) => Err(EvictReason::NoAnswer { bound }),
     }
+}
+
+/// How the look at one statement has ended.
+#[derive(Default)]
+struct Concluded {
+    /// `None` if the statement waits on.
+    verdict: Option<Verdict>,
+    /// Why the connection that asked is of no use any more.
+    asker: Option<EvictReason>,
 }
 
 /// Ends a statement that is lost, as what its process does shows. One that the process runs waits on, and so does one
@@ -264,43 +293,61 @@ async fn conclude<C: Establish>(
     process: &ServerProcess,
     doing: Doing,
     threshold: Duration,
-) -> Option<Verdict> {
+) -> Concluded {
     match doing {
-        Doing::Busy => return None,
-        Doing::Idle(idle) if idle < threshold => return None,
+        Doing::Busy => return Concluded::default(),
+        Doing::Idle(idle) if idle < threshold => return Concluded::default(),
         Doing::Idle(_) | Doing::Gone => {}
     }
-    let condemned = condemn(silent).await?;
-    let verdict = match doing {
-        Doing::Gone => Verdict::ProcessGone,
-        Doing::Busy | Doing::Idle(_) => {
-            let bound = connections.state.policy.validation_timeout();
-            let (asked_at, asked) = (Instant::now(), Moment::now());
-            let ended = timeout(bound, activity::ask_and_end(entry, process)).await;
-            let ended = ended.ok().and_then(Result::ok).unwrap_or_default();
-            let sent = sent(&silent.record, asked_at, &asked);
-            let known = ended.first();
-            if known.is_none_or(Activity::may_run) {
-                // It has begun meanwhile, or nobody can tell.
-                condemned.cancel(Verdict::ProcessIdle);
-                return Some(Verdict::ProcessIdle);
-            }
-            known.map_or(Verdict::ProcessIdle, |known| known.verdict(process, &sent))
+    let Some(condemned) = condemn(silent).await else {
+        return Concluded::default();
+    };
+    if doing == Doing::Gone {
+        condemned.end(Verdict::ProcessGone);
+        return Concluded {
+            verdict: Some(Verdict::ProcessGone),
+            asker: None,
+        };
+    }
+    let bound = connections.state.policy.validation_timeout();
+    let (asked_at, asked) = (Instant::now(), Moment::now());
+    let ended = match timeout(bound, activity::ask_and_end(entry, process)).await {
+        Ok(answer) => or_lost(answer),
+        Err(_) => Err(EvictReason::NoAnswer { bound }),
+    };
+    let sent = sent(&silent.record, condemned.is_alone(), asked_at, &asked);
+    let (known, asker) = match ended {
+        Ok(activities) => (activities.into_iter().next(), None),
+        Err(reason) => (None, Some(reason)),
+    };
+    let verdict = match known {
+        Some(known) if !known.may_run() => {
+            let verdict = known.verdict(process, &sent);
+            condemned.end(verdict);
+            verdict
+        }
+        // It has begun meanwhile, or nobody can tell.
+        _ => {
+            condemned.cancel(Verdict::ProcessIdle);
+            Verdict::ProcessIdle
         }
     };
-    condemned.end(verdict);
-    Some(verdict)
+    Concluded {
+        verdict: Some(verdict),
+        asker,
+    }
 }
 
 /// Returns when the statement of a connection was sent that is condemned.
-fn sent(record: &CheckoutRecord, asked_at: Instant, asked: &Moment) -> Sent {
+fn sent(record: &CheckoutRecord, is_alone: bool, asked_at: Instant, asked: &Moment) -> Sent {
     let (now, status) = (Moment::now(), &record.session.status);
     let held_for = record.since().map(|since| now.since(&since));
     Sent {
         // If nothing has come since the checkout, no statement of it has an answer.
         at_most: held_for.filter(|held_for| status.silent_for(&now) > *held_for),
         heard: status.silent_for(asked),
-        in_transaction: status.in_transaction(),
+        in_transaction: status.in_transaction() && !status.may_have_chained(),
+        is_alone,
         asked_at,
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::connections::{Connections, Slot};
 use super::entry::PoolEntry;
 use super::queue::Place;
-use crate::connect::{ConnectSlot, Establish};
+use crate::connect::{ConnectError, ConnectSlot, Establish};
 
 impl<C: Establish> Connections<C> {
     /// Makes `due` connections, which the queue has counted.
@@ -21,22 +21,12 @@ impl<C: Establish> Connections<C> {
         }
     }
 
-    /// Makes a connection. Tells those who wait if there is none.
-    pub(super) async fn made(self: &Arc<Self>) -> Option<PoolEntry<C>> {
+    /// Makes a connection. Fails without an error if the pool is closed.
+    pub(super) async fn made(self: &Arc<Self>) -> Result<PoolEntry<C>, Option<ConnectError>> {
         let connected = self.state.connect(ConnectSlot::Counted, &self.setup);
-        match connected.await {
-            Ok(entry) => {
-                self.state.introduce(&entry);
-                self.maintain();
-                Some(entry)
-            }
-            Err(Some(error)) => {
-                self.tell(&error);
-                None
-            }
-            // The pool is closed.
-            Err(None) => None,
-        }
+        let entry = connected.await?;
+        self.maintain();
+        Ok(entry)
     }
 }
 
@@ -46,8 +36,10 @@ async fn connect<C: Establish>(slot: Slot<C>) {
     if let Some(pause) = connections.pause() {
         sleep(pause).await;
     }
-    let Some(mut entry) = connections.made().await else {
-        return;
+    let mut entry = match connections.made().await {
+        Ok(entry) => entry,
+        Err(Some(error)) => return connections.tell(&error),
+        Err(None) => return,
     };
     // A pooler logs clients in even if the server behind it is gone.
     let is_doubtful = state.health.died_after_login() > 0 || connections.has_suspects();

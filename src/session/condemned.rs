@@ -17,6 +17,7 @@ pub(crate) struct Condemned {
     session: Arc<SessionHandle>,
     stream: Option<DrainStream>,
     silence: Duration,
+    is_alone: bool,
 }
 
 impl SessionHandle {
@@ -40,16 +41,23 @@ impl SessionHandle {
         if !is_silent || !is_same || !is_unanswered(&pipeline) {
             return None;
         }
+        let is_alone = pipeline.requests.outstanding_within(u64::MAX) == 1;
         let stream = pipeline.take_stream();
         Some(Condemned {
             session: Arc::clone(self),
             stream,
             silence,
+            is_alone,
         })
     }
 }
 
 impl Condemned {
+    /// Returns whether a single statement waits: of several, some may have run.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
     /// Ends the session: its statements fail as the verdict says.
     pub(crate) fn end(self, verdict: Verdict) {
         self.end_with(verdict);

@@ -61,7 +61,10 @@ impl Pipeline {
         match message.tag {
             tag::PARSE_COMPLETE | tag::BIND_COMPLETE if request.preamble > 0 => is_wanted = false,
             tag::CLOSE_COMPLETE => is_wanted = false,
-            tag::DATA_ROW if request.asks_process => self.status.identity.read(&message.body),
+            tag::DATA_ROW if request.asks_process => {
+                let told = self.status.backend_pid();
+                self.status.identity.read(&message.body, told);
+            }
             tag::COMMAND_COMPLETE if request.preamble > 0 => {
                 request.preamble -= 1;
                 request.begin_end = request.begin_end.saturating_sub(1);

@@ -1,7 +1,7 @@
 //! [`ServerProcess`]: which process of the server runs the statements of a session.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use tokio::time::Instant;
 
@@ -26,6 +26,8 @@ pub(crate) struct ServerProcess {
 #[derive(Debug, Default)]
 pub(super) struct Identity {
     step: AtomicU8,
+    /// Whether the session stays with the process that answers.
+    is_direct: AtomicBool,
     process: OnceLock<ServerProcess>,
 }
 
@@ -35,7 +37,8 @@ const INTERRUPTED: u8 = 3;
 
 impl Identity {
     /// Has the process asked with the next request.
-    pub(super) fn want(&self) {
+    pub(super) fn want(&self, is_direct: bool) {
+        self.is_direct.store(is_direct, Ordering::Relaxed);
         let order = Ordering::Relaxed;
         let _ = self.step.compare_exchange(0, WANTED, order, order);
     }
@@ -52,9 +55,11 @@ impl Identity {
         self.process.get().copied()
     }
 
-    /// Reads the row that answers [`QUESTION`].
-    pub(super) fn read(&self, row: &[u8]) {
-        if let Ok(process) = parse(row) {
+    /// Reads the row that answers [`QUESTION`], of a session that was `told` a process ID at its login.
+    pub(super) fn read(&self, row: &[u8], told: i32) {
+        let known = parse(row).ok();
+        let is_direct = self.is_direct.load(Ordering::Relaxed);
+        if let Some(process) = known.filter(|process| is_direct || process.pid == told) {
             let _ = self.process.set(process);
         }
     }
@@ -120,12 +125,23 @@ mod tests {
             Vec::new(),
             null,
         ] {
-            identity.read(&bad);
+            identity.read(&bad, 7);
             assert!(identity.process().is_none());
         }
-        identity.read(&row(&["7", "1700000000000001", "17", "1700000000000009"]));
+        let answer = row(&["7", "1700000000000001", "17", "1700000000000009"]);
+        identity.read(&answer, 8);
+        assert!(
+            identity.process().is_none(),
+            "a pooler's client has no process of its own"
+        );
+        identity.read(&answer, 7);
         let process = identity.process().unwrap();
         assert_eq!((process.pid, process.began), (7, 1_700_000_000_000_001));
         assert_eq!(process.clock, 1_700_000_000_000_009);
+
+        let behind_proxy = Identity::default();
+        behind_proxy.want(true);
+        behind_proxy.read(&answer, 8);
+        assert!(behind_proxy.process().is_some());
     }
 }

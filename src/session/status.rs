@@ -33,6 +33,8 @@ pub(crate) struct SessionStatus {
     transaction_ends: AtomicU64,
     /// Counts the statements sent that may end a transaction.
     possible_ends: AtomicU64,
+    /// Whether one of them may have begun another transaction, such as COMMIT AND CHAIN.
+    may_chain: AtomicBool,
     /// The process ID of BackendKeyData, or 0.
     backend_pid: AtomicI32,
     ended: AtomicBool,
@@ -62,6 +64,7 @@ impl SessionStatus {
             transaction_status: AtomicU8::new(0),
             transaction_ends: AtomicU64::new(0),
             possible_ends: AtomicU64::new(0),
+            may_chain: AtomicBool::new(false),
             backend_pid: AtomicI32::new(0),
             ended: AtomicBool::new(false),
             is_settling: AtomicBool::new(false),
@@ -231,9 +234,10 @@ impl SessionStatus {
         lock(&self.fatal_error).clone()
     }
 
-    /// Has the process that runs the statements name itself with the next request.
-    pub(crate) fn want_process(&self) {
-        self.identity.want();
+    /// Has the process that runs the statements name itself with the next request. If the session `is_direct`, that is
+    /// its process; otherwise only the one is that was named at login: behind a pooler, each transaction has another.
+    pub(crate) fn want_process(&self, is_direct: bool) {
+        self.identity.want(is_direct);
     }
 
     /// Returns the process that runs the statements, if it has named itself.
@@ -256,13 +260,19 @@ impl SessionStatus {
     /// Notes that `sql` is about to be sent, which may be `several` statements.
     pub(crate) fn note_statement(&self, sql: &str, several: bool) {
         if may_end_transaction(sql, several) {
-            self.note_possible_end();
+            self.note_possible_end(!matches!(sql, "COMMIT" | "ROLLBACK"));
         }
     }
 
-    /// Notes that a statement is about to be sent that may end a transaction.
-    pub(super) fn note_possible_end(&self) {
+    /// Notes that a statement is about to be sent that may end a transaction, and whether it `may_chain` another to it.
+    pub(super) fn note_possible_end(&self, may_chain: bool) {
         self.possible_ends.fetch_add(1, Ordering::AcqRel);
+        self.may_chain.fetch_or(may_chain, Ordering::AcqRel);
+    }
+
+    /// Returns whether the transaction that is open at the server may be another than the one that was begun here.
+    pub(crate) fn may_have_chained(&self) -> bool {
+        self.may_chain.load(Ordering::Acquire)
     }
 
     /// Takes note of a message that was sent.

@@ -232,7 +232,7 @@ fn note_sql(status: &SessionStatus, tag: u8, body: &[u8]) {
         _ => return,
     };
     if several && body.len() >= MAX_PREFIX {
-        status.note_possible_end();
+        status.note_possible_end(true);
     } else {
         status.note_statement(&String::from_utf8_lossy(sql.unwrap_or_default()), several);
     }

@@ -75,7 +75,7 @@ steps! {
          something in between answers in its place",
         "check the host in the database URL; transport=websocket is for Neon's hosts";
 
-    METHOD = "websocket-method", Authentication,
+    METHOD = "websocket-method", Configuration,
         "Neon's proxy asks for the password itself over a WebSocket, and what answers here for something else",
         "use transport=tcp for servers that are not Neon's";
 }

@@ -109,11 +109,11 @@ fn a_caller_that_quits_leaves_what_it_was_given() {
     assert_eq!(queue.take(), Some("a"));
     let (first, second) = (caller(&mut queue), caller(&mut queue));
     assert_eq!(give(&mut queue, Place::InUse, "a"), "served");
-    let quit = queue.quit(first).0;
+    let quit = queue.quit(first).unused;
     assert_eq!(quit, Some(Served::Connection("a", Place::InUse)));
     assert_eq!(give(&mut queue, Place::InUse, "a"), "served");
     assert!(poll(&mut queue, second).is_some());
-    assert_eq!(queue.quit(second).0, None);
+    assert_eq!(queue.quit(second).unused, None);
     assert_eq!(queue.waiting(), 0);
 }
 
@@ -156,7 +156,7 @@ fn whoever_is_woken_to_ask_and_goes_away_passes_it_on() {
     let first = caller(&mut queue);
     let second = caller(&mut queue);
     assert!(!queue.free(Place::InUse).is_empty());
-    assert_eq!(queue.quit(first).1.len(), 1);
+    assert_eq!(queue.quit(first).wakers.len(), 1);
     assert_eq!(polled(&mut queue, second), (None, 1));
 }
 

@@ -96,8 +96,9 @@ impl WebSocket {
         Poll::Ready(Ok(()))
     }
 
-    /// Answers the server's last ping once all else is written. A stream that fails says so when it is read.
-    fn answer_ping(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    /// Writes what waits to be written, and the answer to the server's last ping behind it. A stream that fails says so
+    /// when it is read.
+    fn write_out(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.poll_write_out(cx)?.is_pending() {
             return Ok(());
         }
@@ -181,8 +182,8 @@ impl AsyncRead for WebSocket {
                 Some(Err(error)) => return Poll::Ready(Err(error.clone().into())),
                 None => {}
             }
-            if this.pong.is_some() {
-                let _ = this.answer_ping(cx);
+            if this.pong.is_some() || !this.output.is_empty() {
+                let _ = this.write_out(cx);
             }
             this.input.reserve(CHUNK);
             let read = ready!(poll_read_buf(
