@@ -192,8 +192,10 @@ async fn a_commit_that_begins_the_next_transaction_is_not_taken_for_a_rollback()
         Ok::<_, RetryError>(())
     };
     let done = timeout(HANG, pool.retry().transaction(work)).await;
-    let error = done.expect("no hang").unwrap_err();
-    assert!(error.to_string().contains("its answer is lost"), "{error}");
+    let error = done.expect("no hang").unwrap_err().to_string();
+    // The process has been idle about as long as nothing was heard of it, so that it may be told that the answer is lost.
+    let is_open = ["may have run", "its answer is lost"];
+    assert!(is_open.iter().any(|words| error.contains(words)), "{error}");
     assert_eq!(attempts.into_inner(), 1);
     assert_eq!(users(&neon).await, "1");
 }
