@@ -40,9 +40,15 @@ impl Health {
         self.died_after_login.load(Ordering::Relaxed)
     }
 
+    /// Returns whether a login says nothing of the server: connections have ended behind theirs, or the pooler was the one
+    /// that answered the last check.
+    pub(crate) fn logins_prove_nothing(&self) -> bool {
+        self.died_after_login() > 0 || lock(&self.check_failure).as_ref().is_some_and(is_poolers)
+    }
+
     pub(super) fn record_connected(&self) {
         *lock(&self.connect_failure) = None;
-        if self.died_after_login() == 0 {
+        if !self.logins_prove_nothing() {
             *lock(&self.check_failure) = None;
         }
     }
@@ -77,6 +83,12 @@ impl Health {
     pub(super) fn record_died_after_login(&self) {
         self.died_after_login.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Returns whether a check was answered by a pooler that has no server: PgBouncer sends 08P01 then.
+fn is_poolers((reason, _): &(EvictReason, Instant)) -> bool {
+    let answer = reason.instead_of_answer();
+    answer.is_some_and(|(_, sqlstate)| sqlstate == Some("08P01"))
 }
 
 /// When a connection was last found dead or late. Its siblings are suspect until they are heard from.
@@ -165,6 +177,15 @@ mod tests {
         health.record_check_failed(&silent);
         health.record_connected();
         assert!(health.check_failure().is_none());
+        // The pooler that has said this lets anybody in.
+        health.record_check_failed(&EvictReason::Ended {
+            sqlstate: Some("08P01".to_owned()),
+            message: "server login has been failing".to_owned(),
+        });
+        health.record_connected();
+        assert!(health.check_failure().is_some() && health.logins_prove_nothing());
+        health.record_check_passed();
+        assert!(!health.logins_prove_nothing());
     }
 
     #[test]

@@ -42,7 +42,7 @@ async fn connect<C: Establish>(slot: Slot<C>) {
         Err(None) => return,
     };
     // A pooler logs clients in even if the server behind it is gone.
-    let is_doubtful = state.health.died_after_login() > 0 || connections.has_suspects();
+    let is_doubtful = state.health.logins_prove_nothing() || connections.has_suspects();
     if is_doubtful {
         if let Err(reason) = state.ping(&mut entry).await {
             if let Some(error) = state.record_failed_check(&entry, &reason) {
