@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use neon_sim::Suspension;
 use tokio::time::{sleep, timeout};
 
-use common::{HANG, backend, neon, pool};
+use common::{HANG, backend, neon, pool, start};
 
 /// Has every connection checked, and waits long for the answer.
 fn patient(policy: PolicyBuilder) -> PolicyBuilder {
@@ -254,4 +254,84 @@ async fn try_get_takes_what_was_heard_from_a_moment_ago_and_sends_nothing() {
         assert!(pool.try_get().is_none());
         drop(waiting);
     }
+}
+
+#[tokio::test]
+async fn try_get_passes_over_those_that_would_have_to_be_asked() {
+    let neon = neon().await;
+    let pool = pool(&neon.url(), |policy| {
+        policy
+            .never_suspends()
+            .validation_bypass(Duration::from_secs(5))
+    });
+    let mut quiet = pool.get().await.unwrap();
+    let its_own = backend(&mut quiet).await;
+    sleep(Duration::from_secs(6)).await;
+    fill(&pool, 1).await;
+    // The one that has said nothing for long is on top.
+    drop(quiet);
+    for _ in 0..2 {
+        let mut taken = pool.try_get().expect("one was heard from");
+        assert_ne!(backend(&mut taken).await, its_own);
+    }
+    assert_eq!(pool.status().idle, 2);
+}
+
+#[tokio::test]
+async fn a_connection_whose_copy_has_failed_is_back_at_once() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| policy.max_size(1));
+    let backends = fill(&pool, 1).await;
+    neon.set_latency(Duration::from_millis(20));
+    let mut connection = pool.get().await.unwrap();
+    let mut copy = connection
+        .copy_in("COPY users (id) FROM STDIN")
+        .await
+        .unwrap();
+    copy.send(b"no number\n").await.unwrap();
+    copy.finish().await.unwrap_err();
+    let next = tokio::spawn({
+        let pool = pool.clone();
+        async move { backend(&mut pool.get().await.unwrap()).await }
+    });
+    tokio::task::yield_now().await;
+    drop(connection);
+    let next = timeout(HANG, next).await.unwrap().unwrap();
+    let status = pool.status();
+    assert_eq!(
+        (status.closed.abandoned, status.connects.opened),
+        (0, 1),
+        "{status}"
+    );
+    assert!(backends.contains(&next));
+}
+
+#[tokio::test]
+async fn a_statement_that_was_given_up_says_nothing_of_logins() {
+    let neon = neon().await;
+    let pool = pool(&neon.url(), |policy| policy.max_size(3));
+    for _ in 0..3 {
+        let mut connection = pool.get().await.unwrap();
+        let given_up: Result<(), diesel::result::Error> = connection
+            .transaction(async |connection| {
+                let sleeps = connection.batch_execute("SELECT pg_sleep(60)");
+                timeout(Duration::from_millis(50), sleeps)
+                    .await
+                    .unwrap_or(Err(diesel::result::Error::NotFound))
+            })
+            .await;
+        given_up.unwrap_err();
+        drop(connection);
+    }
+    until(&pool, "calm", |status| {
+        status.checking + status.settling == 0
+    })
+    .await;
+    let closed = pool.status().closed;
+    assert_eq!((closed.abandoned, closed.ended), (3, 0), "{closed}");
+    // Had logins proved nothing, this one would be asked, and would have had to wait.
+    let before = pool.status().checks;
+    fill(&pool, 1).await;
+    let after = pool.status().checks;
+    assert_eq!((after.passed, after.failed), (before.passed, before.failed));
 }

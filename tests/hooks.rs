@@ -40,10 +40,15 @@ async fn refused(pool: &Pool) -> String {
 
 /// Waits until nothing is under way, and returns how many connections there are.
 async fn calm(pool: &Pool) -> u32 {
+    calm_but(pool, 0).await
+}
+
+/// As [`calm`], while so many are held.
+async fn calm_but(pool: &Pool, held: u32) -> u32 {
     let calm = async {
         loop {
             let status = pool.status();
-            if status.checking + status.settling + status.connecting + status.in_use == 0 {
+            if status.checking + status.settling + status.connecting + status.in_use == held {
                 break status.size;
             }
             sleep(Duration::from_millis(5)).await;
@@ -382,6 +387,65 @@ async fn after_release_decides_what_is_kept() {
         assert_eq!((calm(&pool).await, told.lock().unwrap().len()), (0, 0));
         pool.close(HANG).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn after_release_is_no_answer_of_the_server() {
+    let neon = neon().await;
+    let pool = one(&neon.url())
+        .validation_bypass(Duration::from_millis(50))
+        .after_release(|_, _| std::future::ready(Ok(true)).boxed())
+        .build()
+        .unwrap();
+    let mut held = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    held.batch_execute("SELECT 1").await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    let mut next = Box::pin(pool.get());
+    assert!(next.as_mut().now_or_never().is_none());
+    drop(held);
+    drop(timeout(HANG, next).await.unwrap().unwrap());
+    assert_eq!(pool.status().checks.passed, 1, "{}", pool.status());
+}
+
+#[tokio::test]
+async fn a_caller_whose_connection_is_refused_takes_another_that_idles() {
+    let neon = neon().await;
+    let (acts, is_slow) = (Next::default(), Arc::new(AtomicBool::new(false)));
+    let pool = one(&neon.url())
+        .max_size(3)
+        .before_acquire({
+            let acts = Arc::clone(&acts);
+            move |connection, _| Box::pin(act(connection, next(&acts)))
+        })
+        .after_release({
+            let is_slow = Arc::clone(&is_slow);
+            move |_, _| {
+                let is_slow = AtomicBool::load(&is_slow, Ordering::Relaxed);
+                async move {
+                    if is_slow {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(true)
+                }
+                .boxed()
+            }
+        })
+        .build()
+        .unwrap();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(timeout(HANG, pool.get()).await.unwrap().unwrap());
+    }
+    let last = held.pop();
+    drop(held);
+    assert_eq!(calm_but(&pool, 1).await, 3);
+    is_slow.store(true, Ordering::Relaxed);
+    drop(last);
+    acts.lock().unwrap().push(Act::Refuse);
+    // One is in the hook, one is refused, one idles.
+    let got = pool.get().now_or_never();
+    drop(got.expect("at once").unwrap());
+    assert_eq!(pool.status().closed.by_hook, 1);
 }
 
 #[tokio::test]

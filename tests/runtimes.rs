@@ -163,6 +163,35 @@ fn idle_connections_are_still_closed_when_the_first_runtime_has_ended() {
 }
 
 #[test]
+fn idle_connections_are_still_closed_when_the_first_runtime_does_not_run() {
+    let (runtime, neon) = start();
+    let first = single();
+    let pool = first.block_on(async {
+        let idle = Duration::from_millis(100);
+        let pool = pool(&neon.url(), |policy| policy.idle_timeout(idle));
+        select(&pool).await;
+        pool
+    });
+    // Longer than a loaded runtime is late.
+    std::thread::sleep(Duration::from_secs(2));
+    runtime.block_on(async {
+        pool.invalidate_all();
+        select(&pool).await;
+        let closed = async {
+            while pool.status().size > 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(HANG, closed).await.unwrap();
+    });
+    drop(first);
+    runtime.block_on(async {
+        select(&pool).await;
+        pool.close(HANG).await.unwrap();
+    });
+}
+
+#[test]
 fn connections_of_a_runtime_that_has_ended_are_not_handed_out() {
     let (_runtime, neon) = start();
     let (first, second) = (single(), single());

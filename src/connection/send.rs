@@ -54,7 +54,7 @@ impl Connection {
             Ok(Request::Extended(messages))
         };
         let request = encode().map_err(Failure::Unsendable)?;
-        self.session.status().note_statement(sql, false);
+        self.session.status().ends.note(sql, false);
         let response = self.session.send(request).await?;
         evicted.set_closed();
         Ok(response)

@@ -89,27 +89,28 @@ impl<C: Establish> Pool<C> {
     #[track_caller]
     pub fn try_get(&self) -> Option<PooledConnection<'_, C>> {
         let connections = &self.connections;
-        loop {
-            let taken = connections.queue().take()?;
+        let mut others = Vec::new();
+        let fit = loop {
+            let Some(taken) = connections.queue().take() else {
+                break None;
+            };
             match connections.examine(taken, false) {
-                Examined::Fit(taken) if connections.must_run_hook(&taken) => {
-                    taken.let_idle();
-                    return None;
-                }
-                Examined::Fit(taken) => {
-                    let entry = taken.into_entry();
-                    let connections = Cow::Borrowed(connections);
-                    let (waited, asked_at) = (Duration::ZERO, Location::caller());
-                    return Some(hand_out(connections, entry, waited, asked_at));
-                }
-                Examined::Doubtful(taken) => {
-                    taken.let_idle();
-                    return None;
-                }
+                Examined::Fit(taken) if !connections.must_run_hook(&taken) => break Some(taken),
+                Examined::Fit(taken) | Examined::Doubtful(taken) => others.push(taken),
                 Examined::Evicted => {}
-                Examined::Refused(_) => return None,
+                Examined::Refused(_) => break None,
             }
-        }
+        };
+        // In their order: the most recently used is on top again.
+        others.into_iter().rev().for_each(Taken::let_idle);
+        let entry = fit?.into_entry();
+        let (waited, asked_at) = (Duration::ZERO, Location::caller());
+        Some(hand_out(
+            Cow::Borrowed(connections),
+            entry,
+            waited,
+            asked_at,
+        ))
     }
 }
 
@@ -216,15 +217,27 @@ impl<'a, C: Establish> Turn<'a, C> {
         deadline: Instant,
     ) -> Result<Taken<'a, C>, Failed> {
         loop {
-            let mut check = match examined {
-                Some(Examined::Fit(taken)) => match self.acquire(taken, deadline).await? {
-                    Some(taken) => return Ok(taken),
-                    None => None,
-                },
-                Some(Examined::Doubtful(taken)) => Some(self.connections.begin_check(taken)),
+            let mut check = None;
+            match examined {
+                Some(Examined::Fit(taken)) => {
+                    if let Some(taken) = self.acquire(taken, deadline).await? {
+                        return Ok(taken);
+                    }
+                }
+                Some(Examined::Doubtful(taken)) => {
+                    check = Some(self.connections.begin_check(taken));
+                }
                 Some(Examined::Refused(error)) => return Err(Failed::Connect(error)),
-                Some(Examined::Evicted) | None => None,
-            };
+                Some(Examined::Evicted) | None => {}
+            }
+            if check.is_none() {
+                // What was taken is of no use: another one may idle.
+                let taken = self.connections.queue().take();
+                examined = taken.map(|entry| self.connections.examine(entry, false));
+                if examined.is_some() {
+                    continue;
+                }
+            }
             let mut served = pin!(poll_fn(|cx| {
                 let served = self.poll_served(cx);
                 // Behind the first poll, so that the caller waits before the check can end.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
@@ -97,7 +98,7 @@ impl<C: Establish> Connections<C> {
     fn see_to(&self, given: Given<PoolEntry<C>>) {
         match given {
             Given::Idle => {}
-            Given::Served(waker) => waker.wake(),
+            Given::Served(waker) => wake([waker]),
             Given::Surplus(entry) => entry.evict(&match self.state.generation.is_closed() {
                 true => EvictReason::PoolClosed,
                 false => EvictReason::Surplus,
@@ -165,8 +166,13 @@ impl<C: Establish> Drop for Connections<C> {
     }
 }
 
-pub(super) fn wake(wakers: Vec<Waker>) {
-    wakers.into_iter().for_each(Waker::wake);
+/// Wakes all of them. A waker is foreign code: one that panics keeps neither the others nor a place.
+pub(super) fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+            tracing::error!("a waker panicked");
+        }
+    }
 }
 
 /// The slot of a connection that nobody may take, or of one that is being made.
@@ -313,5 +319,29 @@ impl<C: Establish> fmt::Debug for Connections<C> {
         f.debug_struct("Connections")
             .field("state", &self.state)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[test]
+    fn a_waker_that_panics_keeps_no_other_from_being_woken() {
+        #[derive(Default)]
+        struct Faulty(AtomicU32);
+        impl Wake for Faulty {
+            fn wake(self: Arc<Self>) {
+                let woken = self.0.fetch_add(1, Ordering::Relaxed);
+                assert_ne!(woken, 0, "a fault of the application's");
+            }
+        }
+        let faulty = Arc::new(Faulty::default());
+        let waker = || Waker::from(Arc::clone(&faulty));
+        wake([waker(), waker(), waker()]);
+        assert_eq!(AtomicU32::load(&faulty.0, Ordering::Relaxed), 3);
     }
 }

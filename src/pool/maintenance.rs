@@ -1,11 +1,13 @@
 //! [`Maintenance`]: the one background task of a pool, while it runs.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::util::lock;
@@ -14,12 +16,17 @@ use crate::util::lock;
 #[derive(Debug, Default)]
 pub(super) struct Maintenance {
     signal: Arc<Signal>,
+    /// How many tasks were started.
+    started: AtomicU64,
     task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
 struct Signal {
-    is_running: AtomicBool,
+    /// The number of the task that runs, or 0.
+    running: AtomicU64,
+    /// When the task runs next. Once that is long past, its runtime does not run.
+    next: Mutex<Option<Instant>>,
     /// Whether the task watches the connections in use.
     is_watching: AtomicBool,
     woken: Notify,
@@ -27,11 +34,20 @@ struct Signal {
 
 /// The task's own end. Says that the task does not run any more when it is dropped.
 #[derive(Debug)]
-pub(super) struct Running(Arc<Signal>);
+pub(super) struct Running {
+    signal: Arc<Signal>,
+    number: u64,
+}
 
 impl Maintenance {
     pub(super) fn is_running(&self) -> bool {
-        self.signal.is_running.load(Ordering::Acquire)
+        self.signal.running.load(Ordering::Acquire) != 0
+    }
+
+    /// Returns whether the task's runtime does not run, such as a current-thread one between two `block_on`.
+    pub(super) fn is_stalled(&self) -> bool {
+        let next = *lock(&self.signal.next);
+        next.is_some_and(|next| next.elapsed() > SLACK)
     }
 
     /// Returns whether the task watches the connections in use.
@@ -46,7 +62,7 @@ impl Maintenance {
         }
     }
 
-    /// Starts the task on the current runtime, unless one runs.
+    /// Starts the task on the current runtime, unless another runs.
     pub(super) fn start<F>(&self, task: impl FnOnce(Running) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -55,12 +71,18 @@ impl Maintenance {
             return;
         };
         let mut current = lock(&self.task);
-        if self.signal.is_running.swap(true, Ordering::AcqRel) {
+        if self.is_running() && !self.is_stalled() {
             return;
         }
+        let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
+        self.signal.running.store(number, Ordering::Release);
+        *lock(&self.signal.next) = Some(Instant::now());
         // Connections may be in use that the task of an earlier runtime has watched.
         self.signal.is_watching.store(true, Ordering::Release);
-        let running = Running(Arc::clone(&self.signal));
+        let running = Running {
+            signal: Arc::clone(&self.signal),
+            number,
+        };
         let task = AbortOnDropHandle::new(runtime.spawn(task(running)));
         let earlier = current.replace(task);
         drop(current);
@@ -69,28 +91,46 @@ impl Maintenance {
 }
 
 impl Running {
+    /// Notes when the task runs next.
+    pub(super) fn set_next(&self, next: Instant) {
+        if self.signal.running.load(Ordering::Acquire) == self.number {
+            *lock(&self.signal.next) = Some(next);
+        }
+    }
+
     pub(super) fn is_watching(&self) -> bool {
-        self.0.is_watching.load(Ordering::Acquire)
+        self.signal.is_watching.load(Ordering::Acquire)
     }
 
     /// Watches no longer, until a connection is in use again. Look for one afterwards: it may just have been taken.
     pub(super) fn doze(&self) {
-        self.0.is_watching.store(false, Ordering::SeqCst);
+        self.signal.is_watching.store(false, Ordering::SeqCst);
     }
 
     pub(super) fn watch(&self) {
-        self.0.is_watching.store(true, Ordering::SeqCst);
+        self.signal.is_watching.store(true, Ordering::SeqCst);
     }
 
     /// Waits until a connection is in use that nobody watches.
     pub(super) async fn until_woken(&self) {
-        self.0.woken.notified().await;
+        self.signal.woken.notified().await;
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.is_watching.store(false, Ordering::Release);
-        self.0.is_running.store(false, Ordering::Release);
+        let order = Ordering::AcqRel;
+        let running = &self.signal.running;
+        // Another task may have taken its place.
+        if running
+            .compare_exchange(self.number, 0, order, Ordering::Relaxed)
+            .is_ok()
+        {
+            *lock(&self.signal.next) = None;
+            self.signal.is_watching.store(false, Ordering::Release);
+        }
     }
 }
+
+/// A runtime that is loaded is this late at most.
+const SLACK: Duration = Duration::from_secs(1);

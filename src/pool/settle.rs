@@ -69,6 +69,7 @@ async fn settle<C: Establish>(
     mut entry: PoolEntry<C>,
     hook: Option<Hook<C, bool>>,
 ) {
+    let status = Arc::clone(&entry.session().status);
     let settled = async {
         if entry.session().status.is_busy() {
             until_settled(&mut slot, &mut entry).await?;
@@ -84,9 +85,16 @@ async fn settle<C: Establish>(
         }
         Ok(())
     };
+    let responses = status.responses();
     let settled: Result<(), EvictReason> = settled.await;
     match settled {
-        Ok(()) => slot.give(entry),
+        Ok(()) => {
+            // Without an answer, it is as one that comes back idle.
+            if status.responses() == responses {
+                slot.transfer(Place::InUse);
+            }
+            slot.give(entry);
+        }
         Err(reason) => entry.evict(&reason),
     }
 }

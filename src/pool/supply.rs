@@ -25,7 +25,7 @@ impl<C: Establish> Connections<C> {
     pub(super) async fn made(self: &Arc<Self>) -> Result<PoolEntry<C>, Option<ConnectError>> {
         let connected = self.state.connect(ConnectSlot::Counted, &self.setup);
         let entry = connected.await?;
-        self.maintain();
+        self.maintain_here();
         Ok(entry)
     }
 }

@@ -18,9 +18,20 @@ use crate::util::clock::{self, Moment};
 impl<C: Establish> Connections<C> {
     /// Sweeps at intervals from now on, until the pool has no connection.
     pub(super) fn maintain(self: &Arc<Self>) {
-        if self.maintenance.is_running() {
-            return;
+        if !self.maintenance.is_running() {
+            self.start_sweeping();
         }
+    }
+
+    /// As [`maintain`](Self::maintain), also if the runtime of the background task does not run.
+    pub(super) fn maintain_here(self: &Arc<Self>) {
+        if !self.maintenance.is_running() || self.maintenance.is_stalled() {
+            self.start_sweeping();
+        }
+    }
+
+    #[cold]
+    fn start_sweeping(self: &Arc<Self>) {
         let connections = Arc::downgrade(self);
         let pause = interval(&self.state.policy);
         let tick = self.state.policy.silence_threshold();
@@ -92,8 +103,10 @@ async fn sweep_until_empty<C: Establish>(
     loop {
         let left = next.saturating_duration_since(Instant::now());
         let tick = tick.filter(|_| running.is_watching());
+        let left = left.min(tick.unwrap_or(left));
+        running.set_next(clock::after(Instant::now(), left));
         tokio::select! {
-            () = sleep(left.min(tick.unwrap_or(left))) => {}
+            () = sleep(left) => {}
             () = running.until_woken() => {}
         }
         let Some(connections) = connections.upgrade() else {

@@ -48,10 +48,10 @@ impl PoolState {
         let in_transaction = entry.session().status.in_transaction();
         Known {
             pool_closed: self.generation.is_closed(),
+            abandoned: entry.session().status.is_given_up(),
             ended: ended(&entry.session().status),
             runtime_ended: entry.runtime().has_ended(),
             check_cancelled: entry.is_validating(),
-            abandoned: entry.session().is_cancelled(),
             in_transaction: is_broken || (in_transaction && !is_in_test_transaction(&mut **entry)),
             generation_ended: entry.generation() != self.generation.current(),
             past_deadline,
@@ -125,14 +125,16 @@ impl PoolState {
     }
 
     fn record_ended<C>(&self, entry: &PoolEntry<C>, reason: &EvictReason) {
-        if matches!(
-            reason,
-            EvictReason::Ended { .. } | EvictReason::Silent { .. }
-        ) {
-            if is_unproven(entry) {
-                self.health.record_died_after_login();
+        match reason {
+            EvictReason::Ended { .. } | EvictReason::Silent { .. } => {
+                if is_unproven(entry) {
+                    self.health.record_died_after_login();
+                }
+                self.suspect_all();
             }
-            self.suspect_all();
+            // A caller's time was over, which says nothing for certain: the others are asked once.
+            EvictReason::Abandoned => self.suspect_all(),
+            _ => {}
         }
     }
 
@@ -155,10 +157,10 @@ impl PoolState {
 #[derive(Clone, Debug, Default)]
 struct Known {
     pool_closed: bool,
+    abandoned: bool,
     ended: Option<EvictReason>,
     runtime_ended: bool,
     check_cancelled: bool,
-    abandoned: bool,
     in_transaction: bool,
     generation_ended: bool,
     past_deadline: bool,
@@ -169,14 +171,14 @@ impl Known {
     fn verdict(self) -> Result<(), EvictReason> {
         Err(if self.pool_closed {
             EvictReason::PoolClosed
+        } else if self.abandoned {
+            EvictReason::Abandoned
         } else if let Some(ended) = self.ended {
             ended
         } else if self.runtime_ended {
             EvictReason::RuntimeEnded
         } else if self.check_cancelled {
             EvictReason::CheckCancelled
-        } else if self.abandoned {
-            EvictReason::Abandoned
         } else if self.in_transaction {
             EvictReason::InTransaction
         } else if self.generation_ended {

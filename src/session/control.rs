@@ -3,7 +3,6 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -42,8 +41,6 @@ pub(crate) struct SessionControl {
     driver: Arc<Mutex<Option<JoinHandle<()>>>>,
     /// The handle of a session that tokio-postgres does not drive.
     handle: Arc<OnceLock<Weak<SessionHandle>>>,
-    /// Set before the session's statement is cancelled from here.
-    is_cancelled: Arc<AtomicBool>,
 }
 
 /// tokio-postgres's half of a session.
@@ -61,7 +58,6 @@ impl SessionControl {
             response_timeout,
             driver: Arc::default(),
             handle: Arc::default(),
-            is_cancelled: Arc::default(),
         }
     }
 
@@ -145,11 +141,6 @@ impl SessionControl {
         *self.driver() = Some(task);
     }
 
-    /// Returns whether the session's statement is being cancelled, so that no other statement may be sent.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.is_cancelled.load(Ordering::SeqCst)
-    }
-
     /// Gives up an outstanding response of a connection that nobody holds: the response has a moment to arrive, and
     /// then costs the session, since a driver does not tell an abandoned statement from a name that it closes.
     pub(crate) fn abandon(&self) {
@@ -219,15 +210,15 @@ impl Abandoned for DrivenSession {
         if !self.is_late() {
             return Decision::Keep;
         }
-        let is_cancelled = &self.control.is_cancelled;
-        is_cancelled.store(true, Ordering::SeqCst);
+        let status = &self.control.status;
+        status.set_given_up(true);
         // Rechecks after setting the flag: a later holder may have been handed the connection before, and have
         // received a response since.
         let driver = self.is_late().then(|| self.control.take_driver());
         match driver.flatten() {
             Some(driver) => Decision::Cancel(driver),
             None => {
-                is_cancelled.store(false, Ordering::SeqCst);
+                status.set_given_up(false);
                 Decision::Keep
             }
         }

@@ -69,10 +69,14 @@ impl SessionHandle {
         self.holder.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Notes that somebody holds the connection, and reads what has arrived without waiting.
-    pub(crate) fn hold(&self) {
+    /// Notes that somebody holds the connection, and reads what has arrived without waiting. What nobody waits for is read
+    /// from now on: the response to a request of the session's own, behind a COPY that has failed, may be all that is
+    /// outstanding.
+    pub(crate) fn hold(self: &Arc<Self>) {
         self.is_held.store(true, Ordering::Release);
-        self.read_available();
+        if !self.waiters.is_exhausted() || self.status.is_busy() {
+            self.see_to_orphans(self.lock());
+        }
     }
 
     /// Notes that nobody holds the connection, and reads what has arrived of an outstanding response.

@@ -48,6 +48,7 @@ mod login;
 mod orphan;
 mod pending;
 mod pipeline;
+mod possible_ends;
 mod preamble;
 mod process;
 mod response;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::abandon::{Abandoned, Decision, cancel, until_decided};
 use super::drain::DrainStream;
-use super::handle::SessionHandle;
+use super::handle::{Locked, SessionHandle};
 use super::pending::Owner;
 use super::waiters::Waiting;
 use crate::protocol::{QUERY_CANCELED, ServerError};
@@ -22,6 +22,11 @@ impl SessionHandle {
         if pipeline.requests.abandon(id, is_satisfied) {
             pipeline.refuse_copy(true);
         }
+        self.see_to_orphans(pipeline);
+    }
+
+    /// Reads what has arrived, and has a task read the rest of the responses that nobody waits for.
+    pub(super) fn see_to_orphans(self: &Arc<Self>, mut pipeline: Locked<'_>) {
         pipeline.read_available();
         if pipeline.lost.is_some() || pipeline.is_reading_orphans || !pipeline.requests.has_orphan()
         {
@@ -106,6 +111,7 @@ impl Abandoned for Orphan<'_, '_> {
             return Decision::Wait;
         }
         pipeline.is_reading_orphans = false;
+        self.handle.status().set_given_up(true);
         let outstanding = pipeline.detach(ServerError::local(
             QUERY_CANCELED,
             "the connection was closed: a statement was given up in the middle of its response",

@@ -107,7 +107,7 @@ impl Pipeline {
                 (false, true)
             }
             Request::Simple(sql) | Request::Copy(sql) => {
-                self.status.note_statement(sql, true);
+                self.status.ends.note(sql, true);
                 match commands {
                     [] => messages.query(sql)?,
                     _ if commands.iter().any(is_begin) => {

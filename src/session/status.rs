@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::login::LoginTrace;
+use super::possible_ends::PossibleEnds;
 use super::process::{Identity, ServerProcess};
 use crate::protocol::tag::{self, frontend, status};
 use crate::protocol::{ServerError, command_tag};
 use crate::util::clock::{LastSeen, Moment};
-use crate::util::ending::may_end_transaction;
 use crate::util::lock;
 
 /// The tap and the pipeline write it from the bytes of the session; the pool reads it.
@@ -31,10 +31,10 @@ pub(crate) struct SessionStatus {
     transaction_status: AtomicU8,
     /// Counts the ends of transactions.
     transaction_ends: AtomicU64,
-    /// Counts the statements sent that may end a transaction.
-    possible_ends: AtomicU64,
-    /// Whether one of them may have begun another transaction, such as COMMIT AND CHAIN.
-    may_chain: AtomicBool,
+    /// The statements that may have ended a transaction.
+    pub(crate) ends: PossibleEnds,
+    /// Whether a statement was given up on this side, which the server may still run.
+    is_given_up: AtomicBool,
     /// The process ID of BackendKeyData, or 0.
     backend_pid: AtomicI32,
     ended: AtomicBool,
@@ -63,8 +63,8 @@ impl SessionStatus {
             responses: AtomicU64::new(0),
             transaction_status: AtomicU8::new(0),
             transaction_ends: AtomicU64::new(0),
-            possible_ends: AtomicU64::new(0),
-            may_chain: AtomicBool::new(false),
+            ends: PossibleEnds::default(),
+            is_given_up: AtomicBool::new(false),
             backend_pid: AtomicI32::new(0),
             ended: AtomicBool::new(false),
             is_settling: AtomicBool::new(false),
@@ -129,9 +129,14 @@ impl SessionStatus {
         self.transaction_ends.load(Ordering::Acquire)
     }
 
-    /// Returns how many statements were sent that may end a transaction.
-    pub(crate) fn possible_ends(&self) -> u64 {
-        self.possible_ends.load(Ordering::Acquire)
+    /// Returns whether a statement was given up on this side: no other may be sent, and the end of the session says nothing
+    /// of the server.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_given_up(&self, is_given_up: bool) {
+        self.is_given_up.store(is_given_up, Ordering::SeqCst);
     }
 
     /// Returns whether a response is outstanding, or may be because the session has ended.
@@ -255,24 +260,6 @@ impl SessionStatus {
         let parameters = lock(&self.parameters);
         let mut found = parameters.iter().filter(|(known, _)| **known == *name);
         found.next().map(|(_, value)| value.to_string())
-    }
-
-    /// Notes that `sql` is about to be sent, which may be `several` statements.
-    pub(crate) fn note_statement(&self, sql: &str, several: bool) {
-        if may_end_transaction(sql, several) {
-            self.note_possible_end(!matches!(sql, "COMMIT" | "ROLLBACK"));
-        }
-    }
-
-    /// Notes that a statement is about to be sent that may end a transaction, and whether it `may_chain` another to it.
-    pub(super) fn note_possible_end(&self, may_chain: bool) {
-        self.possible_ends.fetch_add(1, Ordering::AcqRel);
-        self.may_chain.fetch_or(may_chain, Ordering::AcqRel);
-    }
-
-    /// Returns whether the transaction that is open at the server may be another than the one that was begun here.
-    pub(crate) fn may_have_chained(&self) -> bool {
-        self.may_chain.load(Ordering::Acquire)
     }
 
     /// Takes note of a message that was sent.

@@ -232,8 +232,10 @@ fn note_sql(status: &SessionStatus, tag: u8, body: &[u8]) {
         _ => return,
     };
     if several && body.len() >= MAX_PREFIX {
-        status.note_possible_end(true);
+        status.ends.note_unknown();
     } else {
-        status.note_statement(&String::from_utf8_lossy(sql.unwrap_or_default()), several);
+        status
+            .ends
+            .note(&String::from_utf8_lossy(sql.unwrap_or_default()), several);
     }
 }

@@ -142,7 +142,7 @@ impl Ends {
         let status = &connection.entry().session().status;
         Self {
             reported: status.transaction_ends(),
-            possible: status.possible_ends(),
+            possible: status.ends.count(),
         }
     }
 

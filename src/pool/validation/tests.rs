@@ -28,6 +28,7 @@ fn the_first_reason_to_evict_is_told() {
     type Clear = fn(&mut Known);
     let reasons: [(EvictReason, Clear); 8] = [
         (EvictReason::PoolClosed, |known| known.pool_closed = false),
+        (EvictReason::Abandoned, |known| known.abandoned = false),
         (ended, |known| known.ended = None),
         (EvictReason::RuntimeEnded, |known| {
             known.runtime_ended = false;
@@ -35,7 +36,6 @@ fn the_first_reason_to_evict_is_told() {
         (EvictReason::CheckCancelled, |known| {
             known.check_cancelled = false;
         }),
-        (EvictReason::Abandoned, |known| known.abandoned = false),
         (EvictReason::InTransaction, |known| {
             known.in_transaction = false;
         }),
