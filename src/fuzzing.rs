@@ -26,6 +26,15 @@ pub fn messages(input: &[u8]) {
     }
 }
 
+/// Reads bytes as a hostile server's answer over HTTPS, as SQL that is sent there, and as values of parameters. Panics on a
+/// defect.
+#[cfg(feature = "http")]
+pub fn https(input: &[u8]) {
+    crate::http::fuzzing::answer(input);
+    crate::http::fuzzing::sql(input);
+    crate::http::fuzzing::value(input);
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

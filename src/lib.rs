@@ -19,6 +19,8 @@ pub mod env;
 pub mod fuzzing;
 #[cfg(doc)]
 pub mod guide;
+#[cfg(feature = "http")]
+pub mod http;
 mod policy;
 mod pool;
 mod pooler;
@@ -45,8 +47,8 @@ pub use self::connect::{
     CancelToken, ConnectError, ConnectErrorKind, Diagnosis, Establish, EstablishedSession,
 };
 pub use self::connection::{
-    AbandonedTransaction, Connection, CopyIn, CopyOut, DatabaseErrorExt, ListenUnsupported,
-    RowStream, TransactionBuilder, TransactionManager, TransactionState, UnreadRows,
+    AbandonedTransaction, Connection, CopyIn, CopyOut, ListenUnsupported, RowStream,
+    TransactionBuilder, TransactionManager, TransactionState, UnreadRows,
 };
 pub use self::policy::{NamedStatements, Policy, PolicyBuilder, PolicyError};
 pub use self::pool::{
@@ -54,7 +56,7 @@ pub use self::pool::{
     DatabaseFailure, EvictReason, ManagerError, Pool, PoolBuilder, PoolEntry, PoolError,
     PooledConnection, Retry, RetryError, Status, Work,
 };
-pub use self::query::{Field, Row};
+pub use self::query::{DatabaseErrorExt, Field, Row};
 pub use self::telemetry::QueryTelemetry;
 pub use self::transport::TlsError;
 pub use self::url::{

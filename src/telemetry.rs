@@ -14,7 +14,7 @@ use tracing::Span;
 use tracing::field::Empty;
 
 use self::statement::{collection, operation};
-use crate::connection::{DatabaseErrorExt, is_dropped};
+use crate::query::{DatabaseErrorExt, is_dropped};
 use crate::url::{DatabaseUrl, HostName};
 
 /// Reports each statement under the names of OpenTelemetry's semantic conventions: as a `tracing` span, and with the feature

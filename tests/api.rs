@@ -83,6 +83,30 @@ fn plain_values_have_the_traits_of_plain_values() {
     equal::<PolicyBuilder>();
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn the_connection_over_https_is_shared_freely() {
+    use diesel_neon::http::{
+        Batch, BatchResults, BuildError, HttpConnection, HttpConnectionBuilder,
+        ParameterUnsupported, Rows, RowsUnsupported, Ticket, TransactionUnsupported,
+    };
+
+    fn sent<T: Debug + Send + Sync>() {}
+    value::<ParameterUnsupported>();
+    value::<RowsUnsupported>();
+    value::<TransactionUnsupported>();
+    small::<TransactionUnsupported>();
+    sent::<Batch<'_>>();
+    sent::<BatchResults>();
+    sent::<BuildError>();
+    sent::<HttpConnection>();
+    sent::<HttpConnectionBuilder>();
+    sent::<Rows>();
+    sent::<Ticket<Vec<i32>>>();
+    fn cloned<T: Clone + 'static>() {}
+    cloned::<HttpConnection>();
+}
+
 /// Compiles only if each call is one whose result must be used.
 #[expect(
     clippy::too_many_arguments,

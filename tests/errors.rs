@@ -37,7 +37,7 @@ const WITH_CAUSE: [&str; 8] = [
 ];
 
 /// Those that have none.
-const WITHOUT: [&str; 14] = [
+const WITHOUT: [&str; 17] = [
     "AbandonedTransaction",
     "CloseError",
     "DatabaseMismatch",
@@ -47,8 +47,11 @@ const WITHOUT: [&str; 14] = [
     "InvalidCursor",
     "InvalidPageSize",
     "ListenUnsupported",
+    "ParameterUnsupported",
     "PolicyError",
+    "RowsUnsupported",
     "Rule",
+    "TransactionUnsupported",
     "UnreadRows",
     "UrlError",
     "Violation",

@@ -30,12 +30,25 @@ const SRC: &[Room<'static>] = &[
         ],
     ),
     (
+        "http",
+        &[
+            "connect",
+            "policy",
+            "protocol",
+            "query",
+            "transport",
+            "url",
+            "util",
+        ],
+    ),
+    (
         "pool",
         &[
             "connect",
             "connection",
             "env",
             "policy",
+            "query",
             "session",
             "transport",
             "url",
@@ -54,7 +67,7 @@ const SRC: &[Room<'static>] = &[
             "util",
         ],
     ),
-    ("telemetry", &["connection", "url", "util"]),
+    ("telemetry", &["query", "url", "util"]),
     ("books", ABOVE),
     (
         "diagnose",

@@ -1,6 +1,8 @@
 //! [`Diagnosis`]: the meaning of a failed connect, found by its words.
 
 mod entry;
+#[cfg(any(feature = "http", feature = "websocket"))]
+mod proxy;
 pub(super) mod steps;
 mod table;
 #[cfg(feature = "websocket")]
@@ -198,10 +200,11 @@ mod tests {
 
     #[test]
     fn nobody_is_sent_to_a_status_page_for_what_may_be_a_mistake_of_his_own() {
+        let mut own = steps::STEPS.to_vec();
+        #[cfg(any(feature = "http", feature = "websocket"))]
+        own.extend(proxy::STEPS);
         #[cfg(feature = "websocket")]
-        let own = [steps::STEPS, websocket::STEPS].concat();
-        #[cfg(not(feature = "websocket"))]
-        let own = steps::STEPS.to_vec();
+        own.extend(websocket::STEPS);
         for known in TABLE.iter().chain(own) {
             let says = [known.meaning, known.hint].concat();
             let is_neons = known.code == "control-plane";

@@ -70,6 +70,13 @@ impl ConnectError {
         }
     }
 
+    /// The server's proxy has refused, in these words, before a statement ran.
+    #[cfg(feature = "http")]
+    pub(crate) fn of_proxy(message: String) -> Self {
+        let failure = Failure::of_words(Diagnosis::of_words(&message, None), message);
+        Self::new(failure, 1, Duration::ZERO)
+    }
+
     /// The login succeeded, and the first statement behind it failed with this error of the server's.
     pub(crate) fn of_server_error(message: String, sqlstate: Option<&str>) -> Self {
         let failure = Failure {
@@ -145,7 +152,7 @@ impl ConnectError {
     }
 
     /// Returns the part of `budget` in which to retry.
-    pub(super) fn retry_budget(&self, budget: Duration) -> Duration {
+    pub(crate) fn retry_budget(&self, budget: Duration) -> Duration {
         match self.retry_class {
             RetryClass::Final => Duration::ZERO,
             RetryClass::Brief => BRIEF.min(budget),
@@ -239,6 +246,15 @@ impl Failure {
                 ..Self::of_words(diagnosis, words)
             },
         }
+    }
+
+    /// The URL leads to a Unix socket, where nothing speaks HTTP.
+    #[cfg(feature = "http")]
+    pub(super) fn no_web_server(name: &str) -> Self {
+        Self::of_words(
+            &steps::NOT_POSTGRES,
+            format!("{name} is no web server's host"),
+        )
     }
 
     /// The session was established, but could not be set up.

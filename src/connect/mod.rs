@@ -6,6 +6,8 @@ mod diagnosis;
 mod error;
 mod establish;
 mod established;
+#[cfg(feature = "http")]
+mod https;
 mod kind;
 mod probe;
 mod setup;
@@ -27,6 +29,8 @@ use self::error::{Failure, WeightiestFailure};
 pub use self::establish::Establish;
 pub(crate) use self::establish::{Sealed, is_in_test_transaction};
 pub use self::established::EstablishedSession;
+#[cfg(feature = "http")]
+pub(crate) use self::https::HttpsConnector;
 pub use self::kind::ConnectErrorKind;
 pub use self::probe::{Login, Probe, TlsInspection};
 pub(crate) use self::setup::SetupError;

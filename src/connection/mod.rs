@@ -51,9 +51,8 @@ use diesel::pg::PgMetadataCache;
 use diesel::result::Error;
 
 pub use self::copy::{CopyIn, CopyOut};
-pub use self::error::{AbandonedTransaction, DatabaseErrorExt, UnreadRows};
+pub use self::error::{AbandonedTransaction, UnreadRows};
 pub use self::notifications::ListenUnsupported;
-pub(crate) use self::report::is_dropped;
 pub use self::row_stream::RowStream;
 use self::statement_cache::StatementCache;
 pub use self::transaction::{TransactionBuilder, TransactionManager, TransactionState};

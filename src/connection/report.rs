@@ -5,6 +5,7 @@ use std::ops::Deref;
 use diesel::result::Error;
 
 use super::Connection;
+use crate::query::dropped;
 
 /// A statement that is under way for instrumentation. If it is dropped before its end, so was the future of the statement,
 /// and instrumentation is told that.
@@ -49,18 +50,8 @@ impl<S: AsRef<str>> Deref for Report<'_, S> {
 impl<S: AsRef<str>> Drop for Report<'_, S> {
     fn drop(&mut self) {
         if let Some(sql) = self.sql.take() {
-            let dropped = Error::QueryBuilderError(Box::new(Dropped));
-            self.connection.record_finish(sql.as_ref(), Some(&dropped));
+            self.connection
+                .record_finish(sql.as_ref(), Some(&dropped()));
         }
     }
 }
-
-/// Returns whether the error is what instrumentation is told of a statement whose future was dropped.
-pub(crate) fn is_dropped(error: &Error) -> bool {
-    matches!(error, Error::QueryBuilderError(error) if error.is::<Dropped>())
-}
-
-/// The future of a statement was dropped before its end.
-#[derive(Debug, thiserror::Error)]
-#[error("the statement's future was dropped before its end")]
-struct Dropped;

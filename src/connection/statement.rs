@@ -4,13 +4,13 @@ use std::any::TypeId;
 use std::sync::Arc;
 
 use diesel::connection::InstrumentationEvent;
-use diesel::pg::{Pg, PgQueryBuilder};
-use diesel::query_builder::{QueryBuilder, QueryFragment, QueryId};
+use diesel::pg::Pg;
+use diesel::query_builder::{QueryFragment, QueryId};
 use diesel::result::QueryResult;
 
 use super::Connection;
 use super::report::Report;
-use crate::query::Binds;
+use crate::query::{Binds, render};
 
 /// A query as SQL and binds, which borrows nothing of Diesel's types.
 pub(super) struct Statement<'a> {
@@ -32,7 +32,7 @@ impl<'a> Statement<'a> {
         let cacheable = query.is_safe_to_cache_prepared(&Pg);
         let id = Q::query_id().filter(|_| matches!(cacheable, Ok(true)));
         let known = id.and_then(|id| connection.statements.sql(id));
-        let sql = known.map_or_else(|| render(query), Ok);
+        let sql = known.map_or_else(|| render(query).map(Arc::from), Ok);
         if let Err(error) = &sql {
             connection.record_finish("", Some(error));
         }
@@ -43,10 +43,4 @@ impl<'a> Statement<'a> {
             id,
         }
     }
-}
-
-fn render(query: &impl QueryFragment<Pg>) -> QueryResult<Arc<str>> {
-    let mut builder = PgQueryBuilder::default();
-    query.to_sql(&mut builder, &Pg)?;
-    Ok(builder.finish().into())
 }

@@ -6,7 +6,7 @@ use super::Pool;
 use super::error::PoolError;
 use super::setup::{Setup, Target};
 use crate::connect::{ConnectError, ConnectSlot, Connector, Establish};
-use crate::connection::DatabaseErrorExt;
+use crate::query::DatabaseErrorExt;
 use crate::url::Endpoint;
 
 impl<C: Establish> Pool<C> {

@@ -23,7 +23,7 @@ use super::evict::EvictReason;
 use super::leak::CheckoutRecord;
 use super::queue::Place;
 use crate::connect::Establish;
-use crate::connection::DatabaseErrorExt;
+use crate::query::DatabaseErrorExt;
 use crate::session::{Condemned, ServerProcess, Verdict};
 use crate::util::clock::Moment;
 use crate::util::lock;

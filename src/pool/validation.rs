@@ -14,7 +14,7 @@ use super::entry::PoolEntry;
 use super::evict::EvictReason;
 use super::state::PoolState;
 use crate::connect::{ConnectError, Establish, is_in_test_transaction};
-use crate::connection::DatabaseErrorExt;
+use crate::query::DatabaseErrorExt;
 use crate::session::SessionStatus;
 use crate::util::clock::Moment;
 

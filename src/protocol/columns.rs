@@ -41,6 +41,19 @@ impl Columns {
         })
     }
 
+    /// Returns the columns of a result that no RowDescription tells of.
+    #[cfg(feature = "http")]
+    pub(crate) fn new(all: impl IntoIterator<Item = (Box<str>, u32)>) -> Self {
+        let all = all.into_iter().map(|(name, oid)| Column {
+            name,
+            oid: NonZeroU32::new(oid).unwrap_or(UNKNOWN),
+        });
+        Self {
+            all: all.collect(),
+            description: Box::default(),
+        }
+    }
+
     /// Returns whether the body of a RowDescription tells the same columns.
     pub(crate) fn are_described_by(&self, description: &[u8]) -> bool {
         *self.description == *description

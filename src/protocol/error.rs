@@ -38,6 +38,9 @@ impl ServerError {
     /// The routine of the same if the statement has never arrived.
     pub(crate) const UNDELIVERED: &str = "silence_threshold: undelivered";
 
+    /// The routine of an error that the client reports of a request over HTTPS that was not sent, or not run.
+    pub(crate) const NOT_SENT: &str = "not_sent";
+
     /// Returns whether the client has ended the session because nothing more will come from the server.
     pub(crate) fn is_lost_in_silence(&self) -> bool {
         matches!(

@@ -122,7 +122,9 @@ pub struct Field<'a> {
 
 impl<'a> diesel::row::Field<'a, Pg> for Field<'a> {
     fn field_name(&self) -> Option<&str> {
-        Some(&self.row.columns[self.index].name)
+        let name = &*self.row.columns[self.index].name;
+        // A column has no empty name: one that was not asked for is none.
+        (!name.is_empty()).then_some(name)
     }
 
     fn value(&self) -> Option<<Pg as Backend>::RawValue<'_>> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "http", feature = "websocket"))]
 use super::proxy::Proxy;
 use crate::url::TransportMode;
 
@@ -42,12 +42,12 @@ pub(super) enum Listener {
     #[default]
     Postgres,
     /// A web server, or the proxy on the way to it.
-    #[cfg(feature = "websocket")]
-    WebSocket(Gateway),
+    #[cfg(any(feature = "http", feature = "websocket"))]
+    Https(Gateway),
 }
 
-/// The web server that makes WebSockets.
-#[cfg(feature = "websocket")]
+/// The web server.
+#[cfg(any(feature = "http", feature = "websocket"))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Gateway {
     pub(super) port: u16,
@@ -70,8 +70,8 @@ impl Peer {
     pub fn transport(&self) -> TransportMode {
         match self.listener {
             Listener::Postgres => TransportMode::Tcp,
-            #[cfg(feature = "websocket")]
-            Listener::WebSocket(_) => TransportMode::WebSocket,
+            #[cfg(any(feature = "http", feature = "websocket"))]
+            Listener::Https(_) => TransportMode::WebSocket,
         }
     }
 }

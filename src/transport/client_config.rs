@@ -43,29 +43,38 @@ pub(super) fn client_config(
         .map_err(TlsError::Rustls)?
         .with_webpki_verifier(verifier)
         .with_no_client_auth();
-    config.alpn_protocols = vec![alpn.name().to_vec()];
+    config.alpn_protocols = alpn.names().iter().map(|name| name.to_vec()).collect();
     Ok(config)
 }
 
-/// The protocol that ALPN offers.
+/// The protocols that ALPN offers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Alpn {
     /// Direct negotiation requires it; servers that know only SSLRequest ignore it.
     Postgres,
     /// HTTP/1.1, which WebSockets begin with.
-    #[cfg(feature = "websocket")]
+    #[cfg(any(feature = "http", feature = "websocket"))]
     Http,
+    /// HTTP/2, or HTTP/1.1 if the server knows no better.
+    #[cfg(feature = "http")]
+    Http2,
 }
 
 impl Alpn {
-    fn name(self) -> &'static [u8] {
+    fn names(self) -> &'static [&'static [u8]] {
         match self {
-            Self::Postgres => b"postgresql",
-            #[cfg(feature = "websocket")]
-            Self::Http => b"http/1.1",
+            Self::Postgres => &[b"postgresql"],
+            #[cfg(any(feature = "http", feature = "websocket"))]
+            Self::Http => &[b"http/1.1"],
+            #[cfg(feature = "http")]
+            Self::Http2 => &[HTTP_2, b"http/1.1"],
         }
     }
 }
+
+/// The name of HTTP/2.
+#[cfg(feature = "http")]
+pub(super) const HTTP_2: &[u8] = b"h2";
 
 /// Builds the verifier of the server's certificates.
 pub(super) fn verifier(roots: &RootCertificates) -> Result<Arc<WebPkiServerVerifier>, TlsError> {

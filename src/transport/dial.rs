@@ -10,11 +10,11 @@ use tokio_postgres::config::LoadBalanceHosts;
 
 use super::Transport;
 use super::address::{Address, Listener, Peer};
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "http", feature = "websocket"))]
 use super::client_config::Alpn;
 use super::client_config::{TlsError, verifier};
 use super::error::DialError;
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "http", feature = "websocket"))]
 use super::https::Https;
 use super::inspect::Inspection;
 use super::postponed::PostponedPeers;
@@ -34,7 +34,7 @@ pub(crate) struct Dialler {
     servers: Vec<Vec<Host>>,
     shuffled: bool,
     tls: Option<Tls>,
-    #[cfg(feature = "websocket")]
+    #[cfg(any(feature = "http", feature = "websocket"))]
     https: Https,
     /// The way that has connected last, and since when it does, if the URL leaves the choice.
     winner: Mutex<Option<(TransportMode, Instant)>>,
@@ -44,6 +44,9 @@ pub(crate) struct Dialler {
     tcp_timeout: Duration,
     timer: Timer,
     postponed: PostponedPeers,
+    /// Whether streams are for HTTP.
+    #[cfg(feature = "http")]
+    is_for_http: bool,
 }
 
 impl Dialler {
@@ -60,7 +63,7 @@ impl Dialler {
             url: url.clone(),
             servers: servers(url.hosts()),
             shuffled: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
-            #[cfg(feature = "websocket")]
+            #[cfg(any(feature = "http", feature = "websocket"))]
             https: Https::new(url, tls.as_ref().map(|tls| Arc::clone(&tls.verifier)))?,
             winner: Mutex::default(),
             tls,
@@ -69,6 +72,21 @@ impl Dialler {
             tcp_timeout: (budget / 3).min(TCP_TIMEOUT),
             timer,
             postponed: PostponedPeers::default(),
+            #[cfg(feature = "http")]
+            is_for_http: false,
+        })
+    }
+
+    /// Prepares to dial the hosts of `url` for HTTP, whatever its `transport`.
+    #[cfg(feature = "http")]
+    pub(crate) fn for_http(
+        url: &DatabaseUrl,
+        budget: Duration,
+        timer: Timer,
+    ) -> Result<Self, TlsError> {
+        Ok(Self {
+            is_for_http: true,
+            ..Self::new(url, budget, timer)?
         })
     }
 
@@ -140,6 +158,11 @@ impl Dialler {
     /// Returns the way to a server, and the other one if the URL leaves the choice.
     fn ways(&self) -> (TransportMode, Option<TransportMode>) {
         let (tcp, websocket) = (TransportMode::Tcp, TransportMode::WebSocket);
+        #[cfg(feature = "http")]
+        if self.is_for_http {
+            // The same port, and the same proxies.
+            return (websocket, None);
+        }
         match (self.url.transport(), *lock(&self.winner)) {
             (TransportMode::Auto, Some((winner, since)))
                 if winner == websocket && since.elapsed() < REMEMBERED =>
@@ -175,7 +198,7 @@ impl Dialler {
     /// Returns the addresses of one server, in the order in which they are tried.
     async fn peers(&self, server: &[Host], way: TransportMode) -> Result<Vec<Peer>, DialError> {
         match way {
-            #[cfg(feature = "websocket")]
+            #[cfg(any(feature = "http", feature = "websocket"))]
             TransportMode::WebSocket => self.https.resolve(server, self.shuffled).await,
             _ => resolve(server, self.shuffled).await,
         }
@@ -195,8 +218,12 @@ impl Dialler {
         let transport = self.open(peer).await?;
         progress.reach(Stage::Securing);
         let transport = match (transport, &peer.listener, &self.tls) {
+            #[cfg(feature = "http")]
+            (Transport::Plain(stream), Listener::Https(gateway), _) if self.is_for_http => {
+                Transport::Http(self.https.http(stream, peer, gateway).await?)
+            }
             #[cfg(feature = "websocket")]
-            (Transport::Plain(stream), Listener::WebSocket(gateway), _) => {
+            (Transport::Plain(stream), Listener::Https(gateway), _) => {
                 let websocket = self.https.websocket(stream, peer, gateway).await?;
                 Transport::WebSocket(Box::new(websocket))
             }
@@ -230,8 +257,8 @@ impl Dialler {
                 }
                 let stream = self.bounded(TcpStream::connect(address)).await;
                 let stream = stream.map_err(|source| match &peer.listener {
-                    #[cfg(feature = "websocket")]
-                    Listener::WebSocket(gateway) => gateway.unreached(&peer.name, failed(source)),
+                    #[cfg(any(feature = "http", feature = "websocket"))]
+                    Listener::Https(gateway) => gateway.unreached(&peer.name, failed(source)),
                     Listener::Postgres => failed(source),
                 })?;
                 self.options.set(&stream).map_err(failed)?;
@@ -252,8 +279,8 @@ impl Dialler {
     pub(crate) async fn inspect(&self, peer: &Peer) -> Option<Inspection> {
         let tls = self.tls.as_ref()?;
         Some(match (self.open(peer).await, &peer.listener) {
-            #[cfg(feature = "websocket")]
-            (Ok(Transport::Plain(stream)), Listener::WebSocket(gateway)) => {
+            #[cfg(any(feature = "http", feature = "websocket"))]
+            (Ok(Transport::Plain(stream)), Listener::Https(gateway)) => {
                 match self.https.tunnel(stream, peer, gateway).await {
                     Ok(below) => tls.inspect_handshake(below, peer, Alpn::Http).await,
                     Err(error) => Inspection::failed(error),

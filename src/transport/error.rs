@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::address::Address;
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "http", feature = "websocket"))]
 use super::proxy::ProxyError;
 use crate::url::UrlError;
 
@@ -46,7 +46,7 @@ pub(crate) enum DialError {
     #[error("the server at {0} is not a Postgres server")]
     NotPostgres(Address),
     /// A proxy on the way opens no tunnel.
-    #[cfg(feature = "websocket")]
+    #[cfg(any(feature = "http", feature = "websocket"))]
     #[error("the proxy {proxy} opens no tunnel to {name}")]
     Proxy {
         proxy: String,
@@ -78,7 +78,7 @@ impl DialError {
             | Self::Connect { source, .. }
             | Self::Tls { source, .. } => Some(Arc::new(source)),
             Self::Forbidden { source, .. } => Some(Arc::new(source)),
-            #[cfg(feature = "websocket")]
+            #[cfg(any(feature = "http", feature = "websocket"))]
             Self::Proxy { source, .. } => Some(Arc::new(source)),
             // The cause of the former is the end of the stream.
             Self::Closed { .. } | Self::NoTls(_) | Self::Refused(_) | Self::NotPostgres(_) => None,

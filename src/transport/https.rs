@@ -8,20 +8,28 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::address::{Gateway, Listener, Peer};
+use super::below::Below;
+#[cfg(feature = "http")]
+use super::client_config::HTTP_2;
 use super::client_config::{Alpn, TlsError, client_config};
 use super::error::DialError;
 use super::proxy::{Proxies, ProxyError, authority};
 use super::resolve::resolve;
 use super::tls::failed;
-use super::websocket::{Below, WebSocket};
+#[cfg(feature = "websocket")]
+use super::websocket::WebSocket;
 use crate::url::{DatabaseUrl, Host, HostName};
 
 /// The settings of the way.
 pub(super) struct Https {
     /// `None` for plain text, which goes to no proxy.
     tls: Option<TlsConnector>,
+    /// The same, for a server that may know HTTP/2.
+    #[cfg(feature = "http")]
+    http_2: Option<TlsConnector>,
     proxies: Proxies,
     port: u16,
 }
@@ -31,15 +39,17 @@ impl Https {
         url: &DatabaseUrl,
         verifier: Option<Arc<WebPkiServerVerifier>>,
     ) -> Result<Self, TlsError> {
-        let tls = match verifier {
-            Some(verifier) => {
-                let config = client_config(verifier, Alpn::Http)?;
-                Some(TlsConnector::from(Arc::new(config)))
-            }
-            None => None,
+        let connector = |alpn| {
+            let config = verifier
+                .as_ref()
+                .map(|verifier| client_config(Arc::clone(verifier), alpn));
+            let config = config.transpose()?;
+            Ok(config.map(|config| TlsConnector::from(Arc::new(config))))
         };
         Ok(Self {
-            tls,
+            tls: connector(Alpn::Http)?,
+            #[cfg(feature = "http")]
+            http_2: connector(Alpn::Http2)?,
             proxies: Proxies::from_env(),
             port: url.https_port(),
         })
@@ -81,7 +91,7 @@ impl Https {
             let found = found.map_err(|error| gateway.unreached(name, error))?;
             for mut peer in found {
                 peer.name.clone_from(name);
-                peer.listener = Listener::WebSocket(gateway.clone());
+                peer.listener = Listener::Https(gateway.clone());
                 if !peers.contains(&peer) {
                     peers.push(peer);
                 }
@@ -91,6 +101,7 @@ impl Https {
     }
 
     /// Prepares a WebSocket over a TCP stream to `peer`.
+    #[cfg(feature = "websocket")]
     pub(super) async fn websocket(
         &self,
         stream: TcpStream,
@@ -99,11 +110,35 @@ impl Https {
     ) -> Result<WebSocket, DialError> {
         let below = self.tunnel(stream, peer, gateway).await?;
         let below = self.secure(below, &peer.name, peer).await?;
-        let host = match gateway.port {
-            443 if !peer.name.contains(':') => peer.name.clone(),
-            port => authority(&peer.name, port),
+        Ok(WebSocket::new(below, &gateway.host_header(&peer.name)))
+    }
+
+    /// Prepares a stream for HTTP over a TCP stream to `peer`.
+    #[cfg(feature = "http")]
+    pub(super) async fn http(
+        &self,
+        stream: TcpStream,
+        peer: &Peer,
+        gateway: &Gateway,
+    ) -> Result<HttpStream, DialError> {
+        let below = self.tunnel(stream, peer, gateway).await?;
+        let host = gateway.host_header(&peer.name);
+        let Some(tls) = &self.http_2 else {
+            return Ok(HttpStream {
+                below,
+                is_http_2: false,
+                is_tls: false,
+                host,
+            });
         };
-        Ok(WebSocket::new(below, &host))
+        let secured = handshake(tls, below, &peer.name, peer).await?;
+        let (_, session) = secured.get_ref();
+        Ok(HttpStream {
+            is_http_2: session.alpn_protocol() == Some(HTTP_2),
+            is_tls: true,
+            below: Box::new(secured),
+            host,
+        })
     }
 
     /// Reaches the server over a TCP stream to `peer`, which is the proxy's if there is one.
@@ -140,19 +175,45 @@ impl Https {
         let Some(tls) = &self.tls else {
             return Ok(below);
         };
-        let secured = async {
-            let name = ServerName::try_from(name.to_owned())
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            tls.connect(name, below).await
-        };
-        let secured = secured
-            .await
-            .map_err(|error| failed(&peer.address, error))?;
-        Ok(Box::new(secured))
+        Ok(Box::new(handshake(tls, below, name, peer).await?))
     }
 }
 
+/// Makes a TLS handshake with `name`.
+async fn handshake(
+    tls: &TlsConnector,
+    below: Box<dyn Below>,
+    name: &str,
+    peer: &Peer,
+) -> Result<TlsStream<Box<dyn Below>>, DialError> {
+    let secured = async {
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        tls.connect(name, below).await
+    };
+    secured.await.map_err(|error| failed(&peer.address, error))
+}
+
+/// A stream that HTTP begins on.
+#[cfg(feature = "http")]
+pub(crate) struct HttpStream {
+    pub(super) below: Box<dyn Below>,
+    /// Whether the server has chosen HTTP/2.
+    pub(crate) is_http_2: bool,
+    pub(crate) is_tls: bool,
+    /// The host and its port as the Host header has them.
+    pub(crate) host: String,
+}
+
 impl Gateway {
+    /// Returns the host `name` as the Host header has it.
+    fn host_header(&self, name: &str) -> String {
+        match self.port {
+            443 if !name.contains(':') => name.to_owned(),
+            port => authority(name, port),
+        }
+    }
+
     /// Returns the failure of the proxy on the way to the host `name`.
     fn failed(&self, name: &str, source: ProxyError) -> DialError {
         DialError::Proxy {

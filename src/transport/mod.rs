@@ -6,23 +6,25 @@
 //! - `dial`: [`Dialler`], and the way to one address.
 //! - `resolve`, `postponed`: the addresses of a host, and which of them are tried last.
 //! - `race`: when the next address or host is tried, and which session wins.
-//! - `https`, `proxy`, `http_head`, `websocket`: the way over port 443.
+//! - `https`, `proxy`, `http_head`, `below`, `websocket`: the way over port 443.
 //! - `ways`: when the other way is tried, if the URL leaves the choice.
 //! - `socket`, `tls`, `client_config`: what is set on a stream, and how TLS is negotiated.
 //! - `inspect`: a server's certificates, trusted or not, for the doctor.
 //! - `timer`: bounds on any runtime.
 
 mod address;
+#[cfg(any(feature = "http", feature = "websocket"))]
+mod below;
 mod client_config;
 mod dial;
 mod error;
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "http", feature = "websocket"))]
 mod http_head;
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "http", feature = "websocket"))]
 mod https;
 mod inspect;
 mod postponed;
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "http", feature = "websocket"))]
 mod proxy;
 mod race;
 mod resolve;
@@ -46,8 +48,10 @@ pub use self::address::{Address, Peer};
 pub use self::client_config::TlsError;
 pub(crate) use self::dial::Dialler;
 pub(crate) use self::error::DialError;
+#[cfg(feature = "http")]
+pub(crate) use self::https::HttpStream;
 pub use self::inspect::TlsSession;
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "http", feature = "websocket"))]
 pub(crate) use self::proxy::ProxyError;
 pub(crate) use self::race::{AttemptFailure, Progress, Stage, Verdict};
 pub(crate) use self::timer::Timer;
@@ -63,6 +67,9 @@ pub(crate) enum Transport {
     Unix(tokio::net::UnixStream),
     #[cfg(feature = "websocket")]
     WebSocket(Box<WebSocket>),
+    /// A stream that HTTP begins on.
+    #[cfg(feature = "http")]
+    Http(HttpStream),
 }
 
 impl Transport {
@@ -94,6 +101,8 @@ impl fmt::Debug for Transport {
             Self::Unix(_) => "Unix",
             #[cfg(feature = "websocket")]
             Self::WebSocket(_) => "WebSocket",
+            #[cfg(feature = "http")]
+            Self::Http(_) => "Http",
         })
     }
 }
@@ -127,6 +136,8 @@ impl AsyncRead for Transport {
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(feature = "websocket")]
             Self::WebSocket(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(feature = "http")]
+            Self::Http(stream) => Pin::new(&mut stream.below).poll_read(cx, buf),
         }
     }
 }
@@ -144,6 +155,8 @@ impl AsyncWrite for Transport {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(feature = "websocket")]
             Self::WebSocket(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(feature = "http")]
+            Self::Http(stream) => Pin::new(&mut stream.below).poll_write(cx, buf),
         }
     }
 
@@ -155,6 +168,8 @@ impl AsyncWrite for Transport {
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(feature = "websocket")]
             Self::WebSocket(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "http")]
+            Self::Http(stream) => Pin::new(&mut stream.below).poll_flush(cx),
         }
     }
 
@@ -166,6 +181,8 @@ impl AsyncWrite for Transport {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(feature = "websocket")]
             Self::WebSocket(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "http")]
+            Self::Http(stream) => Pin::new(&mut stream.below).poll_shutdown(cx),
         }
     }
 }

@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 
 use bytes::BytesMut;
+use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tungstenite::http::Uri;
 
 use super::http_head::HttpHead;
 

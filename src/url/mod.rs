@@ -3,6 +3,8 @@
 mod endpoint;
 mod error;
 mod host;
+#[cfg(feature = "http")]
+mod http;
 mod network;
 mod parameters;
 mod parse;

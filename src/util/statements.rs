@@ -44,6 +44,13 @@ pub(crate) fn statements(sql: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// Returns the tokens of `sql` that are neither blank nor comments, and where they are.
+#[cfg(feature = "http")]
+pub(crate) fn tokens(sql: &str) -> impl Iterator<Item = (Token, Range<usize>)> {
+    let mut lexer = Lexer { sql, at: 0 };
+    std::iter::from_fn(move || lexer.next())
+}
+
 /// Returns the words of a statement outside of quotes and comments.
 pub(crate) fn words(sql: &str) -> impl Iterator<Item = &str> {
     let mut lexer = Lexer { sql, at: 0 };
@@ -52,8 +59,9 @@ pub(crate) fn words(sql: &str) -> impl Iterator<Item = &str> {
     words.map(|(_, range)| &sql[range])
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Token {
+/// A piece of SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
     Word,
     Semicolon,
     Open,

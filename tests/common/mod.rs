@@ -114,6 +114,13 @@ pub fn over_websocket(neon: &NeonSim, url: String) -> String {
     format!("{url}&transport=websocket&https_port={port}")
 }
 
+/// Returns the URL of the same endpoint for requests over HTTPS.
+pub fn over_https(neon: &NeonSim, url: String) -> String {
+    let url = url.replace("channel_binding=require", "channel_binding=prefer");
+    let port = neon.https_port();
+    format!("{url}&https_port={port}")
+}
+
 #[diesel::declare_sql_function]
 extern "SQL" {
     fn pg_backend_pid() -> diesel::sql_types::Integer;

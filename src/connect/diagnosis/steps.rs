@@ -18,8 +18,8 @@ pub(super) fn of_dialling(error: &DialError) -> &'static Diagnosis {
             _ => &TCP_UNREACHABLE,
         },
         DialError::Forbidden { .. } => &PLAIN_TEXT,
-        #[cfg(feature = "websocket")]
-        DialError::Proxy { source, .. } => super::websocket::of_proxy(source),
+        #[cfg(any(feature = "http", feature = "websocket"))]
+        DialError::Proxy { source, .. } => super::proxy::of_proxy(source),
         DialError::NoTls(_) => &TLS_UNSUPPORTED,
         DialError::Refused(_) => &BROKEN,
         DialError::NotPostgres(_) => &NOT_POSTGRES,

@@ -1,21 +1,7 @@
-//! The failures on the way over port 443: of the proxy, and of the WebSocket.
+//! The failures of a WebSocket.
 
 use super::entry::{Diagnosis, steps};
-use crate::transport::{ProxyError, WebSocketError};
-
-/// Returns the diagnosis of a proxy that opens no tunnel.
-pub(super) fn of_proxy(error: &ProxyError) -> &'static Diagnosis {
-    match error {
-        ProxyError::Credentials { .. } => &PROXY_CREDENTIALS,
-        ProxyError::Scheme(_) | ProxyError::NotHttp | ProxyError::Unreadable(_) => &PROXY_UNKNOWN,
-        ProxyError::Tls(_) => &PROXY_TLS,
-        ProxyError::Refused { status, .. } if *status < 500 => &PROXY_REFUSED,
-        ProxyError::Refused { .. }
-        | ProxyError::Closed
-        | ProxyError::Io(_)
-        | ProxyError::Unreached(_) => &PROXY_UNREACHABLE,
-    }
-}
+use crate::transport::WebSocketError;
 
 /// Returns the diagnosis of a WebSocket that could not be opened, or was closed during the login.
 pub(super) fn of_websocket(error: &WebSocketError) -> &'static Diagnosis {
@@ -34,29 +20,6 @@ pub(super) fn of_websocket(error: &WebSocketError) -> &'static Diagnosis {
 }
 
 steps! {
-    PROXY_CREDENTIALS = "proxy-credentials", Forbidden,
-        "the HTTP proxy on the way to port 443 lets nobody through without a user name and a password, or \
-         refuses these",
-        "put them into HTTPS_PROXY: http://user:password@proxy:port (special characters are percent-encoded)";
-
-    PROXY_REFUSED = "proxy-refused", Forbidden,
-        "the HTTP proxy on the way to port 443 does not let this machine reach the database's host",
-        "have its administrator allow CONNECT to the host and port 443; if no proxy is needed for it, name the \
-         host in NO_PROXY";
-
-    PROXY_UNREACHABLE = "proxy-unreachable", Unreachable,
-        "the HTTP proxy on the way to port 443 is overloaded, or cannot reach the database's host",
-        "check HTTPS_PROXY, and whether the proxy reaches other hosts";
-
-    PROXY_TLS = "proxy-tls", Tls,
-        "the HTTP proxy's own certificate is not trusted, or what listens there does not speak TLS",
-        "give its root by SSL_CERT_FILE, or write http:// in HTTPS_PROXY if the proxy speaks plain HTTP";
-
-    PROXY_UNKNOWN = "proxy-unknown", Configuration,
-        "HTTPS_PROXY or ALL_PROXY names something that is no HTTP proxy",
-        "write http://proxy:port or https://proxy:port; name the database's host in NO_PROXY if no proxy is \
-         needed for it";
-
     FORBIDDEN = "websocket-forbidden", Forbidden,
         "what answers on port 443 does not let this machine open a WebSocket: a firewall, or a proxy that \
          looks into TLS",

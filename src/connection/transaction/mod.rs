@@ -11,9 +11,9 @@ use diesel::result::{Error, QueryResult};
 use diesel_async::AsyncConnection as _;
 
 use super::Connection;
-use super::error::DatabaseErrorExt;
 use super::report::Report;
 use crate::protocol::ServerError;
+use crate::query::DatabaseErrorExt;
 use crate::session::{Command, Failure};
 
 mod builder;

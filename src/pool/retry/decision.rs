@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use diesel::result::Error as DieselError;
 
-use crate::connection::DatabaseErrorExt;
 use crate::policy::Policy;
+use crate::query::DatabaseErrorExt;
 use crate::util::backoff;
 
 /// How far an attempt came before it failed.

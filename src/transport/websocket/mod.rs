@@ -26,11 +26,7 @@ pub(crate) use self::error::WebSocketError;
 use self::frames::{FrameReader, Stop, write_frame};
 use self::masks::Masks;
 use self::upgrade::Upgrade;
-
-/// The stream below a WebSocket.
-pub(super) trait Below: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Below for S {}
+use super::below::Below;
 
 /// A stream of bytes in the frames of a WebSocket.
 ///

@@ -1,0 +1,359 @@
+//! Faults of requests over HTTPS, from a scripted server: no answer costs a panic, a hang or much memory, and each error says
+//! whether the statement may have run.
+#![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::scripted::listen;
+use common::{HANG, neon, over_https};
+use diesel::prelude::*;
+use diesel::result::Error;
+use diesel::sql_types::{Integer, Text};
+use diesel_async::RunQueryDsl;
+use diesel_neon::http::HttpConnection;
+use diesel_neon::{DatabaseErrorExt, Policy};
+use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// What a server does with a request.
+#[derive(Clone)]
+enum Reply {
+    Bytes(Vec<u8>),
+    /// The same, and the end of the connection.
+    Last(Vec<u8>),
+    Hang,
+}
+
+/// `SELECT 7` of the type int4.
+const SEVEN: &str = r#"{"fields":[{"name":"encode","dataTypeID":25}],"command":"SELECT","rowCount":1,"rows":[["AAAAAQAAABcAAAAEAAAABw=="]],"rowAsArray":true}"#;
+
+fn answer(status: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn ok(body: &str) -> Reply {
+    Reply::Bytes(answer("200 OK", body.as_bytes()))
+}
+
+/// Counts what a scripted server has seen.
+#[derive(Default)]
+struct Seen {
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+    at_once: AtomicUsize,
+    most_at_once: AtomicUsize,
+}
+
+fn read(counter: &AtomicUsize) -> usize {
+    // Diesel has a `load` of its own.
+    AtomicUsize::load(counter, Ordering::Relaxed)
+}
+
+/// Reads a request; returns false at the end of the connection.
+async fn read_request(stream: &mut TcpStream) -> bool {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return false,
+        }
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    assert!(head.starts_with("post /sql http/1.1\r\n"), "{head}");
+    assert!(
+        head.contains("neon-connection-string: postgresql://u:p@127.0.0.1/d\r\n"),
+        "{head}"
+    );
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.unwrap().parse().unwrap()];
+    stream.read_exact(&mut body).await.is_ok()
+}
+
+/// Starts a server that replies to the n-th request, counted from 0, with what `reply` says; returns the URL.
+async fn serve(reply: impl Fn(usize) -> Reply + Send + Sync + 'static) -> (String, Arc<Seen>) {
+    let seen = Arc::<Seen>::default();
+    let reply = Arc::new(reply);
+    let counting = Arc::clone(&seen);
+    let port = listen(move |mut stream: TcpStream| {
+        let (seen, reply) = (Arc::clone(&counting), Arc::clone(&reply));
+        async move {
+            seen.connections.fetch_add(1, Ordering::Relaxed);
+            while read_request(&mut stream).await {
+                let at_once = seen.at_once.fetch_add(1, Ordering::Relaxed) + 1;
+                seen.most_at_once.fetch_max(at_once, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let reply = reply(seen.requests.fetch_add(1, Ordering::Relaxed));
+                seen.at_once.fetch_sub(1, Ordering::Relaxed);
+                match reply {
+                    Reply::Bytes(bytes) => drop(stream.write_all(&bytes).await),
+                    Reply::Last(bytes) => {
+                        let _ = stream.write_all(&bytes).await;
+                        return;
+                    }
+                    Reply::Hang => std::future::pending().await,
+                }
+            }
+        }
+    })
+    .await;
+    (url(port), seen)
+}
+
+fn url(port: u16) -> String {
+    format!("postgresql://u:p@127.0.0.1:9/d?sslmode=disable&https_port={port}")
+}
+
+async fn seven(mut connection: &HttpConnection) -> Result<i32, Error> {
+    let select = diesel::select(7.into_sql::<Integer>());
+    let answer = select.get_result::<i32>(&mut connection);
+    timeout(HANG, answer).await.expect("no hang")
+}
+
+#[tokio::test]
+async fn malformed_and_hostile_answers_are_errors() {
+    let row = |row: &str| format!(r#"{{"fields":[],"rows":[{row}],"rowCount":1}}"#);
+    let deep = format!(r#"{{"fields":{}"#, "[".repeat(200_000));
+    let long_header = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    let cut = answer("200 OK", SEVEN.as_bytes());
+    let too_long = answer("200 OK", &vec![b' '; 200_000]);
+    let endless = [
+        &b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..],
+        &b"FFF\r\n"[..],
+    ]
+    .concat();
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("nothing", Vec::new()),
+        ("cut off in the head", b"HTTP/1.1 20".to_vec()),
+        ("cut off in the body", cut[..cut.len() - 9].to_vec()),
+        ("another protocol", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
+        ("a long header", long_header.into_bytes()),
+        ("more than it may be", too_long),
+        ("a chunk that does not end", endless),
+        ("a page", answer("200 OK", b"<html>")),
+        ("nothing in JSON", answer("200 OK", b"")),
+        ("another JSON", answer("200 OK", b"[1,2]")),
+        ("not UTF-8", answer("200 OK", b"{\"rows\":[[\"\xff\"]]}")),
+        ("deep", answer("200 OK", deep.as_bytes())),
+        (
+            "no rows",
+            answer("200 OK", br#"{"fields":[],"rowCount":1}"#),
+        ),
+        ("an empty row", answer("200 OK", row("[]").as_bytes())),
+        ("NULL for a row", answer("200 OK", row("[null]").as_bytes())),
+        (
+            "a row that lies",
+            answer("200 OK", row(r#"["AAAAAQAAABd/////AAAABw=="]"#).as_bytes()),
+        ),
+        ("502", answer("502 Bad Gateway", b"<html>")),
+        ("404", answer("404 Not Found", b"<html>")),
+        ("a redirect", answer("302 Found", b"")),
+        ("413", answer("413 Payload Too Large", b"{}")),
+        ("507", answer("507 Insufficient Storage", b"{}")),
+        (
+            "an error of another form",
+            answer("400 Bad Request", b"{\"message\":{}}"),
+        ),
+    ];
+    for (case, bytes) in cases {
+        let reply = bytes.clone();
+        let (url, seen) = serve(move |_| Reply::Last(reply.clone())).await;
+        let connection = HttpConnection::builder(url)
+            .max_response_size(100_000)
+            .build()
+            .unwrap();
+        let error = seven(&connection).await.unwrap_err();
+        let text = error.to_string();
+        let (may, not) = (text.contains("may have run"), text.contains("not run"));
+        assert!(may != not, "{case}: {text}");
+        assert_eq!(not, error.is_undelivered(), "{case}: {text}");
+        // What may have run is not sent again.
+        assert_eq!(read(&seen.requests), 1, "{case}: {text}");
+        for (name, limit) in [
+            ("413", "10 MiB"),
+            ("507", "10 MiB"),
+            ("more than it may be", "100000 bytes"),
+        ] {
+            assert!(case != name || text.contains(limit), "{case}: {text}");
+        }
+    }
+}
+
+/// Answers that differ from a right one in a few bytes: each gives a row or an error.
+#[tokio::test]
+async fn no_change_of_an_answer_makes_it_panic() {
+    fastrand::seed(11);
+    let (url, seen) = serve(move |_| {
+        let mut body = SEVEN.as_bytes().to_vec();
+        for _ in 0..fastrand::usize(1..4) {
+            let at = fastrand::usize(..body.len());
+            match fastrand::u8(..3) {
+                0 => body[at] = fastrand::u8(..),
+                1 => drop(body.remove(at)),
+                _ => body.truncate(at),
+            }
+            if body.is_empty() {
+                break;
+            }
+        }
+        Reply::Bytes(answer("200 OK", &body))
+    })
+    .await;
+    let connection = HttpConnection::new(url).unwrap();
+    let mut errors = 0;
+    for _ in 0..2000 {
+        errors += usize::from(seven(&connection).await.is_err());
+    }
+    assert!((1..2000).contains(&errors), "{errors}");
+    assert_eq!(read(&seen.requests), 2000);
+}
+
+#[tokio::test]
+async fn a_connection_that_ended_while_it_was_idle_is_replaced() {
+    let (url, seen) = serve(|_| Reply::Last(answer("200 OK", SEVEN.as_bytes()))).await;
+    let connection = HttpConnection::new(url).unwrap();
+    for number in 1..=20 {
+        assert_eq!(seven(&connection).await, Ok(7));
+        // Its end has time to arrive.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(read(&seen.requests), number);
+    }
+    assert_eq!(read(&seen.connections), 20);
+}
+
+#[tokio::test]
+async fn without_http_2_a_few_connections_take_turns() {
+    let (url, seen) = serve(|_| ok(SEVEN)).await;
+    let connection = HttpConnection::new(url).unwrap();
+    assert_eq!(seven(&connection).await, Ok(7));
+    let all = join_all((0..200).map(|_| seven(&connection))).await;
+    assert!(all.iter().all(|answer| *answer == Ok(7)), "{all:?}");
+    let (connections, most) = (&seen.connections, &seen.most_at_once);
+    let (connections, most) = (read(connections), read(most));
+    assert!(
+        (2..=6).contains(&connections) && most > 1,
+        "{connections} {most}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_not_run_is_sent_again_and_nothing_else() {
+    let proxy = |message: &str| {
+        let body = format!(r#"{{"message":"{message}","code":""}}"#);
+        Reply::Bytes(answer("500 Internal Server Error", body.as_bytes()))
+    };
+    let (url, seen) = serve(move |number| match number {
+        0 => proxy("Couldn't connect to compute node"),
+        1 => proxy("Too many connections attempts"),
+        2 => Reply::Bytes(answer(
+            "400 Bad Request",
+            br#"{"message":"starting","code":"57P03"}"#,
+        )),
+        _ => ok(SEVEN),
+    })
+    .await;
+    assert_eq!(seven(&HttpConnection::new(url).unwrap()).await, Ok(7));
+    assert_eq!(read(&seen.requests), 4);
+
+    let (url, seen) = serve(move |_| proxy("connection closed")).await;
+    let error = seven(&HttpConnection::new(url).unwrap()).await.unwrap_err();
+    assert!(
+        error.is_connection_lost() && !error.is_undelivered(),
+        "{error}"
+    );
+    assert_eq!(read(&seen.requests), 1);
+}
+
+#[tokio::test]
+async fn without_a_server_nothing_was_run() {
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let policy = Policy::builder().connect_timeout(Duration::from_millis(500));
+    let connection = HttpConnection::builder(url(port))
+        .policy(policy)
+        .build()
+        .unwrap();
+    // All of them wait for the same connects.
+    let all = join_all((0..50).map(|_| seven(&connection))).await;
+    for error in all {
+        let error = error.unwrap_err();
+        assert!(error.is_undelivered() && error.is_transient(), "{error}");
+        assert!(
+            error.to_string().contains("cannot connect to 127.0.0.1"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_silent_server_is_given_up_after_the_requests_time() {
+    let (url, _) = serve(|_| Reply::Hang).await;
+    let limit = Duration::from_millis(300);
+    let connection = HttpConnection::builder(url)
+        .request_timeout(limit)
+        .build()
+        .unwrap();
+    let error = seven(&connection).await.unwrap_err();
+    assert!(
+        error.is_response_timeout() && !error.is_undelivered(),
+        "{error}"
+    );
+    assert_eq!(error.sqlstate(), Some("08007"));
+
+    // One that takes connections and makes no TLS handshake: nothing was sent.
+    let port = listen(|_stream| std::future::pending()).await;
+    let url = format!("postgresql://u:p@127.0.0.1/d?https_port={port}&sslmode=require");
+    let connection = HttpConnection::builder(url)
+        .request_timeout(limit)
+        .build()
+        .unwrap();
+    let error = seven(&connection).await.unwrap_err();
+    assert!(error.is_undelivered(), "{error}");
+
+    let neon = neon().await;
+    let connection = HttpConnection::builder(over_https(&neon, neon.url()))
+        .request_timeout(limit)
+        .build()
+        .unwrap();
+    neon.hang_connections(1);
+    let error = seven(&connection).await.unwrap_err();
+    assert!(error.is_response_timeout(), "{error}");
+    assert_eq!(seven(&connection).await, Ok(7));
+}
+
+/// The limits of Neon's proxy, as the stand-in has them.
+#[tokio::test]
+async fn what_is_too_large_names_the_limit() {
+    let neon = neon().await;
+    let connection = HttpConnection::new(over_https(&neon, neon.url())).unwrap();
+    let mut shared = &connection;
+    let large = "x".repeat(11 << 20);
+    let select = diesel::select(large.into_sql::<Text>()).execute(&mut shared);
+    let error = timeout(HANG, select).await.expect("no hang").unwrap_err();
+    assert!(
+        error.is_undelivered() && error.to_string().contains("10 MiB"),
+        "{error}"
+    );
+    let rows = diesel::sql_query("SELECT repeat('x', 1000) FROM generate_series(1, 20000)");
+    let error = timeout(HANG, rows.execute(&mut shared))
+        .await
+        .expect("no hang")
+        .unwrap_err();
+    assert!(
+        !error.is_undelivered() && error.to_string().contains("10 MiB"),
+        "{error}"
+    );
+    assert_eq!(error.sqlstate(), Some("54000"));
+}
