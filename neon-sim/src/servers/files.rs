@@ -33,12 +33,13 @@ pub(super) fn quick_directory(prefix: &str, who: Identity) -> Result<TempDir, Er
         let memory = rustix::fs::statvfs(MEMORY).ok();
         memory.is_some_and(|memory| memory.f_bavail.saturating_mul(memory.f_frsize) >= ROOM)
     };
-    if std::env::var_os("TMPDIR").is_none() && has_room() {
-        if let Ok(directory) = private_directory_in(Path::new(MEMORY), prefix) {
-            return Ok(directory);
-        }
+    let is_free = std::env::var_os("TMPDIR").is_none();
+    let in_memory =
+        (is_free && has_room()).then(|| private_directory_in(Path::new(MEMORY), prefix));
+    match in_memory {
+        Some(Ok(directory)) => Ok(directory),
+        _ => private_directory(prefix, who),
     }
-    private_directory(prefix, who)
 }
 
 fn private_directory_in(parent: &Path, prefix: &str) -> io::Result<TempDir> {
