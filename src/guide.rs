@@ -6,6 +6,10 @@ pub mod architecture {
 pub mod benchmarks {
     #![doc = include_str!("../docs/benchmarks.md")]
 }
+#[cfg(all(feature = "blocking", feature = "migrations", feature = "r2d2"))]
+pub mod blocking {
+    #![doc = include_str!("../docs/blocking.md")]
+}
 pub mod differences {
     #![doc = include_str!("../docs/differences.md")]
 }

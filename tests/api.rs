@@ -4,6 +4,7 @@
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
 
+use diesel_neon::blocking;
 use diesel_neon::diagnose::{Address, LoginMethod, Peer};
 use diesel_neon::env::{EnvError, ResolvedUrl, Source};
 use diesel_neon::migration::{Direction, Fault, Listed, Migrator, Report, State};
@@ -62,6 +63,7 @@ fn plain_values_have_the_traits_of_plain_values() {
     small::<Policy>();
     small::<PolicyBuilder>();
     small::<Retry<'_>>();
+    small::<blocking::Retry<'_>>();
     small::<Retry<'_, diesel_async::AsyncPgConnection>>();
     shown::<Address>();
     shown::<ChannelBinding>();
@@ -107,6 +109,15 @@ fn the_connection_over_https_is_shared_freely() {
     cloned::<HttpConnection>();
 }
 
+#[test]
+fn blocking_types_go_from_thread_to_thread() {
+    fn shared<T: Clone + Debug + Send + Sync + 'static>() {}
+    fn sent<T: Debug + Send + 'static>() {}
+    shared::<blocking::Pool>();
+    shared::<blocking::ConnectionManager>();
+    sent::<blocking::Connection>();
+}
+
 /// Compiles only if each call is one whose result must be used.
 #[expect(
     clippy::too_many_arguments,
@@ -120,6 +131,8 @@ fn what_does_nothing_by_itself_must_be_used(
     policy: fn() -> PolicyBuilder,
     pool: fn() -> PoolBuilder,
     retry: fn() -> Retry<'static>,
+    blocking_retry: fn() -> blocking::Retry<'static>,
+    cursor: fn() -> blocking::Cursor<'static>,
     rows: fn() -> RowStream<'static>,
     telemetry: fn() -> QueryTelemetry,
     transaction: fn() -> TransactionBuilder<'static>,
@@ -136,6 +149,10 @@ fn what_does_nothing_by_itself_must_be_used(
     pool();
     #[expect(unused_must_use)]
     retry();
+    #[expect(unused_must_use)]
+    blocking_retry();
+    #[expect(unused_must_use)]
+    cursor();
     #[expect(unused_must_use)]
     rows();
     #[expect(unused_must_use)]

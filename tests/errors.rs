@@ -225,6 +225,8 @@ async fn errors_with_a_cause_tell_it_once() {
     );
     assert_story(&BuildError::from(env()), 1);
     assert_story(&BuildError::from(rustls()), 1);
+    let system = std::io::Error::other("too many open files");
+    assert_story(&BuildError::Runtime(system.into()), 1);
     assert_story(
         &BuildError::from(PolicyError::Zero {
             setting: "max_size",

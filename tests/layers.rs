@@ -67,6 +67,19 @@ const SRC: &[Room<'static>] = &[
             "util",
         ],
     ),
+    (
+        "blocking",
+        &[
+            "connect",
+            "connection",
+            "policy",
+            "pool",
+            "query",
+            "session",
+            "url",
+            "util",
+        ],
+    ),
     ("telemetry", &["query", "url", "util"]),
     ("books", ABOVE),
     (

@@ -1,4 +1,4 @@
-//! The example `quickstart` prints what Neon's guide for Python prints.
+//! The examples `quickstart` and `quickstart_blocking` print what Neon's guide for Python prints.
 
 mod common;
 
@@ -60,6 +60,20 @@ async fn prints_what_the_guide_prints(neon: &NeonSim, url: &str) {
         assert_eq!(text(&output.stdout), EXPECTED, "{}", text(&output.stderr));
         assert!(output.status.success());
     }
+}
+
+#[tokio::test]
+async fn prints_the_same_without_async() {
+    let neon = neon().await;
+    for url in [neon.url(), neon.pooled_url()] {
+        neon.suspend(Suspension::Normal).await;
+        let output = run("quickstart_blocking", folder(&neon), Some(&url)).await;
+        assert_eq!(text(&output.stdout), EXPECTED, "{}", text(&output.stderr));
+        assert!(output.status.success());
+    }
+    let output = run("quickstart_blocking", folder(&neon), None).await;
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with("Error: no database URL"), "{stderr}");
 }
 
 #[tokio::test]
@@ -144,7 +158,11 @@ fn the_readme_shows_whole_examples() {
 }
 
 async fn quickstart(folder: &Path, url: Option<&str>) -> Output {
-    let mut command = example("quickstart");
+    run("quickstart", folder, url).await
+}
+
+async fn run(name: &str, folder: &Path, url: Option<&str>) -> Output {
+    let mut command = example(name);
     command.current_dir(folder);
     if let Some(url) = url {
         command.env("DATABASE_URL", url);

@@ -100,6 +100,14 @@ impl<'conn> RowStream<'conn> {
         }
     }
 
+    /// Notes that the caller can do without the rest of the rows, also if none was yielded.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn set_satisfied(&mut self) {
+        if let Some(response) = &mut self.response {
+            response.set_satisfied();
+        }
+    }
+
     /// Tells instrumentation of the end.
     fn finish(&mut self, error: Option<&Error>) {
         if !std::mem::replace(&mut self.is_finished, true) {

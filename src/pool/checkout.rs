@@ -83,34 +83,15 @@ impl<C: Establish> Pool<C> {
         )
     }
 
-    /// Returns an idle connection that was heard from within the policy's `validation_bypass`, if there is one and
-    /// nobody waits for it. Sends nothing, so with a hook [`before_acquire`](crate::PoolBuilder::before_acquire) it only
-    /// returns connections that nobody has held.
+    /// As [`get_timeout`](Self::get_timeout), of a connection that outlives the borrow of the pool.
+    #[cfg(feature = "blocking")]
     #[track_caller]
-    pub fn try_get(&self) -> Option<PooledConnection<'_, C>> {
-        let connections = &self.connections;
-        let mut others = Vec::new();
-        let fit = loop {
-            let Some(taken) = connections.queue().take() else {
-                break None;
-            };
-            match connections.examine(taken, false) {
-                Examined::Fit(taken) if !connections.must_run_hook(&taken) => break Some(taken),
-                Examined::Fit(taken) | Examined::Doubtful(taken) => others.push(taken),
-                Examined::Evicted => {}
-                Examined::Refused(_) => break None,
-            }
-        };
-        // In their order: the most recently used is on top again.
-        others.into_iter().rev().for_each(Taken::let_idle);
-        let entry = fit?.into_entry();
-        let (waited, asked_at) = (Duration::ZERO, Location::caller());
-        Some(hand_out(
-            Cow::Borrowed(connections),
-            entry,
-            waited,
-            asked_at,
-        ))
+    pub(crate) fn get_owned_timeout(
+        &self,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<PooledConnection<'static, C>, PoolError>> + Send + use<C> {
+        let connections = Cow::Owned(Arc::clone(&self.connections));
+        check_out(connections, timeout, Location::caller())
     }
 }
 
@@ -133,7 +114,7 @@ async fn check_out<'a, C: Establish>(
     Ok(hand_out(connections, entry, waited, asked_at))
 }
 
-fn hand_out<'a, C: Establish>(
+pub(super) fn hand_out<'a, C: Establish>(
     connections: Cow<'a, Arc<Connections<C>>>,
     mut entry: PoolEntry<C>,
     waited: Duration,
@@ -327,7 +308,7 @@ const REFUSED: EvictReason = EvictReason::Hook {
 
 impl<C: Establish> Connections<C> {
     /// Returns whether `before_acquire` is to see a connection: there is that hook, and the connection is not new.
-    fn must_run_hook(&self, entry: &PoolEntry<C>) -> bool {
+    pub(super) fn must_run_hook(&self, entry: &PoolEntry<C>) -> bool {
         self.hooks.before_acquire.is_some() && entry.is_used()
     }
 }

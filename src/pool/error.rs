@@ -1,5 +1,9 @@
 //! [`BuildError`] and [`PoolError`]: why there is no pool, and why a caller gets no connection.
 
+#[cfg(feature = "blocking")]
+use std::io;
+#[cfg(feature = "blocking")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::status::Status;
@@ -36,12 +40,25 @@ pub enum BuildError {
     /// Two settings contradict.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The runtime of [`blocking`](crate::blocking) connections, or its thread, cannot be made.
+    #[cfg(feature = "blocking")]
+    #[error(
+        "blocking connections need a thread and a poller of their own: raise the limits of processes and open files"
+    )]
+    Runtime(#[source] Arc<io::Error>),
     /// The certificates to trust cannot be loaded.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The URL cannot be used.
     #[error(transparent)]
     Url(#[from] UrlError),
+}
+
+#[cfg(feature = "blocking")]
+impl BuildError {
+    pub(crate) fn no_runtime(error: io::Error) -> Self {
+        Self::Runtime(Arc::new(error))
+    }
 }
 
 /// Why a caller gets no connection.

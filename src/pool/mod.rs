@@ -3,6 +3,7 @@
 //! The files, in the order of a checkout:
 //! - [`builder`]: makes a pool from a URL and settings.
 //! - [`checkout`]: `Pool::get`, and the connection that it returns.
+//! - [`try_get`]: an idle connection, without waiting.
 //! - [`queue`]: what the connections are doing, who waits, and who is served first. Pure.
 //! - [`connections`]: the queue under its lock, and the slots of connections that nobody may take.
 //! - [`validation`]: which connection may be handed out, and which must be asked first.
@@ -51,6 +52,7 @@ mod status;
 mod supply;
 mod sweep;
 mod transaction;
+mod try_get;
 mod validation;
 
 use std::fmt;
@@ -67,6 +69,8 @@ pub use self::error::{BuildError, CloseError, PoolError};
 pub use self::evict::EvictReason;
 pub use self::hooks::ConnectionMetadata;
 pub use self::manager::{ConnectionManager, ManagerError};
+#[cfg(feature = "blocking")]
+pub(crate) use self::retry::{Attempt, Failed, Pauses};
 pub use self::retry::{DatabaseFailure, Retry, RetryError, Work};
 pub use self::stats::{Checks, Closed, Connects};
 pub use self::status::Status;

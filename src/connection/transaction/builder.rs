@@ -32,15 +32,15 @@ impl Connection {
 
 /// Sets the modes of a transaction; see [`Connection::build_transaction`]. A mode that is not set is the server's default.
 #[must_use = "a transaction runs when run() is called"]
-pub struct TransactionBuilder<'a> {
-    connection: &'a mut Connection,
+pub struct TransactionBuilder<'a, C = Connection> {
+    pub(crate) connection: &'a mut C,
     isolation: Option<&'static str>,
     access: Option<&'static str>,
     deferral: Option<&'static str>,
 }
 
-impl<'a> TransactionBuilder<'a> {
-    pub(crate) fn new(connection: &'a mut Connection) -> Self {
+impl<'a, C> TransactionBuilder<'a, C> {
+    pub(crate) fn new(connection: &'a mut C) -> Self {
         Self {
             connection,
             isolation: None,
@@ -92,6 +92,15 @@ impl<'a> TransactionBuilder<'a> {
         self
     }
 
+    /// Renders the BEGIN.
+    pub(crate) fn begin(&self) -> QueryResult<String> {
+        let mut begin = PgQueryBuilder::default();
+        self.to_sql(&mut begin, &Pg)?;
+        Ok(begin.finish())
+    }
+}
+
+impl TransactionBuilder<'_> {
     /// Runs `f` in the transaction: commits if `f` returns `Ok`, else rolls back.
     ///
     /// # Errors
@@ -102,9 +111,8 @@ impl<'a> TransactionBuilder<'a> {
         F: AsyncFnOnce(&mut Connection) -> Result<T, E>,
         E: From<Error>,
     {
-        let mut begin = PgQueryBuilder::default();
-        self.to_sql(&mut begin, &Pg)?;
-        TransactionManager::begin_with(self.connection, begin.finish())?;
+        let begin = self.begin()?;
+        TransactionManager::begin_with(self.connection, begin)?;
         let guard = self.connection.session.monitor().begin();
         let outcome = f(&mut *self.connection).await;
         let ended = end(self.connection, outcome).await;
@@ -113,8 +121,8 @@ impl<'a> TransactionBuilder<'a> {
     }
 }
 
-/// Renders the BEGIN that [`run`](TransactionBuilder::run) sends.
-impl QueryFragment<Pg> for TransactionBuilder<'_> {
+/// Renders the BEGIN that `run` sends.
+impl<C> QueryFragment<Pg> for TransactionBuilder<'_, C> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("BEGIN TRANSACTION");
         for part in [self.isolation, self.access, self.deferral] {
@@ -124,7 +132,7 @@ impl QueryFragment<Pg> for TransactionBuilder<'_> {
     }
 }
 
-impl fmt::Debug for TransactionBuilder<'_> {
+impl<C> fmt::Debug for TransactionBuilder<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TransactionBuilder")
             .field("isolation", &self.isolation)

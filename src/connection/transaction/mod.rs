@@ -63,7 +63,7 @@ impl TransactionManager {
     }
 
     /// Begins a transaction with a BEGIN of the caller.
-    pub(super) fn begin_with(connection: &mut Connection, begin: String) -> QueryResult<()> {
+    pub(crate) fn begin_with(connection: &mut Connection, begin: String) -> QueryResult<()> {
         refuse_abandoned(connection)?;
         if Self::depth(connection)?.is_some() {
             return Err(Error::AlreadyInTransaction);

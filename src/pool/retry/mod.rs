@@ -2,16 +2,20 @@
 //!
 //! - [`decision`]: when it is safe, and for how long. Pure.
 //! - [`attempt`]: the loops around one attempt.
+//! - [`outcome`]: what an attempt has left behind, and when the next one begins.
 //! - [`work`]: what is done, and with which errors it may fail.
 
 mod attempt;
 mod decision;
+mod outcome;
 mod work;
 
 use std::fmt;
 
 use diesel::result::Error as DieselError;
 
+#[cfg(feature = "blocking")]
+pub(crate) use self::outcome::{Attempt, Failed, Pauses};
 pub use self::work::{DatabaseFailure, RetryError, Work};
 use super::Pool;
 use super::error::PoolError;

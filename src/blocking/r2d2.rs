@@ -1,0 +1,118 @@
+//! [`ConnectionManager`]: the policies for a pool of r2d2's.
+
+use std::thread::panicking;
+
+use ::diesel::QueryResult;
+use ::diesel::connection::SimpleConnection;
+use ::diesel::r2d2::{Builder, ManageConnection, R2D2Connection};
+use bb8::ManageConnection as _;
+use diesel_async::pooled_connection::PoolableConnection;
+
+use super::connection::{Connection, Inner};
+use super::runtime::Runtime;
+use crate::policy::Policy;
+use crate::pool::{BuildError, ManagerError};
+use crate::url::DatabaseUrl;
+
+/// Makes and validates connections for a pool of r2d2's. [`Pool`](super::Pool) is the comfortable way.
+///
+/// The two share their validation: a connection past its deadline, lost or in a transaction is not handed out, and the check of
+/// one is bounded and hedged by a replacement. What r2d2 leaves no room for: its callers are not served in their order,
+/// do not share a check that goes on, and are told why connecting fails only when their time is over.
+///
+/// r2d2's own defaults keep a compute awake, since they replace idle connections as they expire. Begin with
+/// [`pool_builder`](Self::pool_builder), which takes the policy's numbers:
+///
+/// ```no_run
+/// # use diesel_neon::{DatabaseUrl, Policy, blocking};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let url: DatabaseUrl = std::env::var("DATABASE_URL")?.parse()?;
+/// let manager = blocking::ConnectionManager::new(&url, Policy::default())?;
+/// let pool = manager.pool_builder().build(manager)?;
+/// let mut connection = pool.get()?;
+/// # drop(connection);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// `diesel::r2d2::ConnectionManager<blocking::Connection>` takes connections too, without the policies: no deadline before the
+/// compute is suspended, no budget for a cold start, no bound for a check.
+#[derive(Clone, Debug)]
+pub struct ConnectionManager {
+    inner: crate::pool::ConnectionManager,
+    runtime: Runtime,
+}
+
+impl ConnectionManager {
+    /// Prepares to connect to `url`; no connection is made yet.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Tls`] if the certificates to trust cannot be loaded, and [`BuildError::Runtime`].
+    pub fn new(url: &DatabaseUrl, policy: Policy) -> Result<Self, BuildError> {
+        Ok(Self {
+            inner: crate::pool::ConnectionManager::new(url, policy)?,
+            runtime: Runtime::get().map_err(BuildError::no_runtime)?,
+        })
+    }
+
+    /// Returns the policy.
+    pub fn policy(&self) -> &Policy {
+        self.inner.policy()
+    }
+
+    /// Begins a pool of r2d2's with the policy's numbers, and with no connection that nobody has asked for.
+    pub fn pool_builder(&self) -> Builder<Self> {
+        let policy = self.policy();
+        Builder::new()
+            .max_size(policy.max_size())
+            .min_idle(Some(policy.min_idle()))
+            .max_lifetime(Some(policy.max_lifetime()))
+            .idle_timeout(Some(policy.idle_timeout()))
+            .connection_timeout(policy.checkout_timeout())
+            .test_on_check_out(true)
+    }
+
+    /// Evicts every connection that exists: idle ones at their next checkout, those in use when they come back.
+    pub fn invalidate_all(&self) {
+        self.inner.invalidate_all();
+    }
+}
+
+impl ManageConnection for ConnectionManager {
+    type Connection = Connection;
+    type Error = ManagerError;
+
+    fn connect(&self) -> Result<Connection, ManagerError> {
+        let entry = self.runtime.block_on(self.inner.connect())?;
+        Ok(Connection::new(Inner::Managed(entry), self.runtime))
+    }
+
+    fn is_valid(&self, connection: &mut Connection) -> Result<(), ManagerError> {
+        match connection.entry() {
+            Some(entry) => self.runtime.block_on(self.inner.is_valid(entry)),
+            // A customizer has put one of its own in the place of this manager's.
+            None => Ok(()),
+        }
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        let _entered = self.runtime.enter();
+        panicking()
+            || match connection.entry() {
+                Some(entry) => self.inner.has_broken(entry),
+                None => R2D2Connection::is_broken(connection),
+            }
+    }
+}
+
+/// Lets diesel's own manager keep a connection, and r2d2's pooled connections be connections.
+impl R2D2Connection for Connection {
+    fn ping(&mut self) -> QueryResult<()> {
+        self.batch_execute("")
+    }
+
+    fn is_broken(&mut self) -> bool {
+        PoolableConnection::is_broken(self.as_async())
+    }
+}

@@ -1,0 +1,107 @@
+//! Pools of r2d2's.
+
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::r2d2;
+use diesel::sql_types::Integer;
+use diesel_neon::blocking::{self, ConnectionManager};
+use diesel_neon::{DatabaseUrl, Policy};
+use neon_sim::Suspension;
+
+use super::common::users;
+use super::{Sim, start};
+
+type Pooled = r2d2::PooledConnection<ConnectionManager>;
+
+fn pool(sim: &Sim, policy: Policy) -> r2d2::Pool<ConnectionManager> {
+    let url = DatabaseUrl::parse(&sim.pooled_url()).unwrap();
+    let manager = ConnectionManager::new(&url, policy).unwrap();
+    manager.pool_builder().build(manager).unwrap()
+}
+
+fn add(conn: &mut blocking::Connection, name: &str) -> QueryResult<usize> {
+    let user = users::name.eq(name);
+    diesel::insert_into(users::table).values(user).execute(conn)
+}
+
+#[test]
+fn a_pool_of_r2d2s_has_the_policies() {
+    let sim = start();
+    let policy = Policy::builder()
+        .max_size(2)
+        .validation_bypass(Duration::ZERO)
+        .build()
+        .unwrap();
+    let pool = pool(&sim, policy);
+    // Nobody has asked for a connection yet.
+    assert_eq!(pool.state().connections, 0);
+    assert_eq!(
+        (pool.max_size(), pool.max_lifetime()),
+        (2, Some(policy.max_lifetime()))
+    );
+    {
+        let mut conn: Pooled = pool.get().unwrap();
+        assert_eq!(add(&mut conn, "a"), Ok(1));
+        let two = conn.transaction(|conn| {
+            add(conn, "b")?;
+            users::table.count().get_result::<i64>(conn)
+        });
+        assert_eq!(two, Ok(2));
+    }
+    for suspension in [Suspension::Normal, Suspension::Reset] {
+        sim.suspend(suspension);
+        let conn = &mut pool.get().unwrap();
+        assert_eq!(users::table.count().get_result(conn), Ok(2_i64));
+    }
+    // What is left in a transaction is not handed on.
+    pool.get()
+        .unwrap()
+        .batch_execute("BEGIN; DELETE FROM users")
+        .unwrap();
+    let conn = &mut pool.get().unwrap();
+    assert_eq!(users::table.count().get_result(conn), Ok(2_i64));
+}
+
+#[test]
+fn connections_that_are_evicted_are_replaced() {
+    let sim = start();
+    let url = DatabaseUrl::parse(&sim.url()).unwrap();
+    let policy = Policy::builder().max_size(1).build().unwrap();
+    let manager = ConnectionManager::new(&url, policy).unwrap();
+    let pool = manager.pool_builder().build(manager.clone()).unwrap();
+    let process = || {
+        let pid = diesel::dsl::sql::<Integer>("SELECT pg_backend_pid()");
+        pid.get_result::<i32>(&mut pool.get().unwrap()).unwrap()
+    };
+    let first = process();
+    assert_eq!(process(), first);
+    manager.invalidate_all();
+    assert_ne!(process(), first);
+
+    let wrong = DatabaseUrl::parse(&sim.url().replace(sim.password(), "wrong")).unwrap();
+    let policy = Policy::builder().checkout_timeout(Duration::from_secs(1));
+    let manager = ConnectionManager::new(&wrong, policy.build().unwrap()).unwrap();
+    let refused = manager.pool_builder().build(manager).unwrap().get();
+    let refused = refused.map(drop).unwrap_err().to_string();
+    assert!(
+        refused.contains("password authentication failed"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn diesels_own_manager_takes_connections() {
+    let sim = start();
+    let manager = r2d2::ConnectionManager::<blocking::Connection>::new(sim.url());
+    let pool = r2d2::Pool::builder()
+        .max_size(1)
+        .test_on_check_out(true)
+        .build(manager)
+        .unwrap();
+    assert_eq!(add(&mut pool.get().unwrap(), "a"), Ok(1));
+    sim.suspend(Suspension::Normal);
+    let conn = &mut pool.get().unwrap();
+    assert_eq!(users::table.count().get_result(conn), Ok(1_i64));
+}
