@@ -32,6 +32,8 @@ mod transport;
 mod url;
 mod util;
 
+#[cfg(feature = "axum")]
+pub mod axum;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 #[cfg(feature = "books")]

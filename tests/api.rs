@@ -116,6 +116,8 @@ fn blocking_types_go_from_thread_to_thread() {
     shared::<blocking::Pool>();
     shared::<blocking::ConnectionManager>();
     sent::<blocking::Connection>();
+    sent::<diesel_neon::axum::Db>();
+    shared::<diesel_neon::axum::Unavailable>();
 }
 
 /// Compiles only if each call is one whose result must be used.

@@ -13,6 +13,7 @@ use bb8::ManageConnection;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_query;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_neon::axum::Unavailable;
 use diesel_neon::env::EnvError;
 use diesel_neon::migration::{MigrateError, Migrator};
 use diesel_neon::{
@@ -25,7 +26,7 @@ use tokio::time::timeout;
 use common::{HANG, connect, neon, pool};
 
 /// The errors of the crate that have a cause, by themselves or through what they pass on.
-const WITH_CAUSE: [&str; 8] = [
+const WITH_CAUSE: [&str; 9] = [
     "BuildError",
     "ConnectError",
     "EnvError",
@@ -34,6 +35,7 @@ const WITH_CAUSE: [&str; 8] = [
     "PoolError",
     "RetryError",
     "TlsError",
+    "Unavailable",
 ];
 
 /// Those that have none.
@@ -227,6 +229,7 @@ async fn errors_with_a_cause_tell_it_once() {
     assert_story(&BuildError::from(rustls()), 1);
     let system = std::io::Error::other("too many open files");
     assert_story(&BuildError::Runtime(system.into()), 1);
+    assert_story(&Unavailable::from(PoolError::Closed), 0);
     assert_story(
         &BuildError::from(PolicyError::Zero {
             setting: "max_size",

@@ -67,6 +67,7 @@ const SRC: &[Room<'static>] = &[
             "util",
         ],
     ),
+    ("axum", &["connection", "pool", "util"]),
     (
         "blocking",
         &[

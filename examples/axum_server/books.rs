@@ -6,13 +6,13 @@ use axum::{Json as JsonBody, Router};
 use diesel_neon::books::{
     self, Book, BookChanges, BookList, BookPage, Cursor, NewBook, Order, PageSize,
 };
-use diesel_neon::{Connection, RetryError};
+use diesel_neon::{Connection, Pool, RetryError};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use crate::App;
 use crate::extract::{IdempotencyKey, Json, Path, Query};
 use crate::problem::Problem;
+use crate::{App, Db};
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/books", get(list).post(create)).route(
@@ -51,10 +51,7 @@ fn year<'de, D: Deserializer<'de>>(text: D) -> Result<Option<i32>, D::Error> {
         .map_err(|_| D::Error::custom("a year is a whole number, such as 1965"))
 }
 
-async fn list(
-    State(app): State<App>,
-    Query(params): Query<ListParams>,
-) -> Result<JsonBody<BookPage>, Problem> {
+async fn list(Query(params): Query<ListParams>, mut db: Db) -> Result<JsonBody<BookPage>, Problem> {
     let list = match (params.after, params.sort) {
         (None, sort) => BookList::new(sort.unwrap_or_default()),
         (Some(after), sort) if sort.is_none_or(|sort| sort == after.order()) => {
@@ -72,65 +69,64 @@ async fn list(
         .in_stock(params.in_stock)
         .published_from(params.published_from)
         .published_to(params.published_to);
-    Ok(JsonBody(list.load(&mut app.conn().await?).await?))
+    Ok(JsonBody(list.load(&mut db).await?))
 }
 
 async fn create(
-    State(app): State<App>,
+    State(pool): State<Pool>,
     IdempotencyKey(key): IdempotencyKey,
     Json(book): Json<NewBook>,
 ) -> Result<impl IntoResponse, Problem> {
     let book = book.validated()?;
     let book = match key {
-        None => books::insert(&mut app.conn().await?, &book).await?,
-        Some(key) => create_once(&app, &key, &book).await?,
+        None => books::insert(&mut pool.get().await?, &book).await?,
+        Some(key) => create_once(&pool, &key, &book).await?,
     };
     let location = [(header::LOCATION, format!("/books/{}", book.id))];
     Ok((StatusCode::CREATED, location, JsonBody(book)))
 }
 
 /// Creates a book under a key, which makes the request safe to repeat: for the pool and for the client.
-async fn create_once(app: &App, key: &str, book: &NewBook) -> Result<Book, Problem> {
+async fn create_once(pool: &Pool, key: &str, book: &NewBook) -> Result<Book, Problem> {
     let work = async |conn: &mut Connection| {
         let made = books::insert_once(conn, key, book).await;
         made.map_err(RetryError::from)
     };
-    let made = app.pool.retry().idempotent().run(work).await;
-    app.health.record(matches!(made, Err(RetryError::Pool(_))));
-    made?.ok_or_else(|| {
+    let made = pool.retry().idempotent().run(work).await?;
+    made.ok_or_else(|| {
         let detail = "The Idempotency-Key belongs to a request for another book.";
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     })
 }
 
-async fn show(State(app): State<App>, Path(id): Path<i32>) -> Result<JsonBody<Book>, Problem> {
-    let book = books::find(&mut app.conn().await?, id).await?;
+async fn show(Path(id): Path<i32>, mut db: Db) -> Result<JsonBody<Book>, Problem> {
+    let book = books::find(&mut db, id).await?;
     found(id, book).map(JsonBody)
 }
 
 async fn replace(
-    State(app): State<App>,
+    State(pool): State<Pool>,
     Path(id): Path<i32>,
     Json(book): Json<NewBook>,
 ) -> Result<JsonBody<Book>, Problem> {
-    update(&app, id, book.validated()?.into()).await
+    update(&pool, id, book.validated()?.into()).await
 }
 
 async fn change(
-    State(app): State<App>,
+    State(pool): State<Pool>,
     Path(id): Path<i32>,
     Json(changes): Json<BookChanges>,
 ) -> Result<JsonBody<Book>, Problem> {
-    update(&app, id, changes.validated()?).await
+    update(&pool, id, changes.validated()?).await
 }
 
-async fn update(app: &App, id: i32, changes: BookChanges) -> Result<JsonBody<Book>, Problem> {
-    let book = books::update(&mut app.conn().await?, id, &changes).await?;
+async fn update(pool: &Pool, id: i32, changes: BookChanges) -> Result<JsonBody<Book>, Problem> {
+    let book = books::update(&mut pool.get().await?, id, &changes).await?;
     found(id, book).map(JsonBody)
 }
 
-async fn remove(State(app): State<App>, Path(id): Path<i32>) -> Result<StatusCode, Problem> {
-    let book = books::delete(&mut app.conn().await?, id).await?;
+async fn remove(Path(id): Path<i32>, mut db: Db) -> Result<StatusCode, Problem> {
+    let book = books::delete(&mut db, id).await?;
     found(id, book).map(|_| StatusCode::NO_CONTENT)
 }
 

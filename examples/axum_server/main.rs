@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run -p diesel-neon-cli -- migrate run    # once
-//! cargo run --example axum_server --features books,serde
+//! cargo run --example axum_server --features axum,books,serde
 //!
 //! curl -i localhost:3000/books -H 'content-type: application/json' -d '{"title": "Dune", "author": "Frank Herbert"}'
 //! curl 'localhost:3000/books?author=Frank+Herbert&sort=publication_year&limit=10'
@@ -28,7 +28,6 @@
 
 mod books;
 mod extract;
-mod health;
 mod problem;
 mod serve;
 
@@ -41,12 +40,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRef, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use diesel_neon::{Pool, PooledConnection};
+use diesel_neon::Pool;
 use tokio::net::TcpListener;
 use tower_http::request_id::{
     MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
@@ -55,7 +53,6 @@ use tower_http::trace::TraceLayer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
-use health::Health;
 use problem::Problem;
 use serve::{Limits, serve};
 
@@ -103,7 +100,6 @@ async fn main() -> Result<(), Failure> {
         .build()?;
     let app = App {
         pool: pool.clone(),
-        health: Health::default(),
         // The body and the checkout of a connection together take as long as a request may.
         body_timeout: request_timeout / 3,
     };
@@ -130,25 +126,23 @@ async fn main() -> Result<(), Failure> {
 #[derive(Clone)]
 struct App {
     pool: Pool,
-    health: Health,
     body_timeout: Duration,
 }
 
-impl App {
-    /// Checks a connection out. Call it once the request is read and valid, so that no connection is held while a
-    /// slow client still sends.
-    async fn conn(&self) -> Result<PooledConnection<'_>, Problem> {
-        let conn = self.pool.get().await;
-        self.health.record(conn.is_err());
-        Ok(conn?)
+impl FromRef<App> for Pool {
+    fn from_ref(app: &App) -> Self {
+        app.pool.clone()
     }
 }
+
+/// A connection for a request without a body. A handler that reads one gets its connection from the pool once the
+/// body is read and valid, so that no connection is held while a slow client still sends.
+type Db = diesel_neon::axum::Db<Problem>;
 
 fn router(app: App, request_timeout: Duration) -> Router {
     let router = Router::new()
         .merge(books::routes())
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
+        .merge(diesel_neon::axum::health())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "There is nothing here."))
         .method_not_allowed_fallback(other_method)
         .with_state(app)

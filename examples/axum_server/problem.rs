@@ -7,6 +7,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use diesel::result::Error as DieselError;
+use diesel_neon::axum::Unavailable;
 use diesel_neon::books::Invalid;
 use diesel_neon::{DatabaseErrorExt, PoolError, RetryError};
 use serde::Serialize;
@@ -27,9 +28,6 @@ struct FieldError {
     detail: String,
     pointer: String,
 }
-
-/// A compute usually wakes up within this time.
-const RETRY_AFTER_SECONDS: u16 = 3;
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
@@ -76,7 +74,10 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, problem);
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+                headers.insert(
+                    header::RETRY_AFTER,
+                    Unavailable::RETRY_AFTER.as_secs().into(),
+                );
             }
             // The rest of the request may never come.
             StatusCode::REQUEST_TIMEOUT => {
@@ -90,19 +91,12 @@ impl IntoResponse for Problem {
 
 impl From<PoolError> for Problem {
     fn from(error: PoolError) -> Self {
-        if !error.is_transient() && !matches!(error, PoolError::Closed) {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "no connection, and none to come"
-            );
-            return Self::internal();
+        // Logs the error.
+        let unavailable = Unavailable::from(error);
+        match unavailable.status() {
+            StatusCode::INTERNAL_SERVER_ERROR => Self::internal(),
+            status => Self::new(status, unavailable.detail()),
         }
-        tracing::warn!(error = &error as &dyn std::error::Error, "no connection");
-        Self::unavailable(match error {
-            PoolError::Exhausted { .. } => "Too many requests want the database at once.",
-            PoolError::Closed => "The server is about to stop.",
-            _ => "The database cannot be reached.",
-        })
     }
 }
 

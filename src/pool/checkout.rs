@@ -126,8 +126,9 @@ pub(super) fn hand_out<'a, C: Establish>(
         connections,
     };
     connection.connections.keep_watch();
-    let stats = &connection.connections.state.stats;
-    stats.metrics.handed_out(waited);
+    let state = &connection.connections.state;
+    state.health.record_served();
+    state.stats.metrics.handed_out(waited);
     connection
 }
 
@@ -147,14 +148,17 @@ async fn wait<C: Establish>(
     let began = Instant::now();
     let turn = Turn::new(connections, began);
     let taken = turn.until_fit(examined, clock::after(began, timeout)).await;
-    let taken = taken.map_err(|failed| match failed {
-        Failed::Closed => PoolError::Closed,
-        Failed::Connect(error) => PoolError::Connect(error),
-        Failed::TimedOut => {
-            let lack = connections.queue().lack(turn.ticket);
-            turn.out_of_time(lack, timeout)
+    let taken = taken.map_err(|failed| {
+        connections.state.health.record_refused();
+        match failed {
+            Failed::Closed => PoolError::Closed,
+            Failed::Connect(error) => PoolError::Connect(error),
+            Failed::TimedOut => {
+                let lack = connections.queue().lack(turn.ticket);
+                turn.out_of_time(lack, timeout)
+            }
+            Failed::TimedOutInHook => turn.out_of_time(Lack::Validating, timeout),
         }
-        Failed::TimedOutInHook => turn.out_of_time(Lack::Validating, timeout),
     })?;
     let waited = began.elapsed();
     let limit = connections.state.policy.slow_checkout_threshold();

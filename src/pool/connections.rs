@@ -85,6 +85,7 @@ impl<C: Establish> Connections<C> {
             last_failed: last_failed.map(|at| at.elapsed()),
             check_failure,
             check_failed: check_failed.map(|at| at.elapsed()),
+            last_refused: state.health.refused().map(|at| at.elapsed()),
             transport: state.connector.transport(),
         }
     }

@@ -17,6 +17,10 @@ pub(crate) struct Health {
     connect_failure: Mutex<Option<(ConnectError, Instant)>>,
     check_failure: Mutex<Option<(EvictReason, Instant)>>,
     died_after_login: AtomicU32,
+    /// When a caller last got no connection, if none has got one since.
+    refused: Mutex<Option<Instant>>,
+    /// Whether there is such a moment: callers that are served look here alone.
+    has_refused: AtomicBool,
     /// When a connection last failed its check by silence, and for how long it had been silent.
     silent_death: Mutex<Option<(Moment, Duration)>>,
     pub(super) round_trip: RoundTrip,
@@ -67,6 +71,24 @@ impl Health {
         // Silence says less than an error does.
         if last.is_none() || !matches!(reason, EvictReason::NoAnswer { .. }) {
             *last = Some((reason.clone(), Instant::now()));
+        }
+    }
+
+    /// Returns when a caller last got no connection; `None` once one has got one.
+    pub(super) fn refused(&self) -> Option<Instant> {
+        *lock(&self.refused)
+    }
+
+    pub(super) fn record_refused(&self) {
+        *lock(&self.refused) = Some(Instant::now());
+        self.has_refused.store(true, Ordering::Release);
+    }
+
+    pub(super) fn record_served(&self) {
+        if self.has_refused.load(Ordering::Relaxed)
+            && self.has_refused.swap(false, Ordering::AcqRel)
+        {
+            *lock(&self.refused) = None;
         }
     }
 

@@ -50,6 +50,8 @@ pub struct Status {
     pub check_failure: Option<EvictReason>,
     /// How long ago that check failed.
     pub check_failed: Option<Duration>,
+    /// How long ago a caller got no connection; `None` once one has got one.
+    pub last_refused: Option<Duration>,
     /// How bytes reach the server; with `transport=auto` the way that connected last, or `Auto` before the first connect.
     pub transport: TransportMode,
 }
