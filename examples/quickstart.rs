@@ -7,6 +7,8 @@
 //! cargo run --example quickstart --features books
 //! ```
 //!
+//! `-- --transport websocket` goes over port 443, with the feature `websocket`.
+//!
 //! Like the guides, the example starts by dropping the table `books`: give it a database without one that
 //! you need.
 
@@ -14,13 +16,13 @@ use std::error::Error;
 
 use diesel_async::SimpleAsyncConnection;
 use diesel_neon::books::{self, Book, BookChanges, BookList, NewBook, Order};
-use diesel_neon::{Pool, PooledConnection};
+use diesel_neon::{Pool, PooledConnection, env};
 
 const CREATE_TABLE: &str = include_str!("../migrations/2026-01-05-090000_create_books/up.sql");
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let pool = Pool::from_env()?;
+    let pool = pool()?;
     let mut conn = pool.get().await?;
     println!("Connection established");
 
@@ -63,6 +65,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
     );
     print_library(&mut conn).await?;
     Ok(())
+}
+
+/// Builds the pool for the URL in the environment, over the way that the arguments name.
+fn pool() -> Result<Pool, Box<dyn Error>> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => Ok(Pool::from_env()?),
+        ["--transport", way] => {
+            env::load_dotenv()?;
+            let url = env::app_url()?.url;
+            Ok(Pool::builder(url.with_transport(way.parse()?)?).build()?)
+        }
+        _ => Err("usage: quickstart [--transport tcp|websocket|auto]".into()),
+    }
 }
 
 async fn print_library(conn: &mut PooledConnection<'_>) -> Result<(), Box<dyn Error>> {

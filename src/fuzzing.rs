@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::protocol::Columns;
 use crate::query::Row;
 use crate::session::fuzzing;
+#[cfg(feature = "websocket")]
+use crate::transport::fuzzing as transport;
 
 /// Reads bytes as messages of a hostile server: the first byte is the size of the pieces in which the others
 /// arrive. Panics on a defect.
@@ -35,6 +37,22 @@ pub fn https(input: &[u8]) {
     crate::http::fuzzing::value(input);
 }
 
+/// Reads bytes as the WebSocket frames of a hostile server, cut in pieces as above. Panics on a defect.
+#[cfg(feature = "websocket")]
+pub fn frames(input: &[u8]) {
+    if let Some((piece, stream)) = input.split_first() {
+        transport::frames(stream, usize::from(*piece) + 1);
+    }
+}
+
+/// Reads bytes as the HTTP/1.1 answer of a hostile server or proxy, cut in pieces as above. Panics on a defect.
+#[cfg(feature = "websocket")]
+pub fn heads(input: &[u8]) {
+    if let Some((piece, stream)) = input.split_first() {
+        transport::heads(stream, usize::from(*piece) + 1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -42,12 +60,35 @@ mod tests {
 
     #[test]
     fn the_corpus_does_no_harm() {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/fuzzing/corpus");
+        read_all("corpus", super::messages);
+    }
+
+    #[cfg(feature = "websocket")]
+    #[test]
+    fn frames_and_heads_do_no_harm() {
+        read_all("frames", super::frames);
+        read_all("heads", super::heads);
+    }
+
+    /// Reads the files of a folder, whole and with every byte changed.
+    fn read_all(folder: &str, read: fn(&[u8])) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("src/fuzzing")
+            .join(folder);
         let mut count = 0;
-        for file in fs::read_dir(&corpus).expect("the corpus is part of the package") {
-            super::messages(&fs::read(file.unwrap().path()).unwrap());
+        for file in fs::read_dir(&folder).expect("the corpus is part of the package") {
+            let mut input = fs::read(file.unwrap().path()).unwrap();
+            read(&input);
+            for at in 0..input.len() {
+                for change in [0x01, 0x80, 0xff] {
+                    input[at] ^= change;
+                    read(&input);
+                    input[at] ^= change;
+                }
+                read(&input[..at]);
+            }
             count += 1;
         }
-        assert!(count > 0, "{} is empty", corpus.display());
+        assert!(count > 0, "{} is empty", folder.display());
     }
 }

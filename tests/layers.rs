@@ -22,7 +22,7 @@ const SRC: &[Room<'static>] = &[
         "connect",
         &["policy", "pooler", "session", "transport", "url", "util"],
     ),
-    ("query", &["protocol"]),
+    ("query", &["connect", "protocol"]),
     (
         "connection",
         &[

@@ -241,7 +241,7 @@ async fn auto_does_not_wait_long_for_a_port_that_is_silent() {
 
 /// Runs the quickstart as behind a firewall that lets nothing through but a proxy.
 async fn quickstart(neon: &NeonSim, proxy: &str) -> (bool, String) {
-    let url = over_websocket(neon, neon.pooled_url());
+    let url = over_websocket(neon, neon.pooled_url()).replace("&transport=websocket", "");
     // The name resolves to nothing here: the proxy looks it up.
     let url = url.replace("&hostaddr=127.0.0.1", "");
     let url = url.replace(&format!(":{}/", neon.port()), ":9/");
@@ -251,6 +251,7 @@ async fn quickstart(neon: &NeonSim, proxy: &str) -> (bool, String) {
     );
     let mut command = example("quickstart");
     command
+        .args(["--transport", "websocket"])
         .env("DATABASE_URL", url)
         .env("HTTPS_PROXY", proxy)
         .current_dir(neon.ca_path().parent().unwrap())

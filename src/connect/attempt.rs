@@ -16,17 +16,20 @@ use crate::session::{
     Canceller, Channel, Driver, EarlyPassword, LoginTap, SessionControl, SessionStatus,
     StreamHandoff,
 };
-use crate::transport::{Negotiated, Peer, Progress, Transport};
+use crate::transport::{Early, EarlyClaim, Negotiated, Peer, Progress, Transport};
 
 impl Connector {
-    /// Makes one attempt. Notes in `failures` what the addresses say that do not let it in.
+    /// Makes one attempt. Notes in `failures` what the addresses say that do not let it in, and sends what is `early`
+    /// behind the login.
     pub(super) async fn attempt(
         &self,
         failures: &WeightiestFailure,
+        early: Option<&Arc<Early>>,
     ) -> Result<EstablishedSession, Failure> {
         let log_in = |transport, peer, progress| {
             let status = Arc::new(SessionStatus::new());
-            self.log_in(transport, peer, progress, status)
+            let claim = early.map(|early| EarlyClaim::new(Arc::clone(early)));
+            self.log_in(transport, peer, progress, status, claim)
         };
         let on_failure = |failure: &Failure| failures.note(failure);
         self.dialler.dial(log_in, on_failure).await
@@ -39,6 +42,7 @@ impl Connector {
         peer: Peer,
         progress: Arc<Progress>,
         status: Arc<SessionStatus>,
+        early: Option<EarlyClaim>,
     ) -> Result<EstablishedSession, Failure> {
         let target = self.config.get_target_session_attrs();
         let responses = if target == TargetSessionAttrs::Any {
@@ -57,6 +61,7 @@ impl Connector {
             progress,
             Arc::clone(&handoff),
             EarlyPassword::new(self.config.get_password()),
+            early,
         );
         let login = self.config.connect_raw(tap, Negotiated).await;
         let (client, mut driver) = login.map_err(Failure::postgres)?;

@@ -86,6 +86,11 @@ impl ConnectError {
         Self::new(failure, 1, Duration::ZERO)
     }
 
+    /// The session could not be set up.
+    pub(crate) fn of_setup(error: SetupError) -> Self {
+        Self::new(Failure::setup(error), 1, Duration::ZERO)
+    }
+
     /// Returns the class of the failure.
     pub fn kind(&self) -> ConnectErrorKind {
         self.diagnosis.kind()

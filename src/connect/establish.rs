@@ -43,8 +43,13 @@ pub trait Establish: Sealed + AsyncConnection<Backend = Pg> + Send + Sized + 'st
 }
 
 mod sealed {
+    use crate::connect::PendingSession;
+
     /// Keeps other crates from implementing [`Establish`](super::Establish).
-    pub trait Sealed {}
+    pub trait Sealed: Sized {
+        /// Makes a connection of a session whose login is under way, if the type can wait for it.
+        const BEGIN: Option<fn(PendingSession) -> Self> = None;
+    }
 }
 
 impl Sealed for AsyncPgConnection {}

@@ -4,11 +4,12 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use tokio_postgres::Client;
 
 use super::time_zone::is_utc;
 use crate::pooler::PoolerSupport;
-use crate::session::{Driver, SessionControl, SessionHandle, StreamHandoff};
+use crate::session::{Channel, Driver, SessionControl, SessionHandle, StreamHandoff};
 
 /// An authenticated session on which no statement has run.
 ///
@@ -46,11 +47,16 @@ impl EstablishedSession {
     /// Takes the session from tokio-postgres, whose buffers are empty: the tap passes it no bytes behind the
     /// login.
     pub(crate) fn into_handle(self) -> io::Result<(Arc<SessionHandle>, Arc<PoolerSupport>)> {
+        let (session, pooler) = (self.session(), Arc::clone(&self.pooler));
+        let (channel, read) = self.into_channel()?;
+        Ok((session.take_over(channel, read), pooler))
+    }
+
+    /// Takes the stream, with the bytes that were read of it behind the login.
+    pub(super) fn into_channel(self) -> io::Result<(Channel, BytesMut)> {
         drop(self.driver);
         let left = self.handoff.take();
-        let (channel, read) = left.ok_or(io::ErrorKind::NotConnected)?;
-        let handle = self.session.take_over(channel, read);
-        Ok((handle, self.pooler))
+        left.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 

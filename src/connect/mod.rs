@@ -9,6 +9,7 @@ mod established;
 #[cfg(feature = "http")]
 mod https;
 mod kind;
+mod pipelined;
 mod probe;
 mod setup;
 mod time_zone;
@@ -32,12 +33,13 @@ pub use self::established::EstablishedSession;
 #[cfg(feature = "http")]
 pub(crate) use self::https::HttpsConnector;
 pub use self::kind::ConnectErrorKind;
+pub(crate) use self::pipelined::PendingSession;
 pub use self::probe::{Login, Probe, TlsInspection};
 pub(crate) use self::setup::SetupError;
 use crate::policy::Policy;
 use crate::pooler::PoolerSupport;
 use crate::session::{SessionControl, SessionStatus};
-use crate::transport::{Dialler, Negotiated, Timer, TlsError};
+use crate::transport::{Dialler, Early, Negotiated, Timer, TlsError};
 use crate::url::{DatabaseUrl, Endpoint, TransportMode};
 use crate::util::backoff;
 
@@ -58,6 +60,8 @@ pub(crate) struct Connector {
     /// Whether a connect has ever succeeded.
     has_connected: AtomicBool,
     response_timeout: Option<Duration>,
+    /// Whether the URL lets sessions be in use before their login is answered.
+    pipelines_login: bool,
     pooler: Arc<PoolerSupport>,
 }
 
@@ -83,6 +87,7 @@ impl Connector {
             failures: AtomicU32::new(0),
             has_connected: AtomicBool::new(false),
             response_timeout: policy.response_timeout(),
+            pipelines_login: url.pipelines_login(),
             pooler: Arc::new(PoolerSupport::new(url, policy)),
         })
     }
@@ -107,15 +112,16 @@ impl Connector {
     /// Makes one attempt within the budget.
     pub(crate) async fn connect_once(&self) -> Result<EstablishedSession, ConnectError> {
         let failures = WeightiestFailure::default();
-        let attempt = self.attempt(&failures);
+        let attempt = self.attempt(&failures, None);
         once(&self.dialler, attempt, || failures.take()).await
     }
 
     /// Connects and sets the session up with `setup`; retries transient failures within the budget. Calls
-    /// `on_failure` with the error of every failed attempt.
+    /// `on_failure` with the error of every failed attempt. Each attempt sends what is `early` behind its login.
     pub(crate) async fn connect<C, F>(
         &self,
         slot: ConnectSlot,
+        early: Option<&Arc<Early>>,
         setup: impl Fn(EstablishedSession) -> F,
         mut on_failure: impl FnMut(&ConnectError),
     ) -> Result<(C, SessionControl), ConnectError>
@@ -135,7 +141,7 @@ impl Connector {
                     ConnectSlot::Spare => Some(self.spare_slot.acquire().await),
                     ConnectSlot::Counted => None,
                 };
-                let established = self.attempt(&failures).await?;
+                let established = self.attempt(&failures, early).await?;
                 let session = established.session();
                 let connection = setup(established).await.map_err(Failure::setup)?;
                 Ok::<_, Failure>((connection, session))
@@ -224,7 +230,7 @@ mod tests {
         let connector = Connector::new(&url, &policy.build().unwrap()).unwrap();
         for failures in 1..=2 {
             let setup = async |_| Ok(());
-            let connected = connector.connect(ConnectSlot::Common, setup, |_| {});
+            let connected = connector.connect(ConnectSlot::Common, None, setup, |_| {});
             let error = connected.await.map(drop).unwrap_err();
             assert_eq!(error.kind(), ConnectErrorKind::TimedOut);
             assert_eq!(connector.failures.load(Ordering::Relaxed), failures);

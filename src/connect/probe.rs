@@ -131,7 +131,7 @@ impl Probe {
             let transport = self.connector.dialler.connect(peer, &progress).await?;
             let log_in =
                 self.connector
-                    .log_in(transport, peer.clone(), progress, Arc::clone(&status));
+                    .log_in(transport, peer.clone(), progress, Arc::clone(&status), None);
             log_in.await
         };
         let late = || match status.login().is_authenticated {

@@ -1,6 +1,7 @@
 //! The traits of diesel-async for [`Connection`].
 
-use std::sync::{Mutex, PoisonError};
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use diesel::connection::{CacheSize, DynInstrumentation, Instrumentation, InstrumentationEvent};
 use diesel::pg::Pg;
@@ -13,7 +14,7 @@ use super::Connection;
 use super::row_stream::RowStream;
 use super::statement::Statement;
 use super::transaction::{TransactionManager, TransactionState};
-use crate::connect::{Connector, Establish, EstablishedSession, Sealed};
+use crate::connect::{Connector, Establish, EstablishedSession, PendingSession, Sealed};
 use crate::policy::Policy;
 use crate::query::Row;
 use crate::url::DatabaseUrl;
@@ -119,11 +120,18 @@ impl AsyncConnection for Connection {
             let policy =
                 policy.map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
             // Diesel's error has room for a text alone.
-            let connector = Connector::untimed(&url, &policy)
-                .map_err(|error| ConnectionError::BadConnection(chain(&error)))?;
+            let refused =
+                |error: &(dyn Error + 'static)| ConnectionError::BadConnection(chain(error));
+            let connector = Connector::untimed(&url, &policy).map_err(|error| refused(&error))?;
+            let connector = Arc::new(connector);
+            if connector.pipelines_login() {
+                let session = connector.begin_once().await;
+                return session
+                    .map(Self::of_pending)
+                    .map_err(|error| refused(&error));
+            }
             let session = connector.connect_once().await;
-            let session = session.map_err(|error| ConnectionError::BadConnection(chain(&error)))?;
-            Self::new(session).await
+            Self::new(session.map_err(|error| refused(&error))?).await
         }
         .await;
         instrumentation.on_connection_event(InstrumentationEvent::finish_establish_connection(
@@ -158,7 +166,9 @@ impl AsyncConnection for Connection {
     }
 }
 
-impl Sealed for Connection {}
+impl Sealed for Connection {
+    const BEGIN: Option<fn(PendingSession) -> Self> = Some(Self::of_pending);
+}
 
 impl Establish for Connection {
     const SAFE_BEHIND_POOLERS: bool = true;

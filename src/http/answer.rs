@@ -86,6 +86,7 @@ impl From<ErrorAnswer<'_>> for ServerError {
             column: answer.column,
             constraint: answer.constraint,
             routine: answer.routine,
+            cause: None,
         }
     }
 }

@@ -68,6 +68,7 @@ impl Session {
             () = stop.cancelled() => return Err(MigrateError::Stopped),
             connected = connector.connect(
                 ConnectSlot::Common,
+                None,
                 |session: EstablishedSession| async { Ok(session.into_client()) },
                 |_| {},
             ) => connected,

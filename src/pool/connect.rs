@@ -5,9 +5,13 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep};
 
 use super::entry::PoolEntry;
+use super::health::Health;
 use super::setup::Setup;
 use super::state::PoolState;
-use crate::connect::{ConnectError, ConnectSlot, Establish};
+use super::stats::Stats;
+use crate::connect::{ConnectError, ConnectSlot, Establish, PendingSession};
+use crate::session::SessionControl;
+use crate::transport::Early;
 use crate::util::backoff;
 
 impl PoolState {
@@ -43,23 +47,31 @@ impl PoolState {
         if let Some(failures) = self.health.died_after_login().checked_sub(1) {
             sleep(backoff::pause(failures, self.policy.connect_timeout())).await;
         }
-        let on_failure = |error: &ConnectError| {
-            self.stats.attempt_failed();
-            self.health.record_connect_failed(error);
-        };
         let making = setup.begin(&self.target);
-        let connected = self
-            .connector
-            .connect(slot, |session| making.set_up(session), on_failure);
-        let (connection, session) = connected.await.inspect_err(|error| {
+        let connected = match C::BEGIN.filter(|_| self.pipelines_login(setup)) {
+            Some(begin) => {
+                let session = self.begin(slot).await;
+                session.and_then(|session| {
+                    let control = session.session();
+                    let connection = making.instrumented(begin(session));
+                    Ok((connection.map_err(ConnectError::of_setup)?, control))
+                })
+            }
+            None => {
+                let on_failure = failure_recorder(&self.stats, &self.health);
+                let set_up = |session| making.set_up(session);
+                let connected = self.connector.connect(slot, None, set_up, on_failure).await;
+                connected.inspect(|(_, session)| record_login(&self.stats, &self.health, session))
+            }
+        };
+        let (connection, session) = connected.inspect_err(|error| {
             making.fail(error);
             tracing::warn!(error = ?error, "no connection");
         })?;
 
-        let (took, cold) = (began.elapsed(), session.status.was_cold());
-        self.stats.opened(took, cold);
-        tracing::debug!(took = ?took, cold, "a new connection");
-        self.health.record_connected();
+        let took = began.elapsed();
+        self.stats.opened(took);
+        tracing::debug!(took = ?took, "a new connection");
         if self.policy.silence_threshold().is_some() {
             self.connector.want_process(&session.status);
         }
@@ -74,4 +86,48 @@ impl PoolState {
             Arc::clone(&self.stats),
         ))
     }
+
+    /// Returns whether connections may be in use before their login is answered. What a hook does is part of connecting,
+    /// and retried with it.
+    fn pipelines_login<C>(&self, setup: &Setup<C>) -> bool {
+        setup.after_connect.is_none() && self.connector.pipelines_login()
+    }
+
+    /// Connects up to the client's last message of the login. A task records how the login ends.
+    async fn begin(&self, slot: ConnectSlot) -> Result<PendingSession, ConnectError> {
+        let early = Arc::<Early>::default();
+        let connecting = {
+            let (connector, early) = (Arc::clone(&self.connector), Arc::clone(&early));
+            let (stats, health) = (Arc::clone(&self.stats), Arc::clone(&self.health));
+            async move {
+                let on_failure = failure_recorder(&stats, &health);
+                let keep = async |session| Ok(session);
+                let connected = connector
+                    .connect(slot, Some(&early), keep, on_failure)
+                    .await;
+                let (established, session) = connected?;
+                record_login(&stats, &health, &session);
+                Ok(established)
+            }
+        };
+        self.connector.begin(early, connecting).await
+    }
+}
+
+/// Returns what is done about each attempt that fails.
+fn failure_recorder(stats: &Stats, health: &Health) -> impl FnMut(&ConnectError) {
+    |error| {
+        stats.attempt_failed();
+        health.record_connect_failed(error);
+    }
+}
+
+fn record_login(stats: &Stats, health: &Health, session: &SessionControl) {
+    let start = session.status.login().start;
+    let cold = session.status.was_cold();
+    tracing::debug!(start = ?start, cold, "a login has succeeded");
+    if cold {
+        stats.cold_start();
+    }
+    health.record_connected();
 }

@@ -63,6 +63,7 @@ impl<C: Establish> Pool<C> {
         let making = setup.begin(&target);
         let connected = connector.connect(
             ConnectSlot::Common,
+            None,
             |session| making.set_up(session),
             |_| {},
         );

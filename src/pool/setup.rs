@@ -94,11 +94,7 @@ impl<C: Establish> Making<'_, C> {
     /// Makes a connection of a session, and sets it up.
     pub(super) async fn set_up(&self, session: EstablishedSession) -> Result<C, SetupError> {
         let status = Arc::clone(&session.session().status);
-        let mut connection = C::establish_with(session).await?;
-        let instrument = AssertUnwindSafe(|| self.instrument(&mut connection));
-        if catch_unwind(instrument).is_err() {
-            return Err(SetupError::Final("the instrumentation panicked"));
-        }
+        let mut connection = self.instrumented(C::establish_with(session).await?)?;
         let Some(hook) = &self.setup.after_connect else {
             return Ok(connection);
         };
@@ -133,6 +129,15 @@ impl<C: Establish> Making<'_, C> {
             if catch_unwind(AssertUnwindSafe(finish)).is_err() {
                 tracing::warn!("the instrumentation panicked");
             }
+        }
+    }
+
+    /// Gives a new connection its instrumentation.
+    pub(super) fn instrumented(&self, mut connection: C) -> Result<C, SetupError> {
+        let instrument = AssertUnwindSafe(|| self.instrument(&mut connection));
+        match catch_unwind(instrument) {
+            Ok(()) => Ok(connection),
+            Err(_) => Err(SetupError::Final("the instrumentation panicked")),
         }
     }
 

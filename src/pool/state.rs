@@ -17,9 +17,9 @@ use crate::url::{DatabaseUrl, Endpoint};
 #[derive(Debug)]
 pub(crate) struct PoolState {
     pub(crate) policy: Policy,
-    pub(crate) connector: Connector,
+    pub(crate) connector: Arc<Connector>,
     pub(crate) generation: Generation,
-    pub(crate) health: Health,
+    pub(crate) health: Arc<Health>,
     pub(crate) suspicion: Suspicion,
     pub(crate) leaks: LeakDetector,
     pub(crate) runtimes: Runtimes,
@@ -44,9 +44,9 @@ impl PoolState {
         }
         Ok(Self {
             policy,
-            connector: Connector::new(url, &policy)?,
+            connector: Arc::new(Connector::new(url, &policy)?),
             generation: Generation::default(),
-            health: Health::default(),
+            health: Arc::default(),
             suspicion: Suspicion::default(),
             leaks: LeakDetector::default(),
             runtimes: Runtimes::default(),

@@ -197,12 +197,13 @@ impl Stats {
         self.metrics.closed();
     }
 
-    pub(crate) fn opened(&self, took: Duration, cold: bool) {
+    pub(crate) fn cold_start(&self) {
+        add(&self.cold_starts);
+    }
+
+    pub(crate) fn opened(&self, took: Duration) {
         add(&self.opened);
         self.metrics.opened(took);
-        if cold {
-            add(&self.cold_starts);
-        }
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.last_micros.store(micros, Ordering::Relaxed);
         self.slowest_micros.fetch_max(micros, Ordering::Relaxed);

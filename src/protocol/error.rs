@@ -1,6 +1,8 @@
 //! [`ServerError`]: an ErrorResponse or a NoticeResponse.
 
+use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use super::backend::Malformed;
 
@@ -23,7 +25,21 @@ pub(crate) struct ServerError {
     pub(crate) constraint: Option<String>,
     /// The function in the server's source; unlike the message, it is never translated.
     pub(crate) routine: Option<String>,
+    /// What has made the client report the error in the server's place.
+    pub(crate) cause: Option<Cause>,
 }
+
+/// The cause of an error that the client reports.
+#[derive(Clone)]
+pub(crate) struct Cause(pub(crate) Arc<dyn Error + Send + Sync>);
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Cause {}
 
 /// The SQLSTATE of a statement that a cancel request or a time-out of the server has ended.
 pub(crate) const QUERY_CANCELED: &str = "57014";

@@ -14,6 +14,6 @@ pub(crate) mod tag;
 
 pub(crate) use self::backend::{Fields, Malformed, Message, Next, affected, command_tag};
 pub(crate) use self::columns::Columns;
-pub(crate) use self::error::{QUERY_CANCELED, ServerError};
+pub(crate) use self::error::{Cause, QUERY_CANCELED, ServerError};
 pub(crate) use self::framing::{FrameScanner, MAX_PREFIX};
 pub(crate) use self::frontend::{Messages, Request, Unsendable};

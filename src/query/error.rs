@@ -4,7 +4,8 @@ use std::cell::Cell;
 
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error};
 
-use crate::protocol::ServerError;
+use crate::connect::ConnectError;
+use crate::protocol::{Cause, ServerError};
 
 /// What Diesel's errors do not tell by themselves: their SQLSTATE, for which they have no place, and whether the connection
 /// is lost.
@@ -31,6 +32,13 @@ pub trait DatabaseErrorExt: sealed::Sealed {
     /// The error's `statement_position` is then one in that SQL. Errors of
     /// [`AsyncPgConnection`](diesel_async::AsyncPgConnection) have none.
     fn internal_query(&self) -> Option<&str>;
+
+    /// Returns why there is no connection, if the statement was sent with a login that has failed; see
+    /// [`with_pipelined_login`](crate::DatabaseUrl::with_pipelined_login).
+    ///
+    /// The statement has not run; the SQLSTATE is `08001`. If the login's answer is lost, the statement may have run:
+    /// then there is no such error, and the connection is lost ([`is_connection_lost`](Self::is_connection_lost)).
+    fn connect_error(&self) -> Option<ConnectError>;
 
     /// Returns whether the error means that the connection is lost. The statement may have run or not.
     fn is_connection_lost(&self) -> bool;
@@ -88,6 +96,18 @@ impl DatabaseErrorExt for Error {
         }
     }
 
+    fn connect_error(&self) -> Option<ConnectError> {
+        match self {
+            Self::DatabaseError(_, information) => {
+                field(&**information, Field::Cause)?;
+                let cause = CAUSE.take()?;
+                cause.0.downcast_ref().cloned()
+            }
+            Self::RollbackErrorOnCommit { commit_error, .. } => commit_error.connect_error(),
+            _ => None,
+        }
+    }
+
     fn is_connection_lost(&self) -> bool {
         match self {
             Self::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => true,
@@ -123,6 +143,9 @@ impl DatabaseErrorExt for Error {
     }
 
     fn is_transient(&self) -> bool {
+        if let Some(error) = self.connect_error() {
+            return error.is_transient();
+        }
         if self.is_connection_lost() {
             return true;
         }
@@ -211,6 +234,9 @@ thread_local! {
     /// The field that the next call of `message` returns: Diesel hands out its errors as trait objects, whose other
     /// methods have no room for the SQLSTATE.
     static FIELD: Cell<Field> = const { Cell::new(Field::Message) };
+
+    /// What a call of `message` for [`Field::Cause`] has found.
+    static CAUSE: Cell<Option<Cause>> = const { Cell::new(None) };
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -219,6 +245,7 @@ enum Field {
     Code,
     Routine,
     InternalQuery,
+    Cause,
     /// An [`Information`] has returned the field.
     Returned,
 }
@@ -241,6 +268,10 @@ impl DatabaseErrorInformation for Information {
             Field::Code => &self.0.code,
             Field::Routine => self.0.routine.as_deref().unwrap_or_default(),
             Field::InternalQuery => self.0.internal_query.as_deref().unwrap_or_default(),
+            Field::Cause => {
+                CAUSE.set(self.0.cause.clone());
+                ""
+            }
         };
         FIELD.set(Field::Returned);
         value

@@ -12,6 +12,7 @@ use futures_util::future::{Either, select};
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
+use tokio::sync::SetOnce;
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use crate::transport::{DialError, Dialler, Negotiated, Peer, Transport};
@@ -21,11 +22,18 @@ use crate::transport::{DialError, Dialler, Negotiated, Peer, Transport};
 pub(crate) struct Canceller(Arc<Parts>);
 
 struct Parts {
-    token: tokio_postgres::CancelToken,
+    /// What the login has told; `None` if it has failed.
+    key: SetOnce<Option<Key>>,
     dialler: Arc<Dialler>,
+    runtime: Handle,
+}
+
+/// The key of one session.
+#[derive(Clone)]
+struct Key {
+    token: tokio_postgres::CancelToken,
     /// The address of the session: no other server need learn its key.
     peer: Peer,
-    runtime: Handle,
 }
 
 impl Canceller {
@@ -35,12 +43,33 @@ impl Canceller {
         dialler: Arc<Dialler>,
         peer: Peer,
     ) -> Self {
+        let canceller = Self::pending(dialler);
+        canceller.set_key(Some(Key { token, peer }));
+        canceller
+    }
+
+    /// Prepares cancel requests for a session whose login is under way: they wait for its end.
+    pub(super) fn pending(dialler: Arc<Dialler>) -> Self {
         Self(Arc::new(Parts {
-            token,
+            key: SetOnce::new(),
             dialler,
-            peer,
             runtime: Handle::current(),
         }))
+    }
+
+    /// Takes the key of the login that has succeeded.
+    pub(super) fn adopt(&self, login: &Self) {
+        self.set_key(login.0.key.get().cloned().flatten());
+    }
+
+    /// Notes that the login has failed, so that there is nothing to cancel.
+    pub(super) fn give_up(&self) {
+        self.set_key(None);
+    }
+
+    fn set_key(&self, key: Option<Key>) {
+        // A login has one end.
+        let _ = self.0.key.set(key);
     }
 
     pub(crate) fn dialler(&self) -> &Dialler {
@@ -52,13 +81,10 @@ impl Canceller {
         &self,
         is_needed: impl FnOnce() -> bool,
     ) -> Result<(), CancelFailure> {
-        let Parts {
-            dialler,
-            peer,
-            token,
-            ..
-        } = &*self.0;
-        let stream = Lingering(dialler.redial(peer).await?);
+        let Some(Key { token, peer }) = self.0.key.wait().await else {
+            return Ok(());
+        };
+        let stream = Lingering(self.0.dialler.redial(peer).await?);
         if !is_needed() {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! [`SessionControl`]: what a pool knows of a session beside its connection, and how it ends one that tokio-postgres
 //! drives.
 
+use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
@@ -23,6 +24,9 @@ use super::silence::{Silence, response_timeout};
 use super::status::SessionStatus;
 use super::tap::LoginTap;
 use super::verdict::Verdict;
+use crate::protocol::tag::frontend;
+use crate::protocol::{Cause, ServerError};
+use crate::transport::Dialler;
 use crate::util::clock::Moment;
 use crate::util::error_chain::chain;
 use crate::util::lock;
@@ -61,6 +65,17 @@ impl SessionControl {
         }
     }
 
+    /// Begins with a login that is under way.
+    pub(crate) fn of_login(dialler: Arc<Dialler>, response_timeout: Option<Duration>) -> Self {
+        let status = SessionStatus::new();
+        status.sent(frontend::STARTUP);
+        Self::new(
+            Arc::new(status),
+            Canceller::pending(dialler),
+            response_timeout,
+        )
+    }
+
     /// Makes a handle that takes the session over, with what was `read` of its stream.
     pub(crate) fn take_over(&self, channel: Channel, read: BytesMut) -> Arc<SessionHandle> {
         let (status, canceller) = (Arc::clone(&self.status), self.canceller.clone());
@@ -70,6 +85,35 @@ impl SessionControl {
         handle
     }
 
+    /// Takes over what the login of this session has told, which has succeeded.
+    pub(crate) fn logged_in(&self, login: &Self) {
+        self.canceller.adopt(&login.canceller);
+        self.status.adopt(&login.status);
+    }
+
+    /// Ends the session, whose login has failed. What was sent behind the login has not run if it was `refused`, and may
+    /// have run otherwise.
+    pub(crate) fn not_logged_in(
+        &self,
+        words: &str,
+        hint: Option<&str>,
+        refused: Option<Arc<dyn Error + Send + Sync>>,
+    ) {
+        let error = match &refused {
+            Some(_) => ServerError::local("08001", words),
+            None => ServerError::local(
+                "08006",
+                &format!("{words}; the statement that was sent with the login may have run"),
+            ),
+        };
+        self.canceller.give_up();
+        self.status.end_with(ServerError {
+            hint: hint.map(str::to_owned),
+            cause: refused.map(Cause),
+            ..error
+        });
+    }
+
     fn handle(&self) -> Option<Arc<SessionHandle>> {
         self.handle.get().and_then(Weak::upgrade)
     }
@@ -77,7 +121,8 @@ impl SessionControl {
     /// Returns how many responses are complete, if one is outstanding of which nothing can be read.
     pub(crate) fn unanswered(&self) -> Option<u64> {
         let responses = self.status.responses();
-        if !self.status.is_busy() || self.status.has_ended() {
+        let is_in_use = !self.status.is_logging_in() && !self.status.has_ended();
+        if !self.status.is_busy() || !is_in_use {
             return None;
         }
         let is_unanswered = match self.handle() {

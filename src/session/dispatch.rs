@@ -39,6 +39,9 @@ impl Pipeline {
             if current.is_some_and(|request| request.asks_process) {
                 self.status.identity.fail(&message.body);
             }
+            if current.is_some_and(|request| request.is_required) {
+                return Err(Box::new(ServerError::parse(&message.body)));
+            }
         }
         let current = self.requests.current_index();
         let Some(index) = current else {

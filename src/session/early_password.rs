@@ -33,10 +33,11 @@ impl EarlyPassword {
         })
     }
 
-    /// Sends the password behind the startup message that was just written, if the stream is one for it.
-    pub(super) fn send(&mut self, transport: &mut Transport) -> io::Result<()> {
+    /// Sends the password behind the startup message that was just written, if the stream is one for it. Returns whether
+    /// it is.
+    pub(super) fn send(&mut self, transport: &mut Transport) -> io::Result<bool> {
         let State::Due(password) = &self.0 else {
-            return Ok(());
+            return Ok(false);
         };
         #[cfg(feature = "websocket")]
         let is_sent = {
@@ -53,7 +54,7 @@ impl EarlyPassword {
             true => State::Sent,
             false => State::Over,
         };
-        Ok(())
+        Ok(is_sent)
     }
 
     /// Takes tokio-postgres's own answer to the question for the password, which was sent before. Returns whether

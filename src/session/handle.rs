@@ -111,6 +111,11 @@ impl SessionHandle {
         }
     }
 
+    /// Has `sql` run in front of the first request, in the same flight. The session ends if it fails.
+    pub(crate) fn require(&self, sql: &'static str) {
+        self.lock().settings = Some(sql);
+    }
+
     /// Returns whether the response of an abandoned request is outstanding.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.lock().requests.is_abandoned()
@@ -213,7 +218,11 @@ impl SessionHandle {
         cx: &mut Context<'_>,
         silence: &mut Silence,
     ) -> Poll<Failure> {
-        let Some(limit) = self.response_timeout else {
+        // A login has a bound of its own.
+        let Some(limit) = self
+            .response_timeout
+            .filter(|_| !self.status.is_logging_in())
+        else {
             return Poll::Pending;
         };
         ready!(silence.poll(cx, limit, &self.status, &self.canceller));

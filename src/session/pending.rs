@@ -31,6 +31,8 @@ pub(super) struct PendingRequest {
     pub(super) outcome: Outcome,
     /// Whether the process of the server is to name itself.
     pub(super) asks_process: bool,
+    /// Whether the session cannot go on without it.
+    pub(super) is_required: bool,
     /// Whether the caller copies data.
     pub(super) copies: bool,
     /// Whether the server has asked for data, and has not confirmed that it is copied.
@@ -74,6 +76,7 @@ impl PendingRequest {
             single: false,
             outcome: Outcome::Unknown,
             asks_process: false,
+            is_required: false,
             copies: false,
             takes_data: false,
             is_answered: false,

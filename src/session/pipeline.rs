@@ -39,6 +39,8 @@ pub(super) struct Pipeline {
     pub(super) requests: PendingRequests,
     pub(super) next_id: u64,
     pub(super) preamble: Preamble,
+    /// What runs in front of the first request.
+    pub(super) settings: Option<&'static str>,
     pub(super) notifications: VecDeque<diesel::pg::PgNotification>,
     /// Whether a task reads the responses that nobody waits for.
     pub(super) is_reading_orphans: bool,
@@ -68,6 +70,7 @@ impl Pipeline {
             requests: PendingRequests::default(),
             next_id: 0,
             preamble: Preamble::Empty,
+            settings: None,
             notifications: VecDeque::new(),
             is_reading_orphans: false,
             cancels: 0,
@@ -83,10 +86,13 @@ impl Pipeline {
         with_preamble: bool,
     ) -> Result<(u64, Vec<Command>), Unsendable> {
         if self.status.take_owed_rollback() {
-            self.submit_ignored("ROLLBACK", false)?;
+            self.submit_ignored("ROLLBACK", |_| {})?;
         }
         if self.status.identity.is_wanted() {
             self.ask_process(request)?;
+        }
+        if let Some(settings) = self.settings.take() {
+            self.submit_ignored(settings, |settings| settings.is_required = true)?;
         }
         let commands = match with_preamble {
             true => self.preamble.pending(),
@@ -120,7 +126,7 @@ impl Pipeline {
                 }
                 if let Some(savepoints) = &savepoints {
                     // If they fail, the transaction has failed, and the response to the request says so.
-                    self.submit_ignored(savepoints, false)?;
+                    self.submit_ignored(savepoints, |_| {})?;
                 }
                 self.output.extend_from_slice(messages.as_bytes());
                 self.status.sent(tag::frontend::QUERY);
@@ -156,20 +162,25 @@ impl Pipeline {
             return Ok(());
         }
         self.status.identity.set_asked();
-        self.submit_ignored(QUESTION, true)
+        self.submit_ignored(QUESTION, |question| question.asks_process = true)
     }
 
     /// Encodes SQL whose response nobody waits for.
-    fn submit_ignored(&mut self, sql: &str, asks_process: bool) -> Result<(), Unsendable> {
+    fn submit_ignored(
+        &mut self,
+        sql: &str,
+        mark: impl FnOnce(&mut PendingRequest),
+    ) -> Result<(), Unsendable> {
         let mut messages = Messages::default();
         messages.query(sql)?;
         self.output.extend_from_slice(messages.as_bytes());
         self.status.sent(tag::frontend::QUERY);
-        self.push(PendingRequest {
+        let mut request = PendingRequest {
             simple: true,
-            asks_process,
             ..PendingRequest::of(Owner::Satisfied)
-        });
+        };
+        mark(&mut request);
+        self.push(request);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! [`SessionStatus`]: what is known of a session without a request.
 
+mod pending;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;

@@ -17,7 +17,7 @@ use super::login::{LoginMonitor, is_last_step};
 use super::status::SessionStatus;
 use crate::protocol::tag::{self, frontend};
 use crate::protocol::{FrameScanner, MAX_PREFIX};
-use crate::transport::{Progress, Stage, Transport};
+use crate::transport::{EarlyClaim, Progress, Stage, Transport};
 use crate::util::lock;
 
 /// Reads the messages that pass between tokio-postgres and the server, and changes none.
@@ -36,6 +36,8 @@ pub(crate) struct LoginTap {
     /// How many bytes the server has sent.
     received: usize,
     password: EarlyPassword,
+    /// What the session is to send behind the login without waiting for its answer.
+    early: Option<EarlyClaim>,
 }
 
 impl LoginTap {
@@ -45,6 +47,7 @@ impl LoginTap {
         progress: Arc<Progress>,
         handoff: Arc<StreamHandoff>,
         password: EarlyPassword,
+        early: Option<EarlyClaim>,
     ) -> Self {
         Self {
             channel: Some(channel),
@@ -69,6 +72,7 @@ impl LoginTap {
             withheld: BytesMut::new(),
             received: 0,
             password,
+            early,
         }
     }
 
@@ -87,6 +91,9 @@ impl AsyncRead for LoginTap {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if let (Some(early), Some(channel)) = (&mut this.early, &mut this.channel) {
+            ready!(early.poll_send(cx, &mut channel.transport));
+        }
         let is_holding = this.handoff.is_holding();
         let before = buf.filled().len();
         let result = if this.withheld.is_empty() {
@@ -94,6 +101,11 @@ impl AsyncRead for LoginTap {
             let polled = this.transport()?.poll_read(cx, buf);
             this.status.set_awaited(polled.is_pending());
             let result = ready!(polled);
+            if let (Err(error), Some(early)) = (&result, &mut this.early) {
+                if is_refused(error) && !this.status.login().is_authenticated {
+                    early.release();
+                }
+            }
             if result.is_err() || (buf.filled().len() == before && had_room) {
                 this.status.end();
             }
@@ -109,12 +121,21 @@ impl AsyncRead for LoginTap {
             Ok(())
         };
         let (status, login, password) = (&this.status, &mut this.login, &mut this.password);
+        let (early, mut is_anothers) = (&mut this.early, false);
         let new = &buf.filled()[before..];
         let left = this.backend.advance(new, |tag, body| {
             if let Some(trace) = login.received(tag, body) {
                 status.trace_login(trace);
             }
             status.received(tag, body);
+            if let Some(early) = early.as_mut().filter(|_| status.responses() <= 1) {
+                match tag {
+                    // The server reads nothing behind a login that it refuses.
+                    tag::ERROR_RESPONSE => early.release(),
+                    tag::READY_FOR_QUERY => is_anothers = !early.settle(),
+                    _ => {}
+                }
+            }
             match tag {
                 tag::AUTHENTICATION if is_last_step(body) => {
                     password.check(body);
@@ -134,8 +155,15 @@ impl AsyncRead for LoginTap {
         this.withheld.extend_from_slice(&buf.filled()[passed..]);
         buf.set_filled(passed);
         if let Some(error) = password.refused() {
+            if let Some(early) = early {
+                early.release();
+            }
             status.end();
             return Poll::Ready(Err(error));
+        }
+        if is_anothers {
+            status.end();
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         if status.responses() == 0 {
             this.received = this.received.saturating_add(passed - before);
@@ -165,17 +193,25 @@ impl AsyncWrite for LoginTap {
             Ok(written) => {
                 this.status.mark_write();
                 let (status, login) = (&this.status, &mut this.login);
-                let mut has_begun = false;
+                let (mut has_begun, mut is_last) = (false, false);
                 login.wrote(&buf[..*written]);
                 this.frontend.advance(&buf[..*written], |tag, body| {
                     note_sql(status, tag, body);
                     login.sent(tag);
                     status.sent(tag);
                     has_begun |= tag == frontend::STARTUP;
+                    is_last |= tag == frontend::PASSWORD;
                     ControlFlow::Continue(())
                 });
-                if let Some(channel) = this.channel.as_mut().filter(|_| has_begun) {
-                    this.password.send(&mut channel.transport)?;
+                is_last &= this.progress.stage() == Stage::Waking && *written == buf.len();
+                if let Some(channel) = this.channel.as_mut() {
+                    if has_begun {
+                        is_last = this.password.send(&mut channel.transport)?;
+                    }
+                    if let Some(early) = this.early.as_mut().filter(|_| is_last) {
+                        early.set_due();
+                        let _ = early.poll_send(cx, &mut channel.transport);
+                    }
                 }
             }
             Err(_) => this.status.end(),
@@ -214,6 +250,17 @@ impl Drop for LoginTap {
             self.status.end();
         }
     }
+}
+
+/// Returns whether the server has refused the WebSocket that was to carry the login, or has closed it.
+fn is_refused(error: &io::Error) -> bool {
+    #[cfg(feature = "websocket")]
+    if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref()) {
+        use crate::transport::WebSocketError::{Closed, Refused};
+        return matches!(error, Refused { .. } | Closed { .. });
+    }
+    let _ = error;
+    false
 }
 
 /// How many bytes a server may send until it is ready, or announce: Postgres sends a few hundred. Anything else that

@@ -7,6 +7,7 @@
 //! - `resolve`, `postponed`: the addresses of a host, and which of them are tried last.
 //! - `race`: when the next address or host is tried, and which session wins.
 //! - `https`, `proxy`, `http_head`, `below`, `websocket`: the way over port 443.
+//! - `early`, `pending`: what a session sends before its login is answered, and its stream until then.
 //! - `ways`: when the other way is tried, if the URL leaves the choice.
 //! - `socket`, `tls`, `client_config`: what is set on a stream, and how TLS is negotiated.
 //! - `inspect`: a server's certificates, trusted or not, for the doctor.
@@ -17,12 +18,16 @@ mod address;
 mod below;
 mod client_config;
 mod dial;
+mod early;
 mod error;
+#[cfg(all(feature = "websocket", any(test, fuzzing)))]
+pub(crate) mod fuzzing;
 #[cfg(any(feature = "http", feature = "websocket"))]
 mod http_head;
 #[cfg(any(feature = "http", feature = "websocket"))]
 mod https;
 mod inspect;
+mod pending;
 mod postponed;
 #[cfg(any(feature = "http", feature = "websocket"))]
 mod proxy;
@@ -59,6 +64,13 @@ pub(crate) use self::tls::Negotiated;
 #[cfg(feature = "websocket")]
 pub(crate) use self::websocket::{WebSocket, WebSocketError};
 
+/// What is written to a session before its login is answered.
+pub(crate) type Early = early::Early<Transport>;
+/// An attempt's part in an [`Early`].
+pub(crate) type EarlyClaim = early::EarlyClaim<Transport>;
+/// The stream of a session whose login is under way.
+pub(crate) type PendingTransport = pending::PendingTransport<Transport>;
+
 /// A stream of bytes to one server.
 pub(crate) enum Transport {
     Plain(TcpStream),
@@ -70,9 +82,20 @@ pub(crate) enum Transport {
     /// A stream that HTTP begins on.
     #[cfg(feature = "http")]
     Http(HttpStream),
+    /// Becomes one of the others once its login has succeeded.
+    Pending(Box<PendingTransport>),
 }
 
 impl Transport {
+    /// Becomes the stream itself if a login was under way and has succeeded.
+    fn settle(&mut self) {
+        if let Self::Pending(pending) = self {
+            if let Some(transport) = pending.take() {
+                *self = transport;
+            }
+        }
+    }
+
     /// Appends `message` to the bytes that were written, to leave with them, if the server asks for the password itself
     /// whatever happens. Returns false if it may not.
     #[cfg(feature = "websocket")]
@@ -92,6 +115,12 @@ impl Transport {
     }
 }
 
+impl From<PendingTransport> for Transport {
+    fn from(pending: PendingTransport) -> Self {
+        Self::Pending(Box::new(pending))
+    }
+}
+
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -103,6 +132,7 @@ impl fmt::Debug for Transport {
             Self::WebSocket(_) => "WebSocket",
             #[cfg(feature = "http")]
             Self::Http(_) => "Http",
+            Self::Pending(_) => "Pending",
         })
     }
 }
@@ -122,6 +152,7 @@ impl AsyncRead for Transport {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.settle();
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => match Pin::new(stream).poll_read(cx, buf) {
@@ -138,6 +169,7 @@ impl AsyncRead for Transport {
             Self::WebSocket(stream) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(feature = "http")]
             Self::Http(stream) => Pin::new(&mut stream.below).poll_read(cx, buf),
+            Self::Pending(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -157,6 +189,7 @@ impl AsyncWrite for Transport {
             Self::WebSocket(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(feature = "http")]
             Self::Http(stream) => Pin::new(&mut stream.below).poll_write(cx, buf),
+            Self::Pending(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -170,6 +203,7 @@ impl AsyncWrite for Transport {
             Self::WebSocket(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(feature = "http")]
             Self::Http(stream) => Pin::new(&mut stream.below).poll_flush(cx),
+            Self::Pending(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -183,6 +217,7 @@ impl AsyncWrite for Transport {
             Self::WebSocket(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(feature = "http")]
             Self::Http(stream) => Pin::new(&mut stream.below).poll_shutdown(cx),
+            Self::Pending(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

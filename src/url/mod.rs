@@ -54,6 +54,7 @@ pub use self::transport::TransportMode;
 /// | `tcp_user_timeout` | milliseconds, as in libpq (tokio-postgres reads seconds); default: 30 s |
 /// | `transport` | `tcp` (default), `websocket`, `auto`: see [`TransportMode`] |
 /// | `https_port` | the port of the WebSocket; default: 443 |
+/// | `pipeline_login` | `true`: the first statement leaves without waiting for the answer to the login; default `false`. See [`with_pipelined_login`](Self::with_pipelined_login) |
 /// | `sslaccept` | Prisma's: `strict` is left out, as it changes nothing; other values are an error |
 /// | `pgbouncer`, `connection_limit`, `pool_timeout`, `schema`, `statement_cache_size`, `socket_timeout`, `supa`, `uselibpqcompat` and the like | other tools' settings: left out and listed by [`ignored`](Self::ignored) |
 /// | others of libpq's | [`UrlError::UnsupportedParameter`]: leaving one out could weaken or redirect the connection |
@@ -239,9 +240,60 @@ impl DatabaseUrl {
         Ok(url)
     }
 
+    /// Returns the same URL with another channel binding; a URL for plain text has none, and stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`UrlError::ChannelBinding`] if the URL's way to the server cannot hold it.
+    pub fn with_channel_binding(&self, wanted: ChannelBinding) -> Result<Self, UrlError> {
+        let mut url = self.clone();
+        if let Encryption::Tls {
+            channel_binding, ..
+        } = &mut url.encryption
+        {
+            *channel_binding = wanted;
+        }
+        url.transport().check(&url.hosts, &url.encryption)?;
+        Ok(url)
+    }
+
     /// Returns the port for the WebSocket. Default: 443.
     pub fn https_port(&self) -> u16 {
         self.settings.https_port.unwrap_or(443)
+    }
+
+    /// Returns whether the first statement leaves without waiting for the answer to the login.
+    pub fn pipelines_login(&self) -> bool {
+        self.settings.pipeline_login.unwrap_or_default()
+    }
+
+    /// Returns the same URL with `pipeline_login` set, or not.
+    ///
+    /// A [`Connection`](crate::Connection) is then handed out, by a pool or by `establish`, once the client has sent its
+    /// last message of the login, and its first statement leaves without waiting for the answer. That saves a round trip,
+    /// which counts where each connection runs few statements, as in a function that starts for one request: from a new
+    /// connection to the first row, 2 round trips instead of 3 over a WebSocket, and 4 instead of 5 over TCP with
+    /// `sslnegotiation=direct`. Default: `false`, since errors come later:
+    ///
+    /// - A refused login is the error of the first statement instead of the connect; it has the
+    ///   [`ConnectError`](crate::ConnectError)
+    ///   ([`connect_error`](crate::DatabaseErrorExt::connect_error)). What passes, such as a compute that does not wake at
+    ///   once, is tried again within `connect_timeout` as ever, and the statement is sent again with it: a statement
+    ///   behind a refused login has not run.
+    /// - If the connection is lost before the login is answered, or `connect_timeout` is over, the statement may have run.
+    ///   It is not sent again, and its error says so. Without this setting, nothing of it is sent before.
+    /// - The time zone that Diesel counts on is set in front of the first statement, and the server's settings
+    ///   ([`parameter`](crate::Connection::parameter)) are not known before its answer.
+    ///
+    /// The server's certificate is verified before anything is sent; that it knows the password, as SCRAM proves, is known
+    /// only with its answer. The server must read on behind a login, as Neon's proxy, Postgres and PgBouncer do. The login is waited for where
+    /// something is to be asked first: for `target_session_attrs`, for a pool's `after_connect`, and for
+    /// [`AsyncPgConnection`](diesel_async::AsyncPgConnection).
+    #[must_use]
+    pub fn with_pipelined_login(&self, pipelined: bool) -> Self {
+        let mut url = self.clone();
+        url.settings.pipeline_login = Some(pipelined);
+        url
     }
 
     /// Returns the names of other tools' parameters, which are left out of this URL.

@@ -39,6 +39,7 @@ pub(super) struct Settings {
     pub(super) tcp_user_timeout: Option<Duration>,
     pub(super) transport: Option<TransportMode>,
     pub(super) https_port: Option<u16>,
+    pub(super) pipeline_login: Option<bool>,
 }
 
 impl RawParameters {
@@ -176,6 +177,18 @@ impl RawParameters {
                     });
                 }
                 settings.https_port = Some(port);
+            }
+            "pipeline_login" => {
+                settings.pipeline_login = Some(match value {
+                    "true" => true,
+                    "false" => false,
+                    _ => {
+                        return Err(UrlError::InvalidValue {
+                            key: "pipeline_login",
+                            expected: "true or false",
+                        });
+                    }
+                });
             }
             "client_encoding" if is_utf8(value) => {}
             "client_encoding" => {

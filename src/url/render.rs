@@ -194,8 +194,8 @@ impl DatabaseUrl {
     }
 }
 
-/// Renders as for libpq, without the password, and with `allow_plaintext_to_private_network`, `transport` and
-/// `https_port`, which libpq does not know.
+/// Renders as for libpq, without the password, and with `allow_plaintext_to_private_network`, `transport`,
+/// `https_port` and `pipeline_login`, which libpq does not know.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut protection = protection(&self.encryption);
@@ -207,6 +207,9 @@ impl fmt::Display for DatabaseUrl {
         }
         if let Some(port) = self.settings.https_port {
             protection.push(("https_port", port.to_string()));
+        }
+        if let Some(pipelined) = self.settings.pipeline_login {
+            protection.push(("pipeline_login", pipelined.to_string()));
         }
         let password = self.password.as_ref().map(|_| "***");
         f.write_str(&self.render(password, protection))

@@ -28,6 +28,10 @@ pub(super) enum Progress {
 /// Returns whether work that failed with `error` may be done again without doing anything twice, or with permission
 /// to: if it is `idempotent`.
 pub(super) fn may_repeat(error: &DieselError, progress: Progress, idempotent: bool) -> bool {
+    if error.connect_error().is_some() {
+        // The pool has connected again for as long as it was worth it.
+        return false;
+    }
     match progress {
         Progress::NothingSent => is_retryable(error),
         // All that was sent is at most the statement that never arrived.

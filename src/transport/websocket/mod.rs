@@ -9,6 +9,8 @@
 
 mod error;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod masks;
 mod upgrade;
 
