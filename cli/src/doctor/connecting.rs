@@ -58,7 +58,7 @@ impl Doctor<'_> {
                 ("tcp", "nothing answers there")
             };
             if failed == "tcp" {
-                self.look_at_websocket(target).await;
+                self.look_at_websocket(target, true).await;
             }
             self.skip_behind(target, failed, why);
         }

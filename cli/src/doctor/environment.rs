@@ -6,6 +6,7 @@ use diesel_neon::env::{EnvError, ResolvedUrl, Source, app_url, direct_url, load_
 use diesel_neon::{Encryption, Endpoint, HostName, RootCertificates, UrlError};
 
 use super::report::{Check, EndpointSummary, Finding, Role};
+use super::websocket::Way;
 
 /// A URL to look at, and the roles that it serves.
 pub(crate) struct Target {
@@ -40,8 +41,9 @@ impl Target {
     }
 }
 
-/// Returns the URLs to look at, equal ones once, and what is wrong with the environment.
-pub(crate) fn targets() -> (Vec<Target>, Vec<Check>) {
+/// Returns the URLs to look at, equal ones once, and what is wrong with the environment. A `way` takes the place of the
+/// URLs' own.
+pub(super) fn targets(way: Option<Way>) -> (Vec<Target>, Vec<Check>) {
     let mut checks = Vec::new();
     if let Err(error) = load_dotenv() {
         let finding = Finding::new(
@@ -59,7 +61,7 @@ pub(crate) fn targets() -> (Vec<Target>, Vec<Check>) {
     let mut targets: Vec<Target> = Vec::new();
     let mut failures: Vec<EnvError> = Vec::new();
     for (role, found) in [(Role::App, app_url()), (Role::Direct, direct_url())] {
-        match found {
+        match found.and_then(|found| over(found, way)) {
             Ok(found) => match targets.first_mut() {
                 Some(first) if first.found.url == found.url => {
                     first.summary.roles.push(role);
@@ -89,6 +91,17 @@ pub(crate) fn targets() -> (Vec<Target>, Vec<Check>) {
         }
     }
     (targets, checks)
+}
+
+fn over(found: ResolvedUrl, way: Option<Way>) -> Result<ResolvedUrl, EnvError> {
+    let url = match way {
+        Some(way) => way.url(&found.url),
+        None => Ok(found.url.clone()),
+    };
+    let variable = found.variable;
+    let mut found = found;
+    found.url = url.map_err(|source| EnvError::Url { variable, source })?;
+    Ok(found)
 }
 
 /// Warns of a pooled URL in a variable for the direct one.
@@ -183,6 +196,15 @@ fn unusable(role: Role, error: &EnvError) -> (String, Finding) {
     (format!("the {role} URL cannot be used"), finding)
 }
 
+/// The parameters that libpq does not know.
+const OWN_PARAMETERS: [&str; 5] = [
+    "allow_plaintext_to_private_network",
+    "https_port",
+    "keepalives_retries",
+    "pipeline_login",
+    "transport",
+];
+
 /// Returns what the URL's parameters mean to this crate, and to other tools that get the same URL.
 pub(crate) fn parameters(target: &Target) -> Vec<Check> {
     let url = &target.found.url;
@@ -212,8 +234,7 @@ pub(crate) fn parameters(target: &Target) -> Vec<Check> {
         ));
     }
     let not_libpqs = |key: &str| {
-        ["allow_plaintext_to_private_network", "keepalives_retries"].contains(&key)
-            || url.ignored().iter().any(|ignored| ignored == key)
+        OWN_PARAMETERS.contains(&key) || url.ignored().iter().any(|ignored| ignored == key)
     };
     let refused: Vec<_> = keys
         .iter()

@@ -69,7 +69,7 @@ impl<'a> Doctor<'a> {
     }
 
     async fn examine(mut self) -> Result<ExitCode, Failure> {
-        let (targets, checks) = environment::targets();
+        let (targets, checks) = environment::targets(self.options.transport);
         for target in &targets {
             self.know(target);
         }
@@ -152,10 +152,18 @@ impl<'a> Doctor<'a> {
             return seen;
         };
         let peers = self.reach(target, &probe).await;
-        let Some((peer, session)) = self.log_in(target, &probe, &peers).await else {
+        if peers.is_empty() {
             return seen;
+        }
+        let seen = match self.log_in(target, &probe, &peers).await {
+            Some((peer, session)) => {
+                self.recommend_websocket(target);
+                self.ask(target, &probe, peer, session, seen).await
+            }
+            None => seen,
         };
-        self.ask(target, &probe, peer, session, seen).await
+        self.look_at_websocket(target, false).await;
+        seen
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anstream::ColorChoice;
 use clap::{Args, ValueEnum};
 
+use super::websocket::Way;
 use crate::duration;
 
 #[derive(Args)]
@@ -22,6 +23,9 @@ pub(crate) struct Options {
     /// The folder with the migrations [default: where the diesel CLI would look]
     #[arg(long, value_name = "FOLDER")]
     pub(super) migration_dir: Option<PathBuf>,
+    /// The way to look at, whatever the URL says [default: the URL's, and port 443 if Postgres's own is blocked]
+    #[arg(long, value_name = "WAY", value_enum)]
+    pub(super) transport: Option<Way>,
     /// How long each step may take, a login with its cold start too [default: the pool's connect_timeout]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(super) timeout: Option<Duration>,
@@ -73,6 +77,7 @@ it means, and how to mend it.
 
     diesel-neon doctor
     diesel-neon doctor --instances 4 --max-size 20 --suspend-after 60s
+    diesel-neon doctor --transport auto
     diesel-neon doctor --json | jq '.checks[] | select(.status == \"failure\")'
 
 It looks at the app's endpoint and at the direct one. It changes nothing, but a suspended compute wakes, as
@@ -84,6 +89,7 @@ Checks:
   parameters      what drivers other than this one would choke on
   sslmode         what it means here
   dns, tcp        every address of every host
+  websocket       whether port 443 works
   tls             version, negotiation, ALPN
   certificate     whose, by whom, for how long; a warning below 14 days
   endpoint        the endpoint, as the server sees it

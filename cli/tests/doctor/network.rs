@@ -6,7 +6,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::doctor::{Doctor, start};
+use crate::doctor::{Doctor, Report, start};
 
 #[tokio::test]
 async fn where_only_port_443_is_open_the_way_over_it_is_shown() {
@@ -29,6 +29,54 @@ async fn where_only_port_443_is_open_the_way_over_it_is_shown() {
     let shut = format!("{url}&https_port={closed}");
     let report = Doctor::new("wall").set("DATABASE_URL", &shut).json().await;
     assert_eq!(report.check("websocket")["code"], "tcp-refused");
+}
+
+#[tokio::test]
+async fn the_way_that_is_asked_for_is_looked_at_whether_or_not_the_other_works() {
+    let neon = start().await;
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = unused.local_addr().unwrap().port();
+    drop(unused);
+    // As the console shows it: with a channel binding that no WebSocket holds.
+    let url = format!("{}&https_port={}", neon.pooled_url(), neon.https_port());
+    assert!(url.contains("channel_binding=require"));
+    let blocked = url.replace(&format!(":{}/", neon.port()), &format!(":{closed}/"));
+    let ask = async |url: &str, way: &str| {
+        let doctor = Doctor::new("ways").set("DATABASE_URL", url);
+        doctor.argument("--transport").argument(way).json().await
+    };
+    let has = |report: &Report, name: &str, status: &str| {
+        let mut checks = report.checks().iter();
+        checks.any(|check| check["check"] == name && check["status"] == status)
+    };
+    let is_looked_at = |report: &Report| {
+        let mut checks = report.checks().iter();
+        checks.any(|check| check["check"] == "websocket")
+    };
+
+    let report = ask(&url, "tcp").await;
+    assert!(has(&report, "authentication", "ok") && !is_looked_at(&report));
+    let report = ask(&blocked, "tcp").await;
+    assert_eq!(report.check("tcp")["code"], "tcp-refused");
+    assert!(!is_looked_at(&report), "{report:?}");
+
+    for url in [&url, &blocked] {
+        let report = ask(url, "websocket").await;
+        let check = report.check("websocket");
+        assert!(check["details"].to_string().contains("transport=websocket"));
+        let address = format!("127.0.0.1:{}", neon.https_port());
+        assert_eq!(report.check("tcp")["facts"]["address"], address);
+        assert!(has(&report, "server", "ok"), "{report:?}");
+        assert_eq!(report.code, 0, "{report:?}");
+    }
+
+    let report = ask(&url, "auto").await;
+    assert!(has(&report, "server", "ok") && has(&report, "websocket", "ok"));
+    let report = ask(&blocked, "auto").await;
+    assert_eq!(report.check("tcp")["code"], "tcp-refused");
+    assert!(has(&report, "websocket", "ok"), "{report:?}");
+    let summary = report.check("websocket")["summary"].as_str().unwrap();
+    assert!(summary.contains("blocked here"), "{summary}");
 }
 
 #[tokio::test]
