@@ -14,7 +14,7 @@
 //! - `status`, `channel`: what is known of a session, and its stream.
 //! - `preamble`, `input`, `pending`: the parts of a pipeline: commands in front of a request, bytes that were read,
 //!   requests that are outstanding.
-//! - `pipeline`, `dispatch`: writes requests, reads messages, and finds the request that each answers.
+//! - `pipeline`, `output`, `dispatch`: writes requests, reads messages, and finds the request that each answers.
 //! - `waiters`, `handle`: the futures that share a pipeline, and the lock between them.
 //! - `process`: which process of the server runs the statements.
 //! - `stall`, `silence`, `response`: sends a request and reads its response; how long it waits for others and the server.
@@ -46,6 +46,7 @@ mod handoff;
 mod input;
 mod login;
 mod orphan;
+mod output;
 mod pending;
 mod pipeline;
 mod possible_ends;

@@ -2,19 +2,17 @@
 //! Nothing here waits.
 
 use std::collections::VecDeque;
-use std::io;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, BytesMut};
-use tokio::io::AsyncWrite;
+use bytes::BytesMut;
 
 use super::channel::Channel;
 use super::drain::DrainStream;
 use super::error::{closed, connection_lost};
-use super::input::{CHUNK, Input};
+use super::input::Input;
 use super::pending::{Owner, PendingRequest, PendingRequests};
 use super::preamble::{Command, Preamble, is_begin, prefix};
 use super::process::QUESTION;
@@ -26,16 +24,16 @@ use crate::protocol::{Message, Messages, Next, Request, ServerError, Unsendable,
 pub(super) struct Pipeline {
     pub(super) channel: Option<Channel>,
     /// Wakes all waiters: the one that polled last may be gone when the stream wakes.
-    waker: Waker,
+    pub(super) waker: Waker,
     pub(super) waiters: Arc<Waiters>,
     pub(super) status: Arc<SessionStatus>,
-    input: Input,
+    pub(super) input: Input,
     pub(super) output: BytesMut,
-    unflushed: bool,
+    pub(super) unflushed: bool,
     /// Whether the stream did not take all of the output when it was last written.
-    is_write_blocked: bool,
+    pub(super) is_write_blocked: bool,
     /// Counts the bytes that were written.
-    written: u64,
+    pub(super) written: u64,
     pub(super) requests: PendingRequests,
     pub(super) next_id: u64,
     pub(super) preamble: Preamble,
@@ -333,69 +331,6 @@ impl Pipeline {
                     return Poll::Pending;
                 }
             }
-        }
-    }
-
-    /// Writes as much of the output as the stream takes. If the server has closed its end, the error is left to reading,
-    /// which comes to an end for certain, and may find the server's reason.
-    pub(super) fn write(&mut self) -> Result<(), Box<ServerError>> {
-        let Err(error) = self.try_write() else {
-            return Ok(());
-        };
-        self.output = BytesMut::new();
-        self.unflushed = false;
-        match error.kind() {
-            io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted => Ok(()),
-            _ => Err(Box::new(connection_lost(&error))),
-        }
-    }
-
-    /// Writes without reading: there is no room for another message.
-    fn write_only(&mut self) {
-        if let Err(cause) = self.write() {
-            self.set_lost(*cause);
-        }
-    }
-
-    fn try_write(&mut self) -> io::Result<()> {
-        let Some(channel) = &mut self.channel else {
-            return Ok(());
-        };
-        if self.output.is_empty() && !self.unflushed {
-            return Ok(());
-        }
-        let mut cx = Context::from_waker(&self.waker);
-        let mut transport = Pin::new(&mut channel.transport);
-        while !self.output.is_empty() {
-            match transport.as_mut().poll_write(&mut cx, &self.output)? {
-                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(written) => {
-                    self.output.advance(written);
-                    self.written += written as u64;
-                    self.unflushed = true;
-                    // The wait for a response begins behind a request that the stream takes at once.
-                    if mem::take(&mut self.is_write_blocked) {
-                        self.status.mark_write();
-                    }
-                }
-                Poll::Pending => {
-                    self.is_write_blocked = true;
-                    return Ok(());
-                }
-            }
-        }
-        // TLS may buffer what it has taken.
-        self.unflushed = transport.poll_flush(&mut cx)?.is_pending();
-        Ok(())
-    }
-
-    /// Frees the memory that only a large request or response needed.
-    fn shrink(&mut self) {
-        self.input.shrink();
-        if self.output.is_empty() && self.output.capacity() > 2 * CHUNK {
-            self.output = BytesMut::new();
         }
     }
 
