@@ -9,9 +9,10 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Connector;
-use super::error::{Failure, WeightiestFailure};
+use super::error::Failure;
 use super::established::EstablishedSession;
 use super::setup::TargetMismatch;
+use super::weightiest::WeightiestFailure;
 use crate::session::{
     Canceller, Channel, Driver, EarlyPassword, LoginTap, SessionControl, SessionStatus,
     StreamHandoff,

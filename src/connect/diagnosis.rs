@@ -200,12 +200,14 @@ mod tests {
 
     #[test]
     fn nobody_is_sent_to_a_status_page_for_what_may_be_a_mistake_of_his_own() {
-        let mut own = steps::STEPS.to_vec();
-        #[cfg(any(feature = "http", feature = "websocket"))]
-        own.extend(proxy::STEPS);
-        #[cfg(feature = "websocket")]
-        own.extend(websocket::STEPS);
-        for known in TABLE.iter().chain(own) {
+        let own = [
+            steps::STEPS,
+            #[cfg(any(feature = "http", feature = "websocket"))]
+            proxy::STEPS,
+            #[cfg(feature = "websocket")]
+            websocket::STEPS,
+        ];
+        for known in TABLE.iter().chain(own.concat()) {
             let says = [known.meaning, known.hint].concat();
             let is_neons = known.code == "control-plane";
             assert_eq!(says.contains("neonstatus"), is_neons, "{known:?}");

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::result::DatabaseErrorKind;
@@ -17,7 +17,6 @@ use crate::session::CancelFailure;
 use crate::transport::WebSocketError;
 use crate::transport::{AttemptFailure, DialError, Verdict};
 use crate::util::error_chain::chain;
-use crate::util::lock;
 
 /// A connection could not be made.
 ///
@@ -300,26 +299,6 @@ impl Failure {
 fn websocket_error(error: &tokio_postgres::Error) -> Option<&WebSocketError> {
     let source = error.source()?.downcast_ref::<std::io::Error>()?;
     source.get_ref()?.downcast_ref()
-}
-
-/// The weightiest failure of an attempt that goes on, which tells why it is late.
-#[derive(Debug, Default)]
-pub(super) struct WeightiestFailure(Mutex<Option<Failure>>);
-
-impl WeightiestFailure {
-    pub(super) fn note(&self, failure: &Failure) {
-        let mut known = lock(&self.0);
-        if known
-            .as_ref()
-            .is_none_or(|known| failure.weight() >= known.weight())
-        {
-            *known = Some(failure.clone());
-        }
-    }
-
-    pub(super) fn take(&self) -> Option<Failure> {
-        lock(&self.0).take()
-    }
 }
 
 impl From<DialError> for Failure {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::error::{ConnectError, Failure, WeightiestFailure};
+use super::error::{ConnectError, Failure};
 use super::once;
+use super::weightiest::WeightiestFailure;
 use crate::transport::{Dialler, HttpStream, Timer, TlsError, Transport};
 use crate::url::DatabaseUrl;
 

@@ -12,9 +12,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Connector;
-use super::error::{ConnectError, WeightiestFailure};
+use super::error::ConnectError;
 use super::established::EstablishedSession;
 use super::once;
+use super::weightiest::WeightiestFailure;
 use crate::pooler::PoolerSupport;
 use crate::session::{Channel, SessionControl, SessionHandle};
 use crate::transport::{Early, PendingTransport};
