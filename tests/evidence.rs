@@ -129,6 +129,22 @@ async fn a_dead_connection_has_all_idle_ones_asked_at_once() {
 }
 
 #[tokio::test]
+async fn whose_check_is_late_waits_for_a_new_connection_and_not_for_another_check() {
+    let neon = neon().await;
+    let pool = pool(&neon.url(), patient);
+    fill(&pool, 5).await;
+    neon.suspend(Suspension::Silent).await;
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { drop(pool.get().await.unwrap()) }
+    });
+    until(&pool, "late", |status| status.suspect > 0).await;
+    let status = pool.status();
+    assert_eq!((status.suspect, status.checking), (5, 0), "{status}");
+    timeout(HANG, waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn one_connection_that_was_terminated_costs_its_siblings_nothing() {
     let neon = neon().await;
     let pool = pool(&neon.url(), |policy| {

@@ -9,14 +9,15 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::connections::{Connections, Slot, Taken};
+use super::connections::{Connections, Slot, Taken, wake};
 use super::entry::PoolEntry;
 use super::evict::EvictReason;
-use super::queue::Place;
+use super::queue::{Place, Queue};
 use crate::connect::{ConnectError, Establish};
 use crate::util::clock::Moment;
 
@@ -72,13 +73,35 @@ impl<C: Establish> Connections<C> {
 
     /// Asks the servers of all idle connections that were not heard from since `since`.
     pub(super) fn call_roll(self: &Arc<Self>, since: &Moment) {
+        self.call_roll_and(since, |_| Vec::new());
+    }
+
+    /// As [`call_roll`](Self::call_roll), and makes a connection suspect whose answer is late. Both at once, so that its
+    /// caller waits for a new connection, and not for one that is asked with it.
+    pub(super) fn call_roll_behind(self: &Arc<Self>, late: &Slot<C>, since: &Moment) {
+        self.call_roll_and(since, |queue| late.transfer_in(queue, Place::Suspect));
+    }
+
+    fn call_roll_and(
+        self: &Arc<Self>,
+        since: &Moment,
+        change: impl FnOnce(&mut Queue<PoolEntry<C>, ConnectError>) -> Vec<Waker>,
+    ) {
         self.state.suspect_all();
         let now = Moment::now();
         let is_spared =
             |entry: &PoolEntry<C>| entry.session().status.silent_for(&now) < now.since(since);
-        let suspects = self.queue().take_all(Place::Suspect, is_spared);
-        for entry in suspects {
-            tokio::spawn(check(Slot::new(self, Place::Suspect), entry, None));
+        let mut queue = self.queue();
+        let suspects = queue.take_all(Place::Suspect, is_spared);
+        let wakers = change(&mut queue);
+        drop(queue);
+        let checks: Vec<_> = suspects
+            .into_iter()
+            .map(|entry| check(Slot::new(self, Place::Suspect), entry, None))
+            .collect();
+        wake(wakers);
+        for check in checks {
+            tokio::spawn(check);
         }
     }
 
@@ -103,7 +126,7 @@ impl<C: Establish> Check<C> {
 }
 
 /// Asks the server, and gives the connection on if it answers. After `late`, the connection is suspect.
-async fn check<C: Establish>(mut slot: Slot<C>, mut entry: PoolEntry<C>, late: Option<Duration>) {
+async fn check<C: Establish>(slot: Slot<C>, mut entry: PoolEntry<C>, late: Option<Duration>) {
     let connections = Arc::clone(slot.connections());
     let state = &connections.state;
     let began = Moment::now();
@@ -117,8 +140,7 @@ async fn check<C: Establish>(mut slot: Slot<C>, mut entry: PoolEntry<C>, late: O
             Some(answer) => answer,
             None => {
                 if late.is_some() {
-                    slot.transfer(Place::Suspect);
-                    connections.call_roll(&began);
+                    connections.call_roll_behind(&slot, &began);
                 }
                 ping.await
             }
@@ -144,9 +166,10 @@ pub(super) fn fail<C: Establish>(
     let connections = Arc::clone(slot.connections());
     let refused = connections.state.record_failed_check(&entry, reason);
     entry.evict(reason);
+    // First, so that whoever waits gets none of them before it has answered.
+    connections.call_roll(began);
     drop(slot);
     if let Some(error) = refused {
         connections.tell(&error);
     }
-    connections.call_roll(began);
 }

@@ -209,6 +209,17 @@ impl<C: Establish> Slot<C> {
         }
     }
 
+    /// As [`transfer`](Self::transfer), in the queue that is locked. Returns those to wake.
+    pub(super) fn transfer_in(
+        &self,
+        queue: &mut Queue<PoolEntry<C>, ConnectError>,
+        to: Place,
+    ) -> Vec<Waker> {
+        let key = self.key.into_iter();
+        key.flat_map(|key| queue.transfer_slot(key, to, Instant::now()))
+            .collect()
+    }
+
     /// Gives the connection to the caller that waits first, or lets it idle.
     pub(super) fn give(mut self, entry: PoolEntry<C>) {
         if let Some(key) = self.key.take() {

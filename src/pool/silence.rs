@@ -176,7 +176,7 @@ impl<C: Establish> Drop for Look<C> {
 /// Has a connection ask about all statements that are silent, ends those that are lost, and gives the connection on.
 /// Returns how many were lost; `None` if it has no answer.
 async fn ask<C: Establish>(
-    mut slot: Slot<C>,
+    slot: Slot<C>,
     mut entry: PoolEntry<C>,
     threshold: Duration,
     is_new: bool,
@@ -189,8 +189,7 @@ async fn ask<C: Establish>(
         match timeout(state.late(), &mut asking).await {
             Ok(answer) => answer,
             Err(_) => {
-                slot.transfer(Place::Suspect);
-                connections.call_roll(&began);
+                connections.call_roll_behind(&slot, &began);
                 asking.await
             }
         }
