@@ -16,7 +16,7 @@ use super::statement::Statement;
 use super::transaction::{TransactionManager, TransactionState};
 use crate::connect::{Connector, Establish, EstablishedSession, PendingSession, Sealed};
 use crate::policy::Policy;
-use crate::query::Row;
+use crate::query::{Row, impl_save_changes};
 use crate::url::DatabaseUrl;
 use crate::util::error_chain::chain;
 
@@ -189,3 +189,5 @@ impl Establish for Connection {
         self.session.is_abandoned()
     }
 }
+
+impl_save_changes!(Connection);

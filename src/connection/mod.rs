@@ -3,7 +3,7 @@
 //! In reading order:
 //!
 //! - `setup`: makes a connection of a session.
-//! - `diesel_async`, `poolable`, `save`: the traits of diesel-async.
+//! - `diesel_async`, `poolable`: the traits of diesel-async.
 //! - `statement`: a query, rendered.
 //! - `statement_cache`: how statements run; `names`: which have names; `repeats`: which come again; `rows`: what is known
 //!   of their rows.
@@ -34,7 +34,6 @@ mod response_head;
 mod row_stream;
 mod rows;
 mod run;
-mod save;
 mod send;
 mod setup;
 mod simple;

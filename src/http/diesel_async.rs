@@ -1,24 +1,17 @@
 //! The traits of diesel-async for [`HttpConnection`].
 
-use diesel::associations::{HasTable, Identifiable};
 use diesel::connection::{CacheSize, Instrumentation, TransactionManagerStatus};
 use diesel::pg::Pg;
-use diesel::query_builder::{
-    AsChangeset, AsQuery, IntoUpdateTarget, QueryFragment, QueryId, UpdateStatement,
-};
-use diesel::query_dsl::methods::FindDsl;
+use diesel::query_builder::{AsQuery, QueryFragment, QueryId};
 use diesel::{ConnectionError, ConnectionResult, QueryResult};
-use diesel_async::methods::LoadQuery;
-use diesel_async::{
-    AsyncConnection, AsyncConnectionCore, RunQueryDsl, SimpleAsyncConnection, UpdateAndFetchResults,
-};
+use diesel_async::{AsyncConnection, AsyncConnectionCore, SimpleAsyncConnection};
 use futures_util::future::BoxFuture;
 
 use super::builder::BuildError;
 use super::connection::HttpConnection;
 use super::rows::Rows;
 use super::transaction::HttpTransactionManager;
-use crate::query::Row;
+use crate::query::{Row, impl_save_changes};
 use crate::util::error_chain::chain;
 
 /// Several statements in one text run as one transaction.
@@ -126,32 +119,4 @@ impl AsyncConnection for HttpConnection {
     fn set_prepared_statement_cache_size(&mut self, _: CacheSize) {}
 }
 
-impl<'b, Changes, Output, Tab, V> UpdateAndFetchResults<Changes, Output> for HttpConnection
-where
-    Output: Send + 'static,
-    Changes: Copy + AsChangeset<Target = Tab> + Send + Identifiable<Table = Tab>,
-    Tab: diesel::Table + FindDsl<Changes::Id> + 'b,
-    diesel::dsl::Find<Tab, Changes::Id>: IntoUpdateTarget<Table = Tab, WhereClause = V>,
-    UpdateStatement<Tab, V, Changes::Changeset>: AsQuery,
-    diesel::dsl::Update<Changes, Changes>: LoadQuery<'b, Self, Output>,
-    V: Send + 'b,
-    Changes::Changeset: Send + 'b,
-    Tab::FromClause: Send,
-    Changes: HasTable<Table = Tab>,
-{
-    fn update_and_fetch<'conn, 'changes>(
-        &'conn mut self,
-        changeset: Changes,
-    ) -> BoxFuture<'changes, QueryResult<Output>>
-    where
-        Changes: 'changes,
-        Changes::Changeset: 'changes,
-        'conn: 'changes,
-        Self: 'changes,
-    {
-        Box::pin(async move {
-            let update = diesel::update(changeset).set(changeset);
-            update.get_result(self).await
-        })
-    }
-}
+impl_save_changes!(HttpConnection);

@@ -1,11 +1,12 @@
-//! What Diesel builds, as SQL (`render`) and bytes (`bind`), the rows that Diesel reads (`row`), and its errors (`error`,
-//! `dropped`).
+//! What Diesel builds, as SQL (`render`) and bytes (`bind`), the rows that Diesel reads (`row`), its errors (`error`,
+//! `dropped`), and `save_changes` (`save`).
 
 mod bind;
 mod dropped;
 mod error;
 mod render;
 mod row;
+mod save;
 
 pub(crate) use self::bind::{Binds, TypeName, Types};
 pub(crate) use self::dropped::{dropped, is_dropped};
@@ -13,3 +14,4 @@ pub use self::error::DatabaseErrorExt;
 pub(crate) use self::error::{lost, server_error, unsendable};
 pub(crate) use self::render::render;
 pub use self::row::{Field, Row};
+pub(crate) use self::save::impl_save_changes;
