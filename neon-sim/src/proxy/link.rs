@@ -1,4 +1,4 @@
-//! The client's socket, with latency in both directions if the user sets one.
+//! The client's socket, with latency in both directions if the user sets one, and answers that are held back.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -21,19 +22,46 @@ use super::turns::Turns;
 const WINDOW: usize = 64;
 const CHUNK: usize = 16 * 1024;
 
-/// How long bytes take in one direction; shared by all links, and changed at any time.
+/// How long bytes take in one direction, and which answers are held back; shared by all links, and changed at any time.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Latency(Arc<AtomicU64>);
+pub(crate) struct Latency(Arc<Delays>);
+
+#[derive(Debug, Default)]
+struct Delays {
+    nanos: AtomicU64,
+    /// The first of a client's flights whose answers are held back, if they are.
+    first_held: watch::Sender<Option<u64>>,
+}
 
 impl Latency {
     pub(crate) fn set(&self, latency: Duration) {
         let nanos = latency.as_nanos().try_into().unwrap_or(u64::MAX);
-        self.0.store(nanos, Ordering::Relaxed);
+        self.0.nanos.store(nanos, Ordering::Relaxed);
     }
 
     fn get(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+        Duration::from_nanos(self.0.nanos.load(Ordering::Relaxed))
     }
+
+    /// Holds back the answers to a client's flights from this one on, or none.
+    pub(crate) fn hold(&self, first: Option<u64>) {
+        self.0.first_held.send_replace(first);
+    }
+
+    /// Returns whether the answer to this flight is held back.
+    fn holds(&self, flight: u64) -> bool {
+        is_held(*self.0.first_held.borrow(), flight)
+    }
+
+    async fn until_released(&self, flight: u64) {
+        let mut first_held = self.0.first_held.subscribe();
+        // The sender lives as long as this.
+        let _ = first_held.wait_for(|first| !is_held(*first, flight)).await;
+    }
+}
+
+fn is_held(first: Option<u64>, flight: u64) -> bool {
+    first.is_some_and(|first| flight >= first)
 }
 
 /// A client's connection.
@@ -51,10 +79,18 @@ enum Writer {
     Immediate(Quiet),
     /// Once delayed, bytes always go through the task, so that none overtakes another.
     Delayed {
-        queue: UnboundedSender<(Instant, Vec<u8>)>,
+        queue: UnboundedSender<Chunk>,
         task: JoinHandle<()>,
     },
     Closed,
+}
+
+/// Bytes for the client.
+struct Chunk {
+    due: Instant,
+    /// The client's flight that they answer.
+    flight: u64,
+    bytes: Vec<u8>,
 }
 
 impl Link {
@@ -168,27 +204,32 @@ impl AsyncWrite for Link {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let latency = this.latency.get();
-        if matches!(this.writer, Writer::Immediate(_)) && latency.is_zero() {
+        let (latency, flight) = (this.latency.get(), this.turns.total());
+        let is_immediate = latency.is_zero() && !this.latency.holds(flight);
+        if matches!(this.writer, Writer::Immediate(_)) && is_immediate {
             this.take_in_the_rest()?;
         }
         if let Writer::Immediate(write) = &mut this.writer {
             let Some(half) = &mut write.0 else {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             };
-            if latency.is_zero() {
+            if is_immediate {
                 this.turns.server_speaks();
                 return Pin::new(half).poll_write(cx, buf);
             }
             let (queue, queued) = unbounded_channel();
-            let turns = Arc::clone(&this.turns);
-            let task = tokio::spawn(deliver(Quiet(write.0.take()), turns, queued));
+            let (turns, latency) = (Arc::clone(&this.turns), this.latency.clone());
+            let task = tokio::spawn(deliver(Quiet(write.0.take()), turns, latency, queued));
             this.writer = Writer::Delayed { queue, task };
         }
         match &this.writer {
             Writer::Delayed { queue, .. } => Poll::Ready(
                 queue
-                    .send((Instant::now() + latency, buf.to_vec()))
+                    .send(Chunk {
+                        due: Instant::now() + latency,
+                        flight,
+                        bytes: buf.to_vec(),
+                    })
                     .map(|()| buf.len())
                     .map_err(|_| io::ErrorKind::BrokenPipe.into()),
             ),
@@ -217,13 +258,15 @@ impl AsyncWrite for Link {
 async fn deliver(
     mut write: Quiet,
     turns: Arc<Turns>,
-    mut queued: UnboundedReceiver<(Instant, Vec<u8>)>,
+    latency: Latency,
+    mut queued: UnboundedReceiver<Chunk>,
 ) {
     let Some(half) = &mut write.0 else { return };
-    while let Some((due, chunk)) = queued.recv().await {
-        sleep_until(due).await;
+    while let Some(chunk) = queued.recv().await {
+        sleep_until(chunk.due).await;
+        latency.until_released(chunk.flight).await;
         turns.server_speaks();
-        if half.write_all(&chunk).await.is_err() {
+        if half.write_all(&chunk.bytes).await.is_err() {
             return;
         }
     }

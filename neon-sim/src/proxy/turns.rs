@@ -14,6 +14,7 @@ pub(crate) struct Turns(Mutex<State>);
 #[derive(Debug)]
 struct State {
     server_has_spoken: bool,
+    total: u64,
     /// The turns that no endpoint is known for yet.
     unclaimed: u64,
     claim: Option<(Arc<Tally>, Select)>,
@@ -27,6 +28,7 @@ impl Default for Turns {
         Self(Mutex::new(State {
             // Connecting was TCP's own round trip.
             server_has_spoken: true,
+            total: 0,
             unclaimed: 0,
             claim: None,
         }))
@@ -40,6 +42,7 @@ impl Turns {
         if !std::mem::take(&mut state.server_has_spoken) {
             return;
         }
+        state.total += 1;
         match &state.claim {
             Some((tally, select)) => select(tally).add(1),
             None => state.unclaimed += 1,
@@ -54,6 +57,11 @@ impl Turns {
     /// Notes that the client does not wait for what it was sent last.
     pub(super) fn nobody_waits(&self) {
         locked(&self.0).server_has_spoken = false;
+    }
+
+    /// Returns how many turns the client has taken.
+    pub(super) fn total(&self) -> u64 {
+        locked(&self.0).total
     }
 
     /// Returns whether the server has been silent since the client's last bytes.

@@ -309,6 +309,19 @@ impl NeonSim {
         self.parts.latency.set(latency);
     }
 
+    /// Holds back what answers a client's flights from its `first` on, until [`release_answers`](Self::release_answers):
+    /// the client is heard and served meanwhile.
+    ///
+    /// Flights are counted from 1 in each connection, as [`EndpointCounters`](crate::EndpointCounters) does.
+    pub fn hold_answers(&self, first: u64) {
+        self.parts.latency.hold(Some(first));
+    }
+
+    /// Lets all answers go that were held back.
+    pub fn release_answers(&self) {
+        self.parts.latency.hold(None);
+    }
+
     /// Returns the counters since the start.
     pub fn counters(&self) -> Counters {
         let (wakes, suspensions, time_suspended) = self.parts.compute.history();

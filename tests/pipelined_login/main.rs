@@ -1,19 +1,21 @@
 //! `pipeline_login`: the first statement leaves without waiting for the answer to the login.
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod flights;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{HANG, connect, counted, neon_with, over_websocket, pool, routes, start, users};
+use common::{HANG, connect, neon_with, over_websocket, pool, routes, start, users};
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{Integer, Text};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
     ConnectErrorKind, Connection, DatabaseErrorExt, DatabaseUrl, Pool, PoolError, PooledConnection,
-    RetryError,
 };
 use neon_sim::{NeonSim, Suspension, WebSocketFault};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,66 +47,6 @@ async fn count(neon: &NeonSim, name: &str) -> usize {
         .sql(&format!("SELECT 1 FROM users WHERE name = '{name}'"))
         .await;
     rows.unwrap().len()
-}
-
-#[tokio::test]
-async fn login_and_first_statement_share_a_flight() {
-    let neon = start().await;
-    // Whatever is sent without waiting arrives before the answer to what was sent first.
-    neon.set_latency(Duration::from_millis(30));
-    let mut open = Vec::new();
-    for url in [neon.url(), neon.pooled_url()] {
-        let websocket = over_websocket(&neon, url.clone());
-        let tcp = format!("{url}&sslnegotiation=direct");
-        for (url, flights) in [
-            (pipelined(&websocket), 2),
-            (websocket, 3),
-            (pipelined(&tcp), 4),
-            (tcp, 5),
-        ] {
-            let total = |before| {
-                let counted = counted(&neon, &url, before);
-                counted.handshake_flights + counted.flights
-            };
-            let before = neon.counters();
-            let pool = pool(&url, |policy| policy);
-            let mut connection = pool.get_owned().await.unwrap();
-            let sum = diesel::select(1.into_sql::<Integer>() + 1);
-            assert_eq!(sum.get_result(&mut connection).await, Ok(2));
-            assert_eq!(total(before), flights, "{url}");
-
-            let before = neon.counters();
-            let mut single = connect(&url).await;
-            assert_eq!(sum.get_result(&mut single).await, Ok(2));
-            assert_eq!(total(before), flights, "{url}");
-
-            let before = neon.counters();
-            assert_eq!(sum.get_result(&mut single).await, Ok(2));
-            assert_eq!(total(before), 1, "{url}");
-            // A goodbye would be a flight, too.
-            open.push((connection, single));
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_transaction_begins_with_the_login() {
-    let neon = start().await;
-    neon.set_latency(Duration::from_millis(30));
-    let url = over_443(&neon);
-    let before = neon.counters();
-    let pool = pool(&url, |policy| policy);
-    let added = pool
-        .transaction(async |connection| {
-            add(connection, "a").await?;
-            Ok::<_, RetryError>(add(connection, "b").await?)
-        })
-        .await;
-    assert_eq!(added.unwrap(), 1);
-    let counted = counted(&neon, &url, before);
-    // TLS; all up to the first statement; the second; COMMIT.
-    assert_eq!(counted.handshake_flights + counted.flights, 4);
-    assert_eq!(count(&neon, "a").await + count(&neon, "b").await, 2);
 }
 
 #[tokio::test]
