@@ -19,6 +19,9 @@ impl SessionHandle {
     /// long as somebody holds the connection and the rest keeps arriving.
     pub(super) fn abandon(self: &Arc<Self>, id: u64, is_satisfied: bool) {
         let mut pipeline = self.lock();
+        if let Some(channel) = pipeline.channel.as_ref().filter(|_| !is_satisfied) {
+            channel.transport.give_up();
+        }
         if pipeline.requests.abandon(id, is_satisfied) {
             pipeline.refuse_copy(true);
         }

@@ -343,10 +343,13 @@ impl Pipeline {
 
     /// Takes the stream. Who waits for a response waits on, until [`set_lost`](Self::set_lost) says why there is none.
     pub(super) fn take_stream(&mut self) -> Option<DrainStream> {
-        self.channel.take().map(|channel| DrainStream {
-            channel,
-            input: mem::replace(&mut self.input, Input::new(BytesMut::new())),
-            outstanding: self.requests.outstanding_within(self.written),
+        self.channel.take().map(|channel| {
+            channel.transport.give_up();
+            DrainStream {
+                channel,
+                input: mem::replace(&mut self.input, Input::new(BytesMut::new())),
+                outstanding: self.requests.outstanding_within(self.written),
+            }
         })
     }
 

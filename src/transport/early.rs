@@ -15,13 +15,18 @@ use crate::util::lock;
 ///
 /// The attempts to log in share it. One of them at a time has the claim: it sends what is written right behind its own
 /// last message. If the server refuses that login, nothing of it has run, and the next attempt sends it again. If the
-/// answer is lost, it may have run, and no other attempt has the claim any more.
+/// answer is lost, it may have run, and no other attempt has the claim any more. Neither has one if a caller has gone
+/// meanwhile, who is not there to learn that its statement has run.
 pub(crate) struct Early<T>(Mutex<State<T>>);
 
 struct State<T> {
     /// All that was written, until the login has succeeded.
     written: BytesMut,
     claim: Claim,
+    /// How many attempts there were.
+    attempts: Attempt,
+    /// Whether a caller has gone that had written something.
+    is_given_up: bool,
     /// Whether an attempt has ever had the claim.
     is_open: bool,
     /// How the login has ended: with a stream, or without.
@@ -32,15 +37,31 @@ struct State<T> {
     session: Option<Waker>,
 }
 
+/// Numbers the attempts, the earliest first.
+type Attempt = u64;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Claim {
     Free,
-    /// An attempt has sent so many bytes.
-    Held(usize),
-    /// The login of that attempt has succeeded.
+    /// This attempt is to send what is written, and has sent nothing.
+    Held(Attempt),
+    /// This attempt has sent so many bytes.
+    Sent(Attempt, usize),
+    /// The login of the attempt that has sent so many bytes has succeeded.
     Settled(usize),
-    /// That attempt has failed, and what it has sent may have run.
+    /// Nobody may send what is written: it may have run, or is wanted no more.
     Lost,
+}
+
+impl Claim {
+    /// Returns how many bytes this attempt has sent, if it has the claim.
+    fn sent_by(self, attempt: Attempt) -> Option<usize> {
+        match self {
+            Self::Held(by) if by == attempt => Some(0),
+            Self::Sent(by, sent) if by == attempt => Some(sent),
+            _ => None,
+        }
+    }
 }
 
 impl<T> Early<T> {
@@ -49,23 +70,40 @@ impl<T> Early<T> {
         self.until(|state| state.is_open).await;
     }
 
-    /// Waits until what was sent may have run without an answer.
+    /// Waits until nobody may send what is written.
     pub(crate) async fn until_lost(&self) {
         self.until(|state| state.claim == Claim::Lost).await;
     }
 
     async fn until(&self, is_so: impl Fn(&State<T>) -> bool) {
-        let ready = |state: &mut State<T>| is_so(state).then_some(());
-        std::future::poll_fn(|cx| self.poll(cx, ready)).await;
+        std::future::poll_fn(|cx| {
+            let mut state = lock(&self.0);
+            if is_so(&state) {
+                return Poll::Ready(());
+            }
+            state.register(cx);
+            Poll::Pending
+        })
+        .await;
     }
 
     pub(crate) fn is_open(&self) -> bool {
         lock(&self.0).is_open
     }
 
-    /// Returns whether what was sent may have run without an answer.
+    /// Returns whether nobody may send what is written.
     pub(crate) fn is_lost(&self) -> bool {
         lock(&self.0).claim == Claim::Lost
+    }
+
+    /// Notes that a caller has gone that has written something: only the attempt that has sent it may yet succeed.
+    pub(super) fn give_up(&self) {
+        self.change(|state| {
+            state.is_given_up = true;
+            if matches!(state.claim, Claim::Free | Claim::Held(_)) && state.outcome.is_none() {
+                state.claim = Claim::Lost;
+            }
+        });
     }
 
     /// Hands the stream of the login that has succeeded to the session, with what was `read` of it.
@@ -140,20 +178,28 @@ impl<T> Early<T> {
         changed
     }
 
-    /// Polls until `ready` returns something.
-    fn poll<R>(
-        &self,
-        cx: &mut Context<'_>,
-        ready: impl FnOnce(&mut State<T>) -> Option<R>,
-    ) -> Poll<R> {
+    /// Takes the claim for an attempt if it can. Pending while two logins with the same statement could both succeed.
+    fn poll_claim(&self, cx: &mut Context<'_>, attempt: Attempt) -> Poll<()> {
         let mut state = lock(&self.0);
-        match ready(&mut state) {
-            Some(done) => Poll::Ready(done),
-            None => {
+        match state.claim {
+            claim if claim.sent_by(attempt).is_some() => return Poll::Ready(()),
+            // One that began earlier, and waits for its answer, may hang.
+            Claim::Held(by) if by > attempt => {
                 state.register(cx);
-                Poll::Pending
+                return Poll::Ready(());
+            }
+            Claim::Free | Claim::Held(_) => state.claim = Claim::Held(attempt),
+            Claim::Sent(..) | Claim::Settled(_) | Claim::Lost => {
+                state.register(cx);
+                return Poll::Pending;
             }
         }
+        let was_open = std::mem::replace(&mut state.is_open, true);
+        drop(state);
+        if !was_open {
+            self.change(|_| ());
+        }
+        Poll::Ready(())
     }
 }
 
@@ -162,6 +208,8 @@ impl<T> Default for Early<T> {
         Self(Mutex::new(State {
             written: BytesMut::new(),
             claim: Claim::Free,
+            attempts: 0,
+            is_given_up: false,
             is_open: false,
             outcome: None,
             wakers: Vec::new(),
@@ -189,26 +237,35 @@ impl<T> fmt::Debug for Early<T> {
 #[derive(Debug)]
 pub(crate) struct EarlyClaim<T> {
     early: Arc<Early<T>>,
+    attempt: Attempt,
     step: Step,
     is_unflushed: bool,
+    /// Whether writing has failed: nobody knows how much of it has left.
+    is_broken: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// The server still needs messages of the login.
     LoggingIn,
-    /// The client has sent its last message of the login, and waits for the claim.
+    /// The client has sent its last message of the login.
     Due,
-    Held,
     Over,
 }
 
 impl<T: AsyncWrite + Unpin> EarlyClaim<T> {
     pub(crate) fn new(early: Arc<Early<T>>) -> Self {
+        let attempt = {
+            let mut state = lock(&early.0);
+            state.attempts += 1;
+            state.attempts
+        };
         Self {
             early,
+            attempt,
             step: Step::LoggingIn,
             is_unflushed: false,
+            is_broken: false,
         }
     }
 
@@ -219,22 +276,19 @@ impl<T: AsyncWrite + Unpin> EarlyClaim<T> {
         }
     }
 
-    /// Sends what is written by now. Pending while another attempt has the claim: two logins with the same statement
-    /// could both succeed. An error is left to reading, which comes to an end too, and may find the server's reason.
+    /// Sends what is written by now, if the attempt has the claim. Pending while another attempt has sent it: two logins
+    /// with the same statement could both succeed. An error is left to reading, which comes to an end too, and may find
+    /// the server's reason.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, transport: &mut T) -> Poll<()> {
-        if self.step == Step::Due {
-            let is_first = !self.early.is_open();
-            ready!(self.early.poll(cx, State::take_claim));
-            self.step = Step::Held;
-            if is_first {
-                self.early.change(|state| state.is_open = true);
-            }
-        }
-        if self.step != Step::Held {
+        if self.step != Step::Due {
             return Poll::Ready(());
         }
+        ready!(self.early.poll_claim(cx, self.attempt));
         let mut state = lock(&self.early.0);
-        while let Claim::Held(sent) = state.claim {
+        while let Some(sent) = state.claim.sent_by(self.attempt) {
+            if self.is_broken {
+                break;
+            }
             let rest = &state.written[sent..];
             if rest.is_empty() {
                 state.register(cx);
@@ -242,10 +296,14 @@ impl<T: AsyncWrite + Unpin> EarlyClaim<T> {
             }
             match Pin::new(&mut *transport).poll_write(cx, rest) {
                 Poll::Ready(Ok(written @ 1..)) => {
-                    state.claim = Claim::Held(sent + written);
+                    state.claim = Claim::Sent(self.attempt, sent + written);
                     self.is_unflushed = true;
                 }
-                Poll::Ready(_) | Poll::Pending => break,
+                Poll::Ready(_) => {
+                    state.claim = Claim::Sent(self.attempt, sent);
+                    self.is_broken = true;
+                }
+                Poll::Pending => break,
             }
         }
         drop(state);
@@ -257,45 +315,47 @@ impl<T: AsyncWrite + Unpin> EarlyClaim<T> {
 
     /// Notes that the server has refused the login: nothing that was sent behind it has run.
     pub(crate) fn release(&mut self) {
-        if std::mem::replace(&mut self.step, Step::Over) == Step::Held {
-            self.early.change(|state| state.claim = Claim::Free);
-        }
+        self.step = Step::Over;
+        let attempt = self.attempt;
+        self.early.change(|state| {
+            if state.claim.sent_by(attempt).is_some() {
+                state.claim = match state.is_given_up {
+                    true => Claim::Lost,
+                    false => Claim::Free,
+                };
+            }
+        });
     }
 
     /// Notes that the login has succeeded. Returns false if what is written belongs to another attempt.
     pub(crate) fn settle(&mut self) -> bool {
-        let is_held = std::mem::replace(&mut self.step, Step::Over) == Step::Held;
+        self.step = Step::Over;
+        let (attempt, is_broken) = (self.attempt, self.is_broken);
         self.early.change(|state| {
-            state.claim = match state.claim {
-                Claim::Held(sent) if is_held => Claim::Settled(sent),
-                // A server that asks for nothing is ready at once.
-                Claim::Free if !is_held => Claim::Settled(0),
+            let sent = match state.claim {
+                Claim::Sent(by, sent) if by == attempt && !is_broken => sent,
+                // Nobody has sent anything, or a server that asks for nothing is ready at once.
+                Claim::Free | Claim::Held(_) => 0,
                 _ => return false,
             };
+            state.claim = Claim::Settled(sent);
             state.is_open = true;
             true
         })
     }
 }
 
-impl<T> State<T> {
-    fn take_claim(&mut self) -> Option<()> {
-        let is_free = self.claim == Claim::Free;
-        is_free.then(|| self.claim = Claim::Held(0))
-    }
-}
-
 impl<T> Drop for EarlyClaim<T> {
     /// Gives the claim back if nothing was sent. Otherwise, nobody knows whether it has run.
     fn drop(&mut self) {
-        if self.step == Step::Held {
-            self.early.change(|state| {
-                state.claim = match state.claim {
-                    Claim::Held(0) => Claim::Free,
-                    _ => Claim::Lost,
-                };
-            });
-        }
+        let attempt = self.attempt;
+        self.early.change(|state| {
+            state.claim = match state.claim {
+                Claim::Held(by) if by == attempt => Claim::Free,
+                Claim::Sent(by, _) if by == attempt => Claim::Lost,
+                claim => claim,
+            };
+        });
     }
 }
 

@@ -106,6 +106,14 @@ impl Transport {
         }
     }
 
+    /// Notes that nobody waits any more for something that was written. If its login is under way, no later attempt to log
+    /// in sends it.
+    pub(crate) fn give_up(&self) {
+        if let Self::Pending(pending) = self {
+            pending.give_up();
+        }
+    }
+
     /// Sends `last` without waiting, and closes the stream in an orderly way.
     pub(crate) fn close_with(&mut self, last: &[u8]) {
         // An idle stream has room for a few bytes; on a full one the message is lost, which does no harm.

@@ -28,6 +28,11 @@ impl<T: AsyncWrite + Unpin> PendingTransport<T> {
         }
     }
 
+    /// Notes that nobody waits any more for something that was written.
+    pub(super) fn give_up(&self) {
+        self.early.give_up();
+    }
+
     /// Returns the stream itself, once nothing is kept here any more.
     pub(super) fn take(&mut self) -> Option<T> {
         let is_empty = |opened: &mut Opened<T>| opened.read.is_empty() && opened.unsent.is_empty();
@@ -58,8 +63,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for PendingTransport<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let opened = ready!(self.poll_opened(cx))?;
-        if opened.poll_send(cx)?.is_ready() {
-            let _ = Pin::new(&mut opened.transport).poll_flush(cx)?;
+        match opened.poll_send(cx) {
+            // Its own error is left to whoever writes; what is to be read may be the server's reason.
+            Poll::Ready(Ok(())) => {
+                let _ = Pin::new(&mut opened.transport).poll_flush(cx);
+            }
+            Poll::Ready(Err(_)) => opened.unsent.clear(),
+            Poll::Pending => {}
         }
         if opened.read.is_empty() {
             return Pin::new(&mut opened.transport).poll_read(cx, buf);
@@ -104,5 +114,28 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for PendingTransport<T> {
             Some(opened) => Pin::new(&mut opened?.transport).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_words_of_a_server_are_read_though_nothing_can_be_written() {
+        let (client, mut server) = duplex(1024);
+        server.write_all(b"FATAL").await.unwrap();
+        drop(server);
+        let early = Arc::new(Early::default());
+        early.keep(b"SELECT 1");
+        early.succeed(client, BytesMut::new());
+        let task = AbortOnDropHandle::new(tokio::spawn(async {}));
+        let mut pending = PendingTransport::new(early, task);
+        let mut read = Vec::new();
+        pending.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"FATAL");
     }
 }

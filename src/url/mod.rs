@@ -279,9 +279,11 @@ impl DatabaseUrl {
     ///   [`ConnectError`](crate::ConnectError)
     ///   ([`connect_error`](crate::DatabaseErrorExt::connect_error)). What passes, such as a compute that does not wake at
     ///   once, is tried again within `connect_timeout` as ever, and the statement is sent again with it: a statement
-    ///   behind a refused login has not run.
+    ///   behind a refused login has not run. One whose future was dropped meanwhile is sent by no other login.
     /// - If the connection is lost before the login is answered, or `connect_timeout` is over, the statement may have run.
     ///   It is not sent again, and its error says so. Without this setting, nothing of it is sent before.
+    /// - Once the statement has left, no other address or host is let in unless the server refuses the login. One that
+    ///   hangs right there costs the rest of `connect_timeout`, where others would have been tried without this setting.
     /// - The time zone that Diesel counts on is set in front of the first statement, and the server's settings
     ///   ([`parameter`](crate::Connection::parameter)) are not known before its answer.
     ///

@@ -4,6 +4,7 @@
 mod common;
 
 mod flights;
+mod unanswered;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -282,7 +283,10 @@ async fn statements_of_all_kinds_may_come_first() {
         // More than is kept until the login is answered.
         let back = diesel::select(text.clone().into_sql::<Text>());
         let back = timeout(HANG, back.get_result::<String>(&mut connection)).await;
-        assert!(back.expect("no hang").unwrap() == text, "{route}");
+        match back.expect("no hang") {
+            Ok(back) => assert!(back == text, "{route}"),
+            Err(error) => panic!("{route}: {error}"),
+        }
 
         let connection = connect(&url).await;
         let one = async |n: i32| {

@@ -67,6 +67,71 @@ async fn what_may_have_run_is_sent_by_no_other() {
     assert!(!third.settle());
 }
 
+#[tokio::test]
+async fn what_a_caller_has_given_up_is_sent_by_no_other() {
+    for sends_it in [false, true] {
+        let early = Shared::default();
+        let (mut first, mut stream, _server) = attempt(&early);
+        if sends_it {
+            assert!(sends(&mut first, &mut stream).await);
+            early.keep(b"INSERT");
+            assert!(sends(&mut first, &mut stream).await);
+        }
+        early.give_up();
+        // What is sent is not lost yet: the login may succeed.
+        assert_ne!(early.is_lost(), sends_it);
+        first.release();
+        assert!(early.is_lost(), "{sends_it}");
+        let (mut second, mut stream, _server) = attempt(&early);
+        assert!(!sends(&mut second, &mut stream).await);
+    }
+    let early = Shared::default();
+    let (mut first, mut stream, _server) = attempt(&early);
+    early.keep(b"INSERT");
+    assert!(sends(&mut first, &mut stream).await);
+    early.give_up();
+    assert!(first.settle() && !early.is_lost());
+}
+
+#[tokio::test]
+async fn an_attempt_that_hangs_and_has_sent_nothing_keeps_no_other_out() {
+    let early = Shared::default();
+    let (mut first, mut stream, mut server) = attempt(&early);
+    assert!(sends(&mut first, &mut stream).await);
+    let (mut second, mut other, mut others) = attempt(&early);
+    assert!(sends(&mut second, &mut other).await);
+    // The first may still read its answer, but the second has the claim.
+    assert!(sends(&mut first, &mut stream).await);
+    early.keep(b"SELECT 1");
+    assert!(sends(&mut second, &mut other).await);
+    assert!(!sends(&mut first, &mut stream).await);
+    assert_eq!(read(&mut others).await, b"SELECT 1");
+    assert!(!first.settle());
+    drop((first, stream));
+    assert_eq!(read(&mut server).await, b"");
+    assert!(second.settle() && !early.is_lost());
+
+    // While nothing is sent, whichever login is answered first wins.
+    let early = Shared::default();
+    let (mut first, mut stream, _server) = attempt(&early);
+    let (mut second, mut other, _others) = attempt(&early);
+    assert!(sends(&mut first, &mut stream).await);
+    assert!(sends(&mut second, &mut other).await);
+    assert!(first.settle());
+    assert!(!second.settle());
+}
+
+#[tokio::test]
+async fn what_a_failed_write_may_have_sent_is_sent_by_no_other() {
+    let early = Shared::default();
+    let (mut first, mut stream, server) = attempt(&early);
+    early.keep(b"INSERT");
+    drop(server);
+    assert!(sends(&mut first, &mut stream).await);
+    drop(first);
+    assert!(early.is_lost());
+}
+
 #[test]
 fn no_more_is_kept_than_there_is_room_for() {
     let early = Shared::default();
