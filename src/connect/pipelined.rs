@@ -102,7 +102,7 @@ struct End {
 impl End {
     fn succeed(&self, established: EstablishedSession) {
         let login = established.session();
-        // Without a stream, the session ends as if its runtime had.
+        // Without a stream, the session ends as if its runtime had: when this is dropped.
         if let Ok((channel, read)) = established.into_channel() {
             self.session.logged_in(&login);
             self.early.succeed(channel.transport, read);
@@ -125,6 +125,7 @@ impl End {
 impl Drop for End {
     /// Ends the session, unless the login has succeeded.
     fn drop(&mut self) {
+        self.session.forgo_key();
         if self.session.status.is_logging_in() {
             self.session.status.end();
         }
@@ -151,5 +152,30 @@ impl PendingSession {
 impl fmt::Debug for PendingSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PendingSession").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::policy::Policy;
+    use crate::url::DatabaseUrl;
+
+    #[tokio::test]
+    async fn nobody_waits_for_the_key_of_a_login_that_has_come_to_no_end() {
+        let url = DatabaseUrl::parse("postgresql://u:p@127.0.0.1/d?sslmode=disable").unwrap();
+        let policy = Policy::builder().build().unwrap();
+        let connector = Connector::new(&url, &policy).unwrap();
+        let session = SessionControl::of_login(Arc::clone(&connector.dialler), None);
+        drop(End {
+            early: Arc::default(),
+            session: session.clone(),
+        });
+        assert!(session.status.has_ended());
+        let cancelled = session.canceller.cancel_if(|| true);
+        let cancelled = tokio::time::timeout(Duration::from_secs(60), cancelled).await;
+        assert!(cancelled.expect("no hang").is_ok());
     }
 }

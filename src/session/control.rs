@@ -114,6 +114,11 @@ impl SessionControl {
         });
     }
 
+    /// Notes that no login will tell the key for cancel requests any more, if none has.
+    pub(crate) fn forgo_key(&self) {
+        self.canceller.give_up();
+    }
+
     fn handle(&self) -> Option<Arc<SessionHandle>> {
         self.handle.get().and_then(Weak::upgrade)
     }
