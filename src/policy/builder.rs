@@ -114,7 +114,8 @@ impl PolicyBuilder {
     /// Set how many connects may be under way at the same time. Default: 4.
     ///
     /// After a suspension all callers need connections at once. Neon's proxy limits the attempts per endpoint
-    /// and answers the rest with `Too many connections to this endpoint`.
+    /// and answers the rest with `Too many connections to this endpoint`. With `pipeline_login=true` a connect is under
+    /// way until its login is answered.
     pub fn max_connecting(mut self, connections: u32) -> Self {
         self.max_connecting = Some(connections);
         self

@@ -129,6 +129,8 @@ impl<C: Establish> Check<C> {
 async fn check<C: Establish>(slot: Slot<C>, mut entry: PoolEntry<C>, late: Option<Duration>) {
     let connections = Arc::clone(slot.connections());
     let state = &connections.state;
+    // Nothing is late before.
+    entry.session().status.until_logged_in().await;
     let began = Moment::now();
     let answer = {
         let mut ping = pin!(state.ping(&mut entry));

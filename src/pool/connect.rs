@@ -95,6 +95,11 @@ impl PoolState {
 
     /// Connects up to the client's last message of the login. A task records how the login ends.
     async fn begin(&self, slot: ConnectSlot) -> Result<PendingSession, ConnectError> {
+        let slot = match slot {
+            // The caller counts a connect up to here, and its login goes on.
+            ConnectSlot::Counted => ConnectSlot::Common,
+            slot => slot,
+        };
         let early = Arc::<Early>::default();
         let connecting = {
             let (connector, early) = (Arc::clone(&self.connector), Arc::clone(&early));

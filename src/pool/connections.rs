@@ -44,7 +44,7 @@ impl<C: Establish> Connections<C> {
         hooks: Hooks<C>,
         direct_url: DatabaseUrl,
     ) -> Self {
-        let queue = Queue::new(limits(&state.policy));
+        let queue = Queue::new(limits(&state.policy, state.connector.pipelines_login()));
         Self {
             state,
             maintenance: Maintenance::default(),
@@ -238,8 +238,12 @@ impl<C: Establish> Drop for Slot<C> {
     }
 }
 
-/// Returns the bounds of the queue.
-fn limits(policy: &Policy) -> Limits {
+/// Returns the bounds of the queue. If a pool `pipelines_login`, a check may have to wait for the end of one.
+fn limits(policy: &Policy, pipelines_login: bool) -> Limits {
+    let login = match pipelines_login {
+        true => policy.connect_timeout(),
+        false => Duration::ZERO,
+    };
     Limits {
         max_size: policy.max_size(),
         min_idle: policy.min_idle(),
@@ -248,7 +252,10 @@ fn limits(policy: &Policy) -> Limits {
             .connect_timeout()
             .saturating_add(policy.validation_timeout())
             .saturating_add(SLACK),
-        check: policy.validation_timeout().saturating_add(SLACK),
+        check: policy
+            .validation_timeout()
+            .saturating_add(login)
+            .saturating_add(SLACK),
     }
 }
 

@@ -42,7 +42,8 @@ impl<C: Establish> Connections<C> {
         }
         // The runtime of the background task may have ended.
         self.maintain();
-        let is_busy = entry.session().status.is_busy();
+        let status = &entry.session().status;
+        let is_busy = status.is_busy() && !status.owes_login_alone();
         if !is_busy && hook.is_none() {
             return self.give(place, entry);
         }
@@ -71,12 +72,13 @@ async fn settle<C: Establish>(
 ) {
     let status = Arc::clone(&entry.session().status);
     let settled = async {
-        if entry.session().status.is_busy() {
+        if status.is_busy() && !status.owes_login_alone() {
             until_settled(&mut slot, &mut entry).await?;
         }
         let Some(hook) = hook else {
             return Ok(());
         };
+        status.until_logged_in().await;
         after_release(&mut slot, &mut entry, &hook).await?;
         slot.connections().state.inspect_returned(&mut entry)?;
         if entry.session().status.is_busy() {

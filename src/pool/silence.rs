@@ -182,6 +182,8 @@ async fn ask<C: Establish>(
     is_new: bool,
 ) -> Option<u32> {
     let connections = Arc::clone(slot.connections());
+    // Nothing is late before.
+    entry.session().status.until_logged_in().await;
     let (state, began) = (&connections.state, Moment::now());
     let silent = connections.silent(threshold);
     let answer = {

@@ -51,13 +51,14 @@ pub struct Closed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Connects {
-    /// Connections made.
+    /// Connections made: with `pipeline_login=true`, before their logins are answered.
     pub opened: u64,
     /// Attempts that failed, whether or not they were repeated.
     pub failed: u64,
     /// Connections whose login took so long that the compute must have been asleep.
     pub cold_starts: u64,
-    /// How long the last connection took to make, retries included.
+    /// How long the last connection took to make, retries included; with `pipeline_login=true`, up to the client's last
+    /// message of the login.
     pub last: Duration,
     /// How long the slowest connection took to make, retries included.
     pub slowest: Duration,

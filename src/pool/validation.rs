@@ -62,9 +62,11 @@ impl PoolState {
     ///
     /// The connection was `quiet` for so long before it was inspected.
     pub(super) fn must_ask<C>(&self, entry: &PoolEntry<C>, quiet: Duration, now: &Moment) -> bool {
+        let status = &entry.session().status;
         must_ask(
             self.health.died_after_login(),
-            entry.session().status.is_busy(),
+            // One whose login is under way is as good as one that is about to be made.
+            status.is_busy() && !status.owes_login_alone(),
             self.suspicion.covers(quiet, now),
             quiet,
             self.policy.validation_bypass(),
@@ -83,12 +85,13 @@ impl PoolState {
             .late(self.policy.validation_timeout())
     }
 
-    /// Asks the server.
+    /// Asks the server, once its login has ended: that has a bound of its own, and may wake a compute.
     pub(super) async fn ping<C: Establish>(
         &self,
         entry: &mut PoolEntry<C>,
     ) -> Result<(), EvictReason> {
         let bound = self.policy.validation_timeout();
+        entry.session().status.until_logged_in().await;
         let (was_busy, began) = (entry.session().status.is_busy(), Instant::now());
         // An empty query: one round trip, nothing to parse or plan, and no statement is prepared.
         let ping = SimpleAsyncConnection::batch_execute(&mut **entry, "");

@@ -40,7 +40,7 @@ pub(crate) struct SessionStatus {
     /// The process ID of BackendKeyData, or 0.
     backend_pid: AtomicI32,
     ended: AtomicBool,
-    /// Whether somebody waits in [`until_settled`](Self::until_settled).
+    /// Whether somebody waits in [`until_settled`](Self::until_settled) or [`until_logged_in`](Self::until_logged_in).
     is_settling: AtomicBool,
     settled: Notify,
     login: Mutex<LoginTrace>,
@@ -203,8 +203,13 @@ impl SessionStatus {
 
     /// Waits until no response is outstanding, or the session has ended. Only one may wait.
     pub(crate) async fn until_settled(&self) {
+        self.until(|status| !status.is_busy()).await;
+    }
+
+    /// Waits until a response has made it so, or the session has ended.
+    async fn until(&self, is_so: impl Fn(&Self) -> bool) {
         self.is_settling.store(true, Ordering::SeqCst);
-        while self.is_busy() && !self.has_ended() {
+        while !is_so(self) && !self.has_ended() {
             self.settled.notified().await;
         }
         self.is_settling.store(false, Ordering::SeqCst);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use futures_util::future::poll_immediate;
+use diesel_neon::{Closed, PolicyBuilder, Pool, Status};
+use futures_util::future::{join_all, poll_immediate};
 use neon_sim::NeonSim;
 use tokio::time::{sleep, timeout};
 
@@ -42,4 +43,79 @@ async fn a_statement_that_was_given_up_is_not_sent_by_the_next_login() {
     assert_eq!(count(&neon, "later").await, 0, "{error}");
     drop(connection);
     assert_eq!(add(&mut get(&pool).await.unwrap(), "next").await, Ok(1));
+}
+
+#[tokio::test]
+async fn no_more_logins_are_under_way_than_the_policy_allows() {
+    let neon = start().await;
+    neon.hold_answers(LOGIN);
+    let pool = pool(&over_443(&neon), |policy| {
+        policy.max_size(10).max_connecting(3)
+    });
+    let callers = (0..10).map(|n| {
+        let pool = &pool;
+        async move { add(&mut get(pool).await.unwrap(), &n.to_string()).await }
+    });
+    let watch = async {
+        until_attempted(&neon, 3).await;
+        sleep(A_MOMENT).await;
+        assert_eq!(neon.counters().direct.attempts, 3);
+        neon.release_answers();
+    };
+    let all = timeout(HANG, futures_util::future::join(join_all(callers), watch));
+    let (added, ()) = all.await.expect("no hang");
+    assert!(added.iter().all(|added| *added == Ok(1)), "{added:?}");
+}
+
+/// A compute that takes longer to wake than a check may last.
+async fn a_login_outlasts_checks(
+    policy: impl FnOnce(PolicyBuilder) -> PolicyBuilder,
+    use_it: impl AsyncFn(&Pool, &NeonSim),
+) {
+    let neon = start().await;
+    neon.hold_answers(LOGIN);
+    let pool = pool(&over_443(&neon), |settings| {
+        policy(settings.validation_timeout(Duration::from_millis(200)))
+    });
+    drop(get(&pool).await.unwrap());
+    let use_it = use_it(&pool, &neon);
+    let released = async {
+        sleep(A_MOMENT).await;
+        neon.release_answers();
+    };
+    let used = timeout(HANG, futures_util::future::join(use_it, released));
+    used.await.expect("no hang");
+    let Status {
+        closed, connects, ..
+    } = pool.status();
+    assert_eq!((closed, connects.opened), (Closed::default(), 1));
+    assert_eq!(neon.counters().direct.attempts, 1);
+}
+
+#[tokio::test]
+async fn a_connection_is_given_back_before_its_login_is_answered() {
+    let unused = async |pool: &Pool, _: &NeonSim| {
+        sleep(A_MOMENT).await;
+        assert_eq!(pool.status().closed, Closed::default());
+    };
+    let trusts = |policy: PolicyBuilder| policy.never_suspends().validation_bypass(HANG);
+    a_login_outlasts_checks(trusts, unused).await;
+    let used_at_once = async |pool: &Pool, neon: &NeonSim| {
+        // It has answered nothing, and neither has a new one.
+        let connection = pool.try_get().expect("it idles");
+        drop(connection);
+        assert_eq!(add(&mut get(pool).await.unwrap(), "a").await, Ok(1));
+        assert_eq!(count(neon, "a").await, 1);
+    };
+    a_login_outlasts_checks(trusts, used_at_once).await;
+}
+
+#[tokio::test]
+async fn a_check_waits_for_the_end_of_the_login() {
+    let asks = |policy: PolicyBuilder| policy.validation_bypass(Duration::ZERO);
+    let asked = async |pool: &Pool, _: &NeonSim| {
+        assert_eq!(add(&mut get(pool).await.unwrap(), "a").await, Ok(1));
+        assert!(pool.status().checks.passed > 0);
+    };
+    a_login_outlasts_checks(asks, asked).await;
 }
