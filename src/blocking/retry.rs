@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::pool::Pool;
 use super::transaction::TransactionManager;
 use crate::pool::{Attempt, DatabaseFailure, Failed, Pauses, PoolError};
-use crate::session::SessionStatus;
+use crate::session::{SessionStatus, TransactionMonitor};
 
 impl Pool {
     /// Returns a [`Retry`], whose methods do work again after a failure if that is safe.
@@ -88,22 +88,38 @@ impl Retry<'_> {
         E: From<PoolError> + From<Error> + DatabaseFailure,
     {
         self.repeat(|connection, status| {
-            TransactionManager::begin_transaction(connection)
-                .map_err(|error| Failed::to_begin(error, self.idempotent))?;
-            let attempt = Attempt::begin(status, self.idempotent);
-            let worked = work(connection);
-            let transaction = attempt.worked_in_transaction();
-            match worked {
-                Ok(done) => TransactionManager::commit_transaction(connection)
-                    .map(|()| done)
-                    .map_err(|error| transaction.failed_to_commit(error)),
-                Err(error) => {
-                    // If this fails, the pool closes the connection, and the server rolls back.
-                    let _ = TransactionManager::rollback_transaction(connection);
-                    Err(transaction.failed(error))
-                }
-            }
+            // Guarded, so that the work may abandon a statement and go on.
+            let guard = TransactionMonitor::new(&status).begin();
+            let attempted = self.transact_once(connection, status, &mut work);
+            guard.end();
+            attempted
         })
+    }
+
+    fn transact_once<T, E>(
+        self,
+        connection: &mut Connection,
+        status: Arc<SessionStatus>,
+        work: impl FnOnce(&mut Connection) -> Result<T, E>,
+    ) -> Result<T, Failed<E>>
+    where
+        E: From<Error> + DatabaseFailure,
+    {
+        TransactionManager::begin_transaction(connection)
+            .map_err(|error| Failed::to_begin(error, self.idempotent))?;
+        let attempt = Attempt::begin(status, self.idempotent);
+        let worked = work(connection);
+        let transaction = attempt.worked_in_transaction();
+        match worked {
+            Ok(done) => TransactionManager::commit_transaction(connection)
+                .map(|()| done)
+                .map_err(|error| transaction.failed_to_commit(error)),
+            Err(error) => {
+                // If this fails, the pool closes the connection, and the server rolls back.
+                let _ = TransactionManager::rollback_transaction(connection);
+                Err(transaction.failed(error))
+            }
+        }
     }
 
     #[track_caller]

@@ -1,11 +1,11 @@
 //! [`TransactionManager`]: transactions of a synchronous connection.
 
-use diesel::connection::TransactionManager as _;
 use diesel::connection::TransactionManagerStatus;
 use diesel::result::{Error, QueryResult};
 use diesel_async::TransactionManager as AsyncTransactionManager;
 
 use super::connection::Connection;
+use crate::connection::transaction::end;
 use crate::connection::{TransactionBuilder, TransactionState};
 
 type Inner = crate::connection::TransactionManager;
@@ -17,6 +17,15 @@ pub struct TransactionManager(());
 
 impl diesel::connection::TransactionManager<Connection> for TransactionManager {
     type TransactionStateData = TransactionState;
+
+    fn transaction<F, R, E>(connection: &mut Connection, work: F) -> Result<R, E>
+    where
+        F: FnOnce(&mut Connection) -> Result<R, E>,
+        E: From<Error>,
+    {
+        Self::begin_transaction(connection)?;
+        guarded(connection, work)
+    }
 
     fn begin_transaction(connection: &mut Connection) -> QueryResult<()> {
         connection.wait(<Inner as AsyncTransactionManager<_>>::begin_transaction)
@@ -53,18 +62,22 @@ impl TransactionBuilder<'_, Connection> {
         E: From<Error>,
     {
         let begin = self.begin()?;
-        let connection = &mut *self.connection;
-        Inner::begin_with(connection.as_async(), begin)?;
-        match f(connection) {
-            Ok(value) => {
-                TransactionManager::commit_transaction(connection)?;
-                Ok(value)
-            }
-            Err(error) => match TransactionManager::rollback_transaction(connection) {
-                // The caller's own error matters more.
-                Ok(()) | Err(Error::BrokenTransactionManager) => Err(error),
-                Err(rollback_error) => Err(rollback_error.into()),
-            },
-        }
+        Inner::begin_with(self.connection.as_async(), begin)?;
+        guarded(self.connection, f)
     }
+}
+
+/// Does `work` in the transaction that has begun, and ends it. If `work` panics, the transaction is abandoned.
+fn guarded<R, E>(
+    connection: &mut Connection,
+    work: impl FnOnce(&mut Connection) -> Result<R, E>,
+) -> Result<R, E>
+where
+    E: From<Error>,
+{
+    let guard = connection.as_async().monitor().begin();
+    let outcome = work(connection);
+    let ended = connection.wait(|connection| end(connection, outcome));
+    guard.end();
+    ended
 }

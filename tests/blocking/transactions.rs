@@ -8,8 +8,10 @@ use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::Text;
-use diesel_neon::blocking::PgConnection;
-use diesel_neon::{DatabaseErrorExt, RetryError};
+use diesel_async::SimpleAsyncConnection;
+use diesel_neon::blocking::{PgConnection, Pool, block_on};
+use diesel_neon::{AbandonedTransaction, DatabaseErrorExt, RetryError};
+use tokio::time::timeout;
 
 use super::common::{IN_TRANSACTION, routes, users};
 use super::{Sim, pool, start};
@@ -201,10 +203,90 @@ fn a_connection_that_died_unseen_is_replaced_before_anything_is_sent() {
         if pool.status().connects.opened == 1 {
             sim.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'neondb_owner'");
             sim.until("SELECT count(*) FROM pg_stat_activity WHERE usename = 'neondb_owner'", "0");
+            // The end is on its way here; a statement that crosses it may have run, for all that is known.
+            std::thread::sleep(Duration::from_secs(1));
         }
         add(conn, "once")?;
         Ok::<_, RetryError>(())
     });
     done.unwrap();
     assert_eq!(names(&sim), "once");
+}
+
+#[test]
+fn what_follows_a_transaction_that_panicked_does_not_run_inside_it() {
+    fn panics(conn: &mut PgConnection) -> QueryResult<()> {
+        add(conn, "left")?;
+        panic!("on purpose");
+    }
+    let ways: [(&str, fn(&mut PgConnection)); 6] = [
+        ("transaction", |conn| {
+            let _ = conn.transaction(panics);
+        }),
+        ("nested", |conn| {
+            let _ = conn.transaction(|conn| conn.transaction(panics));
+        }),
+        ("build_transaction", |conn| {
+            let _ = conn.build_transaction().serializable().run(panics);
+        }),
+        ("exclusive", |conn| {
+            let _ = conn
+                .build_transaction()
+                .read_write()
+                .run(|conn| conn.transaction(panics));
+        }),
+        ("test_transaction", |conn| conn.test_transaction(panics)),
+        ("before a statement", |conn| {
+            let nothing = |_: &mut PgConnection| -> QueryResult<()> { panic!("on purpose") };
+            let _ = conn.transaction(nothing);
+        }),
+    ];
+    let sim = start();
+    let pool = pool(&sim.url(), |policy| policy.max_size(1));
+    for (way, transact) in ways {
+        let conn = &mut pool.get().unwrap();
+        let unwound = catch_unwind(AssertUnwindSafe(|| transact(conn)));
+        assert!(unwound.is_err(), "{way}");
+        let refused = add(conn, "swallowed").unwrap_err();
+        let Error::QueryBuilderError(refused) = refused else {
+            panic!("{way}: {refused:?}");
+        };
+        assert!(refused.is::<AbandonedTransaction>(), "{way}: {refused}");
+        assert!(conn.transaction(|conn| add(conn, "swallowed")).is_err());
+    }
+    // One that is caught within another ends both: nobody knows what has become of its savepoint.
+    let caught = pool.transaction(|conn| {
+        let unwound = catch_unwind(AssertUnwindSafe(|| conn.transaction(panics)));
+        assert!(unwound.is_err());
+        Ok::<_, RetryError>(add(conn, "swallowed")?)
+    });
+    assert!(caught.is_err());
+    assert_eq!(names(&sim), "");
+    assert_eq!(add(&mut pool.get().unwrap(), "kept"), Ok(1));
+}
+
+#[test]
+fn the_work_of_a_transaction_may_abandon_a_statement_and_go_on() {
+    type Work<'a> = &'a dyn Fn(&mut PgConnection) -> QueryResult<usize>;
+    type Transact = fn(&Pool, Work<'_>) -> Result<usize, RetryError>;
+    let ways: [Transact; 4] = [
+        |pool, work| pool.transaction(|conn| Ok(work(conn)?)),
+        |pool, work| Ok(pool.get()?.transaction(|conn| work(conn))?),
+        |pool, work| Ok(pool.get()?.build_transaction().run(|conn| work(conn))?),
+        |pool, work| pool.retry().transaction(|conn| Ok(work(conn)?)),
+    ];
+    let sim = start();
+    let pool = pool(&sim.url(), |policy| policy.max_size(1));
+    for (way, transact) in ways.iter().enumerate() {
+        let work = |conn: &mut PgConnection| {
+            add(conn, &format!("a{way}"))?;
+            let slow =
+                SimpleAsyncConnection::batch_execute(conn.as_async(), "SELECT pg_sleep(0.05)");
+            let given_up = async { timeout(Duration::from_millis(1), slow).await };
+            block_on(given_up).unwrap().unwrap_err();
+            add(conn, &format!("b{way}"))
+        };
+        assert_eq!(transact(&pool, &work).unwrap(), 1, "{way}");
+    }
+    assert_eq!(names(&sim), "a0 b0 a1 b1 a2 b2 a3 b3");
 }

@@ -14,6 +14,8 @@ use super::Connection;
 use super::report::Report;
 use crate::protocol::ServerError;
 use crate::query::DatabaseErrorExt;
+#[cfg(feature = "blocking")]
+use crate::session::TransactionMonitor;
 use crate::session::{Command, Failure};
 
 mod builder;
@@ -21,6 +23,8 @@ mod scope;
 mod state;
 
 pub use self::builder::TransactionBuilder;
+#[cfg(feature = "blocking")]
+pub(crate) use self::scope::end;
 pub(crate) use self::scope::{Callback, scoped};
 pub use self::state::TransactionState;
 
@@ -301,6 +305,12 @@ impl Connection {
             _ => guard.end(),
         }
         rolled_back.map(drop)
+    }
+
+    /// Returns what guards the transactions of the connection.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn monitor(&self) -> TransactionMonitor {
+        self.session.monitor()
     }
 
     /// Sends the end of a transaction or a savepoint.

@@ -50,7 +50,7 @@ where
 }
 
 /// Commits if the transaction's work has succeeded, else rolls back.
-pub(super) async fn end<C, R, E>(connection: &mut C, outcome: Result<R, E>) -> Result<R, E>
+pub(crate) async fn end<C, R, E>(connection: &mut C, outcome: Result<R, E>) -> Result<R, E>
 where
     C: AsyncConnection,
     E: From<Error>,
