@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use tokio::runtime::{Builder, EnterGuard, Handle};
+use tokio::runtime::{Builder, EnterGuard, Handle, RuntimeFlavor};
 use tokio::task::{block_in_place, unconstrained};
 
 use crate::util::lock;
@@ -46,7 +46,7 @@ pub(super) struct Runtime(&'static tokio::runtime::Runtime);
 static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
 
 thread_local! {
-    /// Whether the thread belongs to the runtime.
+    /// Whether the thread belongs to the runtime, and drives no other.
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -74,14 +74,33 @@ impl Runtime {
 
     /// Polls a future on this thread until it is ready.
     pub(super) fn block_on<F: Future>(self, future: F) -> F::Output {
+        let is_worker = is_on_worker();
+        // Calls within this one find this runtime entered, and must not take the thread for the worker because of that.
+        let _restored = Restore(IS_OURS.replace(is_worker));
         let _entered = self.enter();
         // The budget of a task around this call would never be renewed.
         let future = unconstrained(future);
-        match IS_OURS.get() {
+        match is_worker {
             // Hooks and instrumentation may come here: another thread takes the worker's place meanwhile.
             true => block_in_place(|| park_until(future)),
             false => park_until(future),
         }
+    }
+}
+
+/// Returns whether the call may come from the runtime's own worker. A thread of the runtime's that drives another runtime, of
+/// one thread, is not the worker, and tokio lets no thread take its place there.
+fn is_on_worker() -> bool {
+    let is_multi = |current: Handle| current.runtime_flavor() == RuntimeFlavor::MultiThread;
+    IS_OURS.get() && Handle::try_current().is_ok_and(is_multi)
+}
+
+/// Restores [`IS_OURS`].
+struct Restore(bool);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        IS_OURS.set(self.0);
     }
 }
 

@@ -10,7 +10,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Integer;
 use diesel_neon::PoolError;
-use diesel_neon::blocking::{PgConnection, Pool};
+use diesel_neon::blocking::{PgConnection, Pool, block_on};
 use tokio::runtime::{Builder, Runtime};
 
 use super::common::{HANG, users};
@@ -203,4 +203,71 @@ fn a_thread_may_end_with_a_connection() {
         assert_eq!(one_of(&pool), 1);
     }
     assert_eq!(pool.status().connects.opened, 1);
+}
+
+/// The threads of the module's own runtime are a hook's, too.
+#[test]
+fn a_call_may_stand_in_a_runtime_within_a_runtime() {
+    use tokio::task::{LocalSet, spawn_blocking};
+
+    type Nest = (&'static str, fn(Pool) -> i32);
+    fn single(pool: &Pool) -> i32 {
+        let single = Builder::new_current_thread().enable_all().build().unwrap();
+        single.block_on(async { one_of(pool) })
+    }
+    let nests: [Nest; 6] = [
+        ("plain", |pool| one_of(&pool)),
+        ("current-thread", |pool| single(&pool)),
+        ("a call within a call", |pool| {
+            let single = Builder::new_current_thread().build().unwrap();
+            let outer = async { block_on(async { one_of(&pool) }).unwrap() };
+            single.block_on(outer)
+        }),
+        ("multi-thread", |pool| {
+            let multi = Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build();
+            let multi = multi.unwrap();
+            let spawned = async move { tokio::spawn(async move { one_of(&pool) }).await };
+            multi.block_on(spawned).unwrap()
+        }),
+        ("LocalSet", |pool| {
+            let single = Builder::new_current_thread().build().unwrap();
+            let local = LocalSet::new();
+            let one = local.spawn_local(async move { one_of(&pool) });
+            single.block_on(local.run_until(one)).unwrap()
+        }),
+        ("entered", |pool| {
+            let multi = Builder::new_multi_thread().worker_threads(1).build();
+            let multi = multi.unwrap();
+            let entered = multi.enter();
+            let one = one_of(&pool);
+            drop(entered);
+            multi.shutdown_background();
+            one
+        }),
+    ];
+    let sim = start();
+    for (nest, call) in nests {
+        let pool = pool(&sim.url(), |policy| {
+            policy.max_size(1).checkout_timeout(HANG)
+        });
+        let (from_thread, from_worker) = (pool.clone(), pool.clone());
+        assert_eq!(thread::spawn(move || call(from_thread)).join().unwrap(), 1);
+        let on_foreign = |runtime: &Runtime| {
+            let pool = pool.clone();
+            runtime.block_on(async { spawn_blocking(move || call(pool)).await })
+        };
+        for (flavour, runtime) in runtimes() {
+            assert_eq!(on_foreign(&runtime).unwrap(), 1, "{nest} in {flavour}");
+        }
+        // On a thread of the module's own, as in a hook.
+        let own = block_on(async { spawn_blocking(move || call(from_worker)).await });
+        assert_eq!(own.unwrap().unwrap(), 1, "{nest} on a thread of its own");
+        if matches!(nest, "plain" | "entered") {
+            let own = block_on(async { tokio::spawn(async move { call(pool) }).await });
+            assert_eq!(own.unwrap().unwrap(), 1, "{nest} on its worker");
+        }
+    }
 }
