@@ -11,8 +11,9 @@ use diesel_async::pooled_connection::PoolableConnection;
 use super::connection::{Connection, Inner};
 use super::runtime::Runtime;
 use crate::policy::Policy;
-use crate::pool::{BuildError, ManagerError};
+use crate::pool::{BuildError, EvictReason, ManagerError};
 use crate::url::DatabaseUrl;
+use crate::util::clock;
 
 /// Makes and validates connections for a pool of r2d2's. [`Pool`](super::Pool) is the comfortable way.
 ///
@@ -69,7 +70,7 @@ impl ConnectionManager {
             .min_idle(Some(policy.min_idle()))
             .max_lifetime(Some(policy.max_lifetime()))
             .idle_timeout(Some(policy.idle_timeout()))
-            .connection_timeout(policy.checkout_timeout())
+            .connection_timeout(policy.checkout_timeout().min(clock::FAREST))
             .test_on_check_out(true)
     }
 
@@ -92,7 +93,7 @@ impl ManageConnection for ConnectionManager {
         match connection.entry() {
             Some(entry) => self.runtime.block_on(self.inner.is_valid(entry)),
             // A customizer has put one of its own in the place of this manager's.
-            None => Ok(()),
+            None => unmanaged(connection).map_err(ManagerError::Evicted),
         }
     }
 
@@ -104,6 +105,20 @@ impl ManageConnection for ConnectionManager {
                 None => R2D2Connection::is_broken(connection),
             }
     }
+}
+
+/// Returns why a connection that is not this manager's cannot be handed out.
+fn unmanaged(connection: &mut Connection) -> Result<(), EvictReason> {
+    if !R2D2Connection::is_broken(connection) {
+        return Ok(());
+    }
+    Err(match connection.as_async().has_ended() {
+        true => EvictReason::Ended {
+            sqlstate: None,
+            message: "the connection was closed".to_owned(),
+        },
+        false => EvictReason::InTransaction,
+    })
 }
 
 /// Lets diesel's own manager keep a connection, and r2d2's pooled connections be connections.

@@ -6,6 +6,14 @@ use diesel_async::pooled_connection::PoolableConnection;
 use super::{Connection, TransactionManager};
 use crate::connect::is_in_test_transaction;
 
+#[cfg(feature = "r2d2")]
+impl Connection {
+    /// Returns whether the session has ended, as far as is known.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.session.status().has_ended()
+    }
+}
+
 /// Lets diesel-async's own manager, `AsyncDieselConnectionManager`, keep a connection in deadpool, mobc or bb8.
 impl PoolableConnection for Connection {
     /// Returns whether the session has ended, an abandoned response is outstanding, or a transaction is open that

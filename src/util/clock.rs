@@ -15,7 +15,7 @@ pub(crate) fn after(start: Instant, wait: Duration) -> Instant {
 }
 
 /// Thirty years, tokio's own "far future".
-const FAREST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+pub(crate) const FAREST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// A moment on two clocks.
 ///

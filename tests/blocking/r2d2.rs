@@ -1,16 +1,17 @@
 //! Pools of r2d2's.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::r2d2;
+use diesel::r2d2::{ManageConnection, R2D2Connection};
 use diesel::sql_types::Integer;
-use diesel_neon::blocking::{self, ConnectionManager};
-use diesel_neon::{DatabaseUrl, Policy};
+use diesel_neon::blocking::{self, ConnectionManager, PgConnection};
+use diesel_neon::{DatabaseUrl, EvictReason, ManagerError, Policy};
 use neon_sim::Suspension;
 
-use super::common::users;
+use super::common::{HANG, users};
 use super::{Sim, start};
 
 type Pooled = r2d2::PooledConnection<ConnectionManager>;
@@ -104,4 +105,40 @@ fn diesels_own_manager_takes_connections() {
     sim.suspend(Suspension::Normal);
     let conn = &mut pool.get().unwrap();
     assert_eq!(users::table.count().get_result(conn), Ok(1_i64));
+}
+
+#[test]
+fn a_connection_that_a_customizer_has_put_there_is_not_handed_out_once_it_has_ended() {
+    let sim = start();
+    let url = DatabaseUrl::parse(&sim.url()).unwrap();
+    let manager = ConnectionManager::new(&url, Policy::default()).unwrap();
+    let conn = &mut PgConnection::establish(&sim.url()).unwrap();
+    manager.is_valid(conn).unwrap();
+    sim.suspend(Suspension::Normal);
+    let began = Instant::now();
+    while !R2D2Connection::is_broken(conn) {
+        assert!(began.elapsed() < HANG);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let refused = manager.is_valid(conn).unwrap_err();
+    assert!(
+        matches!(refused, ManagerError::Evicted(EvictReason::Ended { .. })),
+        "{refused}"
+    );
+
+    let conn = &mut PgConnection::establish(&sim.url()).unwrap();
+    conn.batch_execute("BEGIN").unwrap();
+    let refused = manager.is_valid(conn).unwrap_err();
+    assert!(
+        matches!(refused, ManagerError::Evicted(EvictReason::InTransaction)),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_checkout_may_wait_for_as_long_as_durations_go() {
+    let sim = start();
+    let policy = Policy::builder().checkout_timeout(Duration::MAX).build();
+    let pool = pool(&sim, policy.unwrap());
+    assert_eq!(add(&mut pool.get().unwrap(), "a"), Ok(1));
 }
