@@ -12,7 +12,8 @@ pub enum EvictReason {
     /// The connection did not answer its check in time.
     #[error("it did not answer within {bound:?}")]
     NoAnswer {
-        /// The policy's `validation_timeout`.
+        /// The policy's `validation_timeout`, or how long it took until a [`ConnectionManager`](crate::ConnectionManager) had
+        /// another connection.
         bound: Duration,
     },
     /// A statement was abandoned on the connection before its response had come.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::r2d2;
-use diesel::r2d2::{ManageConnection, R2D2Connection};
-use diesel::sql_types::Integer;
+use diesel::r2d2::{CustomizeConnection, ManageConnection, R2D2Connection};
+use diesel::sql_types::{Integer, Text};
 use diesel_neon::blocking::{self, ConnectionManager, PgConnection};
 use diesel_neon::{DatabaseUrl, EvictReason, ManagerError, Policy};
 use neon_sim::Suspension;
@@ -105,6 +105,55 @@ fn diesels_own_manager_takes_connections() {
     sim.suspend(Suspension::Normal);
     let conn = &mut pool.get().unwrap();
     assert_eq!(users::table.count().get_result(conn), Ok(1_i64));
+}
+
+/// Names each new connection.
+#[derive(Debug)]
+struct Customize;
+
+impl CustomizeConnection<blocking::Connection, ManagerError> for Customize {
+    fn on_acquire(&self, conn: &mut blocking::Connection) -> Result<(), ManagerError> {
+        conn.batch_execute("SET application_name = 'customized'")
+            .unwrap();
+        Ok(())
+    }
+}
+
+fn application_name(conn: &mut blocking::Connection) -> String {
+    let name = diesel::dsl::sql::<Text>("SELECT current_setting('application_name')");
+    name.get_result(conn).unwrap()
+}
+
+#[test]
+fn a_customizer_sees_every_connection_also_the_replacement_of_a_late_one() {
+    let sim = start();
+    let url = DatabaseUrl::parse(&sim.url()).unwrap();
+    let policy = Policy::builder()
+        .never_suspends()
+        .max_size(3)
+        .checkout_timeout(HANG)
+        .validation_bypass(Duration::ZERO)
+        .validation_timeout(HANG / 2)
+        .build()
+        .unwrap();
+    let manager = ConnectionManager::new(&url, policy).unwrap();
+    let builder = manager.pool_builder();
+    let builder = builder.connection_customizer(Box::new(Customize));
+    let pool = builder.build(manager).unwrap();
+    let fill = || {
+        let mut held: Vec<Pooled> = (0..3).map(|_| pool.get().unwrap()).collect();
+        for conn in &mut held {
+            assert_eq!(application_name(conn), "customized");
+        }
+    };
+    fill();
+    let began = Instant::now();
+    for _ in 0..2 {
+        sim.suspend(Suspension::Silent);
+        fill();
+    }
+    // No caller waits for a check to be over.
+    assert!(began.elapsed() < HANG / 2);
 }
 
 #[test]

@@ -1,48 +1,49 @@
-//! The check of a connection by a [`ConnectionManager`](crate::ConnectionManager), which sees only the one that bb8
-//! hands out: if its answer is late, a replacement connects in parallel, and the first to answer is handed out. A
-//! loaded server is late too, but a new connection to it is later still. If a sibling was found dead or late, the
-//! replacement connects at once.
+//! The check of a connection by a [`ConnectionManager`](crate::ConnectionManager), which sees only the one that the pool
+//! hands out: if its answer is late, a spare connects in parallel. If the spare is first, the late connection is closed, and
+//! the pool's next connect takes the spare. A loaded server is late too, but a new connection to it is later still. If a
+//! sibling was found dead or late, the spare connects at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use super::shared::Shared;
 use crate::connect::{ConnectSlot, Establish};
 use crate::pool::entry::PoolEntry;
 use crate::pool::evict::EvictReason;
 use crate::pool::setup::Setup;
-use crate::pool::state::PoolState;
-use crate::pool::stats::ClosedFor;
 use crate::util::clock::Moment;
 
-impl PoolState {
-    /// Validates a connection that is about to be handed out, or puts a replacement in its place.
-    pub(super) async fn validate<C: Establish>(
-        &self,
+impl<C: Establish> Shared<C> {
+    /// Validates a connection that is about to be handed out.
+    pub(super) async fn validate(
+        self: &Arc<Self>,
         entry: &mut PoolEntry<C>,
     ) -> Result<(), EvictReason> {
+        let state = &self.state;
         let now = Moment::now();
         let quiet = entry.session().status.silent_for(&now);
-        let mut result = self.inspect(entry, &now);
+        let mut result = state.inspect(entry, &now);
         if result.is_ok() {
-            if self.must_ask(entry, quiet, &now) {
+            if state.must_ask(entry, quiet, &now) {
                 // Boxed, since a check is rare and large, and the future of every checkout would hold it.
-                result = Box::pin(self.check(entry, self.suspicion.covers(quiet, &now))).await;
-                self.stats.checked(result.is_ok());
+                result = Box::pin(self.check(entry, state.suspicion.covers(quiet, &now))).await;
+                state.stats.checked(result.is_ok());
             } else {
-                self.stats.check_skipped();
+                state.stats.check_skipped();
             }
         }
         if let Err(reason) = &result {
-            self.record_unfit(entry, reason);
+            state.record_unfit(entry, reason);
             entry.set_evicted(reason);
         }
         result
     }
 
     /// Returns whether a connection that came back may be handed out again.
-    pub(super) fn keep<C: Establish>(&self, entry: &mut PoolEntry<C>) -> bool {
-        let mut verdict = self.inspect_returned(entry);
+    pub(super) fn keep(&self, entry: &mut PoolEntry<C>) -> bool {
+        let mut verdict = self.state.inspect_returned(entry);
         if verdict.is_ok() && entry.session().status.is_busy() {
             if entry.is_abandoned() {
                 verdict = Err(EvictReason::Abandoned);
@@ -56,90 +57,106 @@ impl PoolState {
         verdict.is_ok()
     }
 
-    /// Asks the server, and replaces the connection if the answer is late.
-    async fn check<C: Establish>(
-        &self,
+    /// Asks the server, and prefers a spare if the answer is late.
+    async fn check(
+        self: &Arc<Self>,
         entry: &mut PoolEntry<C>,
         is_suspect: bool,
     ) -> Result<(), EvictReason> {
+        let state = &self.state;
         let generation = entry.generation();
         let was_busy = entry.session().status.is_busy();
         let late = match is_suspect {
             true => Duration::ZERO,
-            false => self.late(),
+            false => state.late(),
         };
+        let began = Instant::now();
         // Stays set if this future is dropped.
         entry.set_validating(true);
         let outcome = race(
-            self.ping(entry),
-            self.generation.until_ended(generation),
+            state.ping(entry),
+            state.generation.until_ended(generation),
             sleep(late),
-            self.replacement::<C>(generation),
+            self.until_replaced(generation),
             was_busy,
         )
         .await;
         match outcome {
             Outcome::Answered => {
-                self.health.record_check_passed();
+                state.health.record_check_passed();
                 entry.set_validating(false);
-                self.inspect(entry, &Moment::now())
+                state.inspect(entry, &Moment::now())
             }
-            Outcome::Replaced(replacement) => {
-                self.health.record_check_passed();
-                self.suspect_all();
-                entry.close_for(ClosedFor::FailedCheck);
-                *entry = replacement;
-                Ok(())
+            Outcome::Replaced => {
+                state.health.record_check_passed();
+                Err(EvictReason::NoAnswer {
+                    bound: began.elapsed(),
+                })
             }
             Outcome::Failed(reason) => {
                 // A connection that was busy tells nothing: a long statement may hold up its answer.
                 if !was_busy {
-                    self.suspect_all();
+                    state.suspect_all();
                 }
-                self.record_failed_check(entry, &reason);
+                state.record_failed_check(entry, &reason);
                 Err(reason)
             }
             Outcome::GenerationEnded => Err(EvictReason::Generation),
         }
     }
 
-    async fn replacement<C: Establish>(&self, generation: u64) -> Option<PoolEntry<C>> {
-        let connected = self
+    /// Waits for a spare that may take the place of a connection. Returns `None` if there will be none.
+    async fn until_replaced(self: &Arc<Self>, generation: u64) -> Option<()> {
+        let state = &self.state;
+        let left = |waited| state.late().checked_sub(waited);
+        if let Some(left) = self.spares.waiting_for().and_then(left) {
+            // The pool takes the spare only once it has no idle connection left. Each has half of the time that is
+            // left, so that all of them together take no more than one that is late.
+            sleep(left / 2).await;
+            if self.spares.waiting_for().is_some() {
+                return Some(());
+            }
+        }
+        let connected = state
             .connect_in(generation, ConnectSlot::Spare, &Setup::default())
             .await;
-        let mut replacement = connected.ok()?;
+        let mut spare = connected.ok()?;
+        // Before the spare is heard from, so that it is not suspect itself.
+        state.suspect_all();
         // A pooler logs clients in even if all of its servers are taken.
-        let answered = self.ping(&mut replacement).await;
-        answered.is_ok().then_some(replacement)
+        state.ping(&mut spare).await.ok()?;
+        self.keep_spare(spare);
+        Some(())
     }
 }
 
 /// How a check ended.
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome<R> {
+enum Outcome {
     Answered,
     Failed(EvictReason),
     /// `invalidate_all` was called meanwhile.
     GenerationEnded,
-    Replaced(R),
+    /// A spare is ready.
+    Replaced,
 }
 
-/// Waits for the first of three: the answer to `ping`, the end of the generation, and a replacement, which `connect`
-/// makes once `late` is over.
+/// Waits for the first of three: the answer to `ping`, the end of the generation, and a spare, which `connect` makes once
+/// `late` is over.
 ///
 /// A connection that was busy is not replaced: it may be slow without being dead. If `connect` fails, the answer
 /// decides.
-async fn race<R>(
+async fn race(
     ping: impl Future<Output = Result<(), EvictReason>>,
     generation_ended: impl Future<Output = ()>,
     late: impl Future<Output = ()>,
-    connect: impl Future<Output = Option<R>>,
+    connect: impl Future<Output = Option<()>>,
     was_busy: bool,
-) -> Outcome<R> {
+) -> Outcome {
     let replacement = async {
         late.await;
         match connect.await {
-            Some(replacement) => replacement,
+            Some(()) => {}
             None => std::future::pending().await,
         }
     };
@@ -150,7 +167,7 @@ async fn race<R>(
             Err(reason) => Outcome::Failed(reason),
         },
         () = generation_ended => Outcome::GenerationEnded,
-        replacement = replacement, if !was_busy => Outcome::Replaced(replacement),
+        () = replacement, if !was_busy => Outcome::Replaced,
     }
 }
 

@@ -1,21 +1,22 @@
 //! [`ConnectionManager`]: the policies for a bb8 pool that is built by hand.
 //!
-//! - [`hedge`]: its checks, which replace a connection whose answer is late.
+//! - [`hedge`]: its checks, which make a spare if an answer is late; [`spares`] wait for the pool's next connect.
+//! - [`shared`]: what its clones share.
 
 mod error;
 mod hedge;
+mod shared;
+mod spares;
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 pub use self::error::ManagerError;
+use self::shared::Shared;
 use super::entry::PoolEntry;
 use super::error::BuildError;
-use super::evict::EvictReason;
-use super::setup::Setup;
 use super::state::PoolState;
-use crate::connect::{ConnectSlot, Establish};
+use crate::connect::Establish;
 use crate::connection::Connection;
 use crate::policy::Policy;
 use crate::url::DatabaseUrl;
@@ -24,9 +25,9 @@ use crate::url::DatabaseUrl;
 /// [`Pool`](crate::Pool) is the comfortable way.
 ///
 /// The two share their validation. What bb8 leaves no room for: its callers do not hear why connecting fails, are not
-/// served in their order, and do not share a check that goes on. A late check is hedged in place: a replacement
-/// connects in parallel, and the connection whose answer comes second is closed. Once one was found dead or late, the
-/// replacement of every sibling connects at once.
+/// served in their order, and do not share a check that goes on. A late check is hedged: a spare connects in parallel. If that
+/// is ready first, the late connection is closed, and bb8's next connect takes the spare, beyond `max_size` until then; it is
+/// closed if bb8 has not taken it after 5 s. Once one was found dead or late, the spare for every sibling connects at once.
 ///
 /// Set the `max_lifetime` and `idle_timeout` of such a pool to the policy's, so that idle connections are closed and
 /// not just never handed out, and leave `test_on_check_out` on. bb8 reports every failure as `RunError::TimedOut`.
@@ -72,8 +73,7 @@ use crate::url::DatabaseUrl;
 ///
 /// Clones share their state.
 pub struct ConnectionManager<C = Connection> {
-    state: Arc<PoolState>,
-    connection: PhantomData<fn() -> C>,
+    shared: Arc<Shared<C>>,
 }
 
 impl<C: Establish> ConnectionManager<C> {
@@ -84,20 +84,20 @@ impl<C: Establish> ConnectionManager<C> {
     /// [`BuildError::UnsafeBehindPooler`] if the type of connection is not safe there, unless the policy says that the
     /// pooler tracks prepared statements; [`BuildError::Tls`] if the certificates to trust cannot be loaded.
     pub fn new(url: &DatabaseUrl, policy: Policy) -> Result<Self, BuildError> {
+        let state = PoolState::new::<C>(url, policy)?;
         Ok(Self {
-            state: Arc::new(PoolState::new::<C>(url, policy)?),
-            connection: PhantomData,
+            shared: Arc::new(Shared::new(state)),
         })
     }
 
     /// Returns the policy.
     pub fn policy(&self) -> &Policy {
-        &self.state.policy
+        &self.shared.state.policy
     }
 
     /// Evicts every connection that exists: idle ones at their next checkout, those in use when they come back.
     pub fn invalidate_all(&self) {
-        self.state.generation.end_current();
+        self.shared.state.generation.end_current();
     }
 }
 
@@ -106,31 +106,23 @@ impl<C: Establish> bb8::ManageConnection for ConnectionManager<C> {
     type Error = ManagerError;
 
     async fn connect(&self) -> Result<PoolEntry<C>, ManagerError> {
-        let connected = self
-            .state
-            .connect(ConnectSlot::Common, &Setup::default())
-            .await;
-        connected.map_err(|error| match error {
-            Some(error) => ManagerError::Connect(error),
-            None => ManagerError::Evicted(EvictReason::PoolClosed),
-        })
+        self.shared.connect().await
     }
 
     async fn is_valid(&self, entry: &mut PoolEntry<C>) -> Result<(), ManagerError> {
-        let validated = self.state.validate(entry).await;
+        let validated = self.shared.validate(entry).await;
         validated.map_err(ManagerError::Evicted)
     }
 
     fn has_broken(&self, entry: &mut PoolEntry<C>) -> bool {
-        !self.state.keep(entry)
+        !self.shared.keep(entry)
     }
 }
 
 impl<C> Clone for ConnectionManager<C> {
     fn clone(&self) -> Self {
         Self {
-            state: Arc::clone(&self.state),
-            connection: PhantomData,
+            shared: Arc::clone(&self.shared),
         }
     }
 }
@@ -138,7 +130,7 @@ impl<C> Clone for ConnectionManager<C> {
 impl<C> fmt::Debug for ConnectionManager<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionManager")
-            .field("state", &self.state)
+            .field("state", &self.shared.state)
             .finish()
     }
 }
