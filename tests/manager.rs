@@ -104,3 +104,21 @@ async fn a_spare_is_the_next_connection_of_the_pool_or_is_closed() {
         assert_eq!(attempts() - before, u64::from(!is_taken));
     }
 }
+
+#[tokio::test]
+async fn a_refusal_is_answered_from_memory() {
+    let neon = neon().await;
+    let url = neon.url().replace("/neondb?", "/later?");
+    let url = DatabaseUrl::parse(&url).unwrap();
+    let manager = ConnectionManager::<Connection>::new(&url, Policy::default()).unwrap();
+    for _ in 0..30 {
+        let refused = manager.connect().await.map(drop).unwrap_err().to_string();
+        assert!(refused.contains("does not exist"), "{refused}");
+    }
+    let attempts = neon.counters().direct.attempts;
+    assert!((1..=6).contains(&attempts), "{attempts}");
+
+    neon.create_database("later").await.unwrap();
+    manager.invalidate_all();
+    manager.connect().await.unwrap();
+}

@@ -1,6 +1,7 @@
 //! [`ConnectionManager`]: the policies for a pool of r2d2's.
 
 use std::thread::panicking;
+use std::time::Duration;
 
 use ::diesel::QueryResult;
 use ::diesel::connection::SimpleConnection;
@@ -25,6 +26,13 @@ use crate::util::clock;
 ///
 /// r2d2's own defaults keep a compute awake, since they replace idle connections as they expire. Begin with
 /// [`pool_builder`](Self::pool_builder), which takes the policy's numbers.
+///
+/// Once somebody has asked for a connection, r2d2 connects until that succeeds, every 15 s or so (half of its
+/// `connection_timeout`), even if nobody waits any more. If the server refuses it (a wrong password, no such database), the manager
+/// answers from memory: for as long again as the server has been refusing, an hour at most. So what keeps a compute awake,
+/// or an account locked, becomes rare; and whoever has mended the cause calls [`invalidate_all`](Self::invalidate_all), or
+/// waits. Other failures, such as a server that is out of reach, are tried each time. So is an `on_acquire` that fails, on a new
+/// connection each time, which does keep a compute awake.
 ///
 /// ```no_run
 /// # use diesel_neon::{DatabaseUrl, Policy, blocking};
@@ -54,7 +62,7 @@ impl ConnectionManager {
     /// [`BuildError::Tls`] if the certificates to trust cannot be loaded, and [`BuildError::Runtime`].
     pub fn new(url: &DatabaseUrl, policy: Policy) -> Result<Self, BuildError> {
         Ok(Self {
-            inner: crate::pool::ConnectionManager::new(url, policy)?,
+            inner: crate::pool::ConnectionManager::remembering(url, policy, LONGEST)?,
             runtime: Runtime::get().map_err(BuildError::no_runtime)?,
         })
     }
@@ -78,7 +86,8 @@ impl ConnectionManager {
             .test_on_check_out(true)
     }
 
-    /// Evicts every connection that exists: idle ones at their next checkout, those in use when they come back.
+    /// Evicts every connection that exists: idle ones at their next checkout, those in use when they come back. Forgets that
+    /// the server has refused a connect.
     pub fn invalidate_all(&self) {
         self.inner.invalidate_all();
     }
@@ -137,6 +146,10 @@ impl HandleError<ManagerError> for LogConnects {
         }
     }
 }
+
+/// r2d2 connects whether or not anybody waits. A compute that each login wakes for five minutes then sleeps for most of the
+/// time.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// Lets diesel's own manager keep a connection, and r2d2's pooled connections be connections.
 impl R2D2Connection for Connection {

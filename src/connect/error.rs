@@ -140,6 +140,12 @@ impl ConnectError {
         self.retry_class != RetryClass::Final
     }
 
+    /// Returns whether the server, or a check of its certificate, has refused the connection, and is likely to refuse the
+    /// next one.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.retry_class, RetryClass::Final | RetryClass::Brief)
+    }
+
     /// Returns how many attempts were made.
     pub fn attempts(&self) -> u32 {
         self.attempts

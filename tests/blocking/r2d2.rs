@@ -1,11 +1,12 @@
 //! Pools of r2d2's.
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::r2d2;
-use diesel::r2d2::{CustomizeConnection, ManageConnection, R2D2Connection};
+use diesel::r2d2::{CustomizeConnection, HandleError, ManageConnection, R2D2Connection};
 use diesel::sql_types::{Integer, Text};
 use diesel_neon::blocking::{self, ConnectionManager, PgConnection};
 use diesel_neon::{DatabaseUrl, EvictReason, ManagerError, Policy};
@@ -154,6 +155,51 @@ fn a_customizer_sees_every_connection_also_the_replacement_of_a_late_one() {
     }
     // No caller waits for a check to be over.
     assert!(began.elapsed() < HANG / 2);
+}
+
+/// Passes the errors of a pool on.
+#[derive(Debug)]
+struct Tell(mpsc::Sender<ManagerError>);
+
+impl HandleError<ManagerError> for Tell {
+    fn handle_error(&self, error: ManagerError) {
+        let _ = self.0.send(error);
+    }
+}
+
+#[test]
+fn a_refused_login_is_not_repeated_as_often_as_r2d2_tries() {
+    let sim = start();
+    let url = sim.url().replace("/neondb?", "/later?");
+    let url = DatabaseUrl::parse(&url).unwrap();
+    let policy = Policy::builder()
+        .max_size(1)
+        .checkout_timeout(Duration::from_millis(400))
+        .connect_timeout(Duration::from_millis(400))
+        .validation_timeout(Duration::from_millis(400));
+    let manager = ConnectionManager::new(&url, policy.build().unwrap()).unwrap();
+    let (tell, told) = mpsc::channel();
+    let builder = manager.pool_builder().error_handler(Box::new(Tell(tell)));
+    let pool = builder.build(manager.clone()).unwrap();
+    let before = sim.counters();
+    let refused = pool.get().map(drop).unwrap_err().to_string();
+    assert!(refused.contains("does not exist"), "{refused}");
+    // r2d2 goes on by itself, every 200 ms here.
+    for _ in 0..12 {
+        let ManagerError::Connect(error) = told.recv_timeout(HANG).unwrap() else {
+            panic!("another error");
+        };
+        assert!(error.to_string().contains("does not exist"), "{error}");
+    }
+    let logins = (sim.counters() - before).direct.attempts;
+    assert!((1..=6).contains(&logins), "{logins}");
+
+    // Once what was wrong is mended, nobody need wait for the next try.
+    let created = sim.neon.create_database("later");
+    sim.runtime.block_on(created).unwrap();
+    manager.invalidate_all();
+    let conn = &mut pool.get_timeout(HANG).unwrap();
+    conn.batch_execute("SELECT 1").unwrap();
 }
 
 #[test]

@@ -1,15 +1,18 @@
 //! [`ConnectionManager`]: the policies for a bb8 pool that is built by hand.
 //!
 //! - [`hedge`]: its checks, which make a spare if an answer is late; [`spares`] wait for the pool's next connect.
+//! - [`refusals`]: for how long a refusal of the server's takes the place of further connects.
 //! - [`shared`]: what its clones share.
 
 mod error;
 mod hedge;
+mod refusals;
 mod shared;
 mod spares;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::error::ManagerError;
 use self::shared::Shared;
@@ -28,6 +31,10 @@ use crate::url::DatabaseUrl;
 /// served in their order, and do not share a check that goes on. A late check is hedged: a spare connects in parallel. If that
 /// is ready first, the late connection is closed, and bb8's next connect takes the spare, beyond `max_size` until then; it is
 /// closed if bb8 has not taken it after 5 s. Once one was found dead or late, the spare for every sibling connects at once.
+///
+/// bb8 goes on connecting for as long as a caller may wait. Once the server has refused a connect (a wrong password, no
+/// such database), the manager answers from memory: for as long again as the server has been refusing, between a
+/// second and 10 s. [`invalidate_all`](Self::invalidate_all) forgets it.
 ///
 /// Set the `max_lifetime` and `idle_timeout` of such a pool to the policy's, so that idle connections are closed and
 /// not just never handed out, and leave `test_on_check_out` on. bb8 reports every failure as `RunError::TimedOut`.
@@ -84,9 +91,18 @@ impl<C: Establish> ConnectionManager<C> {
     /// [`BuildError::UnsafeBehindPooler`] if the type of connection is not safe there, unless the policy says that the
     /// pooler tracks prepared statements; [`BuildError::Tls`] if the certificates to trust cannot be loaded.
     pub fn new(url: &DatabaseUrl, policy: Policy) -> Result<Self, BuildError> {
+        Self::remembering(url, policy, LONGEST_FOR_CALLERS)
+    }
+
+    /// As [`new`](Self::new), and remembers a refusal for `longest` at most.
+    pub(crate) fn remembering(
+        url: &DatabaseUrl,
+        policy: Policy,
+        longest: Duration,
+    ) -> Result<Self, BuildError> {
         let state = PoolState::new::<C>(url, policy)?;
         Ok(Self {
-            shared: Arc::new(Shared::new(state)),
+            shared: Arc::new(Shared::new(state, longest)),
         })
     }
 
@@ -95,7 +111,8 @@ impl<C: Establish> ConnectionManager<C> {
         &self.shared.state.policy
     }
 
-    /// Evicts every connection that exists: idle ones at their next checkout, those in use when they come back.
+    /// Evicts every connection that exists: idle ones at their next checkout, those in use when they come back. Forgets that
+    /// the server has refused a connect.
     pub fn invalidate_all(&self) {
         self.shared.state.generation.end_current();
     }
@@ -134,3 +151,6 @@ impl<C> fmt::Debug for ConnectionManager<C> {
             .finish()
     }
 }
+
+/// bb8 connects for callers alone: they wait no longer than this for a server that has changed its mind.
+const LONGEST_FOR_CALLERS: Duration = Duration::from_secs(10);

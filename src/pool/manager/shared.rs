@@ -1,10 +1,12 @@
 //! [`Shared`]: what the clones of a [`ConnectionManager`](crate::ConnectionManager) share, and how they connect.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::error::ManagerError;
+use super::refusals::Refusals;
 use super::spares::{EXPIRY, Spares};
 use crate::connect::{ConnectSlot, Establish};
 use crate::pool::entry::PoolEntry;
@@ -16,25 +18,35 @@ use crate::util::clock::Moment;
 pub(super) struct Shared<C> {
     pub(super) state: PoolState,
     pub(super) spares: Spares<C>,
+    refusals: Refusals,
 }
 
 impl<C: Establish> Shared<C> {
-    pub(super) fn new(state: PoolState) -> Self {
+    /// Remembers a refusal for `longest` at most.
+    pub(super) fn new(state: PoolState, longest: Duration) -> Self {
         Self {
             state,
             spares: Spares::default(),
+            refusals: Refusals::new(longest),
         }
     }
 
-    /// Returns a spare, or makes a connection.
+    /// Returns a spare, or makes a connection, unless it is known that the server refuses it.
     pub(super) async fn connect(&self) -> Result<PoolEntry<C>, ManagerError> {
         if let Some(spare) = self.spare() {
             return Ok(spare);
+        }
+        let generation = self.state.generation.current();
+        if let Some(error) = self.refusals.recall(generation, Instant::now()) {
+            tracing::debug!(error = ?error, "no connection, and no other try for now");
+            return Err(ManagerError::Connect(error));
         }
         let connected = self
             .state
             .connect(ConnectSlot::Common, &Setup::default())
             .await;
+        let failure = connected.as_ref().err().and_then(Option::as_ref);
+        self.refusals.record(generation, failure, Instant::now());
         connected.map_err(|error| match error {
             Some(error) => ManagerError::Connect(error),
             None => ManagerError::Evicted(EvictReason::PoolClosed),
