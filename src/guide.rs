@@ -16,9 +16,13 @@ pub mod differences {
 pub mod sizing {
     #![doc = include_str!("../docs/sizing.md")]
 }
+#[cfg(feature = "http")]
 pub mod transports {
     #![doc = include_str!("../docs/transports.md")]
 }
+/// Shown with the feature `http`.
+#[cfg(not(feature = "http"))]
+pub mod transports {}
 pub mod troubleshooting {
     //! [sizing]: super::sizing
     //! [transports]: super::transports
