@@ -131,6 +131,29 @@ async fn a_delay_counts_in_both_directions_and_on_open_connections() {
     assert!(started.elapsed() >= delay * 2 * 5);
 }
 
+/// Of the stand-in's own: answers that are held back.
+#[tokio::test]
+async fn a_client_is_heard_while_its_answers_are_held_back() {
+    let neon = start().await;
+    let (client, _) = connect(&neon.url(), neon.ca_path()).await;
+    let before = neon.counters();
+    neon.hold_answers(1);
+    let answer = client.simple_query("SELECT 1");
+    let mut answer = std::pin::pin!(answer);
+    let arrived = async {
+        while (neon.counters() - before).direct.statements == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        _ = &mut answer => panic!("it is held back"),
+        () = bounded(arrived) => {}
+    }
+    neon.release_answers();
+    bounded(answer).await.unwrap();
+    assert_eq!((neon.counters() - before).direct.flights, 1);
+}
+
 /// Of the stand-in's own: certificates that a client must not accept.
 #[tokio::test]
 async fn certificates_can_be_wrong() {

@@ -67,7 +67,7 @@ impl Connector {
         };
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let early = &end.early;
-            let connected = match select(pin!(connecting), pin!(early.until_lost())).await {
+            let connected = match select(pin!(connecting), pin!(early.until_over())).await {
                 Either::Left((connected, _)) => connected.map_err(Some),
                 Either::Right(_) => Err(None),
             };
@@ -110,6 +110,9 @@ impl End {
     }
 
     fn fail(&self, error: Option<ConnectError>) {
+        if error.is_none() && self.early.is_withdrawn() {
+            return self.session.withdraw();
+        }
         let words = match &error {
             Some(error) => error.reason(),
             None => "the connection was lost during the login".to_owned(),

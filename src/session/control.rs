@@ -25,7 +25,7 @@ use super::status::SessionStatus;
 use super::tap::LoginTap;
 use super::verdict::Verdict;
 use crate::protocol::tag::frontend;
-use crate::protocol::{Cause, ServerError};
+use crate::protocol::{Cause, QUERY_CANCELED, ServerError};
 use crate::transport::Dialler;
 use crate::util::clock::Moment;
 use crate::util::error_chain::chain;
@@ -112,6 +112,16 @@ impl SessionControl {
             cause: refused.map(Cause),
             ..error
         });
+    }
+
+    /// Ends the session, whose login is under way, because a statement was given up that no other login is to send.
+    pub(crate) fn withdraw(&self) {
+        self.canceller.give_up();
+        self.status.set_given_up(true);
+        self.status.end_with(ServerError::local(
+            QUERY_CANCELED,
+            "the connection was closed: a statement was given up before the login was answered",
+        ));
     }
 
     /// Notes that no login will tell the key for cancel requests any more, if none has.

@@ -49,8 +49,10 @@ enum Claim {
     Sent(Attempt, usize),
     /// The login of the attempt that has sent so many bytes has succeeded.
     Settled(usize),
-    /// Nobody may send what is written: it may have run, or is wanted no more.
+    /// That attempt has failed, and what it has sent may have run.
     Lost,
+    /// A caller has gone, and nothing of what is written has run: nobody sends it.
+    Withdrawn,
 }
 
 impl Claim {
@@ -70,9 +72,10 @@ impl<T> Early<T> {
         self.until(|state| state.is_open).await;
     }
 
-    /// Waits until nobody may send what is written.
-    pub(crate) async fn until_lost(&self) {
-        self.until(|state| state.claim == Claim::Lost).await;
+    /// Waits until no other attempt may send what is written.
+    pub(crate) async fn until_over(&self) {
+        self.until(|state| matches!(state.claim, Claim::Lost | Claim::Withdrawn))
+            .await;
     }
 
     async fn until(&self, is_so: impl Fn(&State<T>) -> bool) {
@@ -91,7 +94,7 @@ impl<T> Early<T> {
         lock(&self.0).is_open
     }
 
-    /// Returns whether nobody may send what is written.
+    /// Returns whether what was sent may have run without an answer.
     pub(crate) fn is_lost(&self) -> bool {
         lock(&self.0).claim == Claim::Lost
     }
@@ -101,9 +104,14 @@ impl<T> Early<T> {
         self.change(|state| {
             state.is_given_up = true;
             if matches!(state.claim, Claim::Free | Claim::Held(_)) && state.outcome.is_none() {
-                state.claim = Claim::Lost;
+                state.claim = Claim::Withdrawn;
             }
         });
+    }
+
+    /// Returns whether a caller has gone, and nothing of what is written has run.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        lock(&self.0).claim == Claim::Withdrawn
     }
 
     /// Hands the stream of the login that has succeeded to the session, with what was `read` of it.
@@ -189,7 +197,7 @@ impl<T> Early<T> {
                 return Poll::Ready(());
             }
             Claim::Free | Claim::Held(_) => state.claim = Claim::Held(attempt),
-            Claim::Sent(..) | Claim::Settled(_) | Claim::Lost => {
+            Claim::Sent(..) | Claim::Settled(_) | Claim::Lost | Claim::Withdrawn => {
                 state.register(cx);
                 return Poll::Pending;
             }
@@ -320,7 +328,7 @@ impl<T: AsyncWrite + Unpin> EarlyClaim<T> {
         self.early.change(|state| {
             if state.claim.sent_by(attempt).is_some() {
                 state.claim = match state.is_given_up {
-                    true => Claim::Lost,
+                    true => Claim::Withdrawn,
                     false => Claim::Free,
                 };
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use diesel_neon::{Closed, PolicyBuilder, Pool, Status};
+use diesel_neon::{Closed, DatabaseErrorExt, PolicyBuilder, Pool, Status};
 use futures_util::future::{join_all, poll_immediate};
 use neon_sim::NeonSim;
 use tokio::time::{sleep, timeout};
@@ -40,8 +40,12 @@ async fn a_statement_that_was_given_up_is_not_sent_by_the_next_login() {
     sleep(A_MOMENT).await;
     assert_eq!(count(&neon, "given up").await, 0);
     let error = add(&mut connection, "later").await.unwrap_err();
+    assert!(error.is_connection_lost(), "{error:?}");
     assert_eq!(count(&neon, "later").await, 0, "{error}");
     drop(connection);
+    // That says nothing of the server.
+    let closed = pool.status().closed;
+    assert_eq!((closed.abandoned, closed.ended), (1, 0), "{error}");
     assert_eq!(add(&mut get(&pool).await.unwrap(), "next").await, Ok(1));
 }
 

@@ -78,10 +78,10 @@ async fn what_a_caller_has_given_up_is_sent_by_no_other() {
             assert!(sends(&mut first, &mut stream).await);
         }
         early.give_up();
-        // What is sent is not lost yet: the login may succeed.
-        assert_ne!(early.is_lost(), sends_it);
+        // What is sent is not given up yet: the login may succeed.
+        assert_ne!(early.is_withdrawn(), sends_it);
         first.release();
-        assert!(early.is_lost(), "{sends_it}");
+        assert!(early.is_withdrawn() && !early.is_lost(), "{sends_it}");
         let (mut second, mut stream, _server) = attempt(&early);
         assert!(!sends(&mut second, &mut stream).await);
     }
@@ -90,7 +90,9 @@ async fn what_a_caller_has_given_up_is_sent_by_no_other() {
     early.keep(b"INSERT");
     assert!(sends(&mut first, &mut stream).await);
     early.give_up();
-    assert!(first.settle() && !early.is_lost());
+    assert!(first.settle());
+    early.give_up();
+    assert!(!early.is_withdrawn());
 }
 
 #[tokio::test]
