@@ -11,10 +11,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::Pool;
-use super::check::Examined;
+use super::check::{Check, Examined};
 use super::connections::{Connections, Taken, wake};
 use super::entry::PoolEntry;
 use super::error::PoolError;
@@ -28,7 +28,7 @@ impl<C: Establish> Pool<C> {
     /// Gets a connection that works.
     ///
     /// Callers are served in the order in which they came, each with whatever comes first: a connection that is given
-    /// back, or a new one. A caller that drops the future leaves nothing behind; a connect that was begun for it goes
+    /// back, one that has answered its check, or a new one. A caller that drops the future leaves nothing behind; a connect that was begun for it goes
     /// on, since the compute is waking anyway, and serves the next.
     ///
     /// # Errors
@@ -101,10 +101,9 @@ async fn check_out<'a, C: Establish>(
     asked_at: &'static Location<'static>,
 ) -> Result<PooledConnection<'a, C>, PoolError> {
     let (entry, waited) = {
-        let taken = connections.queue().take();
-        let examined = taken.map(|entry| connections.examine(entry, false));
-        match examined {
-            Some(Examined::Fit(taken)) if !connections.must_run_hook(&taken) => {
+        let taken = connections.queue().take_or_ticket();
+        match taken.map(|entry| connections.examine(entry, false)) {
+            Ok(Examined::Fit(taken)) if !connections.must_run_hook(&taken) => {
                 (taken.into_entry(), Duration::ZERO)
             }
             // Boxed, to keep the future of every other checkout small.
@@ -132,21 +131,25 @@ pub(super) fn hand_out<'a, C: Establish>(
     connection
 }
 
-/// Waits for a connection that works. `examined` is the one that the caller has taken.
+/// Waits for a connection that works. `first` is the one that the caller has taken, or its ticket.
 async fn wait<C: Establish>(
     connections: &Arc<Connections<C>>,
     timeout: Duration,
     asked_at: &'static Location<'static>,
-    examined: Option<Examined<'_, C>>,
+    first: Result<Examined<'_, C>, Ticket>,
 ) -> Result<(PoolEntry<C>, Duration), PoolError> {
     if Handle::try_current().is_err() {
-        if let Some(Examined::Fit(taken) | Examined::Doubtful(taken)) = examined {
+        if let Ok(Examined::Fit(taken) | Examined::Doubtful(taken)) = first {
             taken.let_idle();
         }
         return Err(PoolError::NoRuntime);
     }
+    let (ticket, examined) = match first {
+        Ok(examined) => (connections.queue().ticket(), Some(examined)),
+        Err(ticket) => (ticket, None),
+    };
     let began = Instant::now();
-    let turn = Turn::new(connections, began);
+    let mut turn = Turn::new(connections, ticket, began);
     let taken = turn.until_fit(examined, clock::after(began, timeout)).await;
     let taken = taken.map_err(|failed| {
         connections.state.health.record_refused();
@@ -173,6 +176,8 @@ struct Turn<'a, C: Establish> {
     connections: &'a Arc<Connections<C>>,
     ticket: Ticket,
     began: Instant,
+    /// Whether the queue knows of the caller.
+    is_in_line: bool,
 }
 
 /// Why a caller has waited in vain.
@@ -185,67 +190,88 @@ enum Failed {
 }
 
 impl<'a, C: Establish> Turn<'a, C> {
-    fn new(connections: &'a Arc<Connections<C>>, began: Instant) -> Self {
+    fn new(connections: &'a Arc<Connections<C>>, ticket: Ticket, began: Instant) -> Self {
         connections.state.stats.metrics.started_waiting();
-        let ticket = connections.queue().ticket();
         Self {
             connections,
             ticket,
             began,
+            is_in_line: false,
         }
     }
 
     /// Waits until the caller has a connection that may be handed out. `examined` is the one that it has taken.
     async fn until_fit(
-        &self,
+        &mut self,
         mut examined: Option<Examined<'a, C>>,
         deadline: Instant,
     ) -> Result<Taken<'a, C>, Failed> {
         loop {
             let mut check = None;
-            match examined {
-                Some(Examined::Fit(taken)) => {
-                    if let Some(taken) = self.acquire(taken, deadline).await? {
-                        return Ok(taken);
-                    }
-                }
+            let is_of_no_use = match examined {
+                Some(Examined::Fit(taken)) => match self.acquire(taken, deadline).await? {
+                    Some(taken) => return Ok(taken),
+                    None => true,
+                },
                 Some(Examined::Doubtful(taken)) => {
                     check = Some(self.connections.begin_check(taken));
+                    false
                 }
                 Some(Examined::Refused(error)) => return Err(Failed::Connect(error)),
-                Some(Examined::Evicted) | None => {}
-            }
-            if check.is_none() {
-                // What was taken is of no use: another one may idle.
+                Some(Examined::Evicted) => true,
+                None => false,
+            };
+            if is_of_no_use {
+                // Another one may idle.
                 let taken = self.connections.queue().take();
                 examined = taken.map(|entry| self.connections.examine(entry, false));
                 if examined.is_some() {
                     continue;
                 }
             }
-            let mut served = pin!(poll_fn(|cx| {
-                let served = self.poll_served(cx);
-                // Behind the first poll, so that the caller waits before the check can end.
-                if let Some(check) = check.take() {
-                    check.spawn();
-                }
-                served
-            }));
-            let served = loop {
-                let until = deadline.min(self.connections.next_expiry());
-                match timeout_at(until, &mut served).await {
-                    Ok(served) => break served,
-                    Err(_) if until < deadline => self.connections.expire(),
-                    Err(_) => return Err(Failed::TimedOut),
-                }
-            };
-            examined = match served {
+            examined = match self.until_served(check, deadline).await? {
                 Served::Connection(entry, from) => {
                     Some(self.connections.examine(entry, from != Place::InUse))
                 }
                 Served::Failed(error) => return Err(Failed::Connect(error)),
                 Served::Closed => return Err(Failed::Closed),
             };
+        }
+    }
+
+    /// Waits in line until the queue gives the caller something. Begins `check` once the caller is in line.
+    async fn until_served(
+        &mut self,
+        mut check: Option<Check<C>>,
+        deadline: Instant,
+    ) -> Result<Served<PoolEntry<C>, ConnectError>, Failed> {
+        let mut now = self.began;
+        loop {
+            let mut sleep = pin!(None::<Sleep>);
+            let served = poll_fn(|cx| {
+                let polled = self.poll_served(cx, now);
+                // Behind the first poll, so that the check cannot end before the caller waits.
+                if let Some(check) = check.take() {
+                    check.spawn();
+                }
+                let expiry = match polled {
+                    Ok(served) => return Poll::Ready(Some(served)),
+                    Err(expiry) => expiry,
+                };
+                if sleep.is_none() {
+                    sleep.set(Some(sleep_until(deadline.min(expiry))));
+                }
+                let over = sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx));
+                over.unwrap_or(Poll::Pending).map(|()| None)
+            });
+            if let Some(served) = served.await {
+                return Ok(served);
+            }
+            now = Instant::now();
+            if now >= deadline {
+                return Err(Failed::TimedOut);
+            }
+            self.connections.expire();
         }
     }
 
@@ -284,14 +310,27 @@ impl<'a, C: Establish> Turn<'a, C> {
         })
     }
 
-    fn poll_served(&self, cx: &mut Context<'_>) -> Poll<Served<PoolEntry<C>, ConnectError>> {
-        let polled = self
-            .connections
-            .queue()
-            .poll(self.ticket, self.began, cx.waker());
-        self.connections.make(polled.due);
-        wake(polled.wakers);
-        polled.served.map_or(Poll::Pending, Poll::Ready)
+    /// Returns what the caller is given, or when [`Connections::expire`] is to be called.
+    fn poll_served(
+        &mut self,
+        cx: &Context<'_>,
+        now: Instant,
+    ) -> Result<Served<PoolEntry<C>, ConnectError>, Instant> {
+        let mut queue = self.connections.queue();
+        let polled = queue.poll(self.ticket, self.began, cx.waker());
+        let expiry = match polled.served {
+            Some(_) => now,
+            None => queue.next_expiry(now),
+        };
+        drop(queue);
+        self.is_in_line = polled.served.is_none();
+        if polled.due > 0 {
+            self.connections.make(polled.due);
+        }
+        if !polled.wakers.is_empty() {
+            wake(polled.wakers);
+        }
+        polled.served.ok_or(expiry)
     }
 
     fn out_of_time(&self, lack: Lack, waited: Duration) -> PoolError {
@@ -319,10 +358,12 @@ impl<C: Establish> Connections<C> {
 
 impl<C: Establish> Drop for Turn<'_, C> {
     fn drop(&mut self) {
-        let left = self.connections.queue().quit(self.ticket);
-        wake(left.wakers);
-        if let Some(Served::Connection(entry, _)) = left.unused {
-            self.connections.give(Place::InUse, entry);
+        if self.is_in_line {
+            let left = self.connections.queue().quit(self.ticket);
+            wake(left.wakers);
+            if let Some(Served::Connection(entry, _)) = left.unused {
+                self.connections.give(Place::InUse, entry);
+            }
         }
         self.connections.state.stats.metrics.stopped_waiting();
     }

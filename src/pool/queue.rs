@@ -1,14 +1,15 @@
 //! [`Queue`]: what the connections of a pool are doing, who waits for one, and who is served first. Pure: it neither
 //! sends nor waits nor reads a clock. `served`: what callers and connections are told. `slots`: those of its
-//! connections that tasks have, and which of them do not run.
+//! connections that tasks have, and which of them do not run. `line`: those who wait, in their order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Duration;
 
 use slab::Slab;
 use tokio::time::Instant;
 
+use self::line::Line;
 pub(crate) use self::served::{Given, Lack, Left, Place, Polled, Served, Ticket};
 
 /// The connections and the callers of one pool.
@@ -28,9 +29,9 @@ pub(crate) struct Queue<T, E> {
     /// When a connect last failed in a way that waiting does not mend, unless one has succeeded since.
     refused: Option<Instant>,
     next_ticket: Ticket,
-    waiting: BTreeMap<Ticket, Waiter>,
+    waiting: Line<Waiter>,
     /// What callers are given who have not looked yet.
-    served: BTreeMap<Ticket, Served<T, E>>,
+    served: Line<Served<T, E>>,
     /// Those of them that had not looked at a moment, and that moment.
     neglected: Option<(Instant, Vec<Ticket>)>,
 }
@@ -64,10 +65,15 @@ impl<T, E> Queue<T, E> {
             slots: Slab::new(),
             refused: None,
             next_ticket: 0,
-            waiting: BTreeMap::new(),
-            served: BTreeMap::new(),
+            waiting: Line::new(),
+            served: Line::new(),
             neglected: None,
         }
+    }
+
+    /// As [`take`](Self::take), or returns a ticket to wait with.
+    pub(crate) fn take_or_ticket(&mut self) -> Result<T, Ticket> {
+        self.take().ok_or_else(|| self.ticket())
     }
 
     /// Takes an idle connection, if nobody waits.
@@ -157,13 +163,14 @@ impl<T, E> Queue<T, E> {
         self.next_ticket
     }
 
-    /// Lets a caller wait, or returns what it is given.
+    /// Lets a caller wait that has come at `since`, or returns what it is given.
     pub(crate) fn poll(&mut self, ticket: Ticket, since: Instant, waker: &Waker) -> Polled<T, E> {
         let mut wakers = Vec::new();
         let mut replaced = None;
+        let mut served = self.served.remove(ticket);
         if self.is_closed {
-            replaced = self.waiting.remove(&ticket).map(|waiter| waiter.waker);
-        } else if !self.served.contains_key(&ticket) {
+            replaced = self.waiting.remove(ticket).map(|waiter| waiter.waker);
+        } else if served.is_none() {
             let waker = waker.clone();
             let waiter = Waiter { since, waker };
             replaced = self
@@ -171,8 +178,8 @@ impl<T, E> Queue<T, E> {
                 .insert(ticket, waiter)
                 .map(|waiter| waiter.waker);
             wakers = self.advance();
+            served = self.served.remove(ticket);
         }
-        let served = self.served.remove(&ticket);
         Polled {
             served: served.or(self.is_closed.then_some(Served::Closed)),
             due: self.connect(),
@@ -183,9 +190,9 @@ impl<T, E> Queue<T, E> {
 
     /// Takes a caller out of the line.
     pub(crate) fn quit(&mut self, ticket: Ticket) -> Left<T, E> {
-        let waiter = self.waiting.remove(&ticket);
+        let waiter = self.waiting.remove(ticket);
         Left {
-            unused: self.served.remove(&ticket),
+            unused: self.served.remove(ticket),
             // It may have been woken to ask for connections, which another one then does.
             wakers: self.advance_and_ask(),
             _waker: waiter.map(|waiter| waiter.waker),
@@ -241,11 +248,11 @@ impl<T, E> Queue<T, E> {
         let spared = self.at(Place::Checking) as usize;
         let waiting = self.waiting.iter().skip(spared);
         let told = waiting
-            .filter_map(|(ticket, waiter)| Some((*ticket, error(waiter.since, some_in_use)?)));
+            .filter_map(|(ticket, waiter)| Some((ticket, error(waiter.since, some_in_use)?)));
         let told: Vec<_> = told.collect();
         let tell = |(ticket, error)| {
             self.served.insert(ticket, Served::Failed(error));
-            self.waiting.remove(&ticket).map(|waiter| waiter.waker)
+            self.waiting.remove(ticket).map(|waiter| waiter.waker)
         };
         told.into_iter().filter_map(tell).collect()
     }
@@ -282,7 +289,7 @@ impl<T, E> Queue<T, E> {
 
     /// Returns what the holder of `ticket` waits for.
     pub(crate) fn lack(&self, ticket: Ticket) -> Lack {
-        let ahead = count(self.waiting.range(..ticket).count());
+        let ahead = count(self.waiting.ahead_of(ticket));
         let checking = self.at(Place::Checking) + self.at(Place::Suspect);
         if ahead < checking {
             Lack::Validating
@@ -344,6 +351,7 @@ fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
+mod line;
 mod served;
 mod slots;
 #[cfg(test)]

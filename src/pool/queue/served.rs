@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-/// Where a connection is that nobody may take.
+/// Where a connection is that does not idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// It is being made.

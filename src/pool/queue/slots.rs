@@ -62,10 +62,10 @@ impl<T, E> Queue<T, E> {
         let (mut surplus, mut wakers) = (Vec::new(), Vec::new());
         let is_over = |at: Instant| now.saturating_duration_since(at) >= NEGLECT;
         if self.neglected.as_ref().is_none_or(|(at, _)| is_over(*at)) {
-            let looked_for = self.served.keys().copied().collect();
+            let looked_for = self.served.iter().map(|(ticket, _)| ticket).collect();
             let neglected = self.neglected.replace((now, looked_for));
             for ticket in neglected.into_iter().flat_map(|(_, tickets)| tickets) {
-                match self.served.remove(&ticket) {
+                match self.served.remove(ticket) {
                     // The caller waits again if it ever looks.
                     Some(Served::Connection(connection, _)) => {
                         match self.give(Place::InUse, connection) {
