@@ -87,7 +87,7 @@ impl<C: Establish> Connections<C> {
         since: &Moment,
         change: impl FnOnce(&mut Queue<PoolEntry<C>, ConnectError>) -> Vec<Waker>,
     ) {
-        self.state.suspect_all();
+        self.state.doubt_siblings();
         let now = Moment::now();
         let is_spared =
             |entry: &PoolEntry<C>| entry.session().status.silent_for(&now) < now.since(since);

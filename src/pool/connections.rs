@@ -22,6 +22,7 @@ use super::status::Status;
 use crate::connect::{ConnectError, Establish};
 use crate::policy::Policy;
 use crate::url::DatabaseUrl;
+use crate::util::clock::SLACK;
 use crate::util::lock;
 
 /// The connections of a pool, with all that its clones share.
@@ -114,7 +115,7 @@ impl<C: Establish> Connections<C> {
         let told = |since: Instant, some_in_use: bool| {
             let waited = now.saturating_duration_since(since);
             let is_worthwhile =
-                error.is_worth_waiting_for(waited) || (some_in_use && waited < GRACE);
+                error.is_worth_waiting_for(waited) || (some_in_use && waited < REFUSED_PAUSE);
             (!is_worthwhile).then(|| error.clone())
         };
         let mut queue = self.queue();
@@ -130,12 +131,7 @@ impl<C: Establish> Connections<C> {
     /// those who wait.
     pub(super) fn pause(&self) -> Option<Duration> {
         let refused = self.queue().refused_beside_others()?;
-        GRACE.checked_sub(refused.elapsed())
-    }
-
-    /// Returns when [`expire`](Self::expire) is to be called next.
-    pub(super) fn next_expiry(&self) -> Instant {
-        self.queue().next_expiry(Instant::now())
+        REFUSED_PAUSE.checked_sub(refused.elapsed())
     }
 
     /// Counts out what runtimes have that do not run.
@@ -259,11 +255,9 @@ fn limits(policy: &Policy, pipelines_login: bool) -> Limits {
     }
 }
 
-/// A runtime that is loaded is this late at most.
-const SLACK: Duration = Duration::from_secs(1);
-
-/// If a connect was refused for good, connections in use have so long to serve those who wait.
-const GRACE: Duration = Duration::from_secs(1);
+/// If a connect was refused for good, connections in use have so long to serve those who wait, and the next connect waits
+/// as long.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection in use that no caller holds yet.
 ///

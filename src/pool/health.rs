@@ -1,4 +1,4 @@
-//! [`Health`], [`Suspicion`] and [`RoundTrip`]: what the latest connects and checks say about the server.
+//! [`Health`], [`Doubt`] and [`RoundTrip`]: what the latest connects and checks say about the server.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -113,26 +113,26 @@ fn is_poolers((reason, _): &(EvictReason, Instant)) -> bool {
     answer.is_some_and(|(_, sqlstate)| sqlstate == Some("08P01"))
 }
 
-/// When a connection was last found dead or late. Its siblings are suspect until they are heard from.
+/// When a connection was last found dead or late. Its siblings are in doubt until they are heard from.
 #[derive(Debug)]
-pub(crate) struct Suspicion {
+pub(crate) struct Doubt {
     is_raised: AtomicBool,
     last: LastSeen,
 }
 
-impl Suspicion {
+impl Doubt {
     pub(super) fn raise(&self) {
         self.last.mark();
         self.is_raised.store(true, Ordering::Release);
     }
 
-    /// Returns whether the suspicion is younger than the last sign of life of a connection that is `quiet` for so long.
+    /// Returns whether the doubt is younger than the last sign of life of a connection that is `quiet` for so long.
     pub(super) fn covers(&self, quiet: Duration, now: &Moment) -> bool {
         self.is_raised.load(Ordering::Acquire) && quiet >= self.last.elapsed_at(now)
     }
 }
 
-impl Default for Suspicion {
+impl Default for Doubt {
     fn default() -> Self {
         Self {
             is_raised: AtomicBool::new(false),

@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::util::clock::SLACK;
 use crate::util::lock;
 
 /// The background task of a pool. It ends with the pool, and with its runtime.
@@ -131,6 +131,3 @@ impl Drop for Running {
         }
     }
 }
-
-/// A runtime that is loaded is this late at most.
-const SLACK: Duration = Duration::from_secs(1);

@@ -5,7 +5,8 @@
 //! - [`checkout`]: `Pool::get`, and the connection that it returns.
 //! - [`try_get`]: an idle connection, without waiting.
 //! - [`queue`]: what the connections are doing, who waits, and who is served first. Pure.
-//! - [`connections`]: the queue under its lock, and the slots of connections that nobody may take.
+//! - [`connections`]: the queue under its lock, and the guards that keep a connection's place in it: of a task, or of a
+//!   caller that is about to hold it.
 //! - [`validation`]: which connection may be handed out, and which must be asked first.
 //! - [`check`]: asks, and calls the roll if an answer is late or a connection is dead.
 //! - [`supply`]: makes connections for those who wait; [`connect`] makes one, and [`setup`] says what is done with it once.

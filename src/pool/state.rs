@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::error::BuildError;
 use super::evict::Generation;
-use super::health::{Health, Suspicion};
+use super::health::{Doubt, Health};
 use super::leak::LeakDetector;
 use super::metrics::Metrics;
 use super::runtimes::Runtimes;
@@ -20,7 +20,7 @@ pub(crate) struct PoolState {
     pub(crate) connector: Arc<Connector>,
     pub(crate) generation: Generation,
     pub(crate) health: Arc<Health>,
-    pub(crate) suspicion: Suspicion,
+    pub(crate) doubt: Doubt,
     pub(crate) leaks: LeakDetector,
     pub(crate) runtimes: Runtimes,
     pub(crate) stats: Arc<Stats>,
@@ -47,7 +47,7 @@ impl PoolState {
             connector: Arc::new(Connector::new(url, &policy)?),
             generation: Generation::default(),
             health: Arc::default(),
-            suspicion: Suspicion::default(),
+            doubt: Doubt::default(),
             leaks: LeakDetector::default(),
             runtimes: Runtimes::default(),
             stats: Arc::new(Stats::new(Metrics::new(url, &policy))),

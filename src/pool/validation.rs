@@ -67,15 +67,15 @@ impl PoolState {
             self.health.died_after_login(),
             // One whose login is under way is as good as one that is about to be made.
             status.is_busy() && !status.owes_login_alone(),
-            self.suspicion.covers(quiet, now),
+            self.doubt.covers(quiet, now),
             quiet,
             self.policy.validation_bypass(),
         )
     }
 
     /// Has every connection asked that was not heard from since: a sibling was found dead, or is late.
-    pub(super) fn suspect_all(&self) {
-        self.suspicion.raise();
+    pub(super) fn doubt_siblings(&self) {
+        self.doubt.raise();
     }
 
     /// Returns how long the answer to a check may take before it is late.
@@ -133,10 +133,10 @@ impl PoolState {
                 if is_unproven(entry) {
                     self.health.record_died_after_login();
                 }
-                self.suspect_all();
+                self.doubt_siblings();
             }
             // A caller's time was over, which says nothing for certain: the others are asked once.
-            EvictReason::Abandoned => self.suspect_all(),
+            EvictReason::Abandoned => self.doubt_siblings(),
             _ => {}
         }
     }
@@ -196,16 +196,16 @@ impl Known {
 
 /// Returns whether the server is asked before a connection is handed out that nothing speaks against.
 ///
-/// It is if other connections have died after their login, if it still owes a response, if a sibling was found dead
+/// It is if other connections have died after their login, if it still owes a response, if a sibling was found dead or late
 /// since it was heard from, or if it was quiet for as long as `bypass`.
 fn must_ask(
     died_after_login: u32,
     is_busy: bool,
-    is_suspect: bool,
+    is_in_doubt: bool,
     quiet: Duration,
     bypass: Duration,
 ) -> bool {
-    died_after_login > 0 || is_busy || is_suspect || quiet >= bypass
+    died_after_login > 0 || is_busy || is_in_doubt || quiet >= bypass
 }
 
 /// Returns the error that callers are told at once if nothing but the login was ever answered, and what came instead

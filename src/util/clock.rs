@@ -14,6 +14,9 @@ pub(crate) fn after(start: Instant, wait: Duration) -> Instant {
     moment
 }
 
+/// A runtime that is loaded is this late at most. One that is later does not run.
+pub(crate) const SLACK: Duration = Duration::from_secs(1);
+
 /// Thirty years, tokio's own "far future".
 pub(crate) const FAREST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 

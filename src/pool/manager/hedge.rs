@@ -28,7 +28,7 @@ impl<C: Establish> Shared<C> {
         if result.is_ok() {
             if state.must_ask(entry, quiet, &now) {
                 // Boxed, since a check is rare and large, and the future of every checkout would hold it.
-                result = Box::pin(self.check(entry, state.suspicion.covers(quiet, &now))).await;
+                result = Box::pin(self.check(entry, state.doubt.covers(quiet, &now))).await;
                 state.stats.checked(result.is_ok());
             } else {
                 state.stats.check_skipped();
@@ -61,12 +61,12 @@ impl<C: Establish> Shared<C> {
     async fn check(
         self: &Arc<Self>,
         entry: &mut PoolEntry<C>,
-        is_suspect: bool,
+        is_in_doubt: bool,
     ) -> Result<(), EvictReason> {
         let state = &self.state;
         let generation = entry.generation();
         let was_busy = entry.session().status.is_busy();
-        let late = match is_suspect {
+        let late = match is_in_doubt {
             true => Duration::ZERO,
             false => state.late(),
         };
@@ -96,7 +96,7 @@ impl<C: Establish> Shared<C> {
             Outcome::Failed(reason) => {
                 // A connection that was busy tells nothing: a long statement may hold up its answer.
                 if !was_busy {
-                    state.suspect_all();
+                    state.doubt_siblings();
                 }
                 state.record_failed_check(entry, &reason);
                 Err(reason)
@@ -122,7 +122,7 @@ impl<C: Establish> Shared<C> {
             .await;
         let mut spare = connected.ok()?;
         // Before the spare is heard from, so that it is not suspect itself.
-        state.suspect_all();
+        state.doubt_siblings();
         // A pooler logs clients in even if all of its servers are taken.
         state.ping(&mut spare).await.ok()?;
         self.keep_spare(spare);

@@ -54,7 +54,7 @@ fn the_first_reason_to_evict_is_told() {
 #[test]
 fn only_a_quiet_a_busy_a_suspect_or_a_doubtful_connection_is_asked() {
     let (short, long) = (Duration::from_millis(499), Duration::from_millis(500));
-    for (died_after_login, is_busy, is_suspect, quiet, asked) in [
+    for (died_after_login, is_busy, is_in_doubt, quiet, asked) in [
         (0, false, false, Duration::ZERO, false),
         (0, false, false, short, false),
         (0, false, false, long, true),
@@ -62,8 +62,8 @@ fn only_a_quiet_a_busy_a_suspect_or_a_doubtful_connection_is_asked() {
         (0, true, false, Duration::ZERO, true),
         (1, false, false, Duration::ZERO, true),
     ] {
-        let case = (died_after_login, is_busy, is_suspect, quiet);
-        let must = must_ask(died_after_login, is_busy, is_suspect, quiet, long);
+        let case = (died_after_login, is_busy, is_in_doubt, quiet);
+        let must = must_ask(died_after_login, is_busy, is_in_doubt, quiet, long);
         assert_eq!(must, asked, "{case:?}");
     }
     assert!(must_ask(0, false, false, Duration::ZERO, Duration::ZERO));
