@@ -147,12 +147,12 @@ async fn a_login_that_passes_is_tried_again_with_its_statement() {
 
 #[tokio::test]
 async fn the_first_statement_waits_for_the_compute_to_wake() {
-    let neon = neon_with(|neon| neon.cold_start(Duration::from_millis(700))).await;
+    let neon = neon_with(|neon| neon.cold_start(Duration::from_millis(2500))).await;
     for url in [neon.url(), neon.pooled_url()] {
         let url = pipelined(&over_websocket(&neon, url));
         // The server may be silent while it wakes its compute.
         let pool = pool(&url, |policy| {
-            policy.response_timeout(Duration::from_millis(200))
+            policy.response_timeout(Duration::from_secs(2))
         });
         for suspension in [Suspension::Normal, Suspension::Silent] {
             neon.suspend(suspension).await;
