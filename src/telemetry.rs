@@ -14,7 +14,7 @@ use tracing::Span;
 use tracing::field::Empty;
 
 use self::statement::{collection, operation};
-use crate::query::{DatabaseErrorExt, is_dropped};
+use crate::query::{DatabaseErrorExt, Mark, is_dropped};
 use crate::url::{DatabaseUrl, HostName};
 
 /// Reports each statement under the names of OpenTelemetry's semantic conventions: as a `tracing` span, and with the feature
@@ -125,7 +125,9 @@ struct Reporter {
 
 /// A statement that is under way.
 struct Statement {
-    /// Identifies the SQL: an event of Diesel's has no other mark.
+    /// Identifies the statement, if its connection tells; several may share this reporter then.
+    mark: Option<Mark>,
+    /// Identifies the SQL: an event of Diesel's has nothing else.
     hash: u64,
     span: Span,
     began: Instant,
@@ -151,10 +153,12 @@ impl Reporter {
         let operation = operation(&self.sql);
         let collection = operation.and_then(|operation| collection(&self.sql, operation));
         let span = self.span(operation, collection.as_deref());
-        if self.under_way.len() == MOST {
+        let mark = Mark::current();
+        if mark.is_none() && self.under_way.len() >= MOST {
             self.under_way.remove(0);
         }
         self.under_way.push(Statement {
+            mark,
             hash,
             span,
             began: Instant::now(),
@@ -167,9 +171,12 @@ impl Reporter {
 
     fn finish(&mut self, query: &dyn DebugQuery, error: Option<&Error>) {
         let hash = self.read(query);
-        // One that was dropped never ends, so the last of equal ones does.
-        let mut under_way = self.under_way.iter();
-        let Some(at) = under_way.rposition(|statement| statement.hash == hash) else {
+        // One that was dropped never ends, unless it has a mark, so the last of equal ones does.
+        let mark = Mark::current();
+        let is_same = |statement: &Statement| {
+            statement.mark == mark && (mark.is_some() || statement.hash == hash)
+        };
+        let Some(at) = self.under_way.iter().rposition(is_same) else {
             return;
         };
         let statement = self.under_way.remove(at);
@@ -272,3 +279,34 @@ const SYSTEM: &str = "postgresql";
 
 /// How many statements of one connection are kept that have not ended: those that were dropped never do.
 const MOST: usize = 128;
+
+#[cfg(all(test, feature = "http"))]
+mod tests {
+    use diesel::connection::StrQueryHelper;
+
+    use super::*;
+
+    #[test]
+    fn statements_with_the_same_sql_are_told_apart() {
+        let url = DatabaseUrl::parse("postgresql://u:p@h.example/d").unwrap();
+        let mut reporter = Reporter {
+            telemetry: QueryTelemetry::new(&url),
+            sql: String::new(),
+            under_way: Vec::new(),
+        };
+        let query = StrQueryHelper::new("SELECT 1");
+        let marks: Vec<_> = (0..MOST * 2).map(|_| Mark::new()).collect();
+        for mark in &marks {
+            let event = InstrumentationEvent::start_query(&query);
+            mark.during(|| reporter.on_connection_event(event));
+        }
+        // The first comes first, not the last of equal ones.
+        for (index, mark) in marks.iter().enumerate() {
+            assert_eq!(reporter.under_way[0].mark, Some(*mark), "{index}");
+            let event = InstrumentationEvent::finish_query(&query, None);
+            mark.during(|| reporter.on_connection_event(event));
+        }
+        assert!(reporter.under_way.is_empty());
+        assert_eq!(Mark::current(), None);
+    }
+}

@@ -3,9 +3,9 @@
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod common;
+#[path = "http/scripted.rs"]
+mod scripted;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::scripted::listen;
@@ -17,103 +17,8 @@ use diesel_async::RunQueryDsl;
 use diesel_neon::http::HttpConnection;
 use diesel_neon::{DatabaseErrorExt, Policy};
 use futures_util::future::join_all;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use scripted::{Reply, SEVEN, answer, ok, read, serve, url};
 use tokio::time::timeout;
-
-/// What a server does with a request.
-#[derive(Clone)]
-enum Reply {
-    Bytes(Vec<u8>),
-    /// The same, and the end of the connection.
-    Last(Vec<u8>),
-    Hang,
-}
-
-/// `SELECT 7` of the type int4.
-const SEVEN: &str = r#"{"fields":[{"name":"encode","dataTypeID":25}],"command":"SELECT","rowCount":1,"rows":[["AAAAAQAAABcAAAAEAAAABw=="]],"rowAsArray":true}"#;
-
-fn answer(status: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    [head.as_bytes(), body].concat()
-}
-
-fn ok(body: &str) -> Reply {
-    Reply::Bytes(answer("200 OK", body.as_bytes()))
-}
-
-/// Counts what a scripted server has seen.
-#[derive(Default)]
-struct Seen {
-    connections: AtomicUsize,
-    requests: AtomicUsize,
-    at_once: AtomicUsize,
-    most_at_once: AtomicUsize,
-}
-
-fn read(counter: &AtomicUsize) -> usize {
-    // Diesel has a `load` of its own.
-    AtomicUsize::load(counter, Ordering::Relaxed)
-}
-
-/// Reads a request; returns false at the end of the connection.
-async fn read_request(stream: &mut TcpStream) -> bool {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return false,
-        }
-    }
-    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
-    assert!(head.starts_with("post /sql http/1.1\r\n"), "{head}");
-    assert!(
-        head.contains("neon-connection-string: postgresql://u:p@127.0.0.1/d\r\n"),
-        "{head}"
-    );
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "));
-    let mut body = vec![0; length.unwrap().parse().unwrap()];
-    stream.read_exact(&mut body).await.is_ok()
-}
-
-/// Starts a server that replies to the n-th request, counted from 0, with what `reply` says; returns the URL.
-async fn serve(reply: impl Fn(usize) -> Reply + Send + Sync + 'static) -> (String, Arc<Seen>) {
-    let seen = Arc::<Seen>::default();
-    let reply = Arc::new(reply);
-    let counting = Arc::clone(&seen);
-    let port = listen(move |mut stream: TcpStream| {
-        let (seen, reply) = (Arc::clone(&counting), Arc::clone(&reply));
-        async move {
-            seen.connections.fetch_add(1, Ordering::Relaxed);
-            while read_request(&mut stream).await {
-                let at_once = seen.at_once.fetch_add(1, Ordering::Relaxed) + 1;
-                seen.most_at_once.fetch_max(at_once, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                let reply = reply(seen.requests.fetch_add(1, Ordering::Relaxed));
-                seen.at_once.fetch_sub(1, Ordering::Relaxed);
-                match reply {
-                    Reply::Bytes(bytes) => drop(stream.write_all(&bytes).await),
-                    Reply::Last(bytes) => {
-                        let _ = stream.write_all(&bytes).await;
-                        return;
-                    }
-                    Reply::Hang => std::future::pending().await,
-                }
-            }
-        }
-    })
-    .await;
-    (url(port), seen)
-}
-
-fn url(port: u16) -> String {
-    format!("postgresql://u:p@127.0.0.1:9/d?sslmode=disable&https_port={port}")
-}
 
 async fn seven(mut connection: &HttpConnection) -> Result<i32, Error> {
     let select = diesel::select(7.into_sql::<Integer>());
@@ -236,7 +141,6 @@ async fn a_connection_that_ended_while_it_was_idle_is_replaced() {
 async fn without_http_2_a_few_connections_take_turns() {
     let (url, seen) = serve(|_| ok(SEVEN)).await;
     let connection = HttpConnection::new(url).unwrap();
-    assert_eq!(seven(&connection).await, Ok(7));
     let all = join_all((0..200).map(|_| seven(&connection))).await;
     assert!(all.iter().all(|answer| *answer == Ok(7)), "{all:?}");
     let (connections, most) = (&seen.connections, &seen.most_at_once);
@@ -331,6 +235,58 @@ async fn a_silent_server_is_given_up_after_the_requests_time() {
     let error = seven(&connection).await.unwrap_err();
     assert!(error.is_response_timeout(), "{error}");
     assert_eq!(seven(&connection).await, Ok(7));
+}
+
+#[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+#[diesel(postgres_type(name = "mood", schema = "own"))]
+struct Mood;
+
+/// The look-up of a type and the statement: each would be in time by itself.
+#[tokio::test]
+async fn the_time_of_a_request_counts_for_all_of_a_statement() {
+    let mood = r#"{"fields":[],"rows":[["90000","90001","own.mood","e","0","0",null,"enum_recv","1"]],"rowCount":1}"#;
+    let (url, seen) = serve(move |number| {
+        let body = if number == 0 { mood } else { SEVEN };
+        Reply::Late(Duration::from_secs(2), answer("200 OK", body.as_bytes()))
+    })
+    .await;
+    let connection = HttpConnection::builder(url)
+        .request_timeout(Duration::from_secs(3))
+        .build()
+        .unwrap();
+    let select = diesel::sql_query("SELECT 7").bind::<Mood, _>(AsIs("sad"));
+    let error = timeout(HANG, select.execute(&mut &connection)).await;
+    let error = error.expect("no hang").unwrap_err();
+    assert!(error.is_response_timeout(), "{error:?}");
+    assert_eq!(read(&seen.requests), 2);
+}
+
+#[derive(Debug)]
+struct AsIs(&'static str);
+
+impl diesel::serialize::ToSql<Mood, diesel::pg::Pg> for AsIs {
+    fn to_sql<'b>(
+        &'b self,
+        out: &mut diesel::serialize::Output<'b, '_, diesel::pg::Pg>,
+    ) -> diesel::serialize::Result {
+        std::io::Write::write_all(out, self.0.as_bytes())?;
+        Ok(diesel::serialize::IsNull::No)
+    }
+}
+
+/// A function's instance that was frozen: the server has closed the connection, and nothing has looked at it since.
+#[test]
+fn a_connection_that_ended_while_its_runtime_rested_is_replaced() {
+    let servers = tokio::runtime::Runtime::new().unwrap();
+    let (url, seen) = servers.block_on(serve(|_| Reply::Last(answer("200 OK", SEVEN.as_bytes()))));
+    let connection = HttpConnection::new(url).unwrap();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    for number in 1..=4 {
+        assert_eq!(runtime.block_on(seven(&connection)), Ok(7));
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(read(&seen.requests), number);
+    }
 }
 
 /// The limits of Neon's proxy, as the stand-in has them.

@@ -37,6 +37,8 @@ pub use self::kind::ConnectErrorKind;
 pub(crate) use self::pipelined::PendingSession;
 pub use self::probe::{Login, Probe, TlsInspection};
 pub(crate) use self::setup::SetupError;
+#[cfg(feature = "http")]
+pub(crate) use self::time_zone::is_utc;
 use self::weightiest::WeightiestFailure;
 use crate::policy::Policy;
 use crate::pooler::PoolerSupport;

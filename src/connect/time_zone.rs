@@ -1,7 +1,7 @@
 //! [`is_utc`]: the names of UTC.
 
 /// Returns whether a server's setting `TimeZone` is one of the names of UTC.
-pub(super) fn is_utc(time_zone: &str) -> bool {
+pub(crate) fn is_utc(time_zone: &str) -> bool {
     NAMES
         .iter()
         .any(|name| name.eq_ignore_ascii_case(time_zone))

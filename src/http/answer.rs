@@ -40,7 +40,7 @@ pub(super) struct Results<'a> {
 /// An error that the server, or its proxy, has sent.
 #[derive(Deserialize)]
 pub(super) struct ErrorAnswer<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     message: Cow<'a, str>,
     #[serde(default)]
     code: Option<String>,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use diesel::deserialize::{self, FromSqlRow};
@@ -10,13 +12,10 @@ use diesel::query_builder::{AsQuery, QueryFragment};
 use diesel::query_dsl::CompatibleType;
 use diesel::result::{Error, QueryResult};
 use http::{HeaderMap, HeaderValue};
-use serde::Serialize;
 
-use super::answer::Results;
-use super::failure::{Failure, malformed};
 use super::report::Reporter;
 use super::sent::{Form, Wanted, wanted};
-use super::shared::{Query, Shared};
+use super::shared::Shared;
 use super::statement::{Ready, Statement, count, rows};
 use crate::query::Row;
 use crate::util::statements::statements;
@@ -33,11 +32,16 @@ pub struct Batch<'a> {
     isolation: Option<&'static str>,
     is_read_only: bool,
     is_deferrable: bool,
+    number: u64,
 }
+
+/// Tells a batch from others.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// Takes a statement's result out of [`BatchResults`].
 #[must_use = "a ticket takes its statement's result"]
 pub struct Ticket<T> {
+    batch: u64,
     index: usize,
     read: fn(Bytes, Form) -> QueryResult<T>,
     result: PhantomData<fn() -> T>,
@@ -52,6 +56,7 @@ impl<'a> Batch<'a> {
             isolation: None,
             is_read_only: false,
             is_deferrable: false,
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -124,6 +129,7 @@ impl<'a> Batch<'a> {
         let index = self.statements.len();
         self.statements.push(statement);
         Ticket {
+            batch: self.number,
             index,
             read,
             result: PhantomData,
@@ -145,6 +151,7 @@ impl<'a> Batch<'a> {
             shared,
             reporter,
             statements,
+            number,
             ..
         } = self;
         let (mut texts, mut prepared) = (Vec::new(), Vec::new());
@@ -153,16 +160,24 @@ impl<'a> Batch<'a> {
             texts.push(sql);
             prepared.push(statement);
         }
-        let text = texts.join("; ");
-        reporter.start_sql(&text);
+        let started = reporter.start_sql(texts.join("; "));
+        let progress = Arc::default();
         let work = async {
             let mut ready = Vec::new();
             for (sql, statement) in texts.iter().zip(prepared) {
                 ready.push(shared.ready(sql, statement).await?);
             }
-            send_all(shared, headers, &ready).await
+            let all: Vec<_> = ready.iter().collect();
+            let results = shared.transaction(headers, &all, &progress).await?;
+            let results = results.into_iter().zip(&ready);
+            Ok(BatchResults {
+                batch: number,
+                results: results
+                    .map(|(json, ready)| Some((json, ready.sent.form)))
+                    .collect(),
+            })
         };
-        reporter.report(&text, work).await
+        started.finish(shared.bounded(&progress, work).await)
     }
 
     fn headers(&self) -> HeaderMap {
@@ -182,61 +197,32 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// The body of a request with several statements.
-#[derive(Debug, Serialize)]
-struct Queries<'a> {
-    queries: Vec<Query<'a>>,
-}
-
-async fn send_all(
-    shared: &Shared,
-    headers: HeaderMap,
-    ready: &[Ready],
-) -> QueryResult<BatchResults> {
-    let body = Queries {
-        queries: ready.iter().map(Ready::query).collect(),
-    };
-    let answer = shared.request(headers, &body).await;
-    let statements: Vec<_> = ready.iter().collect();
-    let answer = answer.map_err(|failure| shared.error(failure, &statements))?;
-    let parsed = serde_json::from_slice::<Results<'_>>(&answer);
-    let parsed = parsed.map_err(|error| malformed(&error.to_string()))?;
-    if parsed.results.len() != ready.len() {
-        return Err(malformed("as many results as statements are missing"));
-    }
-    let results = parsed.results.iter().zip(ready).map(|(json, ready)| {
-        let json = answer.slice_ref(json.get().as_bytes());
-        Some((json, ready.sent.form))
-    });
-    Ok(BatchResults {
-        results: results.collect(),
-    })
-}
-
 /// Runs the statements of a text: several as one transaction.
 pub(super) async fn run_all(shared: &Shared, sql: &str) -> QueryResult<()> {
-    let mut ready = Vec::new();
     let mut all = statements(sql);
     if all.is_empty() {
         // The server says what is wrong with none.
         all.push(0..sql.len());
     }
-    for range in all {
-        let statement = Statement::of_text();
-        ready.push(shared.ready(&sql[range], statement).await?);
-    }
-    if let [only] = &*ready {
-        // Not every statement runs in a transaction.
-        let answer = shared.request(shared.headers.clone(), only.query()).await;
-        return answer.map(drop).map_err(Failure::into_error);
-    }
-    let headers = shared.headers.clone();
-    send_all(shared, headers, &ready).await.map(drop)
+    let all = all.into_iter().map(|range| Ready::of_text(sql, range));
+    let ready = all.collect::<QueryResult<Vec<_>>>()?;
+    let progress = Arc::default();
+    let work = async {
+        if let [only] = &*ready {
+            // Not every statement runs in a transaction.
+            return shared.answer(only, &progress).await.map(drop);
+        }
+        let headers = shared.headers.clone();
+        let all: Vec<_> = ready.iter().collect();
+        shared.transaction(headers, &all, &progress).await.map(drop)
+    };
+    shared.bounded(&progress, work).await
 }
 
 /// The results of a [`Batch`].
 #[derive(Default)]
 pub struct BatchResults {
+    batch: u64,
     results: Vec<Option<(Bytes, Form)>>,
 }
 
@@ -248,6 +234,9 @@ impl BatchResults {
     /// [`DeserializationError`](Error::DeserializationError) if the rows are not what the types say; the batch is
     /// committed all the same. [`NotFound`](Error::NotFound) if the ticket is another batch's.
     pub fn take<T>(&mut self, ticket: Ticket<T>) -> QueryResult<T> {
+        if ticket.batch != self.batch {
+            return Err(Error::NotFound);
+        }
         let result = self.results.get_mut(ticket.index).and_then(Option::take);
         let (json, form) = result.ok_or(Error::NotFound)?;
         (ticket.read)(json, form)

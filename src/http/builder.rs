@@ -72,7 +72,7 @@ impl HttpConnectionBuilder {
         self
     }
 
-    /// Set how long a request may take, connects and retries included; `None`: for ever. Default: 60 s, which leaves room for a
+    /// Set how long a statement or a batch may take, look-ups of types, connects and retries included; `None`: for ever. Default: 60 s, which leaves room for a
     /// cold start and a slow statement, and ends before the callers of most functions give up.
     ///
     /// A statement that is late is cancelled, as one whose future is dropped.
@@ -92,7 +92,7 @@ impl HttpConnectionBuilder {
     /// password of the URL.
     ///
     /// The source is asked for each request. Requests go to the `apiauth` host of the endpoint's region, as Neon wants it,
-    /// without a password.
+    /// without a password; those to a host with another name than Neon's go to that host.
     ///
     /// ```
     /// # use diesel_neon::http::{BuildError, HttpConnection};
@@ -128,6 +128,9 @@ impl HttpConnectionBuilder {
     pub fn build(self) -> Result<HttpConnection, BuildError> {
         let url = self.url?;
         url.check_http()?;
+        if self.token.is_some() {
+            url.check_tokens()?;
+        }
         let policy = self
             .policy
             .or_connect_timeout(url.connect_timeout())
@@ -137,7 +140,13 @@ impl HttpConnectionBuilder {
             HttpsConnector::new(&routes.dialled(), policy.connect_timeout(), self.timer)?;
         let idle_timeout = policy.idle_timeout();
         let shared = Shared {
-            client: Client::new(connector, routes, idle_timeout, self.max_response_size),
+            client: Arc::new(Client::new(
+                connector,
+                routes,
+                idle_timeout,
+                self.max_response_size,
+                self.request_timeout,
+            )),
             headers: common_headers(),
             token: self.token,
             request_timeout: self.request_timeout,

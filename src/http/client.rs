@@ -1,78 +1,68 @@
-//! [`Client`]: connections to the server, and requests on them.
+//! [`Client`]: sends requests.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::runtime::{Handle, Id};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tracing::Instrument;
 
-use super::route::{PATH, Route, Routes};
+use super::line::{Life, Line, Trouble};
+use super::lines::Lines;
+use super::route::Routes;
 use crate::connect::{ConnectError, HttpsConnector};
-use crate::transport::{HttpStream, Transport};
 use crate::util::clock::Moment;
 use crate::util::error_chain::chain;
 use crate::util::lock;
 
-/// Keeps connections to the server, and sends requests on them: on one with HTTP/2, else on a few, each of which takes one
-/// request at a time.
+/// Sends requests on connections to the server, which it keeps.
 pub(super) struct Client {
     connector: HttpsConnector,
     routes: Routes,
-    kept: Mutex<Kept>,
-    /// Held while connecting: others wait for the same connection.
-    connecting: tokio::sync::Mutex<Option<ConnectError>>,
-    /// Counts the connects that have failed.
-    failures: AtomicU64,
-    places: Arc<Semaphore>,
+    runtimes: Mutex<HashMap<Id, Arc<Lines>>>,
     idle_timeout: Duration,
     /// How many bytes an answer may have.
     limit: usize,
+    /// A connection that brings nothing for so long is given up with a request that is.
+    patience: Duration,
 }
 
-/// The connections that are kept.
-#[derive(Default)]
-struct Kept {
-    /// Whether the server has last chosen HTTP/1.1.
-    is_http_1: bool,
-    lines: Vec<Line>,
+/// How far a request has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    is_sent: AtomicBool,
+    on: Mutex<Option<On>>,
 }
 
-/// A connection, which lives as long as the runtime that it was made on.
-struct Line {
-    sender: Sender,
-    route: Arc<Route>,
-    runtime: Id,
-    last_used: Moment,
+/// The connection that a request was sent on.
+struct On {
+    lines: Arc<Lines>,
+    life: Arc<Life>,
+    began: Moment,
+    /// What the connection had brought by then.
+    brought: u64,
 }
 
-enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
-}
+/// Whoever waits longer than this without a sign of life has the next request sent on another connection.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Why a request has no answer.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// There is no connection.
-    NotConnected(ConnectError),
-    /// The connection has ended, and nothing of the request was processed.
-    Stale,
-    /// The connection was lost behind the request.
-    Lost(String),
-    /// The answer is longer than it may be.
-    TooLong,
-}
+impl Progress {
+    /// Returns whether the server may process the request.
+    pub(super) fn is_sent(&self) -> bool {
+        self.is_sent.load(Ordering::Relaxed)
+    }
 
-/// The most connections with HTTP/1.1, as browsers have them.
-const MOST_LINES: usize = 6;
+    pub(super) fn set_sent(&self, is_sent: bool) {
+        self.is_sent.store(is_sent, Ordering::Relaxed);
+    }
+}
 
 impl Client {
     pub(super) fn new(
@@ -80,16 +70,15 @@ impl Client {
         routes: Routes,
         idle_timeout: Duration,
         limit: usize,
+        request_timeout: Option<Duration>,
     ) -> Self {
         Self {
             connector,
             routes,
-            kept: Mutex::default(),
-            connecting: tokio::sync::Mutex::default(),
-            failures: AtomicU64::new(0),
-            places: Arc::new(Semaphore::new(MOST_LINES)),
+            runtimes: Mutex::default(),
             idle_timeout,
             limit,
+            patience: request_timeout.map_or(PATIENCE, |limit| PATIENCE.min(limit / 2)),
         }
     }
 
@@ -102,38 +91,62 @@ impl Client {
         self.routes.first_host()
     }
 
-    /// Sends a request, and reads its answer. Sets `is_sent` once the server may process it.
+    /// Sends a request, and reads its answer. It is cancelled if the future is dropped.
     pub(super) async fn send(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        body: &Bytes,
+        progress: &Arc<Progress>,
+    ) -> Result<(StatusCode, Bytes), Trouble> {
+        let (client, headers, body) = (Arc::clone(self), headers.clone(), body.clone());
+        let told = Arc::clone(progress);
+        let exchange = async move { client.exchange(&headers, &body, &told).await };
+        // In a task of its own: a future that is not polled must hold no connection's window, nor a place that others wait for.
+        let mut running = Running {
+            task: tokio::spawn(exchange.in_current_span()),
+            progress,
+            patience: self.patience,
+        };
+        match (&mut running.task).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) if progress.is_sent() => Err(Trouble::Lost("the runtime ends".to_owned())),
+            Err(_) => Err(Trouble::Stale),
+        }
+    }
+
+    async fn exchange(
         &self,
         headers: &HeaderMap,
         body: &Bytes,
-        is_sent: &AtomicBool,
+        progress: &Progress,
     ) -> Result<(StatusCode, Bytes), Trouble> {
-        let (mut line, _place) = self.line().await.map_err(Trouble::NotConnected)?;
-        let is_ready = match &mut line.sender {
-            Sender::Http1(sender) => sender.ready().await,
-            Sender::Http2(sender) => sender.ready().await,
-        };
-        is_ready.map_err(|_| Trouble::Stale)?;
-        let request = line.request(headers, body);
-        is_sent.store(true, Ordering::Relaxed);
-        let response = match &mut line.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(sender) => sender.try_send_request(request).await,
-        };
-        let response = response.map_err(|error| {
-            let trouble = trouble(error);
-            is_sent.store(!matches!(trouble, Trouble::Stale), Ordering::Relaxed);
-            trouble
+        let lines = self.lines();
+        let taken = lines.take(self.connect()).await;
+        let (mut line, _place) = taken.map_err(Trouble::NotConnected)?;
+        line.ready().await?;
+        *lock(&progress.on) = Some(On {
+            lines: Arc::clone(&lines),
+            life: Arc::clone(&line.life),
+            began: Moment::now(),
+            brought: line.life.count(),
+        });
+        progress.set_sent(true);
+        let response = line.send(headers, body).await.inspect_err(|trouble| {
+            progress.set_sent(!matches!(trouble, Trouble::Stale));
         })?;
         let status = response.status();
-        let body = self.read(response.into_body()).await?;
+        let body = self.read(response.into_body(), &line.life).await?;
         line.last_used = Moment::now();
-        self.keep(line);
+        lines.keep(line);
         Ok((status, body))
     }
 
-    async fn read(&self, body: Incoming) -> Result<Bytes, Trouble> {
+    async fn read(&self, body: Incoming, life: &Life) -> Result<Bytes, Trouble> {
+        let body = body.map_frame(|frame| {
+            life.note();
+            frame
+        });
         let read = Limited::new(body, self.limit).collect().await;
         let read = read.map_err(|error| match error.is::<LengthLimitError>() {
             true => Trouble::TooLong,
@@ -142,196 +155,59 @@ impl Client {
         Ok(read?.to_bytes())
     }
 
-    /// Returns a connection: one that is kept, or a new one. With HTTP/1.1 it takes one of a few places.
-    async fn line(&self) -> Result<(Line, Option<OwnedSemaphorePermit>), ConnectError> {
-        let failures = self.failures.load(Ordering::Acquire);
+    /// Returns the connections of this runtime: another may not be driven, and ends its own.
+    fn lines(&self) -> Arc<Lines> {
         let runtime = Handle::current().id();
-        if let Some(line) = self.take_http_2(runtime) {
-            return Ok((line, None));
-        }
-        let mut place = None;
-        if lock(&self.kept).is_http_1 {
-            // The semaphore is never closed.
-            place = Arc::clone(&self.places).acquire_owned().await.ok();
-            if let Some(line) = self.take_http_1(runtime) {
-                return Ok((line, place));
-            }
-        }
-        let mut last_failure = self.connecting.lock().await;
-        if let Some(line) = self.take_http_2(runtime) {
-            return Ok((line, None));
-        }
-        match &*last_failure {
-            // What others have waited for has failed for all of them.
-            Some(error) if self.failures.load(Ordering::Acquire) != failures => {
-                return Err(error.clone());
-            }
-            _ => {}
-        }
-        match self.connect(runtime).await {
-            Ok(line) => {
-                *last_failure = None;
-                let mut kept = lock(&self.kept);
-                kept.is_http_1 = matches!(line.sender, Sender::Http1(_));
-                if let Some(shared) = line.share() {
-                    kept.lines.push(shared);
-                }
-                Ok((line, place))
-            }
-            Err(error) => {
-                *last_failure = Some(error.clone());
-                self.failures.fetch_add(1, Ordering::Release);
-                Err(error)
-            }
-        }
+        let mut runtimes = lock(&self.runtimes);
+        runtimes
+            .retain(|id, lines| *id == runtime || Arc::strong_count(lines) > 1 || lines.has_any());
+        let lines = runtimes
+            .entry(runtime)
+            .or_insert_with(|| Arc::new(Lines::new(self.idle_timeout)));
+        Arc::clone(lines)
     }
 
-    /// Returns the connection with HTTP/2 that all share.
-    fn take_http_2(&self, runtime: Id) -> Option<Line> {
-        let mut kept = lock(&self.kept);
-        self.forget_ended(&mut kept);
-        let mut lines = kept.lines.iter();
-        lines.find(|line| line.runtime == runtime)?.share()
-    }
-
-    /// Takes a connection with HTTP/1.1 that has no request.
-    fn take_http_1(&self, runtime: Id) -> Option<Line> {
-        let mut kept = lock(&self.kept);
-        self.forget_ended(&mut kept);
-        let is_free = |line: &Line| line.runtime == runtime && line.share().is_none();
-        let at = kept.lines.iter().position(is_free)?;
-        Some(kept.lines.swap_remove(at))
-    }
-
-    /// Forgets connections that have ended, or that something in between may have forgotten.
-    fn forget_ended(&self, kept: &mut Kept) {
-        kept.lines
-            .retain(|line| !line.is_closed() && line.last_used.elapsed() < self.idle_timeout);
-    }
-
-    /// Keeps a connection whose request was answered.
-    fn keep(&self, line: Line) {
-        let mut kept = lock(&self.kept);
-        match &line.sender {
-            Sender::Http1(_) => kept.lines.push(line),
-            Sender::Http2(_) => {
-                let mut lines = kept.lines.iter_mut();
-                let same = lines.find(|kept| kept.runtime == line.runtime);
-                if let Some(kept) = same {
-                    kept.last_used = line.last_used;
-                }
-            }
-        }
-    }
-
-    async fn connect(&self, runtime: Id) -> Result<Line, ConnectError> {
+    async fn connect(&self) -> Result<Line, ConnectError> {
         let (stream, name) = self.connector.connect().await?;
         let route = self.routes.of(&name, &stream.host, stream.is_tls);
-        let sender = Sender::open(stream).await.map_err(|error| {
+        let opened = Line::open(stream, route, self.connector.timer()).await;
+        opened.map_err(|error| {
             ConnectError::of_proxy(format!(
                 "error communicating with the server: {}",
                 chain(&error)
             ))
-        })?;
-        Ok(Line {
-            sender,
-            route,
-            runtime,
-            last_used: Moment::now(),
         })
     }
 }
 
-impl Sender {
-    /// Begins HTTP on a stream, which a task then drives.
-    async fn open(stream: HttpStream) -> hyper::Result<Self> {
-        let is_http_2 = stream.is_http_2;
-        let stream = TokioIo::new(Transport::Http(stream));
-        if is_http_2 {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
-            builder.max_header_list_size(MOST_HEADERS);
-            let (sender, connection) = builder.handshake(stream).await?;
-            tokio::spawn(driven(connection));
-            return Ok(Self::Http2(sender));
-        }
-        let mut builder = http1::Builder::new();
-        builder.max_header_size(MOST_HEADERS as usize);
-        let (sender, connection) = builder.handshake(stream).await?;
-        tokio::spawn(driven(connection));
-        Ok(Self::Http1(sender))
-    }
+/// A request that is under way, until this is dropped.
+struct Running<'a> {
+    task: JoinHandle<Result<(StatusCode, Bytes), Trouble>>,
+    progress: &'a Progress,
+    patience: Duration,
 }
 
-/// How many bytes the headers of an answer may have.
-const MOST_HEADERS: u32 = 64 * 1024;
-
-/// Drives a connection to its end: that of its last request, once nobody can send another.
-async fn driven(connection: impl Future<Output = hyper::Result<()>>) {
-    if let Err(error) = connection.await {
-        tracing::debug!(error = chain(&error), "a connection for HTTPS has ended");
-    }
-}
-
-impl Line {
-    fn is_closed(&self) -> bool {
-        match &self.sender {
-            Sender::Http1(sender) => sender.is_closed(),
-            Sender::Http2(sender) => sender.is_closed(),
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let on = lock(&self.progress.on).take();
+        if self.task.is_finished() {
+            return;
         }
-    }
-
-    /// Returns another handle of the same connection, if it takes several requests at a time.
-    fn share(&self) -> Option<Self> {
-        let Sender::Http2(sender) = &self.sender else {
-            return None;
-        };
-        Some(Self {
-            sender: Sender::Http2(sender.clone()),
-            route: Arc::clone(&self.route),
-            runtime: self.runtime,
-            last_used: self.last_used,
-        })
-    }
-
-    fn request(&self, headers: &HeaderMap, body: &Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body.clone()));
-        *request.method_mut() = Method::POST;
-        *request.headers_mut() = headers.clone();
-        let own = request.headers_mut();
-        own.insert(CONNECTION_STRING, self.route.connection_string.clone());
-        *request.uri_mut() = match &self.sender {
-            Sender::Http2(_) => self.route.uri.clone(),
-            Sender::Http1(_) => {
-                own.insert(header::HOST, self.route.host.clone());
-                Uri::from_static(PATH)
+        self.task.abort();
+        if let Some(on) = on {
+            if on.life.count() == on.brought && on.began.elapsed() >= self.patience {
+                on.lines.give_up(&on.life);
             }
-        };
-        request
-    }
-}
-
-const CONNECTION_STRING: &str = "neon-connection-string";
-
-/// Tells whether a request that has failed may have been processed.
-fn trouble(mut error: TrySendError<Request<Full<Bytes>>>) -> Trouble {
-    if error.take_message().is_some() {
-        return Trouble::Stale;
-    }
-    let error = error.into_error();
-    let mut cause: Option<&dyn std::error::Error> = Some(&error);
-    while let Some(next) = cause {
-        if next.downcast_ref().is_some_and(is_unprocessed) {
-            return Trouble::Stale;
         }
-        cause = next.source();
     }
-    Trouble::Lost(chain(&error))
 }
 
-/// Returns whether the server says that it has not processed the request (RFC 9113, section 8.7).
-fn is_unprocessed(error: &h2::Error) -> bool {
-    let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    error.is_remote() && (is_refused || error.is_go_away())
+impl fmt::Debug for On {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("On")
+            .field("brought", &self.brought)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Client {

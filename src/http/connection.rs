@@ -22,7 +22,9 @@ use super::statement::Statement;
 /// There is no session to open and none to lose. A statement takes one round trip on a connection that is kept, and two on a
 /// new one behind TCP's own. Many run at a time on one connection with HTTP/2, so no pool is needed: clone it, or share it by
 /// reference, for `&HttpConnection` runs statements too. Nothing is sent while no statement runs, and the connection is closed
-/// with the last clone.
+/// with the last clone. One that has gone silent is replaced.
+///
+/// Each runtime has connections of its own, and a request is a task on it: one that is late to be polled is in nobody's way.
 ///
 /// Diesel's queries give what they give on a [`Connection`](crate::Connection). These are the differences:
 ///
@@ -32,6 +34,11 @@ use super::statement::Statement;
 ///   `options` but the endpoint's. COPY does not work, and notices are lost.
 /// - Rows arrive as a whole. Neon returns 10 MiB at most, and takes requests of 10 MiB.
 /// - Rows have the names of their columns only for [`sql_query`](diesel::sql_query), where Diesel asks for them.
+/// - Statements run in UTC, as on a `Connection`, but for those that are no query and no DML, by themselves: in `CREATE TABLE`,
+///   `CALL` and `EXPLAIN` a role's own time zone counts, which `ALTER ROLE … SET timezone TO 'UTC'` changes. As long as that zone is
+///   not known to be UTC, statements run in a transaction whose first statement sets it; the zone is looked at once.
+/// - DML with RETURNING fails on a table with a rule that makes several statements of it.
+/// - A column of a domain has the domain's own OID, but for `sql_query`; only a `FromSql` that asks for the OID can tell.
 /// - EXPLAIN, SHOW and CALL return text, numbers and booleans alone; see [`RowsUnsupported`](super::RowsUnsupported).
 /// - Bind parameters travel as text, without loss. A type whose text form is not known here is refused with
 ///   [`ParameterUnsupported`](super::ParameterUnsupported) before anything is sent: geometry, text search vectors, and the types
@@ -77,12 +84,11 @@ impl HttpConnection {
         T::Query: QueryFragment<Pg> + QueryId,
     {
         let query = source.as_query();
-        self.reporter.start(&query);
-        let statement = Statement::new(&query, wanted::<T::SqlType>());
+        let (sql, statement) = Statement::new(&query, wanted::<T::SqlType>()).take_sql();
+        let started = self.reporter.start(&query, sql);
         async move {
-            let (sql, statement) = statement.take_sql();
-            let work = self.shared.load_statement(&sql, statement);
-            self.reporter.report(&sql, work).await
+            let done = self.shared.load_statement(started.sql(), statement).await;
+            started.finish(done)
         }
         .boxed()
     }
@@ -91,19 +97,21 @@ impl HttpConnection {
         &'a self,
         query: impl QueryFragment<Pg>,
     ) -> BoxFuture<'a, QueryResult<usize>> {
-        self.reporter.start(&query);
-        let statement = Statement::new(&query, Wanted::Count);
+        let (sql, statement) = Statement::new(&query, Wanted::Count).take_sql();
+        let started = self.reporter.start(&query, sql);
         async move {
-            let (sql, statement) = statement.take_sql();
-            let work = self.shared.execute_statement(&sql, statement);
-            self.reporter.report(&sql, work).await
+            let done = self
+                .shared
+                .execute_statement(started.sql(), statement)
+                .await;
+            started.finish(done)
         }
         .boxed()
     }
 
     pub(super) async fn execute_script(&self, sql: &str) -> QueryResult<()> {
-        self.reporter.start_sql(sql);
-        self.reporter.report(sql, run_all(&self.shared, sql)).await
+        let started = self.reporter.start_sql(sql.to_owned());
+        started.finish(run_all(&self.shared, sql).await)
     }
 }
 

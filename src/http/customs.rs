@@ -14,12 +14,12 @@ use crate::util::lock;
 impl Shared {
     /// Returns the OIDs of types by their names.
     pub(super) async fn oids_of(&self, names: Vec<&TypeName>) -> QueryResult<Types> {
-        let known = |name: &&TypeName| {
-            let known = lock(&self.known);
-            let oids = known.names.get(*name)?;
-            Some(((*name).clone(), *oids))
-        };
-        let missing: Vec<_> = names.iter().filter(|name| known(name).is_none()).collect();
+        // What is known may be forgotten during the look-up.
+        let mut types = lock(&self.known).names.clone();
+        let missing: Vec<_> = names
+            .iter()
+            .filter(|name| !types.contains_key(**name))
+            .collect();
         if !missing.is_empty() {
             let schemas = missing.iter().map(|(schema, _)| schema.as_deref());
             let only_names = missing.iter().map(|(_, name)| Some(name.as_str()));
@@ -31,10 +31,11 @@ impl Shared {
                     Error::SerializationError(format!("there is no type {name:?}").into())
                 })?;
                 let oids = (row.oid, row.array_oid);
+                types.insert((**name).clone(), oids);
                 lock(&self.known).names.insert((**name).clone(), oids);
             }
         }
-        Ok(names.iter().filter_map(known).collect())
+        Ok(types)
     }
 
     /// Looks up a type by its OID.
@@ -70,7 +71,11 @@ impl Shared {
 
     /// Forgets all types, which may have been made anew.
     pub(super) fn forget_types(&self) {
-        *lock(&self.known) = Known::default();
+        let mut known = lock(&self.known);
+        *known = Known {
+            is_utc: known.is_utc,
+            ..Known::default()
+        };
     }
 
     async fn look_up(&self, parameters: Vec<Option<String>>) -> QueryResult<Vec<Found>> {

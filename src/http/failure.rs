@@ -1,13 +1,12 @@
 //! What goes wrong with a request, as Diesel's errors: each says whether the statement may have run.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use diesel::result::Error;
 use http::StatusCode;
 
 use super::answer::ErrorAnswer;
-use super::client::Trouble;
+use super::line::Trouble;
 use crate::connect::{ConnectError, ConnectErrorKind};
 use crate::protocol::ServerError;
 use crate::query::{lost, server_error, unsendable};
@@ -76,9 +75,9 @@ pub(super) fn may_have_run(words: &str) -> Error {
 }
 
 /// Returns the error of a statement that had no answer within `limit`.
-pub(super) fn late(limit: Duration, is_sent: &AtomicBool) -> Error {
+pub(super) fn late(limit: Duration, is_sent: bool) -> Error {
     let words = format!("the server has not answered within {limit:?}");
-    if !is_sent.load(Ordering::Relaxed) {
+    if !is_sent {
         return not_sent(&words);
     }
     lost(Box::new(ServerError {
@@ -127,10 +126,11 @@ pub(super) fn of_answer(status: StatusCode, body: &[u8]) -> Failure {
         }
         _ => {}
     }
-    let Ok(answer) = serde_json::from_slice::<ErrorAnswer<'_>>(body) else {
+    let answer = serde_json::from_slice::<ErrorAnswer<'_>>(body);
+    let error = answer.ok().map(ServerError::from);
+    let Some(error) = error.filter(|error| !error.message.is_empty()) else {
         return Failure::Other(of_stranger(status));
     };
-    let error = ServerError::from(answer);
     if !error.code.is_empty() {
         return match error.code.as_str() {
             // The server takes no connection now: the statement has not begun.
@@ -202,6 +202,9 @@ mod tests {
             (500, proxy("could not parse postgres response"), false, true),
             (507, String::new(), false, false),
             (502, "<html>".to_owned(), false, true),
+            (502, r#"{"error":"bad gateway"}"#.to_owned(), false, true),
+            (403, r#"{"reason":"blocked"}"#.to_owned(), true, false),
+            (400, proxy(""), true, false),
             (400, proxy("a text of tomorrow"), false, false),
         ] {
             let error = of(status, &body);

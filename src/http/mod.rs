@@ -44,8 +44,9 @@
 //   `transaction`, `unsupported`: what is refused.
 // - `statement`: from a query to its result. `sent`, `parts`: its SQL as it is sent. `text`: its parameters; `customs`: the types
 //   that only the database knows. `rows`, `answer`, `base64`: its rows.
+// - `utc`: several statements as one transaction, and their time zone.
 // - `shared`: a request, and when it is sent again; `failure`: what its errors say.
-// - `client`, `route`: connections, and where they lead to.
+// - `client`: requests under way; `lines`, `line`, `route`: connections, and where they lead to.
 // - `report`: what instrumentation is told.
 // - `fuzzing`: hostile input.
 
@@ -61,6 +62,8 @@ mod failure;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod known;
+mod line;
+mod lines;
 mod parts;
 mod report;
 mod route;
@@ -71,6 +74,7 @@ mod statement;
 mod text;
 mod transaction;
 mod unsupported;
+mod utc;
 
 pub use self::batch::{Batch, BatchResults, Ticket};
 pub use self::builder::{BuildError, HttpConnectionBuilder};

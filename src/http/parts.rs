@@ -19,9 +19,11 @@ pub(super) struct Parts {
 pub(super) enum Kind {
     /// It returns rows: SELECT, VALUES, TABLE, or DML with RETURNING.
     Rows,
-    /// It has a WITH if one is put in front, and returns no rows: DML, or SELECT INTO.
+    /// It is DML without rows. With a WITH in front it would fail on tables whose rules make several statements of it.
     NoRows,
-    /// Neither is known: DDL, EXPLAIN, SHOW and the like.
+    /// It is SELECT INTO.
+    Into,
+    /// Neither is known: DDL, EXPLAIN, SHOW and the like, and what may end where it should not.
     Other,
 }
 
@@ -34,6 +36,9 @@ pub(super) fn only_statement(sql: &str) -> Option<Range<usize>> {
 
 /// Returns whether a statement begins, ends or prepares a transaction, which has no effect on the next request.
 pub(super) fn is_transaction_control(sql: &str) -> bool {
+    // Semicolons alone mean nothing.
+    let first = statements(sql).into_iter().next().unwrap_or(0..0);
+    let sql = &sql[first];
     let mut words = tokens(sql)
         .take_while(|(token, _)| *token == Token::Word)
         .map(|(_, range)| &sql[range]);
@@ -63,6 +68,9 @@ impl Parts {
             tokens: tokens(sql).collect(),
             at: 0,
         };
+        if !scanner.is_closed() {
+            return Self::other();
+        }
         let (with, main) = match scanner.skip_word(&["with"]) {
             false => (None, 0),
             true => {
@@ -83,7 +91,7 @@ impl Parts {
         let kind = match first {
             Some((Token::Open, _)) => Kind::Rows,
             Some((Token::Word, word)) => match word.to_ascii_lowercase().as_str() {
-                "select" if has("into") => Kind::NoRows,
+                "select" if has("into") => Kind::Into,
                 "select" | "values" | "table" => Kind::Rows,
                 "insert" | "update" | "delete" | "merge" if has("returning") => Kind::Rows,
                 "insert" | "update" | "delete" | "merge" => Kind::NoRows,
@@ -114,6 +122,20 @@ struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
+    /// Returns whether all that is opened is closed: what is put around the statement stays outside of it.
+    fn is_closed(&self) -> bool {
+        let depth = self
+            .tokens
+            .iter()
+            .try_fold(0_usize, |depth, (token, _)| match token {
+                Token::Open => depth.checked_add(1),
+                Token::Close => depth.checked_sub(1),
+                Token::Unclosed => None,
+                _ => Some(depth),
+            });
+        depth == Some(0)
+    }
+
     fn peek(&self) -> Option<(Token, Range<usize>)> {
         self.tokens.get(self.at).cloned()
     }
@@ -221,7 +243,7 @@ mod tests {
             ("(SELECT 1) UNION (SELECT 2)", Kind::Rows),
             ("VALUES (1)", Kind::Rows),
             ("TABLE t", Kind::Rows),
-            ("SELECT (SELECT 1) INTO t", Kind::NoRows),
+            ("SELECT (SELECT 1) INTO t", Kind::Into),
             ("INSERT INTO t VALUES ('returning')", Kind::NoRows),
             (
                 "INSERT INTO t (\"returning\") VALUES (1) -- RETURNING",
@@ -236,6 +258,14 @@ mod tests {
             ("EXPLAIN SELECT 1", Kind::Other),
             ("CREATE TABLE t AS SELECT 1", Kind::Other),
             ("SHOW work_mem", Kind::Other),
+            ("SELECT 1) , z AS (DELETE FROM t RETURNING 1", Kind::Other),
+            ("SELECT (1", Kind::Other),
+            ("SELECT 1 /* /* */", Kind::Other),
+            ("SELECT 'a", Kind::Other),
+            ("SELECT E'a\\'", Kind::Other),
+            ("SELECT 1E'\\' ' ) '", Kind::Other),
+            ("SELECT \"a", Kind::Other),
+            ("SELECT $a$ $$", Kind::Other),
             ("", Kind::Other),
         ] {
             let parts = Parts::of(sql);
@@ -296,6 +326,7 @@ mod tests {
             "ROLLBACK WORK",
             "abort",
             "PREPARE TRANSACTION 'a'",
+            "; /* ; */ ;COMMIT;",
         ] {
             assert!(is_transaction_control(sql), "{sql}");
         }

@@ -10,7 +10,7 @@ use diesel::pg::Pg;
 use diesel::query_builder::QueryFragment;
 use diesel::result::{Error, QueryResult};
 
-use crate::query::dropped;
+use crate::query::{Mark, dropped};
 use crate::util::lock;
 
 /// Instrumentation that an [`HttpConnection`](super::HttpConnection) shares with its clones.
@@ -28,34 +28,28 @@ impl Reporter {
         *lock(&self.0) = instrumentation.into();
     }
 
-    pub(super) fn start(&self, query: &impl QueryFragment<Pg>) {
+    /// Tells that a query starts, whose SQL is given.
+    pub(super) fn start(&self, query: &impl QueryFragment<Pg>, sql: String) -> Started {
+        let started = self.started(sql);
         let query = diesel::debug_query(query);
-        self.record(InstrumentationEvent::start_query(&query));
+        started.record(InstrumentationEvent::start_query(&query));
+        started
     }
 
-    pub(super) fn start_sql(&self, sql: &str) {
-        let query = StrQueryHelper::new(sql);
-        self.record(InstrumentationEvent::start_query(&query));
+    pub(super) fn start_sql(&self, sql: String) -> Started {
+        let started = self.started(sql);
+        let query = StrQueryHelper::new(&started.sql);
+        started.record(InstrumentationEvent::start_query(&query));
+        started
     }
 
-    pub(super) fn finish(&self, sql: &str, error: Option<&Error>) {
-        let query = StrQueryHelper::new(sql);
-        self.record(InstrumentationEvent::finish_query(&query, error));
-    }
-
-    /// Tells of the end of a statement that has started, also if its future is dropped.
-    pub(super) async fn report<T>(
-        &self,
-        sql: &str,
-        work: impl Future<Output = QueryResult<T>>,
-    ) -> QueryResult<T> {
-        let unfinished = Unfinished {
-            reporter: Some(self),
+    fn started(&self, sql: String) -> Started {
+        Started {
+            reporter: self.clone(),
+            mark: Mark::new(),
             sql,
-        };
-        let done = work.await;
-        unfinished.finish(done.as_ref().err());
-        done
+            is_finished: false,
+        }
     }
 
     fn record(&self, event: InstrumentationEvent<'_>) {
@@ -75,24 +69,41 @@ impl fmt::Debug for Reporter {
     }
 }
 
-/// A statement that has started. If it is dropped, so was its future.
-struct Unfinished<'a> {
-    reporter: Option<&'a Reporter>,
-    sql: &'a str,
+/// A statement that has started. If this is dropped, so was the statement's future.
+#[derive(Debug)]
+pub(super) struct Started {
+    reporter: Reporter,
+    mark: Mark,
+    sql: String,
+    is_finished: bool,
 }
 
-impl Unfinished<'_> {
-    fn finish(mut self, error: Option<&Error>) {
-        if let Some(reporter) = self.reporter.take() {
-            reporter.finish(self.sql, error);
-        }
+impl Started {
+    pub(super) fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// Tells of the end of the statement, and returns its result.
+    pub(super) fn finish<T>(mut self, done: QueryResult<T>) -> QueryResult<T> {
+        self.tell(done.as_ref().err());
+        done
+    }
+
+    fn tell(&mut self, error: Option<&Error>) {
+        self.is_finished = true;
+        let query = StrQueryHelper::new(&self.sql);
+        self.record(InstrumentationEvent::finish_query(&query, error));
+    }
+
+    fn record(&self, event: InstrumentationEvent<'_>) {
+        self.mark.during(|| self.reporter.record(event));
     }
 }
 
-impl Drop for Unfinished<'_> {
+impl Drop for Started {
     fn drop(&mut self) {
-        if let Some(reporter) = self.reporter.take() {
-            reporter.finish(self.sql, Some(&dropped()));
+        if !self.is_finished {
+            self.tell(Some(&dropped()));
         }
     }
 }

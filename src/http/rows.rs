@@ -26,13 +26,14 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Takes rows in binary, whose columns have the names of the fields behind the first, if there are any.
+    /// Takes rows in binary, whose columns have the names and types of the fields behind the first, if there are any. The rows
+    /// themselves have a domain's own type in place of the one below it.
     pub(super) fn of_records(answer: Answer<Records>) -> Self {
         let Answer { fields, rows, .. } = answer;
         let mut names = fields.into_iter().skip(1);
         let mut column = |oid| {
-            let name = names.next().map_or_else(Box::default, |field| field.name);
-            (name, oid)
+            let named = names.next().map(|field| (field.name, field.oid));
+            named.unwrap_or_else(|| (Box::default(), oid))
         };
         let columns = match &rows.oids {
             Some(oids) => Columns::new(oids.iter().map(|oid| column(*oid))),

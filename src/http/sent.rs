@@ -1,20 +1,23 @@
 //! [`Sent`]: a statement as it is sent, and where it stands in the caller's SQL.
 //!
-//! Two common table expressions are put in front of a statement where SQL allows it:
+//! Parameters have the types that Diesel gives them, as over TCP: the server takes the type of a parameter from where it first
+//! meets it.
 //!
-//! - One that is never run names each parameter with its type. The server takes the type of a parameter from where it
-//!   first meets it, so that parameters have the types that Diesel gives them, as over TCP.
-//! - The statement itself becomes one if its rows are wanted, and each of its rows becomes one value in Postgres's binary form.
+//! - A statement with rows gets a common table expression in front that is never run, and names each parameter with its type. The
+//!   statement itself becomes another if its rows are wanted, and each of its rows becomes one value in Postgres's binary form.
+//! - In any other, each parameter is cast where it stands. There it cannot be the name of a column.
 
 use std::ops::Range;
 
 use super::parts::{Kind, Parts, only_statement};
+use crate::util::statements::tokens;
 
 /// A statement as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
     pub(super) sql: String,
     pub(super) form: Form,
+    pub(super) kind: Kind,
     /// The pieces of the caller's SQL: where they begin in what is sent, and in the caller's SQL.
     pieces: Vec<Piece>,
 }
@@ -66,7 +69,7 @@ impl Sent {
     pub(super) fn new(sql: &str, types: &[Option<String>], wanted: Wanted) -> Self {
         let Some(only) = only_statement(sql) else {
             // The server knows better what is wrong with several, or with none.
-            return Composer::new(sql).finish(0..sql.len(), Form::Text);
+            return Composer::new(sql, Kind::Other).finish(0..sql.len(), Form::Text);
         };
         let statement = &sql[only.clone()];
         let parts = Parts::of(statement);
@@ -76,9 +79,13 @@ impl Sent {
             (Wanted::NamedRows, Kind::Rows) => Form::BinaryWithNames,
             _ => Form::Text,
         };
-        let mut sent = Composer::new(sql);
-        if parts.kind == Kind::Other || !typed && form == Form::Text {
+        let mut sent = Composer::new(sql, parts.kind);
+        if !typed && form == Form::Text {
             return sent.finish(only, form);
+        }
+        if matches!(parts.kind, Kind::Other | Kind::NoRows) {
+            let rest = sent.push_casts(only, types);
+            return sent.finish(rest, form);
         }
         let start = only.start;
         let (list, main) = match parts.with {
@@ -124,6 +131,17 @@ impl Sent {
         sent.finish(only.end..only.end, form)
     }
 
+    /// Takes a statement out of a text of several, as it is.
+    pub(super) fn of_text(text: &str, statement: Range<usize>) -> Self {
+        let kind = Parts::of(&text[statement.clone()]).kind;
+        Composer::new(text, kind).finish(statement, Form::Text)
+    }
+
+    /// Returns whether a character with this number is sent; the first is 1, and the end has one too.
+    pub(super) fn has(&self, position: usize) -> bool {
+        (1..=self.sql.chars().count().saturating_add(1)).contains(&position)
+    }
+
     /// Returns where a character of what is sent stands in the caller's SQL; both count from 1.
     pub(super) fn callers_position(&self, position: usize) -> Option<usize> {
         let at = position.checked_sub(1)?;
@@ -158,13 +176,15 @@ fn casts(types: &[Option<String>]) -> String {
 struct Composer<'a> {
     callers: &'a str,
     sql: String,
+    kind: Kind,
     pieces: Vec<Piece>,
 }
 
 impl<'a> Composer<'a> {
-    fn new(callers: &'a str) -> Self {
+    fn new(callers: &'a str, kind: Kind) -> Self {
         Self {
             callers,
+            kind,
             sql: String::with_capacity(callers.len() + ROOM),
             pieces: Vec::new(),
         }
@@ -184,6 +204,30 @@ impl<'a> Composer<'a> {
         self.sql.push_str(piece);
     }
 
+    /// Casts the parameters of a statement to their types; returns what is left behind the last of them.
+    fn push_casts(&mut self, statement: Range<usize>, types: &[Option<String>]) -> Range<usize> {
+        let callers = self.callers;
+        let (mut done, mut dollar) = (statement.start, None);
+        for (_, token) in tokens(&callers[statement.clone()]) {
+            let token = statement.start + token.start..statement.start + token.end;
+            let text = &callers[token.clone()];
+            let start = dollar.take().filter(|start| start + 1 == token.start);
+            if text == "$" {
+                dollar = Some(token.start);
+            }
+            let number = start.and_then(|_| text.parse::<usize>().ok()?.checked_sub(1));
+            let name = number.and_then(|number| types.get(number)?.as_deref());
+            if let (Some(start), Some(name)) = (start, name) {
+                self.push_callers(done..start);
+                self.push("(");
+                self.push_callers(start..token.end);
+                self.push(&format!("::{name})"));
+                done = token.end;
+            }
+        }
+        done..statement.end
+    }
+
     fn finish(mut self, rest: Range<usize>, form: Form) -> Sent {
         if !rest.is_empty() {
             self.push_callers(rest);
@@ -191,6 +235,7 @@ impl<'a> Composer<'a> {
         Sent {
             sql: self.sql,
             form,
+            kind: self.kind,
             pieces: self.pieces,
         }
     }
@@ -211,7 +256,11 @@ mod tests {
     #[test]
     fn what_cannot_be_wrapped_is_sent_as_it_is() {
         for (sql, expected) in [
-            ("EXPLAIN SELECT $1", "EXPLAIN SELECT $1"),
+            ("EXPLAIN SELECT $2, '$1'", "EXPLAIN SELECT $2, '$1'"),
+            (
+                "CALL p(-$1[1],$1a, $10) -- $1",
+                "CALL p(-($1::int4)[1],($1::int4)a, $10)",
+            ),
             (" SHOW work_mem ; -- why", "SHOW work_mem"),
             ("SELECT 1; SELECT 2", "SELECT 1; SELECT 2"),
             ("-- nothing", "-- nothing"),
@@ -228,7 +277,7 @@ mod tests {
                 &[None, Some("int4")],
                 Wanted::Rows
             ),
-            "WITH types_ AS (SELECT $2::int4) DELETE FROM t WHERE a = $2"
+            "DELETE FROM t WHERE a = ($2::int4)"
         );
     }
 
@@ -269,7 +318,9 @@ mod tests {
         for sql in [
             "/* ä */ SELECT ö, x FROM t -- end",
             " WITH a AS (SELECT ä) , b AS (DELETE FROM t RETURNING x) SELECT x FROM a;",
-            "EXPLAIN SELECT x",
+            "EXPLAIN SELECT x, $2, x, ö $2 x",
+            "UPDATE t SET x = $2 WHERE x",
+            "SELECT x INTO x FROM t WHERE x = $2",
             "INSERT INTO t VALUES (x)",
             "SELECT x; SELECT 2",
         ] {

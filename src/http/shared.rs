@@ -1,7 +1,6 @@
 //! [`Shared`]: what an [`HttpConnection`](super::HttpConnection) shares with its clones, and how it runs a request.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::answer::{Texts, parse};
-use super::client::Client;
+use super::client::{Client, Progress};
 use super::failure::{Failure, late, malformed, not_sent, of_answer, of_trouble};
 use super::known::Known;
 use crate::protocol::ServerError;
@@ -29,7 +28,7 @@ pub(super) type TokenSource = Arc<
 
 /// What an [`HttpConnection`](super::HttpConnection) shares with its clones.
 pub(super) struct Shared {
-    pub(super) client: Client,
+    pub(super) client: Arc<Client>,
     pub(super) headers: HeaderMap,
     pub(super) token: Option<TokenSource>,
     pub(super) request_timeout: Option<Duration>,
@@ -45,34 +44,32 @@ pub(super) struct Query<'a> {
 }
 
 impl Shared {
+    /// Runs a statement, its look-ups included, within the time that it has.
+    pub(super) async fn bounded<T>(
+        &self,
+        progress: &Progress,
+        work: impl Future<Output = QueryResult<T>>,
+    ) -> QueryResult<T> {
+        let Some(limit) = self.request_timeout else {
+            return work.await;
+        };
+        match self.client.connector().timer().timeout(limit, work).await {
+            Some(done) => done,
+            None => Err(late(limit, progress.is_sent())),
+        }
+    }
+
     /// Sends a request, and returns the body of its answer. A request that was not run is sent again, as long as the connect
     /// timeout lasts.
     pub(super) async fn request(
         &self,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         body: impl Serialize,
+        progress: &Arc<Progress>,
     ) -> Result<Bytes, Failure> {
         let body = serde_json::to_vec(&body);
         let body = body.map_err(|error| Failure::Other(Error::SerializationError(error.into())))?;
         let body = Bytes::from(body);
-        let is_sent = AtomicBool::new(false);
-        let Some(limit) = self.request_timeout else {
-            return self.attempts(headers, &body, &is_sent).await;
-        };
-        let timer = self.client.connector().timer();
-        let attempts = self.attempts(headers, &body, &is_sent);
-        match timer.timeout(limit, attempts).await {
-            Some(answer) => answer,
-            None => Err(Failure::Other(late(limit, &is_sent))),
-        }
-    }
-
-    async fn attempts(
-        &self,
-        mut headers: HeaderMap,
-        body: &Bytes,
-        is_sent: &AtomicBool,
-    ) -> Result<Bytes, Failure> {
         let connector = self.client.connector();
         let began = Instant::now();
         let (mut failures, mut stale) = (0, 0);
@@ -80,7 +77,7 @@ impl Shared {
             if let Some(token) = &self.token {
                 headers.insert(header::AUTHORIZATION, bearer(token().await)?);
             }
-            let answer = self.client.send(&headers, body, is_sent).await;
+            let answer = self.client.send(&headers, &body, progress).await;
             let failure = match answer {
                 Ok((StatusCode::OK, body)) => return Ok(body),
                 Ok((status, body)) => of_answer(status, &body),
@@ -90,7 +87,7 @@ impl Shared {
                 // The next is likely a new connection.
                 Failure::Stale if stale < MOST_STALE => stale += 1,
                 Failure::NotRun(error) => {
-                    is_sent.store(false, Ordering::Relaxed);
+                    progress.set_sent(false);
                     let budget = error.retry_budget(connector.budget());
                     let left = budget.saturating_sub(began.elapsed());
                     if left < LEAST {
@@ -112,7 +109,8 @@ impl Shared {
             query: sql,
             params: &params,
         };
-        let answer = self.request(self.headers.clone(), &query).await;
+        let progress = Arc::default();
+        let answer = self.request(self.headers.clone(), &query, &progress).await;
         let answer = answer.map_err(Failure::into_error)?;
         let answer = parse::<Texts>(&answer).map_err(|error| malformed(&error.to_string()))?;
         Ok(answer.rows)

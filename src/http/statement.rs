@@ -1,11 +1,16 @@
 //! [`Statement`]: a query of Diesel's, from its SQL to its result.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use diesel::pg::Pg;
 use diesel::query_builder::QueryFragment;
 use diesel::result::{Error, QueryResult};
 use serde::de::IgnoredAny;
 
 use super::answer::{Records, Texts, parse};
+use super::client::Progress;
 use super::failure::{Failure, malformed};
 use super::parts::is_transaction_control;
 use super::rows::{NotBinary, Rows};
@@ -40,15 +45,6 @@ impl Statement {
         Self { sql, binds, wanted }
     }
 
-    /// Returns a statement without parameters, whose SQL is elsewhere.
-    pub(super) fn of_text() -> Self {
-        Self {
-            sql: String::new(),
-            binds: Ok(Binds::default()),
-            wanted: Wanted::Count,
-        }
-    }
-
     /// Takes the SQL out.
     pub(super) fn take_sql(mut self) -> (String, Self) {
         (std::mem::take(&mut self.sql), self)
@@ -62,9 +58,13 @@ impl Shared {
         sql: &str,
         statement: Statement,
     ) -> QueryResult<Rows> {
-        let ready = self.ready(sql, statement).await?;
-        let answer = self.answer(&ready).await?;
-        rows(&answer, ready.sent.form)
+        let progress = Arc::default();
+        let work = async {
+            let ready = self.ready(sql, statement).await?;
+            let answer = self.answer(&ready, &progress).await?;
+            rows(&answer, ready.sent.form)
+        };
+        self.bounded(&progress, work).await
     }
 
     /// Runs a statement for its count.
@@ -73,12 +73,26 @@ impl Shared {
         sql: &str,
         statement: Statement,
     ) -> QueryResult<usize> {
-        let ready = self.ready(sql, statement).await?;
-        count(&self.answer(&ready).await?)
+        let progress = Arc::default();
+        let work = async {
+            let ready = self.ready(sql, statement).await?;
+            count(&self.answer(&ready, &progress).await?)
+        };
+        self.bounded(&progress, work).await
     }
 
-    async fn answer(&self, ready: &Ready) -> QueryResult<bytes::Bytes> {
-        let answer = self.request(self.headers.clone(), ready.query()).await;
+    /// Sends a statement, and returns its result.
+    pub(super) async fn answer(
+        &self,
+        ready: &Ready,
+        progress: &Arc<Progress>,
+    ) -> QueryResult<Bytes> {
+        let headers = self.headers.clone();
+        if !self.may_run_alone(ready) {
+            let mut results = self.transaction(headers, &[ready], progress).await?;
+            return results.pop().ok_or_else(|| malformed("no result"));
+        }
+        let answer = self.request(headers, ready.query(), progress).await;
         answer.map_err(|failure| self.error(failure, &[ready]))
     }
 
@@ -86,7 +100,7 @@ impl Shared {
     pub(super) fn error(&self, failure: Failure, statements: &[&Ready]) -> Error {
         let failure = match failure {
             Failure::Server(mut error) => {
-                if error.code == UNDEFINED_OBJECT {
+                if [UNDEFINED_OBJECT, INVALID_SCHEMA_NAME].contains(&&*error.code) {
                     self.forget_types();
                 }
                 error.position = error
@@ -101,11 +115,7 @@ impl Shared {
 
     /// Prepares a statement to be sent, with its types looked up.
     pub(super) async fn ready(&self, sql: &str, statement: Statement) -> QueryResult<Ready> {
-        if is_transaction_control(sql) {
-            return Err(Error::QueryBuilderError(Box::new(TransactionUnsupported(
-                (),
-            ))));
-        }
+        refuse_transaction_control(sql)?;
         let mut binds = statement.binds?;
         let names: Vec<_> = binds.named().cloned().collect();
         if !names.is_empty() {
@@ -137,9 +147,29 @@ impl Shared {
     }
 }
 
+/// What tells that a type was dropped, or its schema.
 const UNDEFINED_OBJECT: &str = "42704";
+const INVALID_SCHEMA_NAME: &str = "3F000";
+
+fn refuse_transaction_control(sql: &str) -> QueryResult<()> {
+    match is_transaction_control(sql) {
+        true => Err(Error::QueryBuilderError(Box::new(TransactionUnsupported(
+            (),
+        )))),
+        false => Ok(()),
+    }
+}
 
 impl Ready {
+    /// Takes a statement without parameters out of a text of several.
+    pub(super) fn of_text(text: &str, statement: Range<usize>) -> QueryResult<Self> {
+        refuse_transaction_control(&text[statement.clone()])?;
+        Ok(Self {
+            sent: Sent::of_text(text, statement),
+            parameters: Vec::new(),
+        })
+    }
+
     pub(super) fn query(&self) -> Query<'_> {
         Query {
             query: &self.sent.sql,
@@ -172,14 +202,14 @@ fn encode(oids: &[u32], binds: &Binds, customs: &Customs) -> Result<Encoded, NoT
 /// The OID of the type `unknown`.
 const UNKNOWN: u32 = 705;
 
-/// Returns a position in the SQL of the one of the statements that it is in, if they agree.
+/// Returns a position in the SQL of the one of the statements that it is in, if it can be in no other, nor in what is put
+/// around them.
 fn callers_position(position: i32, statements: &[&Ready]) -> Option<i32> {
     let position = usize::try_from(position).ok()?;
-    let mut found = statements
-        .iter()
-        .filter_map(|ready| ready.sent.callers_position(position));
-    let first = found.next()?;
-    let is_clear = found.all(|other| other == first);
+    let have_it = statements.iter().filter(|ready| ready.sent.has(position));
+    let mut found = have_it.map(|ready| ready.sent.callers_position(position));
+    let first = found.next()??;
+    let is_clear = found.all(|other| other == Some(first));
     i32::try_from(first).ok().filter(|_| is_clear)
 }
 

@@ -13,6 +13,8 @@ use super::http_head::HttpHead;
 /// The proxies of the environment: `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capitals or not.
 pub(super) struct Proxies {
     matcher: Matcher,
+    /// What goes through a proxy if there is one.
+    not_excluded: Matcher,
     /// The variable that names the proxy, if its value cannot be read.
     unreadable: Option<&'static str>,
 }
@@ -30,6 +32,11 @@ impl Proxies {
         });
         Self {
             matcher: Matcher::from_env(),
+            not_excluded: not_excluded(
+                ["NO_PROXY", "no_proxy"]
+                    .into_iter()
+                    .find_map(|name| std::env::var(name).ok()),
+            ),
             unreadable: variable.filter(|_| !is_readable),
         }
     }
@@ -40,8 +47,10 @@ impl Proxies {
         let found = target.parse::<Uri>().ok();
         let Some(found) = found.and_then(|target| self.matcher.intercept(&target)) else {
             return match self.unreadable {
-                Some(variable) => Err(ProxyError::Unreadable(variable)),
-                None => Ok(None),
+                Some(variable) if self.would_intercept(&target) => {
+                    Err(ProxyError::Unreadable(variable))
+                }
+                _ => Ok(None),
             };
         };
         let uri = found.uri();
@@ -70,6 +79,19 @@ impl Proxies {
             authorization: authorization.map(|value| Secret(value.to_owned())),
         }))
     }
+}
+
+impl Proxies {
+    /// Returns whether NO_PROXY leaves a target to a proxy.
+    fn would_intercept(&self, target: &str) -> bool {
+        let target = target.parse::<Uri>();
+        target.is_ok_and(|target| self.not_excluded.intercept(&target).is_some())
+    }
+}
+
+fn not_excluded(no_proxy: Option<String>) -> Matcher {
+    let proxy = Matcher::builder().https("http://proxy.invalid");
+    proxy.no(no_proxy.unwrap_or_default()).build()
 }
 
 impl fmt::Debug for Proxies {
@@ -190,8 +212,18 @@ mod tests {
     fn proxies(https: &str, no: &str) -> Proxies {
         Proxies {
             matcher: Matcher::builder().https(https).no(no).build(),
+            not_excluded: not_excluded(Some(no.to_owned())),
             unreadable: None,
         }
+    }
+
+    #[test]
+    fn a_host_without_a_proxy_needs_none_that_can_be_read() {
+        let mut proxies = proxies("", "db.example");
+        proxies.unreadable = Some("HTTPS_PROXY");
+        assert_eq!(proxies.proxy_for("db.example", 443).unwrap(), None);
+        let other = proxies.proxy_for("h.example", 443);
+        assert!(matches!(other, Err(ProxyError::Unreadable(_))), "{other:?}");
     }
 
     #[test]

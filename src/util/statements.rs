@@ -34,7 +34,7 @@ pub(crate) fn statements(sql: &str) -> Vec<Range<usize>> {
                 }
                 words += 1;
             }
-            Token::Word | Token::Semicolon | Token::Other => {}
+            Token::Word | Token::Semicolon | Token::Other | Token::Unclosed => {}
         }
         after_begin = begins;
         let start = statement.map_or(range.start, |statement| statement.start);
@@ -67,6 +67,8 @@ pub(crate) enum Token {
     Open,
     Close,
     Other,
+    /// A quotation or a comment without its end.
+    Unclosed,
 }
 
 struct Lexer<'a> {
@@ -86,16 +88,27 @@ impl Lexer<'_> {
                 _ if rest.starts_with("--") => {
                     (None, rest.find(['\n', '\r']).unwrap_or(rest.len()))
                 }
-                _ if rest.starts_with("/*") => (None, comment::end(rest).unwrap_or(rest.len())),
+                _ if rest.starts_with("/*") => match comment::end(rest) {
+                    Some(length) => (None, length),
+                    None => (Some(Token::Unclosed), rest.len()),
+                },
                 ';' => (Some(Token::Semicolon), 1),
                 '(' => (Some(Token::Open), 1),
                 ')' => (Some(Token::Close), 1),
-                '\'' => (Some(Token::Other), quoted(rest, '\'', false)),
-                '"' => (Some(Token::Other), quoted(rest, '"', false)),
+                '\'' | '"' => quotation(quoted(rest, first, false), rest),
                 'e' | 'E' if rest[1..].starts_with('\'') => {
-                    (Some(Token::Other), 1 + quoted(&rest[1..], '\'', true))
+                    let length = quoted(&rest[1..], '\'', true);
+                    quotation(length.map(|length| 1 + length), rest)
                 }
-                '$' => (Some(Token::Other), dollar_quoted(rest).unwrap_or(1)),
+                '$' => match dollar_tag(rest) {
+                    Some(tag) => quotation(dollar_quoted(rest, tag), rest),
+                    None => (Some(Token::Other), 1),
+                },
+                // Not a part of the word behind it, which may be the E of a string.
+                _ if first.is_ascii_digit() => {
+                    let end = rest.find(|c: char| !c.is_ascii_digit());
+                    (Some(Token::Other), end.unwrap_or(rest.len()))
+                }
                 _ if is_word(first) => {
                     let end = rest.find(|c| !is_word(c) && c != '$');
                     (Some(Token::Word), end.unwrap_or(rest.len()))
@@ -114,9 +127,17 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || !c.is_ascii()
 }
 
-/// Returns the length of a quoted string. A doubled quote may end one string and begin the next: the
+/// Returns the token and the length of a quotation, which takes all of the `rest` if it has no end.
+fn quotation(length: Option<usize>, rest: &str) -> (Option<Token>, usize) {
+    match length {
+        Some(length) => (Some(Token::Other), length),
+        None => (Some(Token::Unclosed), rest.len()),
+    }
+}
+
+/// Returns the length of a quoted string, if it ends. A doubled quote may end one string and begin the next: the
 /// statement ends at the same place.
-fn quoted(text: &str, quote: char, backslashes: bool) -> usize {
+fn quoted(text: &str, quote: char, backslashes: bool) -> Option<usize> {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
         if escaped {
@@ -124,21 +145,26 @@ fn quoted(text: &str, quote: char, backslashes: bool) -> usize {
         } else if backslashes && c == '\\' {
             escaped = true;
         } else if c == quote {
-            return at + 1;
+            return Some(at + 1);
         }
     }
-    text.len()
+    None
 }
 
-fn dollar_quoted(text: &str) -> Option<usize> {
+/// Returns the tag that a dollar-quoted string begins with.
+fn dollar_tag(text: &str) -> Option<&str> {
     let tag = &text[..text[1..].find('$')? + 2];
     let inside = &tag[1..tag.len() - 1];
     if !inside.chars().all(is_word) || inside.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    let body = &text[tag.len()..];
-    let end = body.find(tag).map(|end| tag.len() + end + tag.len());
-    Some(end.unwrap_or(text.len()))
+    Some(tag)
+}
+
+/// Returns the length of a dollar-quoted string, if it ends.
+fn dollar_quoted(text: &str, tag: &str) -> Option<usize> {
+    let end = text[tag.len()..].find(tag)?;
+    Some(tag.len() + end + tag.len())
 }
 
 #[cfg(test)]

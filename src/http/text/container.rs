@@ -13,6 +13,28 @@ pub(in super::super) fn push_text(
     value: &[u8],
     customs: &Customs,
 ) -> Result<(), NoText> {
+    let within = Within {
+        customs,
+        levels: MOST_LEVELS,
+    };
+    push_value(text, oid, value, within)
+}
+
+/// What a value is read with.
+#[derive(Clone, Copy)]
+struct Within<'a> {
+    customs: &'a Customs,
+    /// How many levels may follow.
+    levels: u8,
+}
+
+/// The types are what the server says, which may name a type as its own base; and each level may double what is quoted below.
+const MOST_LEVELS: u8 = 16;
+
+fn push_value(text: &mut String, oid: u32, value: &[u8], within: Within<'_>) -> Result<(), NoText> {
+    let levels = within.levels.checked_sub(1).ok_or(NoText::Type(oid))?;
+    let within = Within { levels, ..within };
+    let customs = within.customs;
     let malformed = NoText::Value(oid);
     let shape = match Type::from_oid(oid) {
         // How it is written depends on a setting of the server's.
@@ -30,11 +52,11 @@ pub(in super::super) fn push_text(
             Some((1, rest)) => text.push_str(std::str::from_utf8(rest).map_err(|_| malformed)?),
             _ => return Err(malformed),
         },
-        Shape::Domain(base) => push_text(text, base, value, customs)?,
-        Shape::Array => push_array(text, oid, value, customs)?,
-        Shape::Composite => push_composite(text, oid, value, customs)?,
-        Shape::Range(element) => push_range(text, oid, element, value, customs)?,
-        Shape::Multirange(element) => push_multirange(text, oid, element, value, customs)?,
+        Shape::Domain(base) => push_value(text, base, value, within)?,
+        Shape::Array => push_array(text, oid, value, within)?,
+        Shape::Composite => push_composite(text, oid, value, within)?,
+        Shape::Range(element) => push_range(text, oid, element, value, within)?,
+        Shape::Multirange(element) => push_multirange(text, oid, element, value, within)?,
         Shape::Money => scalar::push_money(text, &mut Reader::new(oid, value))?,
         Shape::Vector => scalar::push_vector(text, &mut Reader::new(oid, value))?,
         Shape::Opaque => return Err(NoText::Type(oid)),
@@ -46,7 +68,7 @@ pub(in super::super) fn push_text(
 const MOST_DIMENSIONS: usize = 6;
 
 /// Appends an array: its bounds if they do not begin with 1, and its elements in quotation marks.
-fn push_array(text: &mut String, oid: u32, value: &[u8], customs: &Customs) -> Result<(), NoText> {
+fn push_array(text: &mut String, oid: u32, value: &[u8], within: Within<'_>) -> Result<(), NoText> {
     let malformed = NoText::Value(oid);
     let mut reader = Reader::new(oid, value);
     let dimensions = usize::try_from(reader.i32()?).map_err(|_| malformed)?;
@@ -73,7 +95,7 @@ fn push_array(text: &mut String, oid: u32, value: &[u8], customs: &Customs) -> R
         text.push_str(&bounds);
         text.push('=');
     }
-    push_level(text, &lengths, element, &mut reader, customs)?;
+    push_level(text, &lengths, element, &mut reader, within)?;
     reader.end()
 }
 
@@ -82,7 +104,7 @@ fn push_level(
     lengths: &[usize],
     element: u32,
     reader: &mut Reader<'_>,
-    customs: &Customs,
+    within: Within<'_>,
 ) -> Result<(), NoText> {
     let Some((length, inner)) = lengths.split_first() else {
         return match reader.field()? {
@@ -90,7 +112,7 @@ fn push_level(
                 text.push_str("NULL");
                 Ok(())
             }
-            Some(value) => push_quoted(text, element, value, customs),
+            Some(value) => push_quoted(text, element, value, within),
         };
     };
     text.push('{');
@@ -98,7 +120,7 @@ fn push_level(
         if index > 0 {
             text.push(',');
         }
-        push_level(text, inner, element, reader, customs)?;
+        push_level(text, inner, element, reader, within)?;
     }
     text.push('}');
     Ok(())
@@ -109,7 +131,7 @@ fn push_composite(
     text: &mut String,
     oid: u32,
     value: &[u8],
-    customs: &Customs,
+    within: Within<'_>,
 ) -> Result<(), NoText> {
     let mut reader = Reader::new(oid, value);
     let count = reader.i32()?;
@@ -121,7 +143,7 @@ fn push_composite(
         let field = reader.u32()?;
         // Nothing at all is NULL.
         if let Some(value) = reader.field()? {
-            push_quoted(text, field, value, customs)?;
+            push_quoted(text, field, value, within)?;
         }
     }
     text.push(')');
@@ -140,7 +162,7 @@ fn push_range(
     oid: u32,
     element: u32,
     value: &[u8],
-    customs: &Customs,
+    within: Within<'_>,
 ) -> Result<(), NoText> {
     let mut reader = Reader::new(oid, value);
     let [flags] = reader.array()?;
@@ -151,7 +173,7 @@ fn push_range(
     let mut push_bound = |text: &mut String, infinite: u8| match flags & infinite {
         0 => {
             let value = reader.field()?.ok_or(NoText::Value(oid))?;
-            push_quoted(text, element, value, customs)
+            push_quoted(text, element, value, within)
         }
         _ => Ok(()),
     };
@@ -177,7 +199,7 @@ fn push_multirange(
     oid: u32,
     element: u32,
     value: &[u8],
-    customs: &Customs,
+    within: Within<'_>,
 ) -> Result<(), NoText> {
     let mut reader = Reader::new(oid, value);
     let count = reader.i32()?;
@@ -187,7 +209,7 @@ fn push_multirange(
             text.push(',');
         }
         let range = reader.field()?.ok_or(NoText::Value(oid))?;
-        push_range(text, oid, element, range, customs)?;
+        push_range(text, oid, element, range, within)?;
     }
     text.push('}');
     reader.end()
@@ -195,10 +217,15 @@ fn push_multirange(
 
 /// Appends a value in quotation marks. Arrays, ranges and composites read a backslash alike: what is behind it counts as it
 /// is.
-fn push_quoted(text: &mut String, oid: u32, value: &[u8], customs: &Customs) -> Result<(), NoText> {
+fn push_quoted(
+    text: &mut String,
+    oid: u32,
+    value: &[u8],
+    within: Within<'_>,
+) -> Result<(), NoText> {
     text.push('"');
     let start = text.len();
-    push_text(text, oid, value, customs)?;
+    push_value(text, oid, value, within)?;
     if text[start..].contains(['"', '\\']) {
         let plain = text.split_off(start);
         for character in plain.chars() {
@@ -237,7 +264,7 @@ mod tests {
                 }
             }
             let mut text = String::new();
-            push_array(&mut text, 1009, &value, &Customs::new()).map(|()| text)
+            push_text(&mut text, 1009, &value, &Customs::new()).map(|()| text)
         };
         assert_eq!(array(&[], &[]).unwrap(), "{}");
         let elements = [Some(""), None, Some("a\"b\\c"), Some("NULL")];
@@ -288,8 +315,32 @@ mod tests {
             (range(UPPER_INCLUSIVE | LOWER_INFINITE, 1), r#"(,"7"]"#),
         ] {
             text.clear();
-            push_range(&mut text, 3904, 23, &value, &customs).unwrap();
+            push_text(&mut text, 3904, &value, &customs).unwrap();
             assert_eq!(text, shown);
         }
+    }
+
+    #[test]
+    fn types_that_contain_themselves_are_refused() {
+        let custom = |shape| Custom {
+            name: "public.\"odd\"".to_owned(),
+            shape,
+        };
+        let customs = Customs::from([
+            (90_000, custom(Shape::Domain(90_001))),
+            (90_001, custom(Shape::Domain(90_000))),
+            (90_002, custom(Shape::Composite)),
+        ]);
+        let mut text = String::new();
+        let refused = push_text(&mut text, 90_000, b"", &customs);
+        assert!(matches!(refused, Err(NoText::Type(_))), "{refused:?}");
+
+        let record = |value: &[u8]| [&[0, 0, 0, 1, 0, 1, 0x5f, 0x92][..], &field(value)].concat();
+        let deep = (0..100_000).fold(Vec::new(), |value, _| match value.len() {
+            0..200_000 => record(&value),
+            _ => value,
+        });
+        let refused = push_text(&mut text, 90_002, &deep, &customs);
+        assert!(matches!(refused, Err(NoText::Type(_))), "{refused:?}");
     }
 }
