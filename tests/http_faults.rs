@@ -247,11 +247,11 @@ async fn the_time_of_a_request_counts_for_all_of_a_statement() {
     let mood = r#"{"fields":[],"rows":[["90000","90001","own.mood","e","0","0",null,"enum_recv","1"]],"rowCount":1}"#;
     let (url, seen) = serve(move |number| {
         let body = if number == 0 { mood } else { SEVEN };
-        Reply::Late(Duration::from_secs(2), answer("200 OK", body.as_bytes()))
+        Reply::Late(Duration::from_secs(3), answer("200 OK", body.as_bytes()))
     })
     .await;
     let connection = HttpConnection::builder(url)
-        .request_timeout(Duration::from_secs(3))
+        .request_timeout(Duration::from_secs(5))
         .build()
         .unwrap();
     let select = diesel::sql_query("SELECT 7").bind::<Mood, _>(AsIs("sad"));
@@ -284,7 +284,11 @@ fn a_connection_that_ended_while_its_runtime_rested_is_replaced() {
     let runtime = runtime.enable_all().build().unwrap();
     for number in 1..=4 {
         assert_eq!(runtime.block_on(seven(&connection)), Ok(7));
-        std::thread::sleep(Duration::from_millis(300));
+        while read(&seen.ended) < number {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Long enough not to be taken for one that is in use.
+        std::thread::sleep(Duration::from_millis(200));
         assert_eq!(read(&seen.requests), number);
     }
 }

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{connect, over_https, start, users};
-use diesel::pg::Pg;
+use diesel::deserialize::FromSql;
+use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorInformation, Error};
 use diesel::sql_query;
@@ -146,6 +147,33 @@ async fn positions_count_from_the_start_of_all_the_sql() {
 
 fn sql_bool(sql: &str) -> diesel::expression::SqlLiteral<diesel::sql_types::Bool> {
     diesel::dsl::sql(sql)
+}
+
+#[derive(Debug, PartialEq)]
+struct OidOf(u32);
+
+impl<ST> FromSql<ST, Pg> for OidOf {
+    fn from_sql(value: PgValue<'_>) -> diesel::deserialize::Result<Self> {
+        Ok(Self(value.get_oid().get()))
+    }
+}
+
+#[derive(QueryableByName, Debug, PartialEq)]
+struct Typed {
+    #[diesel(sql_type = Integer)]
+    shown: OidOf,
+}
+
+#[tokio::test]
+async fn a_column_of_a_domain_has_the_type_below_it() {
+    let neon = start().await;
+    neon.sql("CREATE DOMAIN positive AS int CHECK (VALUE > 0)")
+        .await
+        .unwrap();
+    let query = || sql_query("SELECT 1::positive AS shown");
+    let theirs: Vec<Typed> = query().load(&mut connect(&neon.url()).await).await.unwrap();
+    let ours: Vec<Typed> = query().load(&mut https(&neon)).await.unwrap();
+    assert_eq!((ours[0].shown.0, ours), (23, theirs));
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ pub fn ok(body: &str) -> Reply {
 pub struct Seen {
     pub connections: AtomicUsize,
     pub requests: AtomicUsize,
+    /// The connections that the server has ended.
+    pub ended: AtomicUsize,
     pub at_once: AtomicUsize,
     pub most_at_once: AtomicUsize,
 }
@@ -113,6 +115,8 @@ pub async fn serve(reply: impl Fn(usize) -> Reply + Send + Sync + 'static) -> (S
                     }
                     Reply::Last(bytes) => {
                         let _ = stream.write_all(&told(bytes)).await;
+                        drop(stream);
+                        seen.ended.fetch_add(1, Ordering::Relaxed);
                         return;
                     }
                     Reply::Hang => std::future::pending().await,
