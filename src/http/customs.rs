@@ -38,17 +38,18 @@ impl Shared {
         Ok(types)
     }
 
-    /// Looks up a type by its OID.
-    pub(super) async fn look_up_oid(&self, oid: u32) -> QueryResult<()> {
+    /// Looks up a type by its OID; returns it with those that its values contain.
+    pub(super) async fn look_up_oid(&self, oid: u32) -> QueryResult<Customs> {
         if oid == Type::MONEY.oid() {
             return self.look_up_money().await;
         }
         let parameters = [list([]), list([]), list([Some(&*oid.to_string())])];
-        self.look_up(parameters.map(Some).into()).await.map(drop)
+        let found = self.look_up(parameters.map(Some).into()).await?;
+        Ok(found.into_iter().map(|row| (row.oid, row.custom)).collect())
     }
 
     /// Finds out whether money has two decimals behind a point, which depends on the server's `lc_monetary`.
-    async fn look_up_money(&self) -> QueryResult<()> {
+    async fn look_up_money(&self) -> QueryResult<Customs> {
         let rows = self.texts(MONEY, Vec::new()).await?;
         let is_plain = rows.first().and_then(|row| row.first()?.as_deref()) == Some("t");
         let custom = Custom {
@@ -59,9 +60,10 @@ impl Shared {
                 Shape::Opaque
             },
         };
+        let found = Customs::from([(Type::MONEY.oid(), custom)]);
         let mut known = lock(&self.known);
-        Arc::make_mut(&mut known.customs).insert(Type::MONEY.oid(), custom);
-        Ok(())
+        Arc::make_mut(&mut known.customs).extend(found.clone());
+        Ok(found)
     }
 
     /// Returns the types that are known.

@@ -124,8 +124,8 @@ impl Shared {
         }
         let oids = binds.oids()?;
         let mut asked = Vec::new();
+        let mut customs = self.customs();
         loop {
-            let customs = self.customs();
             let unsupported = |reason| {
                 let error = ParameterUnsupported::new(reason, &customs);
                 Error::SerializationError(Box::new(error))
@@ -139,7 +139,9 @@ impl Shared {
                 }
                 Err(NoText::Unknown(oid)) if !asked.contains(&oid) => {
                     asked.push(oid);
-                    self.look_up_oid(oid).await?;
+                    // Another statement may have them forgotten meanwhile.
+                    let found = self.look_up_oid(oid).await?;
+                    Arc::make_mut(&mut customs).extend(found);
                 }
                 Err(reason) => return Err(unsupported(reason)),
             }
