@@ -14,7 +14,7 @@ use neon_sim::{Certificate, Event, Suspension};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use common::{HANG, neon, neon_with, pool};
+use common::{HANG, neon, neon_with, pool, refusing_port};
 
 /// Returns the error of a connect, which reaches the caller before the caller's own time is over.
 async fn refusal(url: &str) -> ConnectError {
@@ -214,9 +214,7 @@ async fn a_host_that_does_not_resolve_is_told_at_once() {
 
 #[tokio::test]
 async fn a_refused_connection_is_told_at_once() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let (_refusing, port) = refusing_port();
     let error = refusal(&format!("postgresql://u:p@127.0.0.1:{port}/db")).await;
     assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
     assert!(error.is_transient());

@@ -6,7 +6,9 @@ mod common;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{HANG, connect, counted, example, neon, over_websocket, pool, start, users};
+use common::{
+    HANG, connect, counted, example, neon, over_websocket, pool, refusing_port, start, users,
+};
 use diesel::prelude::*;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{
@@ -21,12 +23,6 @@ async fn get(pool: &Pool) -> Result<diesel_neon::PooledConnection<'_>, PoolError
 
 async fn count(connection: &mut Connection) -> i64 {
     users::table.count().get_result(connection).await.unwrap()
-}
-
-/// Returns a port that nobody listens on.
-async fn closed_port() -> u16 {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Returns the error of a connect that fails.
@@ -213,7 +209,8 @@ async fn auto_takes_the_way_that_is_open_and_remembers_it() {
 
     let blocked = auto(neon.url());
     let port = format!(":{}/", neon.port());
-    let blocked = blocked.replace(&port, &format!(":{}/", closed_port().await));
+    let (_refusing, refusing) = refusing_port();
+    let blocked = blocked.replace(&port, &format!(":{refusing}/"));
     let pool = pool(&blocked, |policy| policy);
     assert_eq!(pool.status().transport, TransportMode::Auto);
     for _ in 0..2 {
@@ -317,7 +314,8 @@ async fn auto_gives_up_no_sooner_than_tcp_alone_would() {
     let url = over_websocket(&neon, neon.url());
     let url = url.replace("transport=websocket", "transport=auto");
     let port = format!(":{}/", neon.port());
-    let blocked = url.replace(&port, &format!(":{}/", closed_port().await));
+    let (_refusing, refusing) = refusing_port();
+    let blocked = url.replace(&port, &format!(":{refusing}/"));
     let forbidden = WebSocketFault::Answer {
         status: 403,
         body: String::new(),

@@ -5,6 +5,7 @@ pub mod log;
 pub mod scripted;
 
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use diesel_neon::{Connection, Establish, Policy, PolicyBuilder, Pool, PoolBuilder};
 use neon_sim::{Builder, EndpointCounters, NeonSim};
+use tokio::net::TcpSocket;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
@@ -150,6 +152,14 @@ pub fn pool_of<C: Establish>(
 ) -> Pool<C> {
     let policy = policy(Policy::builder());
     PoolBuilder::new(url).policy(policy).build().unwrap()
+}
+
+/// Returns a port that refuses connections. No other socket is given it while this one lives.
+pub fn refusing_port() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
 }
 
 /// Returns what the endpoint of `url` has counted since `before`.

@@ -1,7 +1,11 @@
 //! A throwaway PostgreSQL with a PgBouncer in front of it.
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, DirBuilder};
+use std::hash::{BuildHasher, Hasher};
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,6 +24,8 @@ use crate::error::{Context, Error};
 
 /// PostgreSQL's words to clients that come too early.
 const STARTING: &str = "the database system is starting up";
+/// PgBouncer's words where another one listens on its port.
+const DEAF: &str = "cannot listen on";
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(5);
 /// Between two looks at sessions that are ending.
@@ -110,14 +116,21 @@ impl Cluster {
         let started = Instant::now();
         for server in [Server::Postgres, Server::PgBouncer] {
             let program = server.program();
-            while !self.answers(server).await {
+            loop {
+                let answers = self.answers(server).await;
                 let log = self.directory.join(program).with_extension("log");
                 let said = fs::read_to_string(log).unwrap_or_default();
                 let fatal = |line: &str| line.contains("FATAL") && !line.contains(STARTING);
-                if said.lines().any(fatal) || started.elapsed() > PATIENCE {
+                let is_over = said.lines().any(fatal) || started.elapsed() > PATIENCE;
+                // PgBouncer before 1.24 makes do with its socket.
+                let is_deaf = said.lines().any(|line| line.contains(DEAF));
+                if is_deaf || (is_over && !answers) {
                     let from = said.len().saturating_sub(2000);
                     let detail = said.get(from..).unwrap_or(&said).trim().to_owned();
                     return Err(Error::ProgramFailed { program, detail });
+                }
+                if answers {
+                    break;
                 }
                 sleep(PAUSE).await;
             }
@@ -223,12 +236,45 @@ async fn until_no_row(
     }
 }
 
+/// Chooses two ports that are free, among those that no client's socket is given: one could take a port before the server
+/// listens on it, or while the server is down.
 fn free_ports() -> Result<[u16; 2], Error> {
-    let choosing = || "cannot choose a port".into();
-    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(choosing);
+    let mut ports = Vec::new();
     // Both ports are held at once, so that they differ.
-    let (one, other) = (listen()?, listen()?);
-    let one = one.local_addr().context(choosing)?.port();
-    let other = other.local_addr().context(choosing)?.port();
-    Ok([one, other])
+    let mut held = Vec::new();
+    for _ in 0..ATTEMPTS_AT_PORTS {
+        let random = RandomState::new().build_hasher().finish();
+        let len = u64::from(PORTS.end - PORTS.start);
+        let port = u16::try_from(random % len).map_or(PORTS.start, |offset| PORTS.start + offset);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            held.push(listener);
+            ports.push(port);
+        }
+        if let Ok(ports) = ports.as_slice().try_into() {
+            return Ok(ports);
+        }
+    }
+    let none = io::Error::from(io::ErrorKind::AddrInUse);
+    Err(none).context(|| "cannot choose a port".into())
+}
+
+/// Below those that Linux gives to clients' sockets (`net.ipv4.ip_local_port_range`), as macOS and BSD do above them.
+const PORTS: Range<u16> = 10_000..32_768;
+const ATTEMPTS_AT_PORTS: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn ports_are_none_that_clients_are_given() {
+        let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let lowest: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
+        for _ in 0..20 {
+            let [one, other] = free_ports().unwrap();
+            assert_ne!(one, other);
+            assert!(one.max(other) < lowest.max(PORTS.end), "{one} {other}");
+        }
+    }
 }
