@@ -215,11 +215,12 @@ fn a_connection_that_died_unseen_is_replaced_before_anything_is_sent() {
 
 #[test]
 fn what_follows_a_transaction_that_panicked_does_not_run_inside_it() {
+    type Transact = fn(&mut PgConnection);
     fn panics(conn: &mut PgConnection) -> QueryResult<()> {
         add(conn, "left")?;
         panic!("on purpose");
     }
-    let ways: [(&str, fn(&mut PgConnection)); 6] = [
+    let ways: [(&str, Transact); 6] = [
         ("transaction", |conn| {
             let _ = conn.transaction(panics);
         }),
