@@ -20,7 +20,7 @@ use super::canceller::Canceller;
 use super::channel::Channel;
 use super::condemned::Condemned;
 use super::handle::SessionHandle;
-use super::silence::{Silence, response_timeout};
+use super::response_timeout::{ResponseTimer, response_timeout};
 use super::status::SessionStatus;
 use super::tap::LoginTap;
 use super::verdict::Verdict;
@@ -166,7 +166,7 @@ impl SessionControl {
     /// Drives the session in a task of its own.
     pub(crate) fn drive(&self, mut driver: Driver) {
         let (status, canceller) = (Arc::clone(&self.status), self.canceller.clone());
-        let (limit, mut silence) = (self.response_timeout, Silence::default());
+        let (limit, mut timer) = (self.response_timeout, ResponseTimer::default());
         let task = tokio::spawn(async move {
             let mut next = poll_fn(|cx| {
                 let message = driver.poll_message(cx);
@@ -174,12 +174,12 @@ impl SessionControl {
                 let is_waiting = message.is_pending() && status.is_busy() && status.is_awaited();
                 match limit.filter(|_| is_waiting) {
                     Some(limit) => {
-                        ready!(silence.poll(cx, limit, &status, &canceller));
+                        ready!(timer.poll(cx, limit, &status, &canceller));
                         status.end_with(response_timeout(limit));
                         Poll::Ready(None)
                     }
                     None => {
-                        silence.end();
+                        timer.end();
                         message
                     }
                 }

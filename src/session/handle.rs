@@ -16,7 +16,7 @@ use super::canceller::Canceller;
 use super::channel::Channel;
 use super::error::Failure;
 use super::pipeline::Pipeline;
-use super::silence::{Silence, response_timeout};
+use super::response_timeout::{ResponseTimer, response_timeout};
 use super::status::SessionStatus;
 use super::waiters::{Waiters, Waiting};
 use crate::protocol::{Malformed, Message, Messages, ServerError};
@@ -151,7 +151,7 @@ impl SessionHandle {
     /// Writes data of a COPY, and waits while too much is unwritten.
     pub(super) async fn stream(&self, id: u64, messages: &Messages) -> Result<(), Failure> {
         let mut waiting = Waiting::new(&self.waiters);
-        let mut silence = Silence::default();
+        let mut timer = ResponseTimer::default();
         poll_fn(|cx| {
             let mut pipeline = self.lock();
             loop {
@@ -165,7 +165,7 @@ impl SessionHandle {
                 // Reading writes first; only a write that is pending wakes this future again.
                 if pipeline.pump().is_pending() && pipeline.output.len() >= HIGH_WATER {
                     drop(pipeline);
-                    return self.poll_silence(cx, &mut silence).map(Err);
+                    return self.poll_response_timeout(cx, &mut timer).map(Err);
                 }
             }
         })
@@ -213,10 +213,10 @@ impl SessionHandle {
 
     /// Resolves once the server has been silent for the `response_timeout`, if there is one: the session is lost then,
     /// and its statements are cancelled in the background.
-    pub(super) fn poll_silence(
+    pub(super) fn poll_response_timeout(
         &self,
         cx: &mut Context<'_>,
-        silence: &mut Silence,
+        timer: &mut ResponseTimer,
     ) -> Poll<Failure> {
         // A login has a bound of its own.
         let Some(limit) = self
@@ -225,7 +225,7 @@ impl SessionHandle {
         else {
             return Poll::Pending;
         };
-        ready!(silence.poll(cx, limit, &self.status, &self.canceller));
+        ready!(timer.poll(cx, limit, &self.status, &self.canceller));
         let mut pipeline = self.lock();
         pipeline.read_available();
         if pipeline.lost.is_none() && self.status.silent_for(&Moment::now()) < limit {

@@ -17,7 +17,7 @@
 //! - `pipeline`, `output`, `dispatch`: writes requests, reads messages, and finds the request that each answers.
 //! - `waiters`, `handle`: the futures that share a pipeline, and the lock between them.
 //! - `process`: which process of the server runs the statements.
-//! - `stall`, `silence`, `response`: sends a request and reads its response; how long it waits for others and the server.
+//! - `stall`, `response_timeout`, `response`: sends a request and reads its response; how long it waits for others and the server.
 //! - `transaction`: what rides in front of a transaction's first statement, and the guard of its future.
 //! - `canceller`, `cancel`: cancel requests, and how one that is late is kept from the next statement.
 //! - `abandon`, `drain`, `orphan`, `control`: how the statement of a dropped future is cancelled.
@@ -53,7 +53,7 @@ mod possible_ends;
 mod preamble;
 mod process;
 mod response;
-mod silence;
+mod response_timeout;
 mod stall;
 mod status;
 mod tap;

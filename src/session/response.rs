@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use super::error::Failure;
 use super::handle::SessionHandle;
 use super::preamble::{Command, Preamble, failed_begin, prefix};
-use super::silence::Silence;
+use super::response_timeout::ResponseTimer;
 use super::stall::Stall;
 use super::waiters::Waiting;
 use crate::protocol::{Malformed, Message, Messages, Request, ServerError, tag};
@@ -28,7 +28,7 @@ pub(crate) struct Response<'a> {
     is_satisfied: bool,
     is_complete: bool,
     stall: Stall,
-    silence: Silence,
+    timer: ResponseTimer,
 }
 
 impl SessionHandle {
@@ -51,11 +51,11 @@ impl SessionHandle {
         with_preamble: bool,
     ) -> Result<Response<'_>, Failure> {
         let mut waiting = Waiting::new(self.waiters());
-        let (mut stall, mut silence) = (Stall::default(), Silence::default());
+        let (mut stall, mut timer) = (Stall::default(), ResponseTimer::default());
         let send = poll_fn(|cx| {
             let sent = self.poll_send(cx, &mut waiting, &request, with_preamble);
             if sent.is_pending() {
-                let failed = self.poll_wait(cx, waiting.stalled, &mut stall, &mut silence);
+                let failed = self.poll_wait(cx, waiting.stalled, &mut stall, &mut timer);
                 return failed.map(Err);
             }
             sent
@@ -74,17 +74,17 @@ impl SessionHandle {
         cx: &mut Context<'_>,
         stalled: Option<u64>,
         stall: &mut Stall,
-        silence: &mut Silence,
+        timer: &mut ResponseTimer,
     ) -> Poll<Failure> {
         if stall.poll(cx, self.canceller(), stalled).is_ready() {
             return Poll::Ready(Failure::Unread);
         }
         if stalled.is_some() {
             // Nothing is read, so that the server cannot be heard.
-            silence.end();
+            timer.end();
             return Poll::Pending;
         }
-        self.poll_silence(cx, silence)
+        self.poll_response_timeout(cx, timer)
     }
 
     fn poll_send(
@@ -148,7 +148,7 @@ impl<'a> Response<'a> {
             is_satisfied: false,
             is_complete: false,
             stall: Stall::default(),
-            silence: Silence::default(),
+            timer: ResponseTimer::default(),
         }
     }
 
@@ -161,12 +161,12 @@ impl<'a> Response<'a> {
                 self.handle.cancel_rest();
             }
             let stalled = self.waiting.stalled;
-            let (stall, silence) = (&mut self.stall, &mut self.silence);
-            let failed = self.handle.poll_wait(cx, stalled, stall, silence);
+            let (stall, timer) = (&mut self.stall, &mut self.timer);
+            let failed = self.handle.poll_wait(cx, stalled, stall, timer);
             self.is_complete = matches!(failed, Poll::Ready(Failure::Lost(_)));
             return failed.map(Err);
         };
-        self.silence.end();
+        self.timer.end();
         self.is_complete = match &message {
             Ok(message) => message.tag == tag::READY_FOR_QUERY,
             Err(_) => true,

@@ -1,4 +1,4 @@
-//! [`Silence`]: bounds the wait for a server that sends nothing while a response is outstanding.
+//! [`ResponseTimer`]: bounds the wait for a server that sends nothing while a response is outstanding.
 
 use std::fmt;
 use std::task::{Context, Poll, ready};
@@ -15,12 +15,12 @@ use crate::util::clock::Moment;
 /// Measures how long the server sends nothing while a response is waited for. Bytes of any response count as activity,
 /// and so do those of a request that is still being written: the server cannot answer before.
 #[derive(Default)]
-pub(super) struct Silence(Option<Box<Wait>>);
+pub(super) struct ResponseTimer(Option<Box<Wait>>);
 
 /// When a wait began, and when it is looked at again. Few statements have one, and a response stays small without.
 type Wait = (Moment, BoxFuture<'static, ()>);
 
-impl Silence {
+impl ResponseTimer {
     /// Resolves once the server has sent nothing for `limit`, and begins anew then.
     pub(super) fn poll(
         &mut self,
@@ -69,8 +69,10 @@ pub(super) fn response_timeout(limit: Duration) -> ServerError {
     }
 }
 
-impl fmt::Debug for Silence {
+impl fmt::Debug for ResponseTimer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Silence").field(&self.0.is_some()).finish()
+        f.debug_tuple("ResponseTimer")
+            .field(&self.0.is_some())
+            .finish()
     }
 }
