@@ -1,13 +1,14 @@
 //! A handler as a serverless function has it: it starts for one request, connects, and is gone. Times it over each way to
 //! the server, on a stand-in for Neon that is 10, 30 and 100 ms away; the result is a table in Markdown.
 //!
-//! `cargo run --example function --features websocket`, or `-- 1` for one invocation each instead of five.
+//! `cargo run --example function --features http,websocket`, or `-- 1` for one invocation each instead of five.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use diesel_neon::http::HttpConnection;
 use diesel_neon::{Policy, Pool, RetryError};
 use neon_sim::NeonSim;
 
@@ -52,6 +53,26 @@ async fn visits(url: &str, page: &str) -> Result<i64, Box<dyn Error>> {
     Ok(visits.count().get_result(&mut pool.get().await?).await?)
 }
 
+/// Answers a request with one transaction over HTTPS, all of which is sent at once.
+async fn visit_over_https(url: &str, page: &str) -> Result<i64, Box<dyn Error>> {
+    let connection = HttpConnection::new(url)?;
+    let mut batch = connection.batch();
+    let visit = diesel::insert_into(visits::table).values(visits::page.eq(page));
+    let added = batch.add_execute(visit);
+    let visits = visits::table.filter(visits::page.eq(page));
+    let visits = batch.add_load::<i64, _>(visits.count());
+    let mut results = batch.send().await?;
+    assert_eq!(results.take(added)?, 1);
+    Ok(results.take(visits)?.into_iter().sum())
+}
+
+/// Answers a request with one statement over HTTPS.
+async fn visits_over_https(url: &str, page: &str) -> Result<i64, Box<dyn Error>> {
+    let mut connection = HttpConnection::new(url)?;
+    let visits = visits::table.filter(visits::page.eq(page));
+    Ok(visits.count().get_result(&mut connection).await?)
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let runs = match std::env::args().nth(1) {
@@ -74,17 +95,32 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let transaction = row(&neon, &url, runs, async |url| visit(url, "/").await).await?;
         println!("| {name} | {statement} | {transaction} |");
     }
+    let url = over_443(&neon);
+    let statement = row(&neon, &url, runs, async |url| {
+        visits_over_https(url, "/").await
+    })
+    .await?;
+    let transaction = row(&neon, &url, runs, async |url| {
+        visit_over_https(url, "/").await
+    })
+    .await?;
+    println!("| HTTPS | {statement} | {transaction} |");
     Ok(())
 }
 
-/// Returns the ways to the pooled endpoint.
-fn ways(neon: &NeonSim) -> [(&'static str, String); 4] {
+/// Returns the URL of the pooled endpoint, also for what goes over port 443.
+fn over_443(neon: &NeonSim) -> String {
     let url = neon.pooled_url();
     let url = url.replace("channel_binding=require", "channel_binding=prefer");
+    format!("{url}&https_port={}", neon.https_port())
+}
+
+/// Returns the ways of a session to the pooled endpoint.
+fn ways(neon: &NeonSim) -> [(&'static str, String); 4] {
+    let url = over_443(neon);
     // As for Neon's own hosts.
     let tcp = format!("{url}&sslnegotiation=direct");
-    let port = neon.https_port();
-    let websocket = format!("{url}&transport=websocket&https_port={port}");
+    let websocket = format!("{url}&transport=websocket");
     [
         ("TCP", tcp.clone()),
         (

@@ -7,23 +7,46 @@
 //! cargo run --example quickstart --features books
 //! ```
 //!
-//! `-- --transport websocket` goes over port 443, with the feature `websocket`.
+//! `-- --transport websocket` and `-- --transport https` go over port 443, with the features `websocket` and `http`.
 //!
 //! Like the guides, the example starts by dropping the table `books`: give it a database without one that
 //! you need.
 
 use std::error::Error;
 
-use diesel_async::SimpleAsyncConnection;
+use diesel::pg::Pg;
+use diesel_async::AsyncConnection;
 use diesel_neon::books::{self, Book, BookChanges, BookList, NewBook, Order};
-use diesel_neon::{Pool, PooledConnection, env};
+use diesel_neon::{Pool, env};
 
 const CREATE_TABLE: &str = include_str!("../migrations/2026-01-05-090000_create_books/up.sql");
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let pool = pool()?;
-    let mut conn = pool.get().await?;
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [] => {
+            let pool = Pool::from_env()?;
+            run(&mut pool.get().await?).await
+        }
+        #[cfg(feature = "http")]
+        ["--transport", "https"] => {
+            env::load_dotenv()?;
+            let url = env::app_url()?.url;
+            run(&mut diesel_neon::http::HttpConnection::new(url)?).await
+        }
+        ["--transport", way] => {
+            env::load_dotenv()?;
+            let url = env::app_url()?.url.with_transport(way.parse()?)?;
+            let pool = Pool::builder(url).build()?;
+            run(&mut pool.get().await?).await
+        }
+        _ => Err("usage: quickstart [--transport tcp|websocket|auto|https]".into()),
+    }
+}
+
+async fn run(conn: &mut impl AsyncConnection<Backend = Pg>) -> Result<(), Box<dyn Error>> {
     println!("Connection established");
 
     conn.batch_execute("DROP TABLE IF EXISTS books").await?;
@@ -34,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let catcher = NewBook::new("The Catcher in the Rye")
         .author("J.D. Salinger")
         .publication_year(1951);
-    books::insert(&mut conn, &catcher).await?;
+    books::insert(conn, &catcher).await?;
     println!("Inserted a single book.");
 
     let more = [
@@ -49,39 +72,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .publication_year(1965)
             .in_stock(false),
     ];
-    let more = books::insert_many(&mut conn, &more).await?;
+    let more = books::insert_many(conn, &more).await?;
     println!("Inserted {} rows of data.", more.len());
-    print_library(&mut conn).await?;
+    print_library(conn).await?;
 
     let (nineteen_eighty_four, dune) = (&more[1], &more[2]);
-    books::update(&mut conn, dune.id, &BookChanges::new().in_stock(true)).await?;
+    books::update(conn, dune.id, &BookChanges::new().in_stock(true)).await?;
     println!("Updated stock status for '{}'.", dune.title);
-    print_library(&mut conn).await?;
+    print_library(conn).await?;
 
-    books::delete(&mut conn, nineteen_eighty_four.id).await?;
+    books::delete(conn, nineteen_eighty_four.id).await?;
     println!(
         "Deleted the book '{}' from the table.",
         nineteen_eighty_four.title
     );
-    print_library(&mut conn).await?;
+    print_library(conn).await?;
     Ok(())
 }
 
-/// Builds the pool for the URL in the environment, over the way that the arguments name.
-fn pool() -> Result<Pool, Box<dyn Error>> {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => Ok(Pool::from_env()?),
-        ["--transport", way] => {
-            env::load_dotenv()?;
-            let url = env::app_url()?.url;
-            Ok(Pool::builder(url.with_transport(way.parse()?)?).build()?)
-        }
-        _ => Err("usage: quickstart [--transport tcp|websocket|auto]".into()),
-    }
-}
-
-async fn print_library(conn: &mut PooledConnection<'_>) -> Result<(), Box<dyn Error>> {
+async fn print_library(
+    conn: &mut impl AsyncConnection<Backend = Pg>,
+) -> Result<(), Box<dyn Error>> {
     println!("\n--- Book Library ---");
     let page = BookList::new(Order::PublicationYear).load(conn).await?;
     for book in &page.books {

@@ -62,6 +62,29 @@ async fn prints_what_the_guide_prints(neon: &NeonSim, url: &str) {
     }
 }
 
+/// The features are those of the suite, so that each way is there.
+#[cfg(all(feature = "http", feature = "websocket"))]
+#[tokio::test]
+async fn prints_the_same_over_each_transport_also_after_a_suspension() {
+    let neon = neon().await;
+    for way in ["tcp", "websocket", "auto", "https"] {
+        for url in [neon.url(), neon.pooled_url()] {
+            let url = common::over_websocket(&neon, url).replace("&transport=websocket", "");
+            neon.suspend(Suspension::Normal).await;
+            let mut command = example("quickstart");
+            command.args(["--transport", way]).env("DATABASE_URL", url);
+            let output = timeout(HANG, command.current_dir(folder(&neon)).output());
+            let output = output.await.expect("no hang").unwrap();
+            assert_eq!(
+                text(&output.stdout),
+                EXPECTED,
+                "{way}: {}",
+                text(&output.stderr)
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn prints_the_same_without_async() {
     let neon = neon().await;

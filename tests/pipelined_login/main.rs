@@ -388,7 +388,7 @@ async fn the_example_times_each_way() {
     let told = String::from_utf8(told).unwrap();
     assert!(output.status.success(), "{told}");
     let rows: Vec<_> = told.lines().skip(2).collect();
-    assert_eq!(rows.len(), 4, "{told}");
+    assert_eq!(rows.len(), 5, "{told}");
     assert!(
         rows.iter().all(|row| row.split('|').count() == 11),
         "{told}"
