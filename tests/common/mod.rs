@@ -154,6 +154,17 @@ pub fn pool_of<C: Establish>(
     PoolBuilder::new(url).policy(policy).build().unwrap()
 }
 
+/// Makes attempts until one is not disturbed, 50 at most. An abandoned statement has 100 ms to be answered; if a busy machine
+/// takes longer, the connection is closed, and what a test is about does not happen.
+pub async fn undisturbed(attempt: impl AsyncFn() -> bool) {
+    for _ in 0..50 {
+        if attempt().await {
+            return;
+        }
+    }
+    panic!("disturbed each time");
+}
+
 /// Returns a port that refuses connections. No other socket is given it while this one lives.
 pub fn refusing_port() -> (TcpSocket, u16) {
     let socket = TcpSocket::new_v4().unwrap();
