@@ -13,6 +13,9 @@ pub mod blocking {
 pub mod differences {
     #![doc = include_str!("../docs/differences.md")]
 }
+pub mod moving {
+    #![doc = include_str!("../docs/moving.md")]
+}
 pub mod sizing {
     #![doc = include_str!("../docs/sizing.md")]
 }

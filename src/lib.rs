@@ -2,6 +2,7 @@
 //! [architecture]: guide::architecture
 //! [benchmarks]: guide::benchmarks
 //! [differences]: guide::differences
+//! [moving]: guide::moving
 //! [sizing]: guide::sizing
 //! [transports]: guide::transports
 //! [troubleshooting]: guide::troubleshooting
