@@ -2,7 +2,7 @@
 //!
 //! The files, in the order of a checkout:
 //! - [`builder`]: makes a pool from a URL and settings.
-//! - [`checkout`]: `Pool::get`, and the connection that it returns.
+//! - [`checkout`]: `Pool::get`, and the connection that it returns; [`turn`]: how its caller waits.
 //! - [`try_get`]: an idle connection, without waiting.
 //! - [`queue`]: what the connections are doing, who waits, and who is served first. Pure.
 //! - [`connections`]: the queue under its lock, and the guards that keep a connection's place in it: of a task, or of a
@@ -54,6 +54,7 @@ mod supply;
 mod sweep;
 mod transaction;
 mod try_get;
+mod turn;
 mod validation;
 
 use std::fmt;
