@@ -14,7 +14,7 @@ use diesel_neon::{
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use neon_sim::{NeonSim, Suspension};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use common::{HANG, neon, until};
 
@@ -105,20 +105,46 @@ async fn a_spare_is_the_next_connection_of_the_pool_or_is_closed() {
     }
 }
 
+/// On the way to the server and back.
+const ROUND_TRIP: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn a_connection_that_answers_is_kept_although_a_spare_waits() {
+    let neon = neon().await;
+    let manager = manager(&neon);
+    let mut silent = manager.connect().await.unwrap();
+    neon.set_latency(ROUND_TRIP / 2);
+    manager.is_valid(&mut silent).await.unwrap();
+    neon.suspend(Suspension::Silent).await;
+    let mut sibling = manager.connect().await.unwrap();
+    let replaced = timeout(HANG, manager.is_valid(&mut silent)).await;
+    replaced.unwrap().unwrap_err();
+    // For most of the time after which an answer is late.
+    sleep(ROUND_TRIP * 3).await;
+    manager.is_valid(&mut sibling).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_refusal_is_answered_from_memory() {
     let neon = neon().await;
-    let url = neon.url().replace("/neondb?", "/later?");
-    let url = DatabaseUrl::parse(&url).unwrap();
-    let manager = ConnectionManager::<Connection>::new(&url, Policy::default()).unwrap();
-    for _ in 0..30 {
+    for (name, is_pipelined) in [("later", false), ("latest", true)] {
+        let url = neon.url().replace("/neondb?", &format!("/{name}?"));
+        let url = DatabaseUrl::parse(&url).unwrap();
+        let url = url.with_pipelined_login(is_pipelined);
+        let manager = ConnectionManager::<Connection>::new(&url, Policy::default()).unwrap();
+        let before = neon.counters();
+        for first in (0..30).map(|i| i == 0) {
+            let refused = manager.connect().await.map(drop).unwrap_err().to_string();
+            assert!(refused.contains("does not exist"), "{refused}");
+            assert!(!first || !refused.contains("from memory"), "{refused}");
+        }
         let refused = manager.connect().await.map(drop).unwrap_err().to_string();
-        assert!(refused.contains("does not exist"), "{refused}");
-    }
-    let attempts = neon.counters().direct.attempts;
-    assert!((1..=6).contains(&attempts), "{attempts}");
+        assert!(refused.contains("from memory"), "{refused}");
+        let attempts = (neon.counters() - before).direct.attempts;
+        assert!((1..=6).contains(&attempts), "{attempts}");
 
-    neon.create_database("later").await.unwrap();
-    manager.invalidate_all();
-    manager.connect().await.unwrap();
+        neon.create_database(name).await.unwrap();
+        manager.invalidate_all();
+        manager.connect().await.unwrap();
+    }
 }

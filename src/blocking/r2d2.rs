@@ -29,10 +29,13 @@ use crate::util::clock;
 ///
 /// Once somebody has asked for a connection, r2d2 connects until that succeeds, every 15 s or so (half of its
 /// `connection_timeout`), even if nobody waits any more. If the server refuses it (a wrong password, no such database), the manager
-/// answers from memory: for as long again as the server has been refusing, an hour at most. So what keeps a compute awake,
-/// or an account locked, becomes rare; and whoever has mended the cause calls [`invalidate_all`](Self::invalidate_all), or
-/// waits. Other failures, such as a server that is out of reach, are tried each time. So is an `on_acquire` that fails, on a new
-/// connection each time, which does keep a compute awake.
+/// answers from memory, as the error says: for as long again as the server has been refusing, 15 minutes at most, and 10 s if the
+/// refusal may pass by itself. So what keeps a compute awake, or an account locked, becomes rare; and whoever has mended
+/// the cause calls [`invalidate_all`](Self::invalidate_all), or waits. Other failures, such as a server that is out of reach, are tried each time. So is an `on_acquire` that fails, on a new
+/// connection each time, which does keep a compute awake; an [`EvictReason::Hook`] or [`EvictReason::CheckFailed`] that it returns is
+/// logged.
+///
+/// With `pipeline_login=true` in the URL, a connect waits for the answer to its login nevertheless.
 ///
 /// ```no_run
 /// # use diesel_neon::{DatabaseUrl, Policy, blocking};
@@ -73,7 +76,8 @@ impl ConnectionManager {
     }
 
     /// Begins a pool of r2d2's with the policy's numbers, and with no connection that nobody has asked for. A failed connect
-    /// is logged as r2d2 does it, as an error; an eviction, by which the policies work, is not.
+    /// is logged as r2d2 does it, as an error, and so is one of `on_acquire`; an eviction, by which the policies work, is not,
+    /// unless the server has answered a check with an error.
     pub fn pool_builder(&self) -> Builder<Self> {
         let policy = self.policy();
         Builder::new()
@@ -140,16 +144,27 @@ struct LogConnects;
 
 impl HandleError<ManagerError> for LogConnects {
     fn handle_error(&self, error: ManagerError) {
-        match error {
-            ManagerError::Connect(_) => LoggingErrorHandler.handle_error(error),
-            ManagerError::Evicted(_) => {}
+        if is_worth_a_line(&error) {
+            LoggingErrorHandler.handle_error(error);
         }
+    }
+}
+
+/// Returns whether an error is no eviction by which the policies work: the failure of a connect, an error with which the server
+/// has answered a check, or that of an `on_acquire`.
+fn is_worth_a_line(error: &ManagerError) -> bool {
+    match error {
+        ManagerError::Connect(_) => true,
+        ManagerError::Evicted(reason) => matches!(
+            reason,
+            EvictReason::Hook { .. } | EvictReason::CheckFailed { .. }
+        ),
     }
 }
 
 /// r2d2 connects whether or not anybody waits. A compute that each login wakes for five minutes then sleeps for most of the
 /// time.
-const LONGEST: Duration = Duration::from_secs(60 * 60);
+const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// Lets diesel's own manager keep a connection, and r2d2's pooled connections be connections.
 impl R2D2Connection for Connection {
@@ -159,5 +174,28 @@ impl R2D2Connection for Connection {
 
     fn is_broken(&mut self) -> bool {
         PoolableConnection::is_broken(self.as_async())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_failure_of_a_customizer_is_logged_and_an_eviction_is_not() {
+        let failed = EvictReason::CheckFailed {
+            sqlstate: None,
+            message: "permission denied".to_owned(),
+        };
+        let cases = [
+            (EvictReason::Hook { hook: "on_acquire" }, true),
+            (failed, true),
+            (EvictReason::Lifetime, false),
+            (EvictReason::Generation, false),
+        ];
+        for (reason, is_logged) in cases {
+            let error = ManagerError::Evicted(reason);
+            assert_eq!(is_worth_a_line(&error), is_logged, "{error}");
+        }
     }
 }

@@ -31,6 +31,8 @@ pub struct ConnectError {
     budget: Duration,
     attempts: u32,
     elapsed: Duration,
+    /// If it is from memory: when the next connect is due.
+    due_in: Option<Duration>,
 }
 
 impl ConnectError {
@@ -42,6 +44,7 @@ impl ConnectError {
             budget: Duration::ZERO,
             attempts,
             elapsed,
+            due_in: None,
         }
     }
 
@@ -58,6 +61,7 @@ impl ConnectError {
             budget,
             attempts,
             elapsed,
+            due_in: None,
         }
     }
 
@@ -140,10 +144,22 @@ impl ConnectError {
         self.retry_class != RetryClass::Final
     }
 
-    /// Returns whether the server, or a check of its certificate, has refused the connection, and is likely to refuse the
-    /// next one.
-    pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self.retry_class, RetryClass::Final | RetryClass::Brief)
+    /// Returns for how long a manager may answer with this from memory, if it does so for `longest` at most: the server,
+    /// or a check of its certificate, has refused the connection, and is likely to refuse the next one.
+    pub(crate) fn holds_for(&self, longest: Duration) -> Option<Duration> {
+        match self.retry_class {
+            RetryClass::Final => Some(longest),
+            RetryClass::Brief => Some(longest.min(MAY_PASS)),
+            RetryClass::Restart | RetryClass::Patient => None,
+        }
+    }
+
+    /// Returns the error of a connect that was not made: the next one is due then.
+    pub(crate) fn from_memory(&self, due_in: Duration) -> Self {
+        Self {
+            due_in: Some(due_in),
+            ..self.clone()
+        }
     }
 
     /// Returns how many attempts were made.
@@ -186,6 +202,13 @@ impl fmt::Display for ConnectError {
         if self.attempts > 1 {
             write!(f, " ({} attempts)", self.attempts)?;
         }
+        if let Some(due_in) = self.due_in {
+            let seconds = due_in.as_secs() + 1;
+            write!(
+                f,
+                " (from memory, the server is asked again in {seconds} s)"
+            )?;
+        }
         match self.kind() {
             // The first passes by itself; of the second only its own words are known.
             ConnectErrorKind::Unavailable | ConnectErrorKind::Other => Ok(()),
@@ -205,6 +228,9 @@ impl Error for ConnectError {
 }
 
 const BRIEF: Duration = Duration::from_secs(1);
+
+/// A refusal that may pass by itself is remembered for no longer: a quota's, or that of a server that fails over.
+const MAY_PASS: Duration = Duration::from_secs(10);
 
 /// A restarted server is back by then, as a rule.
 const RESTART: Duration = Duration::from_secs(3);

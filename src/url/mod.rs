@@ -289,8 +289,8 @@ impl DatabaseUrl {
     ///
     /// The server's certificate is verified before anything is sent; that it knows the password, as SCRAM proves, is known
     /// only with its answer. The server must read on behind a login, as Neon's proxy, Postgres and PgBouncer do. The login is waited for where
-    /// something is to be asked first: for `target_session_attrs`, for a pool's `after_connect`, and for
-    /// [`AsyncPgConnection`](diesel_async::AsyncPgConnection).
+    /// something is to be asked first: for `target_session_attrs`, for a pool's `after_connect`, by a
+    /// [`ConnectionManager`](crate::ConnectionManager), and for [`AsyncPgConnection`](diesel_async::AsyncPgConnection).
     #[must_use]
     pub fn with_pipelined_login(&self, pipelined: bool) -> Self {
         let mut url = self.clone();

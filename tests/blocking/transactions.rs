@@ -287,7 +287,12 @@ fn the_work_of_a_transaction_may_abandon_a_statement_and_go_on() {
             let _ = block_on(async { slow.now_or_never() }).unwrap();
             add(conn, &format!("b{way}"))
         };
-        assert_eq!(transact(&pool, &work).unwrap(), 1, "{way}");
+        // An abandoned statement costs the session if its answer does not come soon, as on a busy machine. Then the
+        // transaction has left nothing.
+        let is_given_up = |done: &Result<usize, RetryError>| matches!(done, Err(RetryError::Query(error)) if error.is_connection_lost());
+        let mut attempts = (0..30).map(|_| transact(&pool, &work));
+        let done = attempts.find(|done| !is_given_up(done));
+        assert_eq!(done.unwrap().unwrap(), 1, "{way}");
     }
     assert_eq!(names(&sim), "a0 b0 a1 b1 a2 b2 a3 b3");
 }

@@ -1,7 +1,7 @@
 //! The check of a connection by a [`ConnectionManager`](crate::ConnectionManager), which sees only the one that the pool
 //! hands out: if its answer is late, a spare connects in parallel. If the spare is first, the late connection is closed, and
 //! the pool's next connect takes the spare. A loaded server is late too, but a new connection to it is later still. If a
-//! sibling was found dead or late, the spare connects at once.
+//! sibling was found dead or late, the spare connects at once, or one that waits already is used after half of that time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,12 +108,12 @@ impl<C: Establish> Shared<C> {
     /// Waits for a spare that may take the place of a connection. Returns `None` if there will be none.
     async fn until_replaced(self: &Arc<Self>, generation: u64) -> Option<()> {
         let state = &self.state;
-        let left = |waited| state.late().checked_sub(waited);
-        if let Some(left) = self.spares.waiting_for().and_then(left) {
-            // The pool takes the spare only once it has no idle connection left. Each has half of the time that is
-            // left, so that all of them together take no more than one that is late.
-            sleep(left / 2).await;
-            if self.spares.waiting_for().is_some() {
+        let is_new = |waited| waited < state.late();
+        if self.spare_waits_for().is_some_and(is_new) {
+            // The pool takes the spare only once it has no idle connection left. Each of those in doubt has time for two
+            // round trips at least: one that is alive stays.
+            sleep(state.late() / 2).await;
+            if self.spare_waits_for().is_some() {
                 return Some(());
             }
         }

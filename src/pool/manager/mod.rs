@@ -30,11 +30,13 @@ use crate::url::DatabaseUrl;
 /// The two share their validation. What bb8 leaves no room for: its callers do not hear why connecting fails, are not
 /// served in their order, and do not share a check that goes on. A late check is hedged: a spare connects in parallel. If that
 /// is ready first, the late connection is closed, and bb8's next connect takes the spare, beyond `max_size` until then; it is
-/// closed if bb8 has not taken it after 5 s. Once one was found dead or late, the spare for every sibling connects at once.
+/// closed if bb8 has not taken it after 5 s. Once one was found dead or late, the spare for every sibling connects at once, or
+/// one that waits already serves, after half of the time in which an answer becomes late.
 ///
 /// bb8 goes on connecting for as long as a caller may wait. Once the server has refused a connect (a wrong password, no
-/// such database), the manager answers from memory: for as long again as the server has been refusing, between a
-/// second and 10 s. [`invalidate_all`](Self::invalidate_all) forgets it.
+/// such database), the manager answers from memory, as the error says: for as long again as the server has been refusing,
+/// between a second and 10 s. [`invalidate_all`](Self::invalidate_all) forgets it. With `pipeline_login=true` in the URL, a connect
+/// waits for the answer to its login nevertheless.
 ///
 /// Set the `max_lifetime` and `idle_timeout` of such a pool to the policy's, so that idle connections are closed and
 /// not just never handed out, and leave `test_on_check_out` on. bb8 reports every failure as `RunError::TimedOut`.
@@ -100,7 +102,9 @@ impl<C: Establish> ConnectionManager<C> {
         policy: Policy,
         longest: Duration,
     ) -> Result<Self, BuildError> {
-        let state = PoolState::new::<C>(url, policy)?;
+        // A refusal is to be the error of the connect: it takes the place of the next ones.
+        let url = url.with_pipelined_login(false);
+        let state = PoolState::new::<C>(&url, policy)?;
         Ok(Self {
             shared: Arc::new(Shared::new(state, longest)),
         })

@@ -38,7 +38,7 @@ impl<C: Establish> Shared<C> {
         }
         let generation = self.state.generation.current();
         if let Some(error) = self.refusals.recall(generation, Instant::now()) {
-            tracing::debug!(error = ?error, "no connection, and no other try for now");
+            tracing::debug!(error = ?error, "no connection");
             return Err(ManagerError::Connect(error));
         }
         let connected = self
@@ -55,12 +55,21 @@ impl<C: Establish> Shared<C> {
 
     /// Returns a spare that may be handed out.
     fn spare(&self) -> Option<PoolEntry<C>> {
-        loop {
-            let mut spare = self.spares.take()?;
-            match self.state.inspect(&mut spare, &Moment::now()) {
-                Ok(()) => return Some(spare),
-                Err(reason) => spare.evict(&reason),
-            }
+        self.close_unfit_spares();
+        self.spares.take()
+    }
+
+    /// Returns for how long the latest spare has waited that may be handed out.
+    pub(super) fn spare_waits_for(&self) -> Option<Duration> {
+        self.close_unfit_spares();
+        self.spares.waiting_for()
+    }
+
+    fn close_unfit_spares(&self) {
+        let now = Moment::now();
+        let inspect = |spare: &mut PoolEntry<C>| self.state.inspect(spare, &now);
+        for (spare, reason) in self.spares.take_unfit(inspect) {
+            spare.evict(&reason);
         }
     }
 

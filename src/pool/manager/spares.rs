@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::pool::entry::PoolEntry;
+use crate::pool::evict::EvictReason;
 use crate::util::lock;
 
 /// Connections that the pool has not asked for yet: it does once it has closed the late ones. So they go the way of every
@@ -26,6 +27,22 @@ impl<C> Spares<C> {
     /// Takes the latest one.
     pub(super) fn take(&self) -> Option<PoolEntry<C>> {
         lock(&self.0).pop().map(|(entry, _)| entry)
+    }
+
+    /// Takes those that may not be handed out.
+    pub(super) fn take_unfit(
+        &self,
+        inspect: impl Fn(&mut PoolEntry<C>) -> Result<(), EvictReason>,
+    ) -> Vec<(PoolEntry<C>, EvictReason)> {
+        let mut spares = lock(&self.0);
+        let mut unfit = Vec::new();
+        for (mut spare, since) in std::mem::take(&mut *spares) {
+            match inspect(&mut spare) {
+                Ok(()) => spares.push((spare, since)),
+                Err(reason) => unfit.push((spare, reason)),
+            }
+        }
+        unfit
     }
 
     /// Takes those that have waited for [`EXPIRY`].
