@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::parts::{Kind, Parts, only_statement};
-use crate::util::statements::tokens;
+use crate::util::statements::{is_word, tokens};
 
 /// A statement as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,7 +216,11 @@ impl<'a> Composer<'a> {
                 dollar = Some(token.start);
             }
             let number = start.and_then(|_| text.parse::<usize>().ok()?.checked_sub(1));
-            let name = number.and_then(|number| types.get(number)?.as_deref());
+            // With a letter behind it the number is a syntax error, and stays one.
+            let behind = callers[token.end..].chars().next();
+            let is_whole = !behind.is_some_and(is_word);
+            let name = number.filter(|_| is_whole);
+            let name = name.and_then(|number| types.get(number)?.as_deref());
             if let (Some(start), Some(name)) = (start, name) {
                 self.push_callers(done..start);
                 self.push("(");
@@ -258,8 +262,8 @@ mod tests {
         for (sql, expected) in [
             ("EXPLAIN SELECT $2, '$1'", "EXPLAIN SELECT $2, '$1'"),
             (
-                "CALL p(-$1[1],$1a, $10) -- $1",
-                "CALL p(-($1::int4)[1],($1::int4)a, $10)",
+                "CALL p(-$1[1],$1+$1a, $1_, $1ä, $10) -- $1",
+                "CALL p(-($1::int4)[1],($1::int4)+$1a, $1_, $1ä, $10)",
             ),
             (" SHOW work_mem ; -- why", "SHOW work_mem"),
             ("SELECT 1; SELECT 2", "SELECT 1; SELECT 2"),

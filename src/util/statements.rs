@@ -123,7 +123,8 @@ impl Lexer<'_> {
     }
 }
 
-fn is_word(c: char) -> bool {
+/// Returns whether a word may have this character.
+pub(crate) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || !c.is_ascii()
 }
 
