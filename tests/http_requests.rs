@@ -43,6 +43,23 @@ async fn a_statement_takes_one_flight_and_a_new_connection_one_more() {
     }
 }
 
+/// The role's time zone on one host says nothing of that on another.
+#[tokio::test]
+async fn with_several_hosts_each_statement_sets_the_time_zone() {
+    let neon = start().await;
+    let url = over_https(&neon, neon.url());
+    let (user, rest) = url.split_once('@').unwrap();
+    let (host, rest) = rest.split_once('/').unwrap();
+    let rest = rest.replace("hostaddr=127.0.0.1", "hostaddr=127.0.0.1,127.0.0.1");
+    let connection = HttpConnection::new(format!("{user}@{host},{host}/{rest}")).unwrap();
+    for _ in 0..2 {
+        let before = neon.counters();
+        let count = users::table.count().get_result(&mut &connection).await;
+        assert_eq!(count, Ok(0_i64));
+        assert_eq!((neon.counters() - before).direct.statements, 2);
+    }
+}
+
 #[tokio::test]
 async fn a_thousand_statements_at_once_give_a_thousand_answers() {
     let neon = start().await;

@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 
 use super::client::{Client, common_headers};
 use super::connection::HttpConnection;
+use super::known::Known;
 use super::route::Routes;
 use super::shared::{Shared, TokenSource};
 use crate::connect::HttpsConnector;
@@ -135,6 +136,11 @@ impl HttpConnectionBuilder {
             .policy
             .or_connect_timeout(url.connect_timeout())
             .build()?;
+        let known = Known {
+            // That of one host says nothing of another's.
+            is_utc: (url.hosts().len() > 1).then_some(false),
+            ..Known::default()
+        };
         let routes = Routes::new(url, self.token.is_some());
         let connector =
             HttpsConnector::new(&routes.dialled(), policy.connect_timeout(), self.timer)?;
@@ -151,7 +157,7 @@ impl HttpConnectionBuilder {
             token: self.token,
             request_timeout: self.request_timeout,
             max_response_size: self.max_response_size,
-            known: Mutex::default(),
+            known: Mutex::new(known),
         };
         Ok(HttpConnection::of(Arc::new(shared)))
     }

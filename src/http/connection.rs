@@ -36,7 +36,8 @@ use super::statement::Statement;
 /// - Rows have the names of their columns only for [`sql_query`](diesel::sql_query), where Diesel asks for them.
 /// - Statements run in UTC, as on a `Connection`, but for those that are no query and no DML, by themselves: in `CREATE TABLE`,
 ///   `CALL` and `EXPLAIN` a role's own time zone counts, which `ALTER ROLE … SET timezone TO 'UTC'` changes. As long as that zone is
-///   not known to be UTC, statements run in a transaction whose first statement sets it; the zone is looked at once.
+///   not known to be UTC, statements run in a transaction whose first statement sets it; the zone is looked at once,
+///   and not at all if the URL has several hosts.
 /// - DML with RETURNING fails on a table with a rule that makes several statements of it.
 /// - A column of a domain has the domain's own OID, but for `sql_query`; only a `FromSql` that asks for the OID can tell.
 /// - EXPLAIN, SHOW and CALL return text, numbers and booleans alone; see [`RowsUnsupported`](super::RowsUnsupported).

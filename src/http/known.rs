@@ -11,6 +11,6 @@ pub(super) struct Known {
     /// The OIDs of types and of their arrays, by the names that Diesel has for the types.
     pub(super) names: Types,
     pub(super) customs: Arc<Customs>,
-    /// Whether the role's time zone is UTC.
+    /// Whether the role's time zone is UTC, if that was looked at.
     pub(super) is_utc: Option<bool>,
 }

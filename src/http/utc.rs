@@ -34,7 +34,7 @@ impl Shared {
     }
 
     /// Sends statements as one transaction, and returns their results. As long as the role's time zone is not known to be
-    /// UTC, others in front look at it and set it: that takes no round trip of its own.
+    /// UTC, others in front look at it, if there is one host, and set it: that takes no round trip of its own.
     pub(super) async fn transaction(
         &self,
         headers: HeaderMap,
