@@ -204,7 +204,8 @@ async fn without_a_server_nothing_was_run() {
 #[tokio::test]
 async fn a_silent_server_is_given_up_after_the_requests_time() {
     let (url, _) = serve(|_| Reply::Hang).await;
-    let limit = Duration::from_millis(300);
+    // Connects are within it, on a busy machine too.
+    let limit = Duration::from_secs(5);
     let connection = HttpConnection::builder(url)
         .request_timeout(limit)
         .build()
@@ -220,7 +221,7 @@ async fn a_silent_server_is_given_up_after_the_requests_time() {
     let port = listen(|_stream| std::future::pending()).await;
     let url = format!("postgresql://u:p@127.0.0.1/d?https_port={port}&sslmode=require");
     let connection = HttpConnection::builder(url)
-        .request_timeout(limit)
+        .request_timeout(Duration::from_millis(300))
         .build()
         .unwrap();
     let error = seven(&connection).await.unwrap_err();

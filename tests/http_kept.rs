@@ -3,11 +3,11 @@
 
 mod common;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::scripted::listen;
 use common::{HANG, RUNNING, neon, over_https, until};
 use diesel::prelude::*;
 use diesel::result::Error;
@@ -21,6 +21,7 @@ use neon_sim::NeonSim;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 /// A way to the stand-in that can go silent, as a network does that forgets its connections.
@@ -94,27 +95,29 @@ async fn a_connection_that_has_gone_silent_is_given_up_with_its_first_late_reque
     assert!(error.is_response_timeout(), "{error:?}");
     assert_eq!(seven(&connection).await, Ok(7));
 
+    assert_eq!(way.connections(), 2);
+
     // The same if the caller has less patience.
+    let connection = HttpConnection::new(way.url(&neon)).unwrap();
+    assert_eq!(seven(&connection).await, Ok(7));
     way.silence();
-    let given_up = timeout(Duration::from_secs(3), seven(&connection)).await;
+    let given_up = timeout(Duration::from_secs(5), seven(&connection)).await;
     given_up.unwrap_err();
     assert_eq!(seven(&connection).await, Ok(7));
-    assert_eq!(way.connections(), 3);
+    assert_eq!(way.connections(), 4);
 }
 
 #[tokio::test]
 async fn a_request_that_is_late_is_given_up() {
     let neon = neon().await;
-    let late = |connection: HttpConnection| async move {
-        let sleep = sql_query("SELECT pg_sleep(600)");
-        let slept = timeout(HANG, sleep.execute(&mut &connection)).await;
-        slept.expect("no hang").unwrap_err()
-    };
     let connection = HttpConnection::builder(over_https(&neon, neon.url()))
-        .request_timeout(Duration::from_millis(500))
+        .request_timeout(Duration::from_secs(5))
         .build()
         .unwrap();
-    let error = late(connection).await;
+    assert_eq!(seven(&connection).await, Ok(7));
+    let sleep = sql_query("SELECT pg_sleep(600)");
+    let slept = timeout(HANG, sleep.execute(&mut &connection)).await;
+    let error = slept.expect("no hang").unwrap_err();
     assert!(
         error.is_response_timeout() && error.is_connection_lost(),
         "{error:?}"
@@ -196,15 +199,38 @@ fn a_runtime_that_rests_holds_up_no_other() {
     };
     let (resting, running) = (driven(), driven());
     let servers = tokio::runtime::Runtime::new().unwrap();
-    let neon = servers.block_on(neon());
-    let connection = HttpConnection::new(over_https(&neon, neon.url())).unwrap();
+    let connects = Arc::<AtomicUsize>::default();
+    let (neon, url) = servers.block_on(async {
+        let neon = neon().await;
+        let (port, counter) = (neon.https_port(), Arc::clone(&connects));
+        // No answer to the first TLS handshake.
+        let way = listen(move |mut near| {
+            let is_first = counter.fetch_add(1, Ordering::Relaxed) == 0;
+            async move {
+                if is_first {
+                    std::future::pending::<()>().await;
+                }
+                let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let _ = copy_bidirectional(&mut near, &mut far).await;
+            }
+        });
+        let [near, far] = [way.await, port].map(|port| format!("https_port={port}"));
+        let url = over_https(&neon, neon.url()).replace(&far, &near);
+        (neon, url)
+    });
+    let connection = HttpConnection::new(url).unwrap();
     let mut begun = Box::pin(seven(&connection));
     resting.block_on(async {
-        let mut begun = pin!(&mut begun);
-        assert!(poll!(&mut begun).is_pending());
+        let connecting = async {
+            while AtomicUsize::load(&connects, Ordering::Relaxed) == 0 {
+                assert!(poll!(&mut begun).is_pending());
+                yield_now().await;
+            }
+        };
+        timeout(HANG, connecting).await.expect("no hang");
     });
     running.block_on(async {
-        let seven = timeout(Duration::from_secs(10), seven(&connection)).await;
+        let seven = timeout(Duration::from_secs(20), seven(&connection)).await;
         assert_eq!(seven.expect("it waits for no other runtime"), Ok(7));
     });
     drop(begun);

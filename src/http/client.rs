@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::line::{Life, Line, Trouble};
 use super::lines::Lines;
 use super::route::Routes;
 use crate::connect::{ConnectError, HttpsConnector};
+use crate::transport::Timer;
 use crate::util::clock::Moment;
 use crate::util::error_chain::chain;
 use crate::util::lock;
@@ -32,13 +32,22 @@ pub(super) struct Client {
     limit: usize,
     /// A connection that brings nothing for so long is given up with a request that is.
     patience: Duration,
+    /// How long a request may go on that nobody polls.
+    request_timeout: Option<Duration>,
 }
 
-/// How far a request has come.
+/// How far a request has come. Its task and whoever gives it up agree on whether it is sent: one of them is the first.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
-    is_sent: AtomicBool,
-    on: Mutex<Option<On>>,
+pub(super) struct Progress(Mutex<State>);
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Waiting,
+    /// The server may process it.
+    Sent(On),
+    /// It must not be sent any more.
+    GivenUp,
 }
 
 /// The connection that a request was sent on.
@@ -56,11 +65,43 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Progress {
     /// Returns whether the server may process the request.
     pub(super) fn is_sent(&self) -> bool {
-        self.is_sent.load(Ordering::Relaxed)
+        matches!(&*lock(&self.0), State::Sent(_))
     }
 
-    pub(super) fn set_sent(&self, is_sent: bool) {
-        self.is_sent.store(is_sent, Ordering::Relaxed);
+    /// Notes that the server has not processed the request, which may be sent again.
+    pub(super) fn set_not_run(&self) {
+        let mut state = lock(&self.0);
+        if let State::Sent(_) = &*state {
+            *state = State::Waiting;
+        }
+    }
+
+    /// Notes that the request is about to be sent; returns false if it was given up.
+    fn set_sent(&self, on: On) -> bool {
+        let mut state = lock(&self.0);
+        let is_waiting = matches!(&*state, State::Waiting);
+        if is_waiting {
+            *state = State::Sent(on);
+        }
+        is_waiting
+    }
+
+    /// Gives the request up, and its connection if that has brought nothing for so long.
+    fn give_up(&self, patience: Duration) {
+        let mut state = lock(&self.0);
+        match &*state {
+            State::Waiting => *state = State::GivenUp,
+            State::Sent(on) if on.is_silent() && on.began.elapsed() >= patience => {
+                on.lines.give_up(&on.life);
+            }
+            State::Sent(_) | State::GivenUp => {}
+        }
+    }
+}
+
+impl On {
+    fn is_silent(&self) -> bool {
+        self.life.count() == self.brought
     }
 }
 
@@ -79,6 +120,7 @@ impl Client {
             idle_timeout,
             limit,
             patience: request_timeout.map_or(PATIENCE, |limit| PATIENCE.min(limit / 2)),
+            request_timeout,
         }
     }
 
@@ -100,8 +142,19 @@ impl Client {
     ) -> Result<(StatusCode, Bytes), Trouble> {
         let (client, headers, body) = (Arc::clone(self), headers.clone(), body.clone());
         let told = Arc::clone(progress);
-        let exchange = async move { client.exchange(&headers, &body, &told).await };
-        // In a task of its own: a future that is not polled must hold no connection's window, nor a place that others wait for.
+        let exchange = async move {
+            let exchange = client.exchange(&headers, &body, &told);
+            match client.most_unpolled() {
+                Some(limit) => match Timer::Runtime.timeout(limit, exchange).await {
+                    Some(answer) => answer,
+                    // The caller's own time is up, which is told once the caller polls again.
+                    None => std::future::pending().await,
+                },
+                None => exchange.await,
+            }
+        };
+        // In a task of its own: a future that is not polled must hold no connection's window, nor for ever a place that others wait
+        // for.
         let mut running = Running {
             task: tokio::spawn(exchange.in_current_span()),
             progress,
@@ -125,21 +178,32 @@ impl Client {
         let taken = lines.take(self.connect()).await;
         let (mut line, _place) = taken.map_err(Trouble::NotConnected)?;
         line.ready().await?;
-        *lock(&progress.on) = Some(On {
+        let on = On {
             lines: Arc::clone(&lines),
             life: Arc::clone(&line.life),
             began: Moment::now(),
             brought: line.life.count(),
-        });
-        progress.set_sent(true);
+        };
+        if !progress.set_sent(on) {
+            // Nobody waits for it.
+            return Err(Trouble::Stale);
+        }
         let response = line.send(headers, body).await.inspect_err(|trouble| {
-            progress.set_sent(!matches!(trouble, Trouble::Stale));
+            if let Trouble::Stale = trouble {
+                progress.set_not_run();
+            }
         })?;
         let status = response.status();
         let body = self.read(response.into_body(), &line.life).await?;
         line.last_used = Moment::now();
         lines.keep(line);
         Ok((status, body))
+    }
+
+    /// Returns how long a request may go on that nobody polls. On a runtime without timers nothing goes on by itself.
+    fn most_unpolled(&self) -> Option<Duration> {
+        let has_timers = self.connector.timer() == Timer::Runtime;
+        self.request_timeout.filter(|_| has_timers)
     }
 
     async fn read(&self, body: Incoming, life: &Life) -> Result<Bytes, Trouble> {
@@ -170,7 +234,7 @@ impl Client {
     async fn connect(&self) -> Result<Line, ConnectError> {
         let (stream, name) = self.connector.connect().await?;
         let route = self.routes.of(&name, &stream.host, stream.is_tls);
-        let opened = Line::open(stream, route, self.connector.timer()).await;
+        let opened = Line::open(stream, route).await;
         opened.map_err(|error| {
             ConnectError::of_proxy(format!(
                 "error communicating with the server: {}",
@@ -189,15 +253,10 @@ struct Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let on = lock(&self.progress.on).take();
-        if self.task.is_finished() {
-            return;
-        }
-        self.task.abort();
-        if let Some(on) = on {
-            if on.life.count() == on.brought && on.began.elapsed() >= self.patience {
-                on.lines.give_up(&on.life);
-            }
+        if !self.task.is_finished() {
+            // The task may be polled meanwhile, and is then not aborted before it waits again.
+            self.progress.give_up(self.patience);
+            self.task.abort();
         }
     }
 }

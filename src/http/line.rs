@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::route::{PATH, Route};
 use crate::connect::ConnectError;
-use crate::transport::{HttpStream, Timer, Transport};
+use crate::transport::{HttpStream, Transport};
 use crate::util::clock::Moment;
 use crate::util::error_chain::chain;
 
@@ -58,25 +57,13 @@ impl Life {
 }
 
 impl Line {
-    /// Begins HTTP on a stream, which a task then drives. With HTTP/2 the server is asked for a sign of life while requests
-    /// wait for it, if there is a timer.
-    pub(super) async fn open(
-        stream: HttpStream,
-        route: Arc<Route>,
-        timer: Timer,
-    ) -> hyper::Result<Self> {
+    /// Begins HTTP on a stream, which a task then drives.
+    pub(super) async fn open(stream: HttpStream, route: Arc<Route>) -> hyper::Result<Self> {
         let is_http_2 = stream.is_http_2;
         let stream = TokioIo::new(Transport::Http(stream));
         let sender = if is_http_2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder.max_header_list_size(MOST_HEADERS);
-            if timer == Timer::Runtime {
-                builder
-                    .timer(TokioTimer::new())
-                    .keep_alive_interval(PING_AFTER)
-                    .keep_alive_timeout(PONG_WITHIN)
-                    .keep_alive_while_idle(false);
-            }
             let (sender, connection) = builder.handshake(stream).await?;
             tokio::spawn(driven(connection));
             Sender::Http2(sender)
@@ -163,10 +150,6 @@ impl Line {
 
 /// How many bytes the headers of an answer may have.
 const MOST_HEADERS: u32 = 64 * 1024;
-
-/// A slow statement is no silence: the server's proxy answers a PING by itself.
-const PING_AFTER: Duration = Duration::from_secs(10);
-const PONG_WITHIN: Duration = Duration::from_secs(10);
 
 const CONNECTION_STRING: &str = "neon-connection-string";
 

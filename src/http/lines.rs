@@ -129,7 +129,10 @@ impl Lines {
 
     /// The same, or else takes a connection with HTTP/1.1 that has no request.
     fn take_any(&self) -> Option<Line> {
-        self.take_http_2().or_else(|| lock(&self.kept).pop())
+        let mut kept = lock(&self.kept);
+        self.forget_ended(&mut kept);
+        let shared = kept.iter().find_map(Line::share);
+        shared.or_else(|| kept.pop())
     }
 
     /// Forgets connections that have ended, or that something in between may have forgotten.

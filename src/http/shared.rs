@@ -87,7 +87,7 @@ impl Shared {
                 // The next is likely a new connection.
                 Failure::Stale if stale < MOST_STALE => stale += 1,
                 Failure::NotRun(error) => {
-                    progress.set_sent(false);
+                    progress.set_not_run();
                     let budget = error.retry_budget(connector.budget());
                     let left = budget.saturating_sub(began.elapsed());
                     if left < LEAST {

@@ -11,6 +11,7 @@ use crate::common::scripted::listen;
 
 /// What a server does with a request.
 #[derive(Clone)]
+#[allow(dead_code, reason = "no test needs all of them")]
 pub enum Reply {
     Bytes(Vec<u8>),
     /// The same, and the end of the connection.
