@@ -140,6 +140,28 @@ fn a_runtime_that_does_not_run_starves_no_other() {
 }
 
 #[test]
+fn a_pipelined_login_on_a_runtime_that_does_not_run_keeps_no_other_from_connecting() {
+    let (runtime, neon) = start();
+    let url = format!("{}&pipeline_login=true", neon.url());
+    let pool = runtime.block_on(async {
+        pool(&url, |policy| {
+            policy
+                .max_size(2)
+                .max_connecting(1)
+                .connect_timeout(Duration::from_secs(3))
+                .checkout_timeout(HANG / 4)
+        })
+    });
+    // The connection is handed out before the answer to its login, for which its runtime is not run.
+    neon.set_latency(Duration::from_millis(100));
+    let first = single();
+    let held = first.block_on(pool.get_owned()).unwrap();
+    neon.set_latency(Duration::ZERO);
+    runtime.block_on(select(&pool));
+    drop(held);
+}
+
+#[test]
 fn idle_connections_are_still_closed_when_the_first_runtime_has_ended() {
     let (runtime, neon) = start();
     let first = single();

@@ -9,6 +9,7 @@ mod established;
 #[cfg(feature = "http")]
 mod https;
 mod kind;
+mod permits;
 mod pipelined;
 mod probe;
 mod setup;
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Config;
 use tokio_util::task::TaskTracker;
@@ -34,6 +34,7 @@ pub use self::established::EstablishedSession;
 #[cfg(feature = "http")]
 pub(crate) use self::https::HttpsConnector;
 pub use self::kind::ConnectErrorKind;
+use self::permits::Permits;
 pub(crate) use self::pipelined::PendingSession;
 pub use self::probe::{Login, Probe, TlsInspection};
 pub(crate) use self::setup::SetupError;
@@ -46,6 +47,7 @@ use crate::session::{SessionControl, SessionStatus};
 use crate::transport::{Dialler, Early, Negotiated, Timer, TlsError};
 use crate::url::{DatabaseUrl, Endpoint, TransportMode};
 use crate::util::backoff;
+use crate::util::clock::SLACK;
 
 /// Makes connections to one database.
 #[derive(Debug)]
@@ -55,9 +57,9 @@ pub(crate) struct Connector {
     config: Config,
     open: TaskTracker,
     /// The attempts that may be under way at the same time.
-    common_slots: Semaphore,
+    common_slots: Permits,
     /// One more attempt, which finds out whether the server is there while the others are stuck.
-    spare_slot: Semaphore,
+    spare_slot: Permits,
     /// The pool's failed attempts since the last success. All callers share them: one that comes late to an
     /// outage starts with the long pause.
     failures: AtomicU32,
@@ -82,12 +84,13 @@ impl Connector {
 
     fn with_timer(url: &DatabaseUrl, policy: &Policy, timer: Timer) -> Result<Self, TlsError> {
         let dialler = Dialler::new(url, policy.connect_timeout(), timer)?;
+        let bound = policy.connect_timeout().saturating_add(SLACK);
         Ok(Self {
             dialler: Arc::new(dialler),
             config: Negotiated::config(&url.to_tokio_postgres()),
             open: TaskTracker::new(),
-            common_slots: Semaphore::new(policy.max_connecting() as usize),
-            spare_slot: Semaphore::new(1),
+            common_slots: Permits::new(policy.max_connecting(), bound),
+            spare_slot: Permits::new(1, bound),
             failures: AtomicU32::new(0),
             has_connected: AtomicBool::new(false),
             response_timeout: policy.response_timeout(),
@@ -139,7 +142,6 @@ impl Connector {
             attempts += 1;
             let failures = WeightiestFailure::default();
             let attempt = async {
-                // The semaphores are never closed, so that this is no error.
                 let _slot = match slot {
                     ConnectSlot::Common => Some(self.common_slots.acquire().await),
                     ConnectSlot::Spare => Some(self.spare_slot.acquire().await),

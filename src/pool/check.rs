@@ -67,7 +67,7 @@ impl<C: Establish> Connections<C> {
     pub(super) fn begin_check(self: &Arc<Self>, taken: Taken<'_, C>) -> Check<C> {
         let mut slot = Slot::new(self, Place::InUse);
         let entry = taken.into_entry();
-        slot.transfer(Place::Checking);
+        slot.transfer_to_check(&entry);
         Check { slot, entry }
     }
 

@@ -22,7 +22,7 @@ use super::status::Status;
 use crate::connect::{ConnectError, Establish};
 use crate::policy::Policy;
 use crate::url::DatabaseUrl;
-use crate::util::clock::SLACK;
+use crate::util::clock::{self, SLACK};
 use crate::util::lock;
 
 /// The connections of a pool, with all that its clones share.
@@ -45,7 +45,7 @@ impl<C: Establish> Connections<C> {
         hooks: Hooks<C>,
         direct_url: DatabaseUrl,
     ) -> Self {
-        let queue = Queue::new(limits(&state.policy, state.connector.pipelines_login()));
+        let queue = Queue::new(limits(&state.policy));
         Self {
             state,
             maintenance: Maintenance::default(),
@@ -197,9 +197,23 @@ impl<C: Establish> Slot<C> {
 
     /// Moves the connection to another place.
     pub(super) fn transfer(&mut self, to: Place) {
+        self.transfer_at(to, Instant::now());
+    }
+
+    /// Moves the connection to those that are checked. The check begins behind a login that is under way, which has a bound of
+    /// its own.
+    pub(super) fn transfer_to_check(&mut self, entry: &PoolEntry<C>) {
+        let login = match entry.session().status.is_logging_in() {
+            true => self.connections.state.policy.connect_timeout(),
+            false => Duration::ZERO,
+        };
+        self.transfer_at(Place::Checking, clock::after(Instant::now(), login));
+    }
+
+    fn transfer_at(&mut self, to: Place, at: Instant) {
         if let Some(key) = self.key {
             let mut queue = self.connections.queue();
-            let wakers = queue.transfer_slot(key, to, Instant::now());
+            let wakers = queue.transfer_slot(key, to, at);
             drop(queue);
             wake(wakers);
         }
@@ -234,12 +248,8 @@ impl<C: Establish> Drop for Slot<C> {
     }
 }
 
-/// Returns the bounds of the queue. If a pool `pipelines_login`, a check may have to wait for the end of one.
-fn limits(policy: &Policy, pipelines_login: bool) -> Limits {
-    let login = match pipelines_login {
-        true => policy.connect_timeout(),
-        false => Duration::ZERO,
-    };
+/// Returns the bounds of the queue.
+fn limits(policy: &Policy) -> Limits {
     Limits {
         max_size: policy.max_size(),
         min_idle: policy.min_idle(),
@@ -248,10 +258,7 @@ fn limits(policy: &Policy, pipelines_login: bool) -> Limits {
             .connect_timeout()
             .saturating_add(policy.validation_timeout())
             .saturating_add(SLACK),
-        check: policy
-            .validation_timeout()
-            .saturating_add(login)
-            .saturating_add(SLACK),
+        check: policy.validation_timeout().saturating_add(SLACK),
     }
 }
 

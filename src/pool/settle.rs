@@ -48,7 +48,7 @@ impl<C: Establish> Connections<C> {
             return self.give(place, entry);
         }
         let mut slot = Slot::new(self, place);
-        slot.transfer(Place::Checking);
+        slot.transfer_to_check(&entry);
         if is_busy {
             give_up_response(&mut entry);
         }

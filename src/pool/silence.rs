@@ -75,7 +75,7 @@ impl<C: Establish> Connections<C> {
                 Examined::Fit(taken) | Examined::Doubtful(taken) => {
                     let mut slot = Slot::new(self, Place::InUse);
                     let entry = taken.into_entry();
-                    slot.transfer(Place::Checking);
+                    slot.transfer_to_check(&entry);
                     return Some((slot, entry));
                 }
                 Examined::Evicted => {}
