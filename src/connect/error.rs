@@ -155,7 +155,7 @@ impl ConnectError {
     }
 
     /// Returns the error of a connect that was not made: the next one is due then.
-    pub(crate) fn from_memory(&self, due_in: Duration) -> Self {
+    pub(crate) fn to_remembered(&self, due_in: Duration) -> Self {
         Self {
             due_in: Some(due_in),
             ..self.clone()

@@ -53,7 +53,7 @@ impl Refusals {
             refusal.until = next(refusal.since, now, refusal.longest);
             return None;
         }
-        Some(refusal.error.from_memory(left))
+        Some(refusal.error.to_remembered(left))
     }
 
     /// Records how a connect has failed; `None` if it succeeded.
