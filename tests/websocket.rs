@@ -7,7 +7,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use common::{
-    HANG, connect, counted, example, neon, over_websocket, pool, refusing_port, start, users,
+    HANG, behind_a_firewall, connect, counted, example, neon, over_websocket, pool, refusing_port,
+    start, users,
 };
 use diesel::prelude::*;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
@@ -236,16 +237,9 @@ async fn auto_does_not_wait_long_for_a_port_that_is_silent() {
     assert_eq!(pool.status().transport, TransportMode::WebSocket);
 }
 
-/// Runs the quickstart as behind a firewall that lets nothing through but a proxy.
+/// Runs the quickstart behind a firewall.
 async fn quickstart(neon: &NeonSim, proxy: &str) -> (bool, String) {
-    let url = over_websocket(neon, neon.pooled_url()).replace("&transport=websocket", "");
-    // The name resolves to nothing here: the proxy looks it up.
-    let url = url.replace("&hostaddr=127.0.0.1", "");
-    let url = url.replace(&format!(":{}/", neon.port()), ":9/");
-    let url = url.replace(
-        &format!("https_port={}", neon.https_port()),
-        "https_port=443",
-    );
+    let url = behind_a_firewall(neon, neon.pooled_url()).replace("&transport=websocket", "");
     let mut command = example("quickstart");
     command
         .args(["--transport", "websocket"])

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use common::{HANG, neon_with};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+#[cfg(feature = "websocket")]
+use neon_sim::HttpProxy;
 use neon_sim::{Event, NeonSim, Suspension};
 use serde_json::{Value, json};
 use server::{Response, Server, command, create_tables, neon, until};
@@ -391,6 +393,30 @@ async fn no_request_fails_after(suspension: Suspension) {
         assert_eq!(server.get(location).await.status, 200);
     }
     assert_eq!(neon.counters().suspensions, 2);
+}
+
+#[cfg(feature = "websocket")]
+#[tokio::test]
+async fn behind_a_proxy_that_is_all_there_is_no_request_fails_after_a_suspension() {
+    let neon = neon().await;
+    let proxy = HttpProxy::start().await.unwrap();
+    let target = format!("{}:443", neon.pooled_host());
+    proxy.route(&target, neon.https_port());
+    let url = common::behind_a_firewall(&neon, neon.pooled_url());
+    let server = Server::start(&url, &[("HTTPS_PROXY", &proxy.url())]).await;
+    for title in ["Dune", "Emma", "Ulysses"] {
+        let book = json!({ "title": title });
+        let created = server.send("POST", "/books", Some(&book)).await;
+        assert_eq!(created.status, 201, "{}", created.body);
+        neon.suspend(Suspension::Normal).await;
+    }
+    let page = server.get("/books").await.json();
+    assert_eq!(titles(&page).len(), 3, "{page}");
+    let requests = proxy.requests();
+    assert!(
+        requests.iter().all(|request| request.target == target),
+        "{requests:?}"
+    );
 }
 
 #[tokio::test]

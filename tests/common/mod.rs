@@ -154,6 +154,15 @@ pub fn pool_of<C: Establish>(
     PoolBuilder::new(url).policy(policy).build().unwrap()
 }
 
+/// Returns a URL as behind a firewall that lets nothing through but a proxy, over a WebSocket.
+pub fn behind_a_firewall(neon: &NeonSim, url: String) -> String {
+    // The name resolves to nothing here: the proxy looks it up.
+    let url = over_websocket(neon, url).replace("&hostaddr=127.0.0.1", "");
+    let url = url.replace(&format!(":{}/", neon.port()), ":9/");
+    let port = format!("https_port={}", neon.https_port());
+    url.replace(&port, "https_port=443")
+}
+
 /// Makes attempts until one is not disturbed, 50 at most. An abandoned statement has 100 ms to be answered; if a busy machine
 /// takes longer, the connection is closed, and what a test is about does not happen.
 pub async fn undisturbed(attempt: impl AsyncFn() -> bool) {
