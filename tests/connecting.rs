@@ -557,7 +557,7 @@ async fn checkout_timeout_names_the_last_failure() {
     let neon = neon().await;
     neon.refuse_connections(1000, "Couldn't connect to compute node");
     let pool = pool(&neon.url(), |policy| {
-        policy.checkout_timeout(Duration::from_secs(1))
+        policy.checkout_timeout(Duration::from_secs(4))
     });
     let error = timeout(HANG, pool.get()).await.unwrap().unwrap_err();
     assert!(error.is_transient());

@@ -464,7 +464,7 @@ async fn checkout_timeout_names_the_check_that_it_ended_in() {
             .checkout_timeout(Duration::from_secs(1))
             .validation_timeout(Duration::from_secs(1))
     });
-    let held = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    let held = pool.get_timeout(HANG).await.unwrap();
     neon.suspend(Suspension::Silent).await;
     neon.hang_connections(1000);
     let waiter = tokio::spawn({

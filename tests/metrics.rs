@@ -43,14 +43,12 @@ async fn the_pool_reports_what_opentelemetry_asks_for() {
     recorder.install().unwrap();
 
     let neon = neon().await;
-    let pool = pool(&neon.url(), |policy| {
-        let timeout = Duration::from_millis(300);
-        policy.max_size(2).checkout_timeout(timeout)
-    });
+    let pool = pool(&neon.url(), |policy| policy.max_size(2));
     let mut first = pool.get().await.unwrap();
     let second = pool.get().await.unwrap();
     first.batch_execute("SELECT 1").await.unwrap();
-    pool.get().await.unwrap_err();
+    let brief = Duration::from_millis(300);
+    pool.get_timeout(brief).await.unwrap_err();
     drop(second);
 
     let seen = read(&snapshotter);

@@ -124,14 +124,11 @@ fn runtimes_come_and_go_around_one_pool() {
 fn whoever_holds_a_connection_and_waits_for_another_is_told() {
     let sim = start();
     for (_, runtime) in runtimes() {
-        let pool = pool(&sim.url(), |policy| {
-            policy
-                .max_size(1)
-                .checkout_timeout(Duration::from_millis(300))
-        });
+        let pool = pool(&sim.url(), |policy| policy.max_size(1));
         runtime.block_on(async {
             let _held = pool.get().unwrap();
-            let error = pool.get().map(drop).unwrap_err();
+            let error = pool.get_timeout(Duration::from_millis(300)).map(drop);
+            let error = error.unwrap_err();
             assert!(matches!(error, PoolError::Exhausted { .. }), "{error}");
         });
     }

@@ -83,7 +83,7 @@ fn connections_that_are_evicted_are_replaced() {
     assert_ne!(process(), first);
 
     let wrong = DatabaseUrl::parse(&sim.url().replace(sim.password(), "wrong")).unwrap();
-    let policy = Policy::builder().checkout_timeout(Duration::from_secs(1));
+    let policy = Policy::builder().checkout_timeout(Duration::from_secs(5));
     let manager = ConnectionManager::new(&wrong, policy.build().unwrap()).unwrap();
     let refused = manager.pool_builder().build(manager).unwrap().get();
     let refused = refused.map(drop).unwrap_err().to_string();
