@@ -121,7 +121,7 @@ impl<C: Establish> Shared<C> {
             .connect_in(generation, ConnectSlot::Spare, &Setup::default())
             .await;
         let mut spare = connected.ok()?;
-        // Before the spare is heard from, so that it is not suspect itself.
+        // Before the spare is heard from, so that it is not in doubt itself.
         state.doubt_siblings();
         // A pooler logs clients in even if all of its servers are taken.
         state.ping(&mut spare).await.ok()?;
