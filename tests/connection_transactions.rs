@@ -405,13 +405,14 @@ async fn test_transactions_outlive_their_checkout() {
 async fn a_savepoint_stays_due_where_the_statement_it_was_to_go_with_is_given_up() {
     let neon = start().await;
     for (route, url) in routes(&neon) {
-        undisturbed(async || {
+        undisturbed(async |given_up| {
             neon.sql("TRUNCATE users").await.unwrap();
             let mut connection = connect(&url).await;
             let kept = connection.transaction(async |connection| {
                 insert(connection, "outer").await?;
                 let mut slow = Box::pin(connection.batch_execute("SELECT pg_sleep(0.02)"));
                 assert!(poll_immediate(&mut slow).await.is_none());
+                given_up.note();
                 drop(slow);
                 let undone = connection.transaction(async |connection| {
                     // The statement waits behind the slow one, and is not sent.

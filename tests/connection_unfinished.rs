@@ -425,7 +425,7 @@ async fn a_rollback_that_is_given_up_leaves_a_connection_that_can_be_used_again(
 #[tokio::test]
 async fn a_transaction_begun_by_hand_goes_on() {
     let neon = start().await;
-    undisturbed(async || {
+    undisturbed(async |given_up| {
         let mut connection = connect(&neon.url()).await;
         TransactionManager::begin_transaction(&mut connection)
             .await
@@ -440,6 +440,7 @@ async fn a_transaction_begun_by_hand_goes_on() {
         assert!(row > 0);
         let nested = connection.transaction(async |connection| {
             // The caller goes on, so that the caller knows of the dropped statement.
+            given_up.note();
             let slow = timeout(
                 Duration::from_millis(1),
                 sql_query("SELECT pg_sleep(0.02)").execute(connection),
@@ -467,12 +468,13 @@ async fn a_transaction_begun_by_hand_goes_on() {
 async fn a_savepoint_outlasts_sql_that_was_given_up_before_it_was_sent() {
     let neon = start().await;
     let moment = Duration::from_millis(1);
-    undisturbed(async || {
+    undisturbed(async |given_up| {
         let mut connection = connect(&neon.url()).await;
         let committed = connection
             .transaction(async |connection| {
                 insert(connection, "a").await?;
                 let slow = sql_query("SELECT pg_sleep(0.02)").execute(connection);
+                given_up.note();
                 timeout(moment, slow).await.unwrap_err();
                 let nested = connection.transaction(async |connection| {
                     // The statement waits for the one before it.

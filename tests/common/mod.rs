@@ -7,8 +7,9 @@ pub mod scripted;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::InstrumentationEvent;
 use diesel::sql_types::Text;
@@ -163,13 +164,29 @@ pub fn behind_a_firewall(neon: &NeonSim, url: String) -> String {
     url.replace(&port, "https_port=443")
 }
 
+/// When an attempt has dropped a statement that is under way.
+#[derive(Default)]
+pub struct GivenUp(OnceLock<Instant>);
+
+impl GivenUp {
+    pub fn note(&self) {
+        self.0.get_or_init(Instant::now);
+    }
+}
+
 /// Makes attempts until one is not disturbed, 50 at most. An abandoned statement has 100 ms to be answered; if a busy machine
-/// takes longer, the connection is closed, and what a test is about does not happen.
-pub async fn undisturbed(attempt: impl AsyncFn() -> bool) {
+/// takes longer, the connection is closed, and what a test is about does not happen. Before that, nothing may close it.
+pub async fn undisturbed(attempt: impl AsyncFn(&GivenUp) -> bool) {
     for _ in 0..50 {
-        if attempt().await {
+        let given_up = GivenUp::default();
+        if attempt(&given_up).await {
             return;
         }
+        let since = given_up.0.get().expect("a statement was dropped").elapsed();
+        assert!(
+            since >= Duration::from_millis(100),
+            "closed after {since:?}"
+        );
     }
     panic!("disturbed each time");
 }
