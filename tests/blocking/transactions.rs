@@ -1,8 +1,9 @@
 //! Transactions, and what becomes of those that are left open.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::prelude::*;
@@ -279,17 +280,25 @@ fn the_work_of_a_transaction_may_abandon_a_statement_and_go_on() {
     let sim = start();
     let pool = pool(&sim.url(), |policy| policy.max_size(1));
     for (way, transact) in ways.iter().enumerate() {
+        let dropped_at = Cell::new(Instant::now());
         let work = |conn: &mut PgConnection| {
             add(conn, &format!("a{way}"))?;
             let slow =
                 SimpleAsyncConnection::batch_execute(conn.as_async(), "SELECT pg_sleep(0.01)");
             // Sent, and then dropped.
+            dropped_at.set(Instant::now());
             let _ = block_on(async { slow.now_or_never() }).unwrap();
             add(conn, &format!("b{way}"))
         };
-        // An abandoned statement costs the session if its answer does not come soon, as on a busy machine. Then the
-        // transaction has left nothing.
-        let is_given_up = |done: &Result<usize, RetryError>| matches!(done, Err(RetryError::Query(error)) if error.is_connection_lost());
+        // An abandoned statement costs the session if it has no answer after 100 ms, as on a busy machine. Then the
+        // transaction has left nothing. Before that, nothing may close the session.
+        let is_given_up = |done: &Result<usize, RetryError>| {
+            let is_lost =
+                matches!(done, Err(RetryError::Query(error)) if error.is_connection_lost());
+            let since = dropped_at.get().elapsed();
+            assert!(!is_lost || since >= Duration::from_millis(100), "{since:?}");
+            is_lost
+        };
         let mut attempts = (0..30).map(|_| transact(&pool, &work));
         let done = attempts.find(|done| !is_given_up(done));
         assert_eq!(done.unwrap().unwrap(), 1, "{way}");
