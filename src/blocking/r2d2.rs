@@ -31,7 +31,8 @@ use crate::util::clock;
 /// `connection_timeout`), even if nobody waits any more. If the server refuses it (a wrong password, no such database), the manager
 /// answers from memory, as the error says: for as long again as the server has been refusing, 15 minutes at most, and 10 s if the
 /// refusal may pass by itself. So what keeps a compute awake, or an account locked, becomes rare; and whoever has mended
-/// the cause calls [`invalidate_all`](Self::invalidate_all), or waits. Other failures, such as a server that is out of reach, are tried each time. So is an `on_acquire` that fails, on a new
+/// the cause calls [`invalidate_all`](Self::invalidate_all), or waits. Other failures, such as a server that is
+/// out of reach, are tried each time. So is an `on_acquire` that fails, on a new
 /// connection each time, which does keep a compute awake; an [`EvictReason::Hook`] or [`EvictReason::CheckFailed`] that it returns is
 /// logged.
 ///

@@ -73,7 +73,8 @@ impl HttpConnectionBuilder {
         self
     }
 
-    /// Set how long a statement or a batch may take, look-ups of types, connects and retries included; `None`: for ever. Default: 60 s, which leaves room for a
+    /// Set how long a statement or a batch may take, look-ups of types, connects and retries included; `None`: for ever.
+    /// Default: 60 s, which leaves room for a
     /// cold start and a slow statement, and ends before the callers of most functions give up.
     ///
     /// A statement that is late is cancelled, as one whose future is dropped.

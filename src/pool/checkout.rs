@@ -26,8 +26,8 @@ impl<C: Establish> Pool<C> {
     /// Gets a connection that works.
     ///
     /// Callers are served in the order in which they came, each with whatever comes first: a connection that is given
-    /// back, one that has answered its check, or a new one. A caller that drops the future leaves nothing behind; a connect that was begun for it goes
-    /// on, since the compute is waking anyway, and serves the next.
+    /// back, one that has answered its check, or a new one. A caller that drops the future leaves nothing behind; a
+    /// connect that was begun for it goes on, since the compute is waking anyway, and serves the next.
     ///
     /// # Errors
     ///
