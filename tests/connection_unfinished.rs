@@ -27,6 +27,26 @@ async fn insert(connection: &mut Connection, name: &str) -> QueryResult<usize> {
     insert.execute(connection).await
 }
 
+/// A statement that waits for as long as a [`Barrier`] is held.
+const WAIT: &str = "SELECT pg_advisory_xact_lock(7)";
+
+/// Holds up statements that [`WAIT`].
+struct Barrier(Connection);
+
+impl Barrier {
+    async fn hold(neon: &NeonSim) -> Self {
+        let mut connection = connect(&neon.url()).await;
+        let lock = connection.batch_execute("SELECT pg_advisory_lock(7)");
+        lock.await.unwrap();
+        Self(connection)
+    }
+
+    async fn release(mut self) {
+        let unlock = self.0.batch_execute("SELECT pg_advisory_unlock(7)");
+        unlock.await.unwrap();
+    }
+}
+
 /// Polls `run` until nothing more happens, and drops it there.
 async fn give_up<T>(run: impl Future<Output = T>) {
     let given_up = timeout(Duration::from_millis(200), run).await;
@@ -163,7 +183,7 @@ const WAYS: &[(&str, Way)] = &[
         async {
             TransactionManager::begin_transaction(connection).await?;
             insert(connection, "given up").await?;
-            connection.batch_execute("SELECT pg_sleep(0.22)").await
+            connection.batch_execute(WAIT).await
         }
         .boxed()
     }),
@@ -171,7 +191,7 @@ const WAYS: &[(&str, Way)] = &[
         async {
             connection.batch_execute("BEGIN").await?;
             insert(connection, "given up").await?;
-            connection.batch_execute("SELECT pg_sleep(0.25)").await
+            connection.batch_execute(WAIT).await
         }
         .boxed()
     }),
@@ -188,7 +208,7 @@ const WAYS: &[(&str, Way)] = &[
 async fn slow_to_commit(neon: &NeonSim) {
     neon.sql(
         "CREATE FUNCTION linger() RETURNS TRIGGER LANGUAGE plpgsql AS \
-             'BEGIN PERFORM pg_sleep(0.25); RETURN NULL; END'; \
+             'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END'; \
          CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED \
              FOR EACH ROW WHEN (NEW.name = 'slow to commit') EXECUTE FUNCTION linger()",
     )
@@ -211,7 +231,9 @@ async fn a_dropped_transaction_swallows_nothing_and_its_connection_goes() {
             let mut connection = get(&pool).await;
             let before = connection.parameter("TimeZone");
             assert!(before.is_some());
+            let barrier = Barrier::hold(&neon).await;
             give_up(run(&mut connection)).await;
+            barrier.release().await;
             refuses(&mut connection, &what).await;
             drop(connection);
             let mut connection = get(&pool).await;
@@ -324,11 +346,9 @@ async fn transactions_of_the_pool_are_watched_too() {
         .transaction(async |connection: &mut Connection| {
             insert(connection, "a").await?;
             // The work handles the error, and goes on.
-            let slow = timeout(
-                Duration::from_millis(1),
-                sql_query("SELECT pg_sleep(0.05)").execute(connection),
-            );
-            slow.await.unwrap_err();
+            let barrier = Barrier::hold(&neon).await;
+            give_up(sql_query(WAIT).execute(connection)).await;
+            barrier.release().await;
             Ok::<_, RetryError>(insert(connection, "b").await?)
         });
     assert_eq!(kept.await.unwrap(), 1);
@@ -344,7 +364,9 @@ async fn without_a_pool_an_abandoned_transaction_can_be_rolled_back() {
         for (way, run) in WAYS {
             let what = format!("{route}, {way}");
             let mut connection = connect(&url).await;
+            let barrier = Barrier::hold(&neon).await;
             give_up(run(&mut connection)).await;
+            barrier.release().await;
             insert(&mut connection, "swallowed").await.unwrap_err();
             let again = timeout(HANG, connection.roll_back_abandoned()).await;
             match again.expect("no hang") {
@@ -440,12 +462,10 @@ async fn a_transaction_begun_by_hand_goes_on() {
         assert!(row > 0);
         let nested = connection.transaction(async |connection| {
             // The caller goes on, so that the caller knows of the dropped statement.
+            let barrier = Barrier::hold(&neon).await;
+            give_up(sql_query(WAIT).execute(connection)).await;
             given_up.note();
-            let slow = timeout(
-                Duration::from_millis(1),
-                sql_query("SELECT pg_sleep(0.02)").execute(connection),
-            );
-            slow.await.unwrap_err();
+            barrier.release().await;
             insert(connection, "b").await
         });
         match nested.await {
@@ -467,19 +487,19 @@ async fn a_transaction_begun_by_hand_goes_on() {
 #[tokio::test]
 async fn a_savepoint_outlasts_sql_that_was_given_up_before_it_was_sent() {
     let neon = start().await;
-    let moment = Duration::from_millis(1);
     undisturbed(async |given_up| {
         let mut connection = connect(&neon.url()).await;
         let committed = connection
             .transaction(async |connection| {
                 insert(connection, "a").await?;
-                let slow = sql_query("SELECT pg_sleep(0.02)").execute(connection);
+                let barrier = Barrier::hold(&neon).await;
+                give_up(sql_query(WAIT).execute(connection)).await;
                 given_up.note();
-                timeout(moment, slow).await.unwrap_err();
                 let nested = connection.transaction(async |connection| {
                     // The statement waits for the one before it.
                     let unsent = connection.batch_execute("SELECT 1");
                     assert!(poll_immediate(unsent).await.is_none());
+                    barrier.release().await;
                     insert(connection, "b").await?;
                     Err::<(), _>(Error::RollbackTransaction)
                 });
