@@ -35,3 +35,6 @@ pub mod troubleshooting {
     #![doc = ""]
     #![doc = include_str!("../docs/troubleshooting.md")]
 }
+pub mod weight {
+    #![doc = include_str!("../docs/weight.md")]
+}

@@ -6,6 +6,7 @@
 //! [sizing]: guide::sizing
 //! [transports]: guide::transports
 //! [troubleshooting]: guide::troubleshooting
+//! [weight]: guide::weight
 #![doc = ""]
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]

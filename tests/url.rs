@@ -161,6 +161,7 @@ fn the_endpoint_option_follows_the_host() {
     assert_eq!(url.direct().endpoint(), Endpoint::Direct);
 }
 
+#[cfg(feature = "url")]
 #[test]
 fn a_url_that_configuration_has_parsed_already_is_taken() {
     let given = "postgresql://app:p%40ss@EP-quiet-lake-123456.eu-central-1.aws.neon.tech/db?sslmode=require";

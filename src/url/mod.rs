@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+#[cfg(feature = "url")]
 use ::url::Url;
 
 pub use self::endpoint::Endpoint;
@@ -323,6 +324,7 @@ impl DatabaseUrl {
 
 /// Takes configuration that is read as a [`Url`]. Unlike [`DatabaseUrl::parse`], the parser of `Url` has dropped tabs
 /// and line breaks, and resolved dot segments.
+#[cfg(feature = "url")]
 impl TryFrom<&Url> for DatabaseUrl {
     type Error = UrlError;
 
