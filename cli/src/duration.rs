@@ -22,6 +22,21 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The time after which the compute is suspended, if it ever is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Window {
+    After(Duration),
+    Never,
+}
+
+/// Parses a duration, or `never`.
+pub(crate) fn window(text: &str) -> Result<Window, String> {
+    match text {
+        "never" => Ok(Window::Never),
+        _ => parse(text).map(Window::After),
+    }
+}
+
 const EXPECTED: &str = "expected a number with ms, s, m or h behind it, such as 300s";
 
 #[cfg(test)]

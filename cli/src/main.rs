@@ -1,5 +1,5 @@
-//! The `diesel-neon` command: migrations and the real `diesel` CLI on the direct endpoint, and a
-//! doctor.
+//! The `diesel-neon` command: migrations and the real `diesel` CLI on the direct endpoint, a
+//! doctor, and a calculator of pools' sizes.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
@@ -10,6 +10,7 @@ mod duration;
 mod man;
 mod migrate;
 mod progress;
+mod size;
 mod url;
 
 use std::error::Error;
@@ -21,9 +22,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use diesel_neon::UrlError;
 use diesel_neon::env::{EnvError, load_dotenv};
 use diesel_neon::migration::MigrateError;
+use diesel_neon::{PolicyError, UrlError};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -72,6 +73,9 @@ enum Task {
     /// Run migrations on the direct endpoint, one process at a time
     #[command(long_about = migrate::ABOUT, after_help = VARIABLES)]
     Migrate(migrate::Options),
+    /// Work out how large the instances' pools may be
+    #[command(long_about = size::ABOUT)]
+    Size(size::Options),
     /// Print the database URL that is used, and why
     #[command(long_about = url::ABOUT, after_help = VARIABLES)]
     Url(url::Options),
@@ -95,6 +99,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Task::Diesel { arguments } => diesel::run(&arguments, load_dotenv()?.is_some()),
         Task::Doctor(options) => doctor::run(&options),
         Task::Migrate(options) => migrate::run(&options),
+        Task::Size(options) => size::run(&options),
         Task::Url(options) => url::run(&options),
         Task::Completions(options) => completions::run(&options),
         Task::Man(options) => man::run(&options),
@@ -140,6 +145,8 @@ enum Failure {
     Folder { path: PathBuf, source: io::Error },
     #[error("no runtime can be started")]
     Runtime(#[source] io::Error),
+    #[error("a pool cannot be built with this")]
+    Policy(#[from] PolicyError),
     #[error("the output cannot be written")]
     Output(#[source] io::Error),
 }
@@ -161,7 +168,7 @@ impl Failure {
             | Self::Runtime(_)
             | Self::Output(_) => 1,
             Self::Interrupted { signal, .. } => 128 + signal,
-            Self::UrlInArguments => 2,
+            Self::UrlInArguments | Self::Policy(_) => 2,
             Self::NotRunnable(_) => 126,
             Self::NotInstalled => 127,
         })

@@ -7,7 +7,7 @@ use anstream::ColorChoice;
 use clap::{Args, ValueEnum};
 
 use super::websocket::Way;
-use crate::duration;
+use crate::duration::{self, Window};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -18,7 +18,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_size: Option<u32>,
     /// The compute's "scale to zero" setting: 300s, 5m, …, or never
-    #[arg(long, value_name = "DURATION", value_parser = window)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::window)]
     pub(super) suspend_after: Option<Window>,
     /// The folder with the migrations [default: where the diesel CLI would look]
     #[arg(long, value_name = "FOLDER")]
@@ -51,20 +51,6 @@ impl From<Colors> for ColorChoice {
             Colors::Always => Self::Always,
             Colors::Never => Self::Never,
         }
-    }
-}
-
-/// The time after which the compute is suspended, if it ever is.
-#[derive(Clone, Copy)]
-pub(super) enum Window {
-    After(Duration),
-    Never,
-}
-
-fn window(text: &str) -> Result<Window, String> {
-    match text {
-        "never" => Ok(Window::Never),
-        _ => duration::parse(text).map(Window::After),
     }
 }
 

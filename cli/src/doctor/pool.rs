@@ -6,8 +6,8 @@ use diesel_neon::Policy;
 
 use super::Doctor;
 use super::environment::Target;
-use super::options::Window;
 use super::report::{Check, Finding, Status};
+use crate::duration::Window;
 
 impl Doctor<'_> {
     pub(super) fn pool(&mut self, target: &Target) {

@@ -7,6 +7,7 @@ mod diesel;
 mod folder;
 mod migrate;
 mod shell;
+mod size;
 mod url;
 mod usage;
 

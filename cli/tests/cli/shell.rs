@@ -49,6 +49,7 @@ fn bash_completes_behind_every_word() {
         (&["diesel-neon", "migrate", "revert", "--n"], "--number"),
         (&["diesel-neon", "doctor", "--sus"], "--suspend-after"),
         (&["diesel-neon", "url", "--j"], "--json"),
+        (&["diesel-neon", "size", "--comp"], "--compute-units"),
         (&["diesel-neon", "completions", "f"], "fish"),
     ] {
         let found = complete(words);
@@ -108,6 +109,7 @@ fn pages_of_the_manual_can_be_read() {
         ("diesel-neon-migrate.1", "Exit status: 0 done"),
         ("diesel-neon-migrate-revert.1", "--number"),
         ("diesel-neon-url.1", "--json"),
+        ("diesel-neon-size.1", "--compute-units"),
     ] {
         let page = render(&fs::read(into.join(page)).unwrap());
         assert!(page.contains(text), "{page}");
@@ -142,6 +144,7 @@ async fn whoever_has_read_enough_is_no_failure() {
         &["doctor", "--json"],
         &["url"],
         &["url", "--json"],
+        &["size", "--instances=4", "--compute-units=1"],
         &["completions", "bash"],
         &["man"],
     ] {

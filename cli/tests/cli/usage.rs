@@ -14,6 +14,37 @@ fn wrong_usage_is_exit_status_2() {
         &["doctor", "--suspend-after=1d"],
         &["completions", "cmd"],
         &["url", "--pooled", "--direct"],
+        &["size", "--instances=4"],
+        &["size", "--compute-units=1"],
+        &["size", "--instances=0", "--compute-units=1"],
+        &["size", "--instances=4", "--compute-units=0.3"],
+        &["size", "--instances=4", "--compute-units=2-0.25"],
+        &[
+            "size",
+            "--instances=4",
+            "--compute-units=1",
+            "--max-connections=419",
+        ],
+        &["size", "--instances=4", "--max-connections=0"],
+        &[
+            "size",
+            "--instances=4",
+            "--compute-units=1",
+            "--queries-per-second=9",
+        ],
+        &[
+            "size",
+            "--instances=4",
+            "--compute-units=1",
+            "--mean-query-time=9ms",
+        ],
+        &[
+            "size",
+            "--instances=4",
+            "--compute-units=1",
+            "--queries-per-second=-1",
+            "--mean-query-time=9ms",
+        ],
     ] {
         let out = Text::of(folder.command().args(arguments).output().unwrap());
         assert_eq!((out.code, &*out.stdout), (Some(2), ""));
@@ -40,7 +71,7 @@ fn help_version_and_completions_are_there() {
         run(&["--version"]),
         format!("diesel-neon {}\n", env!("CARGO_PKG_VERSION"))
     );
-    for task in ["diesel", "doctor", "migrate", "url", "completions"] {
+    for task in ["diesel", "doctor", "migrate", "size", "url", "completions"] {
         assert!(run(&["--help"]).contains(&format!("  {task} ")));
     }
     let help = run(&["doctor", "--help"]);
