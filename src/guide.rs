@@ -10,11 +10,39 @@ pub mod benchmarks {
 pub mod blocking {
     #![doc = include_str!("../docs/blocking.md")]
 }
+/// Shown with the features `blocking`, `migrations` and `r2d2`.
+#[cfg(not(all(feature = "blocking", feature = "migrations", feature = "r2d2")))]
+pub mod blocking {}
+#[cfg(feature = "migrations")]
+pub mod ci {
+    #![doc = include_str!("../docs/ci.md")]
+}
+/// Shown with the feature `migrations`.
+#[cfg(not(feature = "migrations"))]
+pub mod ci {}
+pub mod contributing {
+    #![doc = include_str!("../CONTRIBUTING.md")]
+}
 pub mod differences {
     #![doc = include_str!("../docs/differences.md")]
 }
+#[cfg(feature = "http")]
+pub mod functions {
+    //! [transports]: super::transports
+    #![doc = ""]
+    #![doc = include_str!("../docs/functions.md")]
+}
+/// Shown with the feature `http`.
+#[cfg(not(feature = "http"))]
+pub mod functions {}
 pub mod moving {
     #![doc = include_str!("../docs/moving.md")]
+}
+pub mod neon {
+    //! [ci]: super::ci
+    //! [sizing]: super::sizing
+    #![doc = ""]
+    #![doc = include_str!("../docs/neon.md")]
 }
 pub mod sizing {
     #![doc = include_str!("../docs/sizing.md")]
@@ -29,6 +57,7 @@ pub mod transports {}
 pub mod troubleshooting {
     //! [sizing]: super::sizing
     //! [transports]: super::transports
+    //! [`blocking`]: super::blocking
     //! [`PoolError`]: crate::PoolError
     //! [`PoolError::is_transient`]: crate::PoolError::is_transient
     //! [`ConnectErrorKind`]: crate::ConnectErrorKind

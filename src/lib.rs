@@ -1,8 +1,13 @@
 // The first definition of a link wins: the README's lead to files, those here to pages.
 //! [architecture]: guide::architecture
 //! [benchmarks]: guide::benchmarks
+//! [blocking]: guide::blocking
+//! [ci]: guide::ci
+//! [contributing]: guide::contributing
 //! [differences]: guide::differences
+//! [functions]: guide::functions
 //! [moving]: guide::moving
+//! [neon]: guide::neon
 //! [sizing]: guide::sizing
 //! [transports]: guide::transports
 //! [troubleshooting]: guide::troubleshooting

@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod diesel;
+mod docs;
 #[path = "../common/folder.rs"]
 mod folder;
 mod migrate;
