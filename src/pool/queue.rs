@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use self::line::Line;
 pub(crate) use self::served::{Given, Lack, Left, Place, Polled, Served, Ticket};
+pub(crate) use self::slots::NEGLECT;
 
 /// The connections and the callers of one pool.
 ///
@@ -178,7 +179,9 @@ impl<T, E> Queue<T, E> {
                 .insert(ticket, waiter)
                 .map(|waiter| waiter.waker);
             wakers = self.advance();
-            served = self.served.remove(ticket);
+            if !wakers.is_empty() {
+                served = self.served.remove(ticket);
+            }
         }
         Polled {
             served: served.or(self.is_closed.then_some(Served::Closed)),

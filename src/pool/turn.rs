@@ -13,9 +13,9 @@ use super::connections::{Connections, Taken, wake};
 use super::entry::PoolEntry;
 use super::error::PoolError;
 use super::evict::EvictReason;
-use super::queue::{Lack, Place, Served, Ticket};
+use super::queue::{Lack, NEGLECT, Place, Served, Ticket};
 use crate::connect::{ConnectError, Establish};
-use crate::util::clock::Moment;
+use crate::util::clock::{self, Moment};
 
 /// A caller that waits, however that ends.
 pub(super) struct Turn<'a, C: Establish> {
@@ -99,17 +99,18 @@ impl<'a, C: Establish> Turn<'a, C> {
         loop {
             let mut sleep = pin!(None::<Sleep>);
             let served = poll_fn(|cx| {
-                let polled = self.poll_served(cx, now);
+                let served = self.poll_served(cx);
                 // Behind the first poll, so that the check cannot end before the caller waits.
                 if let Some(check) = check.take() {
                     check.spawn();
                 }
-                let expiry = match polled {
-                    Ok(served) => return Poll::Ready(Some(served)),
-                    Err(expiry) => expiry,
-                };
+                if served.is_some() {
+                    return Poll::Ready(served);
+                }
                 if sleep.is_none() {
-                    sleep.set(Some(sleep_until(deadline.min(expiry))));
+                    // Each caller's is later than that of the one before: an earlier one would wake the runtime's driver.
+                    let look_again = clock::after(now, NEGLECT);
+                    sleep.set(Some(sleep_until(deadline.min(look_again))));
                 }
                 let over = sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx));
                 over.unwrap_or(Poll::Pending).map(|()| None)
@@ -160,18 +161,10 @@ impl<'a, C: Establish> Turn<'a, C> {
         })
     }
 
-    /// Returns what the caller is given, or when [`Connections::expire`] is to be called.
-    fn poll_served(
-        &mut self,
-        cx: &Context<'_>,
-        now: Instant,
-    ) -> Result<Served<PoolEntry<C>, ConnectError>, Instant> {
+    /// Returns what the caller is given, if it is given anything.
+    fn poll_served(&mut self, cx: &Context<'_>) -> Option<Served<PoolEntry<C>, ConnectError>> {
         let mut queue = self.connections.queue();
         let polled = queue.poll(self.ticket, self.began, cx.waker());
-        let expiry = match polled.served {
-            Some(_) => now,
-            None => queue.next_expiry(now),
-        };
         drop(queue);
         self.is_in_line = polled.served.is_none();
         if polled.due > 0 {
@@ -180,7 +173,7 @@ impl<'a, C: Establish> Turn<'a, C> {
         if !polled.wakers.is_empty() {
             wake(polled.wakers);
         }
-        polled.served.ok_or(expiry)
+        polled.served
     }
 
     /// Returns what the caller is told that has waited in vain for `timeout` at most.

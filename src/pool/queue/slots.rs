@@ -35,14 +35,6 @@ impl<T, E> Queue<T, E> {
         self.transfer(from, to)
     }
 
-    /// Returns when the next connection or caller [expires](Self::expire) at the latest.
-    pub(crate) fn next_expiry(&self, now: Instant) -> Instant {
-        let slots = self.slots.iter().filter_map(|(_, slot)| self.expiry(slot));
-        let served = (!self.served.is_empty()).then(|| clock::after(now, NEGLECT));
-        let next = slots.chain(served).min();
-        next.unwrap_or_else(|| clock::after(now, self.limits.connect))
-    }
-
     /// Counts connections out whose runtime does not run, such as a current-thread runtime between two `block_on`: a
     /// connect or a check that takes longer than it can, and what was given to a caller that does not take it. Returns
     /// connections that nobody may have, and those to wake.
@@ -93,5 +85,6 @@ impl<T, E> Queue<T, E> {
     }
 }
 
-/// A caller that has not taken what it was given for so long is not run by its runtime.
-const NEGLECT: Duration = Duration::from_secs(1);
+/// A caller that has not taken what it was given for so long is not run by its runtime. Each caller that waits looks for
+/// such others as often.
+pub(crate) const NEGLECT: Duration = Duration::from_secs(1);
