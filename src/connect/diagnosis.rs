@@ -199,6 +199,25 @@ mod tests {
     }
 
     #[test]
+    fn the_page_on_troubles_has_the_kinds_that_errors_have() {
+        let page = include_str!("../../docs/troubleshooting.md");
+        let (ours, _) = page.split_once("## What other libraries say").unwrap();
+        let mut known = 0;
+        for row in ours.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<_> = row.split(" | ").collect();
+            for text in cells[0].split('`').skip(1).step_by(2) {
+                // What the library says itself has no line in the table.
+                if let Some(found) = Diagnosis::by_text(&text.replace('…', "x")) {
+                    let kind = format!("`{:?}`", found.kind);
+                    assert!(cells[1].contains(&kind), "{text} is {kind}: {row}");
+                    known += 1;
+                }
+            }
+        }
+        assert!(known > 12, "{known}");
+    }
+
+    #[test]
     fn nobody_is_sent_to_a_status_page_for_what_may_be_a_mistake_of_his_own() {
         let own = [
             steps::STEPS,

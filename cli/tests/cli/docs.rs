@@ -104,8 +104,8 @@ fn calls(page: &str) -> Vec<String> {
     calls
 }
 
-#[test]
-fn every_call_in_the_documentation_exists() {
+/// Returns the pages for people.
+fn pages() -> Vec<PathBuf> {
     let root = repository();
     let mut pages: Vec<PathBuf> = fs::read_dir(root.join("docs"))
         .unwrap()
@@ -115,10 +115,15 @@ fn every_call_in_the_documentation_exists() {
     for page in ["README.md", "cli/README.md", "CONTRIBUTING.md"] {
         pages.push(root.join(page));
     }
+    pages
+}
+
+#[test]
+fn every_call_in_the_documentation_exists() {
     let mut helper = Helper::new("docs");
     let mut seen = 0;
     let mut wrong = Vec::new();
-    for page in pages {
+    for page in pages() {
         let text = fs::read_to_string(&page).unwrap();
         for call in calls(&text) {
             seen += 1;
@@ -132,6 +137,41 @@ fn every_call_in_the_documentation_exists() {
     }
     assert_eq!(wrong, Vec::<String>::new());
     assert!(seen > 20, "only {seen} calls were found");
+}
+
+/// Returns where a page's links lead, without the place in the page; none of other sites.
+fn links(page: &str) -> Vec<&str> {
+    let inline = page
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(to, _)| to);
+    let defined = page.lines().filter(|line| line.starts_with('['));
+    let defined = defined
+        .filter_map(|line| line.split_once("]: "))
+        .map(|(_, to)| to);
+    let files = inline
+        .chain(defined)
+        .map(|to| to.split('#').next().unwrap());
+    files
+        .filter(|to| !to.is_empty() && !to.contains("://"))
+        .collect()
+}
+
+#[test]
+fn every_link_in_the_documentation_leads_somewhere() {
+    let mut seen = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in links(&text) {
+            seen += 1;
+            let to = page.parent().unwrap().join(link);
+            assert!(to.exists(), "{}: {link}", page.display());
+        }
+    }
+    assert!(seen > 15, "only {seen} links were found");
+    let page = "[a](b.md#c) [d][e], [f](https://g.example)\n[e]: h.md\n[i]: https://j.example\n";
+    assert_eq!(links(page), ["b.md", "h.md"]);
 }
 
 #[test]
