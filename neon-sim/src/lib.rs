@@ -26,7 +26,7 @@
 //!
 //! Everything stops when the [`NeonSim`] is dropped, and also when the process is killed.
 
-// The rooms, from the lowest: error, sync, protocol, servers, control, proxy, sql, https, http_proxy, sim. `tests/layers.rs` says which may import
+// The rooms, from the lowest: error, sync, protocol, servers, control, proxy, sql, https, http_proxy, remote, sim. `tests/layers.rs` says which may import
 // which.
 mod control;
 mod error;
@@ -34,6 +34,7 @@ mod http_proxy;
 mod https;
 mod protocol;
 mod proxy;
+mod remote;
 mod servers;
 mod sim;
 mod sql;

@@ -37,6 +37,10 @@ struct Arguments {
     #[arg(long, default_value_t = 0)]
     https_port: u16,
 
+    /// A port on 127.0.0.1 that takes orders over HTTP, such as to suspend the compute; 0 is any that is free
+    #[arg(long, value_name = "PORT")]
+    control_port: Option<u16>,
+
     /// The domain of the endpoints
     #[arg(long, default_value = "neon.localhost")]
     domain: String,
@@ -84,11 +88,16 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         }
     };
     let mut events = neon.events();
-    let lines = format!(
+    let mut lines = format!(
         "DATABASE_URL='{}'\nDATABASE_URL_UNPOOLED='{}'\n",
         neon.pooled_url(),
         neon.url()
     );
+    if let Some(port) = arguments.control_port {
+        let control = neon.serve_control(port).await;
+        let control = control.map_err(|error| in_full(&error))?;
+        lines += &format!("NEON_SIM_CONTROL='{control}'\n");
+    }
     let _file = match &arguments.env_file {
         Some(path) => Some(EnvFile::write(path, &lines)?),
         None => None,
@@ -132,15 +141,18 @@ async fn start(arguments: &Arguments) -> Result<NeonSim, String> {
         .https_port(arguments.https_port)
         .domain(&arguments.domain)
         .endpoint(&arguments.endpoint);
-    builder.start().await.map_err(|error| {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        text
-    })
+    builder.start().await.map_err(|error| in_full(&error))
+}
+
+/// Returns an error's words with those of its causes.
+fn in_full(error: &neon_sim::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn told(event: &Event) -> String {

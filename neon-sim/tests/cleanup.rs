@@ -10,7 +10,9 @@ use std::process::Stdio;
 
 use common::{bounded, eventually, psql};
 use neon_sim::NeonSim;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 /// The processes that work on a directory.
@@ -72,7 +74,7 @@ impl Running {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut printed = HashMap::new();
-        while printed.len() < 3 {
+        while !printed.contains_key("NEON_SIM_CA") {
             let line = bounded(lines.next_line()).await.unwrap().unwrap();
             let (name, value) = line.split_once("='").unwrap();
             let value = value.strip_suffix('\'').unwrap();
@@ -202,4 +204,120 @@ async fn the_command_fails_with_a_reason() {
         assert!(said.contains(reason), "{said}");
     }
     assert_eq!(fs::read_to_string(&precious).unwrap(), "SECRET=1\n");
+}
+
+/// Of the stand-in's own: who knows the address that the command prints may give orders, and nobody else.
+#[tokio::test]
+async fn the_command_takes_orders_over_http() {
+    let arguments = [
+        "--suspend-after",
+        "never",
+        "--cold-start",
+        "10ms",
+        "--control-port",
+        "0",
+    ];
+    let running = Running::start(&arguments, Stdio::null()).await;
+    let control = &running.printed["NEON_SIM_CONTROL"];
+    let url = &running.printed["DATABASE_URL_UNPOOLED"];
+    assert_eq!(psql(url, "SELECT 1", &[]).await.unwrap(), "1");
+
+    let mut events = request("GET", &format!("{control}/events")).await;
+    let mut next = async || loop {
+        let mut line = String::new();
+        bounded(events.read_line(&mut line)).await.unwrap();
+        if line.starts_with('{') {
+            return serde_json::from_str::<Value>(&line).unwrap();
+        }
+    };
+    let state = next().await;
+    assert_eq!(state["compute"], "awake");
+    assert_eq!(state["direct"]["statements"], 1);
+
+    assert_eq!(order(control, "suspend?suspension=reset").await, 204);
+    let suspended = next().await;
+    assert_eq!(
+        (&suspended["compute"], &suspended["suspension"]),
+        (&"asleep".into(), &"reset".into())
+    );
+    // `+` and `%27` as in a form.
+    let refused = "fail_wakes?times=1&message=Couldn%27t+connect+to+compute+node";
+    assert_eq!(order(control, refused).await, 204);
+    assert_eq!(order(control, "set_cold_start?milliseconds=20").await, 204);
+    assert_eq!(psql(url, "SELECT 1", &[]).await.unwrap(), "1");
+    assert_eq!(next().await["message"], "Couldn't connect to compute node");
+    assert_eq!(next().await["event"], "waking");
+    assert_eq!(next().await["compute"], "awake");
+    assert_eq!(order(control, "suspend").await, 204);
+    assert_eq!(order(control, "wake").await, 204);
+    assert_eq!(
+        order(control, "refuse_connections?times=1&message=no").await,
+        204
+    );
+    assert!(psql(url, "SELECT 1", &[]).await.unwrap_err().contains("no"));
+    assert_eq!(order(control, "hang_connections?times=1").await, 204);
+    assert_eq!(order(control, "clear_faults").await, 204);
+    for name in [
+        "lose_requests",
+        "lose_responses",
+        "restart_postgres?milliseconds=0",
+    ] {
+        assert_eq!(order(control, name).await, 204, "{name}");
+    }
+    assert_eq!(psql(url, "SELECT 1", &[]).await.unwrap(), "1");
+    let mut state = String::new();
+    let mut answer = request("GET", &format!("{control}/state")).await;
+    while !state.starts_with('{') {
+        state.clear();
+        bounded(answer.read_line(&mut state)).await.unwrap();
+    }
+    let state: Value = serde_json::from_str(&state).unwrap();
+    assert_eq!(
+        (&state["cold_start_ms"], &state["suspensions"]),
+        (&20.into(), &2.into())
+    );
+
+    for (name, status) in [
+        ("suspend?suspension=rude", 400),
+        ("fail_wakes?times=some&message=no", 400),
+        ("refuse_connections?times=1", 400),
+        ("hang_connections", 400),
+        ("set_cold_start?milliseconds=-1", 400),
+        ("format_disk", 404),
+    ] {
+        assert_eq!(order(control, name).await, status, "{name}");
+    }
+    // Whoever does not know the secret.
+    let guess = control.rsplit_once('/').unwrap().0;
+    for path in ["", "/", "/0", "/0/0"] {
+        assert_eq!(
+            order(&format!("{guess}{path}"), "suspend").await,
+            404,
+            "{path}"
+        );
+    }
+    let mut read = request("GET", &format!("{control}/suspend")).await;
+    assert_eq!(status(&mut read).await, 405);
+}
+
+/// Gives an order, and returns the answer's status.
+async fn order(control: &str, name: &str) -> u16 {
+    let mut answer = request("POST", &format!("{control}/{name}")).await;
+    status(&mut answer).await
+}
+
+async fn status(answer: &mut BufReader<TcpStream>) -> u16 {
+    let mut line = String::new();
+    bounded(answer.read_line(&mut line)).await.unwrap();
+    line.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+async fn request(method: &str, url: &str) -> BufReader<TcpStream> {
+    let rest = url.strip_prefix("http://").unwrap();
+    let (address, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let mut stream = bounded(TcpStream::connect(address)).await.unwrap();
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    BufReader::new(stream)
 }

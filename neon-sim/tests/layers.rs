@@ -19,6 +19,7 @@ fn each_room_imports_only_from_those_above() {
         ("sql", &["sync", "protocol", "control", "proxy"]),
         ("https", &["control", "proxy", "sql"]),
         ("http_proxy", &["error", "sync", "control", "proxy"]),
+        ("remote", &["control", "proxy", "servers"]),
         ("sim", ABOVE),
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

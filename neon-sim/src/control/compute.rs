@@ -26,7 +26,6 @@ pub(crate) struct EndOrder {
 #[derive(Debug)]
 pub(crate) struct Compute {
     window: Option<Duration>,
-    cold_start: Duration,
     cluster: Arc<Cluster>,
     events: broadcast::Sender<Event>,
     state: Mutex<State>,
@@ -38,6 +37,7 @@ pub(crate) struct Compute {
 #[derive(Debug)]
 struct State {
     phase: Phase,
+    cold_start: Duration,
     last_activity: Instant,
     busy: usize,
     sessions: HashMap<u64, oneshot::Sender<EndOrder>>,
@@ -82,11 +82,11 @@ impl Compute {
     ) -> Arc<Self> {
         Arc::new(Self {
             window,
-            cold_start,
             cluster,
             events,
             state: Mutex::new(State {
                 phase: Phase::Awake,
+                cold_start,
                 last_activity: Instant::now(),
                 busy: 0,
                 sessions: HashMap::new(),
@@ -103,6 +103,25 @@ impl Compute {
     /// Returns whether the compute is suspended or still waking.
     pub(crate) fn is_suspended(&self) -> bool {
         !locked(&self.state).phase.is_awake()
+    }
+
+    /// Returns what the compute is: awake, asleep or waking.
+    pub(crate) fn state(&self) -> &'static str {
+        match locked(&self.state).phase {
+            Phase::Awake => "awake",
+            Phase::Asleep { .. } => "asleep",
+            Phase::Waking { .. } => "waking",
+        }
+    }
+
+    /// Returns how long the next wake-up will take.
+    pub(crate) fn cold_start(&self) -> Duration {
+        locked(&self.state).cold_start
+    }
+
+    /// Sets how long wake-ups take that begin from now on.
+    pub(crate) fn set_cold_start(&self, cold_start: Duration) {
+        locked(&self.state).cold_start = cold_start;
     }
 
     /// Returns how often the compute has woken and been suspended, and for how long.
@@ -190,14 +209,14 @@ impl Compute {
             });
             return Err(message);
         }
-        let slept = {
+        let (slept, cold_start) = {
             let mut state = locked(&self.state);
             let slept = state.phase.slept();
             state.phase = Phase::Waking { slept };
-            slept
+            (slept, state.cold_start)
         };
         self.tell(Event::Waking);
-        sleep(self.cold_start).await;
+        sleep(cold_start).await;
         {
             let mut state = locked(&self.state);
             state.phase = Phase::Awake;

@@ -48,6 +48,13 @@ macro_rules! endpoint_counters {
             $($(#[$doc])* pub $name: u64,)*
         }
 
+        impl EndpointCounters {
+            /// Returns each count with its name.
+            pub(crate) fn by_name(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+
         impl Sub for EndpointCounters {
             type Output = Self;
 

@@ -157,7 +157,7 @@ async fn assemble(config: &Config) -> Result<(Parts, Arc<Cluster>), Error> {
 }
 
 /// Listens on a port of 127.0.0.1, and returns which it is.
-async fn listen(port: u16) -> Result<(TcpListener, u16), Error> {
+pub(super) async fn listen(port: u16) -> Result<(TcpListener, u16), Error> {
     let listening = || format!("cannot listen on port {port}");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
     let listener = listener.context(listening)?;

@@ -4,3 +4,4 @@ mod assembly;
 pub(crate) mod builder;
 mod config;
 pub(crate) mod neon_sim;
+mod remote;

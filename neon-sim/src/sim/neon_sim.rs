@@ -27,7 +27,7 @@ use crate::servers::server::Server;
 /// It runs on a thread of its own, so that it can be shared between runtimes and goes on while
 /// the caller blocks.
 pub struct NeonSim {
-    parts: Parts,
+    pub(super) parts: Parts,
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -297,6 +297,12 @@ impl NeonSim {
             .await?
     }
 
+    /// Changes how long a suspended compute takes to wake, see [`Builder::cold_start`](crate::Builder::cold_start), for
+    /// wake-ups that begin from now on.
+    pub fn set_cold_start(&self, cold_start: Duration) {
+        self.parts.compute.set_cold_start(cold_start);
+    }
+
     /// Removes the faults that no connection has met yet, and forgets the error of a wake-up.
     pub fn clear_faults(&self) {
         self.parts.faults.clear();
@@ -340,7 +346,7 @@ impl NeonSim {
     }
 
     /// Runs a future on the stand-in's own thread.
-    async fn inside<T: Send + 'static>(
+    pub(super) async fn inside<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Error> {
