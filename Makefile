@@ -4,16 +4,17 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
 .PHONY: help setup demo test
 
 help:
-	@echo 'make setup  install what this machine lacks: PostgreSQL, PgBouncer, the diesel CLI;'
+	@echo 'make setup  install what this machine lacks: PostgreSQL, PgBouncer, the diesel CLI, Chromium;'
 	@echo '            and a second PgBouncer that tracks prepared statements, into target/'
-	@echo 'make demo   the book server on a stand-in for Neon, or on DATABASE_URL;'
+	@echo 'make demo   the book server and its page on a stand-in for Neon, or on DATABASE_URL;'
 	@echo '            PORT=3000 SUSPEND_AFTER=5s'
 	@echo 'make test   all tests, on a stand-in for Neon'
 
 setup:
-	@scripts/setup
+	@scripts/setup --for-tests
 
-demo: setup
+demo:
+	@scripts/setup
 	@scripts/demo
 
 test: setup

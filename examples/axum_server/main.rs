@@ -1,4 +1,4 @@
-//! A REST API for the books, fit for production.
+//! A REST API for the books, fit for production, and a page in front of it: <http://127.0.0.1:3000>.
 //!
 //! ```sh
 //! cargo run -p diesel-neon-cli -- migrate run    # once
@@ -24,12 +24,18 @@
 //! | `REQUEST_TIMEOUT` | `15` | seconds for one request, a cold start of the compute included |
 //! | `POOL_SIZE` | `10` | connections to the database |
 //! | `MAX_CONNECTIONS` | `200` | connections of clients; each takes a file descriptor, and the pool needs some too |
+//! | `SILENCE_THRESHOLD` | `0` | seconds until a statement is looked after whose server is silent; 0 is never |
 //! | `RUST_LOG` | `info` | such as `info,diesel_neon=debug` |
+//! | `NEON_SIM_CONTROL` | | from neon-sim, in front of it: the page then has buttons for what can go wrong |
 
 mod books;
+mod events;
 mod extract;
+mod origin;
+mod page;
 mod problem;
 mod serve;
+mod stage;
 
 use std::env::{self, VarError};
 use std::error::Error;
@@ -37,6 +43,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -44,8 +51,10 @@ use axum::extract::{DefaultBodyLimit, FromRef, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use diesel_neon::Pool;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tower_http::request_id::{
     MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
 };
@@ -53,8 +62,10 @@ use tower_http::trace::TraceLayer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
+use events::Events;
 use problem::Problem;
 use serve::{Limits, serve};
+use stage::{Control, Stage};
 
 /// The server cannot start. A `main` that returns an error prints its Debug, which therefore is the message.
 struct Failure(String);
@@ -93,13 +104,35 @@ async fn main() -> Result<(), Failure> {
         .init();
 
     let request_timeout = Duration::from_secs(variable("REQUEST_TIMEOUT", 15_u16)?.into());
-    let pool = Pool::builder(diesel_neon::env::app_url()?.url)
+    let host = variable("HOST", IpAddr::from(Ipv4Addr::LOCALHOST))?;
+    let silence = Duration::from_secs(variable("SILENCE_THRESHOLD", 0_u16)?.into());
+    let url = diesel_neon::env::app_url()?.url;
+    let pool = Pool::builder(url.clone())
+        .silence_threshold((!silence.is_zero()).then_some(silence))
         .max_size(variable("POOL_SIZE", 10)?)
         // Shorter than the request's own limit, so that the client is told why it waited in vain.
         .checkout_timeout(request_timeout * 2 / 3)
         .build()?;
+    let stage = match setting::<String>("NEON_SIM_CONTROL")? {
+        None => None,
+        Some(_) if !host.is_loopback() => {
+            let words =
+                "NEON_SIM_CONTROL is for a HOST of loopback alone: its buttons are for everybody";
+            return Err(Failure(words.into()));
+        }
+        Some(control) => {
+            // The words do not repeat the value, which has a secret in it.
+            let control = control.parse::<Control>();
+            let control = control.map_err(|error| Failure(format!("NEON_SIM_CONTROL: {error}")))?;
+            Some(Stage::new(control, pool.clone(), &url)?)
+        }
+    };
+    let (stop, stopping) = watch::channel(false);
     let app = App {
         pool: pool.clone(),
+        // What the database says is for who runs the server.
+        events: Events::new(stopping, request_timeout * 4 / 5, host.is_loopback()),
+        stage,
         // The body and the checkout of a connection together take as long as a request may.
         body_timeout: request_timeout / 3,
     };
@@ -108,7 +141,6 @@ async fn main() -> Result<(), Failure> {
         request: request_timeout,
     };
 
-    let host = variable("HOST", IpAddr::from(Ipv4Addr::LOCALHOST))?;
     let address = SocketAddr::new(host, variable("PORT", 3000)?);
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure(format!(
@@ -117,7 +149,7 @@ async fn main() -> Result<(), Failure> {
     })?;
     println!("listening on http://{}", listener.local_addr()?);
 
-    serve(listener, router(app, request_timeout), limits).await;
+    serve(listener, router(app, request_timeout), limits, stop).await;
     pool.close(request_timeout).await?;
     Ok(())
 }
@@ -126,6 +158,9 @@ async fn main() -> Result<(), Failure> {
 #[derive(Clone)]
 struct App {
     pool: Pool,
+    events: Events,
+    /// Only in front of a stand-in for Neon.
+    stage: Option<Arc<Stage>>,
     body_timeout: Duration,
 }
 
@@ -140,7 +175,15 @@ impl FromRef<App> for Pool {
 type Db = diesel_neon::axum::Db<Problem>;
 
 fn router(app: App, request_timeout: Duration) -> Router {
+    let events = get(events::events).layer(middleware::from_fn(origin::same_origin));
+    let stage = match app.stage {
+        Some(_) => stage::routes(),
+        None => Router::new(),
+    };
     let router = Router::new()
+        .merge(page::routes())
+        .merge(stage)
+        .route("/events", events)
         .merge(books::routes())
         .merge(diesel_neon::axum::health())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "There is nothing here."))
@@ -205,11 +248,19 @@ fn variable<T>(name: &str, default: T) -> Result<T, Failure>
 where
     T: FromStr<Err: Error>,
 {
+    setting(name).map(|value| value.unwrap_or(default))
+}
+
+fn setting<T>(name: &str) -> Result<Option<T>, Failure>
+where
+    T: FromStr<Err: Error>,
+{
     match env::var(name) {
-        Ok(value) => value
-            .parse()
-            .map_err(|error| Failure(format!("{name}={value}: {error}"))),
-        Err(VarError::NotPresent) => Ok(default),
+        Ok(value) => match value.parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(Failure(format!("{name}={value}: {error}"))),
+        },
+        Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(_)) => Err(Failure(format!("{name} is not UTF-8"))),
     }
 }

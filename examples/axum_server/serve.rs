@@ -35,9 +35,15 @@ impl Limits {
 }
 
 /// Serves until SIGINT or SIGTERM, then takes no more connections and finishes the requests that have begun.
-pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits) {
+/// `stop` becomes true then.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: watch::Sender<bool>,
+) {
     let slots = Arc::new(Semaphore::new(limits.connections.into()));
-    let (stop, stopping) = watch::channel(false);
+    let stopping = stop.subscribe();
     tokio::select! {
         () = take_connections(listener, &router, limits, &slots, stopping) => {}
         () = stop_signal() => {}

@@ -3,6 +3,7 @@
 mod clients;
 #[path = "../common/mod.rs"]
 mod common;
+mod page;
 mod server;
 
 use std::sync::Arc;
@@ -199,7 +200,7 @@ async fn every_refusal_is_a_problem_document() {
     let too_large = json!({ "title": "a".repeat(100_000) }).to_string();
 
     for (method, path, content_type, body, status) in [
-        ("GET", "/", "", "", 404),
+        ("GET", "/nothing", "", "", 404),
         ("GET", "/books/1", "", "", 404),
         ("GET", "/books/x", "", "", 400),
         ("GET", "/books/99999999999", "", "", 400),

@@ -1,0 +1,136 @@
+// The books: listed when the page opens and after what is done to them, and never by a clock.
+
+import { $, ask, count, element, time, write } from "./dom.js";
+
+const FIELDS = ["title", "author", "publication_year"];
+
+let next = null;
+/** What the form is for: a book that there is, or the key under which a new one is made. */
+let edited = null;
+let key = null;
+
+export function openLibrary() {
+  $("refresh").addEventListener("click", () => list());
+  $("more").addEventListener("click", () => list(next));
+  $("add").addEventListener("click", () => edit(null));
+  $("cancel").addEventListener("click", () => $("editor").close());
+  $("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    save();
+  });
+  list();
+}
+
+/** Lists the books from the first one, or those behind `after`. `before` is said first. */
+async function list(after = null, before = "") {
+  const query = after === null ? "" : `?after=${encodeURIComponent(after)}`;
+  const read = () => ask("GET", `/books${query}`);
+  // To read again does no harm.
+  const answer = await attempt(() => read().catch((refusal) => (refusal.status === 503 ? read() : Promise.reject(refusal))));
+  if (answer === undefined) return;
+  const { books } = answer.value;
+  next = answer.value.next;
+  const items = books.map(item);
+  if (after === null) $("books").replaceChildren(...items);
+  else $("books").append(...items);
+  const hadFocus = document.activeElement === $("more");
+  $("more").hidden = next === null;
+  // A button that is gone does not keep the focus.
+  if (hadFocus && after !== null) items[0]?.querySelector("button")?.focus();
+  const shown = $("books").childElementCount;
+  say(`${before}${count(shown, "book")}${next === null ? "" : " and more"}, answered in ${time(answer.took)}.`);
+}
+
+function item(book) {
+  const about = [book.author, book.publication_year].filter((known) => known !== null).join(", ");
+  const change = element("button", { type: "button", "aria-label": `Edit ${book.title}` }, "Edit");
+  change.addEventListener("click", () => edit(book));
+  const out = element("button", { type: "button", "aria-label": `Take out ${book.title}` }, "Take out");
+  out.addEventListener("click", () => take(book));
+  return element(
+    "li",
+    { "data-book": book.id },
+    element("div", { class: "about" }, element("strong", {}, book.title), element("span", {}, about)),
+    element("span", { class: book.in_stock ? "tag in" : "tag" }, book.in_stock ? "in stock" : "lent out"),
+    element("div", { class: "tools" }, change, out),
+  );
+}
+
+function edit(book) {
+  edited = book;
+  key = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+  write($("editor-title"), book === null ? "Add a book" : "Edit a book");
+  for (const field of FIELDS) $(field).value = book?.[field] ?? "";
+  $("in_stock").checked = book?.in_stock ?? true;
+  wrong([]);
+  $("editor").showModal();
+  $("title").focus();
+}
+
+async function save() {
+  const author = $("author").value.trim();
+  const year = $("publication_year").value.trim();
+  if (year !== "" && !/^-?\d{1,9}$/.test(year)) {
+    wrong([{ pointer: "#/publication_year", detail: "must be a whole number, such as 1965" }]);
+    return;
+  }
+  const book = {
+    title: $("title").value.trim(),
+    author: author === "" ? null : author,
+    publication_year: year === "" ? null : Number(year),
+    in_stock: $("in_stock").checked,
+  };
+  $("save").disabled = true;
+  try {
+    // A new book goes under a key: if the answer is lost, the same request can be sent again.
+    if (edited === null) await ask("POST", "/books", book, { "idempotency-key": key });
+    else await ask("PUT", `/books/${edited.id}`, book);
+  } catch (refusal) {
+    wrong(refusal.errors ?? [], refusal.message);
+    return;
+  } finally {
+    $("save").disabled = false;
+  }
+  $("editor").close();
+  await list(null, edited === null ? `“${book.title}” was added. ` : `“${book.title}” was changed. `);
+}
+
+/** Shows what is wrong beside its field, and moves there. */
+function wrong(errors, words = "") {
+  let first;
+  for (const field of FIELDS) {
+    const error = errors.find((error) => error.pointer === `#/${field}`);
+    write($(`${field}-wrong`), error === undefined ? "" : `It ${error.detail}.`);
+    if (error === undefined) $(field).removeAttribute("aria-invalid");
+    else {
+      $(field).setAttribute("aria-invalid", "true");
+      first ??= $(field);
+    }
+  }
+  write($("form-wrong"), words);
+  first?.focus();
+}
+
+async function take(book) {
+  const place = [...$("books").children].findIndex((item) => item.dataset.book === `${book.id}`);
+  const answer = await attempt(() => ask("DELETE", `/books/${book.id}`));
+  if (answer === undefined) return;
+  await list(null, `“${book.title}” was taken out. `);
+  // The focus stays where it was in the list.
+  const items = $("books").children;
+  (items[Math.min(place, items.length - 1)]?.querySelector("button") ?? $("add")).focus();
+}
+
+/** Does something at the server, and says why it cannot be done. */
+async function attempt(work) {
+  $("library").setAttribute("aria-busy", "true");
+  try {
+    return await work();
+  } catch (refusal) {
+    say(refusal.message);
+  } finally {
+    $("library").removeAttribute("aria-busy");
+  }
+}
+
+const say = (words) => write($("library-said"), words);
