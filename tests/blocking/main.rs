@@ -5,12 +5,14 @@
 mod common;
 
 mod cancelled;
+mod instrumentation;
 mod migrations;
 mod nested;
 mod pools;
 mod r2d2;
 mod statements;
 mod transactions;
+mod types;
 
 use std::ops::Deref;
 

@@ -1,10 +1,6 @@
 //! What `RunQueryDsl` does, on every route.
 
-use std::sync::{Arc, Mutex};
-
-use diesel::connection::{
-    DefaultLoadingMode, InstrumentationEvent, LoadConnection, SimpleConnection,
-};
+use diesel::connection::{DefaultLoadingMode, LoadConnection, SimpleConnection};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
@@ -14,7 +10,7 @@ use diesel_neon::blocking::PgConnection;
 use diesel_neon::books::schema::books;
 use diesel_neon::books::{Book, BookChanges, NewBook};
 
-use super::common::{outline, routes, users};
+use super::common::{routes, users};
 use super::{pool, start};
 
 #[derive(AsChangeset, Clone, Copy, Debug, Identifiable)]
@@ -234,35 +230,4 @@ fn errors_are_of_the_kinds_that_libpq_gives() {
         let error = PgConnection::establish(&url).map(drop).unwrap_err();
         assert!(format!("{error:?}").starts_with(kind), "{error:?}");
     }
-}
-
-#[test]
-fn instrumentation_is_told() {
-    let sim = start();
-    let conn = &mut PgConnection::establish(&sim.url()).unwrap();
-    let events = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&events);
-    conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
-        seen.lock().unwrap().push(outline(&event));
-    });
-    conn.transaction(|conn| {
-        diesel::select(1.into_sql::<Integer>()).get_result::<i32>(conn)?;
-        conn.batch_execute("SELECT 2")
-    })
-    .unwrap();
-    let told = events.lock().unwrap().clone();
-    let expected = [
-        "begin 1",
-        "start BEGIN",
-        "finish BEGIN",
-        "start SELECT $1 -- binds: [1]",
-        "cache SELECT $1",
-        "finish SELECT $1",
-        "start SELECT 2",
-        "finish SELECT 2",
-        "commit 1",
-        "start COMMIT",
-        "finish COMMIT",
-    ];
-    assert_eq!(told, expected);
 }

@@ -9,7 +9,7 @@ use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::Text;
-use diesel_async::SimpleAsyncConnection;
+use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use diesel_neon::blocking::{PgConnection, Pool, block_on};
 use diesel_neon::{AbandonedTransaction, DatabaseErrorExt, RetryError};
 use futures_util::FutureExt;
@@ -101,6 +101,38 @@ fn a_test_transaction_leaves_nothing() {
     conn.begin_test_transaction().unwrap();
     conn.transaction(|conn| add(conn, "b")).unwrap();
     assert_eq!(users::table.count().get_result(conn), Ok(1_i64));
+    assert_eq!(names(&sim), "");
+}
+
+#[test]
+fn a_test_transaction_that_fails_panics_and_leaves_nothing() {
+    let sim = start();
+    let conn = &mut PgConnection::establish(&sim.url()).unwrap();
+    let failed = catch_unwind(AssertUnwindSafe(|| {
+        conn.test_transaction(|conn| {
+            add(conn, "a")?;
+            add(conn, "a")
+        })
+    }));
+    assert!(failed.is_err());
+    assert_eq!(conn.test_transaction(|conn| add(conn, "a")), 1);
+    assert_eq!(names(&sim), "");
+}
+
+#[test]
+fn all_checkouts_may_share_a_test_transaction() {
+    let sim = start();
+    let pool = Pool::builder(&*sim.url())
+        .max_size(1)
+        .after_connect(|conn, _| Box::pin(conn.begin_test_transaction()))
+        .build_blocking()
+        .unwrap();
+    for (name, count) in [("a", 1), ("b", 2_i64)] {
+        let added = pool.transaction(|conn| Ok::<_, RetryError>(add(conn, name)?));
+        assert_eq!(added.unwrap(), 1);
+        let conn = &mut pool.get().unwrap();
+        assert_eq!(users::table.count().get_result(conn), Ok(count));
+    }
     assert_eq!(names(&sim), "");
 }
 
