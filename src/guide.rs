@@ -3,6 +3,13 @@
 pub mod architecture {
     #![doc = include_str!("../ARCHITECTURE.md")]
 }
+#[cfg(all(feature = "axum", feature = "migrations"))]
+pub mod axum {
+    #![doc = include_str!("../docs/axum.md")]
+}
+/// Shown with the features `axum` and `migrations`.
+#[cfg(not(all(feature = "axum", feature = "migrations")))]
+pub mod axum {}
 pub mod benchmarks {
     #![doc = include_str!("../docs/benchmarks.md")]
 }

@@ -1,5 +1,6 @@
 // The first definition of a link wins: the README's lead to files, those here to pages.
 //! [architecture]: guide::architecture
+//! [axum-app]: guide::axum
 //! [benchmarks]: guide::benchmarks
 //! [blocking]: guide::blocking
 //! [ci]: guide::ci

@@ -1,0 +1,4 @@
+CREATE TABLE books (
+    id SERIAL PRIMARY KEY,
+    title TEXT NOT NULL
+);
