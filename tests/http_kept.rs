@@ -155,6 +155,39 @@ async fn a_request_that_is_late_alone_costs_no_connection() {
     assert_eq!(way.connections(), 1);
 }
 
+/// A server ends a connection on which too many requests are taken back before it has looked at them. How many those are, is up
+/// to the machine: most rounds count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn futures_that_are_dropped_together_end_no_statement_of_others() {
+    const ROUNDS: usize = 6;
+    let neon = neon().await;
+    let connection = HttpConnection::new(over_https(&neon, neon.url())).unwrap();
+    assert_eq!(seven(&connection).await, Ok(7));
+    let mut ended = 0;
+    for _ in 0..ROUNDS {
+        let other = connection.clone();
+        let mut slow = tokio::spawn(async move {
+            let sleep = sql_query("SELECT pg_sleep(0.5)");
+            sleep.execute(&mut &other).await
+        });
+        tokio::select! {
+            () = until(&neon, RUNNING, "1") => {}
+            _ = &mut slow => {
+                ended += 1;
+                continue;
+            }
+        }
+        let mut dropped: Vec<_> = (0..300).map(|_| Box::pin(seven(&connection))).collect();
+        for statement in &mut dropped {
+            let _ = poll!(statement);
+        }
+        drop(dropped);
+        let slow = timeout(HANG, slow).await.expect("no hang").unwrap();
+        ended += usize::from(slow.is_err());
+    }
+    assert!(ended <= ROUNDS / 3, "{ended}");
+}
+
 #[tokio::test]
 async fn futures_that_nobody_polls_are_in_nobodys_way() {
     let neon = neon().await;

@@ -1,15 +1,19 @@
 //! [`Client`]: sends requests.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::runtime::{Handle, Id};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -61,6 +65,10 @@ struct On {
 
 /// Whoever waits longer than this without a sign of life has the next request sent on another connection.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a request that was sent goes on once nobody waits for it. A server ends a connection with HTTP/2, and what others run
+/// on it, if many requests are taken back before it has looked at them.
+const REST: Duration = Duration::from_millis(100);
 
 impl Progress {
     /// Returns whether the server may process the request.
@@ -133,7 +141,7 @@ impl Client {
         self.routes.first_host()
     }
 
-    /// Sends a request, and reads its answer. It is cancelled if the future is dropped.
+    /// Sends a request, and reads its answer. It is cancelled if the future is dropped, a moment later if it was sent.
     pub(super) async fn send(
         self: &Arc<Self>,
         headers: &HeaderMap,
@@ -142,15 +150,26 @@ impl Client {
     ) -> Result<(StatusCode, Bytes), Trouble> {
         let (client, headers, body) = (Arc::clone(self), headers.clone(), body.clone());
         let told = Arc::clone(progress);
+        let (caller, gone) = oneshot::channel();
         let exchange = async move {
-            let exchange = client.exchange(&headers, &body, &told);
-            match client.most_unpolled() {
-                Some(limit) => match Timer::Runtime.timeout(limit, exchange).await {
-                    Some(answer) => answer,
-                    // The caller's own time is up, which is told once the caller polls again.
-                    None => std::future::pending().await,
-                },
-                None => exchange.await,
+            let exchange = async {
+                let exchange = client.exchange(&headers, &body, &told);
+                match client.most_unpolled() {
+                    Some(limit) => match Timer::Runtime.timeout(limit, exchange).await {
+                        Some(answer) => answer,
+                        // The caller's own time is up, which is told once the caller polls again.
+                        None => std::future::pending().await,
+                    },
+                    None => exchange.await,
+                }
+            };
+            let rest = async {
+                let _ = gone.await;
+                client.connector.timer().sleep(REST).await;
+            };
+            match select(pin!(exchange), pin!(rest)).await {
+                Either::Left((answer, _)) => answer,
+                Either::Right(_) => Err(Trouble::Stale),
             }
         };
         // In a task of its own: a future that is not polled must hold no connection's window, nor for ever a place that others wait
@@ -159,6 +178,7 @@ impl Client {
             task: tokio::spawn(exchange.in_current_span()),
             progress,
             patience: self.patience,
+            _caller: caller,
         };
         match (&mut running.task).await {
             Ok(answer) => answer,
@@ -177,7 +197,7 @@ impl Client {
         let lines = self.lines();
         let taken = lines.take(self.connect()).await;
         let (mut line, _place) = taken.map_err(Trouble::NotConnected)?;
-        line.ready().await?;
+        let _stream = line.ready().await?;
         let on = On {
             lines: Arc::clone(&lines),
             life: Arc::clone(&line.life),
@@ -249,6 +269,8 @@ struct Running<'a> {
     task: JoinHandle<Result<(StatusCode, Bytes), Trouble>>,
     progress: &'a Progress,
     patience: Duration,
+    /// Its end tells the task that nobody waits.
+    _caller: oneshot::Sender<Infallible>,
 }
 
 impl Drop for Running<'_> {
@@ -256,7 +278,9 @@ impl Drop for Running<'_> {
         if !self.task.is_finished() {
             // The task may be polled meanwhile, and is then not aborted before it waits again.
             self.progress.give_up(self.patience);
-            self.task.abort();
+            if !self.progress.is_sent() {
+                self.task.abort();
+            }
         }
     }
 }

@@ -20,8 +20,8 @@ use super::statement::Statement;
 /// Statements over HTTPS to Neon, each a transaction of its own.
 ///
 /// There is no session to open and none to lose. A statement takes one round trip on a connection that is kept, and two on a
-/// new one behind TCP's own. Many run at a time on one connection with HTTP/2, so no pool is needed: clone it, or share it by
-/// reference, for `&HttpConnection` runs statements too. Nothing is sent while no statement runs, and the connection is closed
+/// new one behind TCP's own. Many run at a time on one connection with HTTP/2, 100 at most, so no pool is needed: clone it, or
+/// share it by reference, for `&HttpConnection` runs statements too. Nothing is sent while no statement runs, and the connection is closed
 /// with the last clone. One that has gone silent is replaced.
 ///
 /// Each runtime has connections of its own, and a request is a task on it: one that is late to be polled is in nobody's way.
@@ -48,7 +48,7 @@ use super::statement::Statement;
 /// An error says whether the statement may have run: if it was not sent,
 /// [`is_undelivered`](crate::DatabaseErrorExt::is_undelivered) is true, and it is safe to send it again. A request that
 /// was certainly not run, because the compute could not be reached for example, is sent again by itself within the policy's
-/// `connect_timeout`. If a future is dropped, its statement is cancelled.
+/// `connect_timeout`. If a future is dropped, its statement is cancelled, unless it is answered within 100 ms.
 ///
 /// TLS is always verified, and proxies are those of the environment, as for a WebSocket.
 pub struct HttpConnection {

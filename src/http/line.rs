@@ -9,6 +9,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::route::{PATH, Route};
 use crate::connect::ConnectError;
@@ -20,9 +21,15 @@ use crate::util::error_chain::chain;
 pub(super) struct Line {
     sender: Sender,
     route: Arc<Route>,
+    /// Whoever has a request under way holds one.
+    streams: Arc<Semaphore>,
     pub(super) life: Arc<Life>,
     pub(super) last_used: Moment,
 }
+
+/// How many requests are under way on one connection: no server should allow fewer (RFC 9113, section 6.5.2). What hyper would
+/// keep back itself could not be told from what was sent.
+const MOST_STREAMS: usize = 100;
 
 enum Sender {
     Http1(http1::SendRequest<Full<Bytes>>),
@@ -77,6 +84,7 @@ impl Line {
         Ok(Self {
             sender,
             route,
+            streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             life: Arc::default(),
             last_used: Moment::now(),
         })
@@ -101,18 +109,21 @@ impl Line {
         Some(Self {
             sender: Sender::Http2(sender.clone()),
             route: Arc::clone(&self.route),
+            streams: Arc::clone(&self.streams),
             life: Arc::clone(&self.life),
             last_used: self.last_used,
         })
     }
 
-    /// Waits until the connection takes a request.
-    pub(super) async fn ready(&mut self) -> Result<(), Trouble> {
+    /// Waits until the connection takes a request, which holds what is returned until it has its answer.
+    pub(super) async fn ready(&mut self) -> Result<Option<OwnedSemaphorePermit>, Trouble> {
+        // The semaphore is never closed.
+        let stream = Arc::clone(&self.streams).acquire_owned().await.ok();
         let ready = match &mut self.sender {
             Sender::Http1(sender) => sender.ready().await,
             Sender::Http2(sender) => sender.ready().await,
         };
-        ready.map_err(|_| Trouble::Stale)
+        ready.map(|()| stream).map_err(|_| Trouble::Stale)
     }
 
     /// Sends a request, and waits for the head of its answer.
