@@ -35,6 +35,29 @@ fn position(error: &Error) -> Option<i32> {
     }
 }
 
+/// Errors of the login are those that mean that nothing has run, unless the statement raises them itself.
+#[tokio::test]
+async fn a_statement_that_raises_an_error_of_the_login_runs_once() {
+    let neon = start().await;
+    let mut http = https(&neon);
+    http.batch_execute(
+        "CREATE SEQUENCE runs; \
+         CREATE FUNCTION raise(code text) RETURNS int LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM nextval('runs'); RAISE 'own words' USING ERRCODE = code; END $$",
+    )
+    .await
+    .unwrap();
+    for (run, code) in (1..).zip(["53300", "57P03"]) {
+        let raise = sql_query(format!("SELECT raise('{code}')"));
+        let error = raise.execute(&mut http).await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some(code));
+        assert!(!error.is_undelivered(), "{error}");
+        assert_eq!(error.to_string(), "own words");
+        let runs = neon.sql("SELECT last_value FROM runs").await.unwrap();
+        assert_eq!(runs[0][0], Some(run.to_string()), "{code}");
+    }
+}
+
 /// What is put around a statement must not complete it.
 #[tokio::test]
 async fn a_syntax_error_stays_one() {

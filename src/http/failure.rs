@@ -133,8 +133,8 @@ pub(super) fn of_answer(status: StatusCode, body: &[u8]) -> Failure {
     };
     if !error.code.is_empty() {
         return match error.code.as_str() {
-            // The server takes no connection now: the statement has not begun.
-            "53300" | "57P03" => {
+            // The server takes no connection now: the statement has not begun. One that raises the same itself has run.
+            "53300" | "57P03" if error.is_fatal() || error.severity.is_empty() => {
                 let code = error.code.clone();
                 Failure::NotRun(ConnectError::of_server_error(error.message, Some(&code)))
             }
@@ -143,13 +143,13 @@ pub(super) fn of_answer(status: StatusCode, body: &[u8]) -> Failure {
     }
     // The proxy's own words.
     let told = ConnectError::of_proxy(error.message.clone());
-    match (told.kind(), status.is_server_error()) {
+    match (told.kind(), status) {
         // The proxy says so also if it loses the server in the middle of a statement.
         _ if told.diagnosis().code() == "unavailable" => {
             Failure::Other(may_have_run(&error.message))
         }
-        (ConnectErrorKind::Other, true) => Failure::Other(may_have_run(&error.message)),
-        (ConnectErrorKind::Other, false) => Failure::Server(Box::new(error)),
+        (ConnectErrorKind::Other, StatusCode::BAD_REQUEST) => Failure::Server(Box::new(error)),
+        (ConnectErrorKind::Other, _) => Failure::Other(of_status(status, &error.message)),
         _ => Failure::NotRun(told),
     }
 }
@@ -160,14 +160,44 @@ fn of_stranger(status: StatusCode) -> Error {
         "what answers is not a server for SQL over HTTPS: its status is {status}; check the host in the database URL, and \
          the proxies on the way"
     );
-    match status.is_server_error() {
-        true => may_have_run(&words),
-        false => unsendable(ServerError {
+    of_status(status, &words)
+}
+
+/// Returns the error of an answer of which only the status tells whether the statement may have run.
+fn of_status(status: StatusCode, words: &str) -> Error {
+    match REFUSALS.contains(&status) {
+        false => may_have_run(words),
+        true => unsendable(ServerError {
             routine: Some(ServerError::NOT_SENT.to_owned()),
             ..ServerError::local("08004", &format!("{words}; the statement was not run"))
         }),
     }
 }
+
+/// What tells that a request went no further. A proxy may make another success of 200, a server may give up with 408 what it has
+/// begun, and Neon's answers with 400 for statements, too.
+const REFUSALS: [StatusCode; 20] = [
+    StatusCode::MOVED_PERMANENTLY,
+    StatusCode::FOUND,
+    StatusCode::TEMPORARY_REDIRECT,
+    StatusCode::PERMANENT_REDIRECT,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::PAYMENT_REQUIRED,
+    StatusCode::FORBIDDEN,
+    StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::NOT_ACCEPTABLE,
+    StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+    StatusCode::LENGTH_REQUIRED,
+    StatusCode::URI_TOO_LONG,
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    StatusCode::EXPECTATION_FAILED,
+    StatusCode::MISDIRECTED_REQUEST,
+    StatusCode::UPGRADE_REQUIRED,
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
+];
 
 #[cfg(test)]
 mod tests {
@@ -196,6 +226,12 @@ mod tests {
                 true,
                 true,
             ),
+            (
+                400,
+                r#"{"message":"full","code":"53300","severity":"FATAL"}"#.to_owned(),
+                true,
+                true,
+            ),
             (413, String::new(), true, false),
             (404, "<html>".to_owned(), true, false),
             (500, proxy("connection closed"), false, true),
@@ -204,7 +240,23 @@ mod tests {
             (502, "<html>".to_owned(), false, true),
             (502, r#"{"error":"bad gateway"}"#.to_owned(), false, true),
             (403, r#"{"reason":"blocked"}"#.to_owned(), true, false),
-            (400, proxy(""), true, false),
+            (403, r#"{"message":"Forbidden"}"#.to_owned(), true, false),
+            (408, r#"{"message":"too late"}"#.to_owned(), false, true),
+            (400, proxy(""), false, true),
+            (
+                400,
+                r#"{"message":"a text that was cut o"#.to_owned(),
+                false,
+                true,
+            ),
+            (400, String::new(), false, true),
+            (203, r#"{"rows":[],"rowCount":1}"#.to_owned(), false, true),
+            (204, String::new(), false, true),
+            (303, String::new(), false, true),
+            (307, String::new(), true, false),
+            (408, "<html>".to_owned(), false, true),
+            (499, String::new(), false, true),
+            (407, "<html>".to_owned(), true, false),
             (400, proxy("a text of tomorrow"), false, false),
         ] {
             let error = of(status, &body);

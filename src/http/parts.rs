@@ -49,15 +49,15 @@ pub(super) fn is_transaction_control(sql: &str) -> bool {
     if is(first, &["prepare"]) {
         return is(words.next(), &["transaction"]);
     }
-    if is(first, &["rollback"]) {
+    if is(first, &["rollback", "commit"]) {
         let second = match words.next() {
             noise if is(noise, &["work", "transaction"]) => words.next(),
             second => second,
         };
-        // A savepoint is one of a batch.
-        return !is(second, &["to"]);
+        // A savepoint is one of a batch, and what was prepared is another session's.
+        return !is(second, &["to", "prepared"]);
     }
-    is(first, &["begin", "start", "commit", "end", "abort"])
+    is(first, &["begin", "start", "end", "abort"])
 }
 
 impl Parts {
@@ -332,6 +332,8 @@ mod tests {
         }
         for sql in [
             "SAVEPOINT a",
+            "COMMIT PREPARED 'a'",
+            "ROLLBACK PREPARED 'a'",
             "ROLLBACK TO a",
             "ROLLBACK TRANSACTION TO SAVEPOINT a",
             "RELEASE a",
