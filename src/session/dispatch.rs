@@ -40,7 +40,7 @@ impl Pipeline {
                 self.status.identity.fail(&message.body);
             }
             if current.is_some_and(|request| request.is_required) {
-                return Err(Box::new(ServerError::parse(&message.body)));
+                return Err(Box::new(unset(&ServerError::parse(&message.body))));
             }
         }
         let current = self.requests.current_index();
@@ -261,4 +261,13 @@ mod tests {
         assert!(pipeline.pump().is_pending());
         assert_eq!(pipeline.lost.unwrap().code, "08P01");
     }
+}
+
+/// Returns the error of a session whose settings the server has refused, with statements under way behind them.
+fn unset(refusal: &ServerError) -> ServerError {
+    let refusal = &refusal.message;
+    let words = format!(
+        "the settings of the session were refused ({refusal}); the statement that was sent behind them may have run"
+    );
+    ServerError::local("08006", &words)
 }

@@ -252,12 +252,12 @@ impl Drop for LoginTap {
     }
 }
 
-/// Returns whether the server has refused the WebSocket that was to carry the login, or has closed it.
+/// Returns whether the server has refused the WebSocket that was to carry the login. One that was opened and closed again, by a
+/// proxy on the way for example, may have carried what was sent.
 fn is_refused(error: &io::Error) -> bool {
     #[cfg(feature = "websocket")]
     if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref()) {
-        use crate::transport::WebSocketError::{Closed, Refused};
-        return matches!(error, Refused { .. } | Closed { .. });
+        return matches!(error, crate::transport::WebSocketError::Refused { .. });
     }
     let _ = error;
     false

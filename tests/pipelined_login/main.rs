@@ -121,10 +121,6 @@ async fn a_login_that_passes_is_tried_again_with_its_statement() {
         status,
         body: String::new(),
     };
-    let closed = || WebSocketFault::Close {
-        code: 1013,
-        reason: String::new(),
-    };
     for (n, url) in [over_443(&neon), pipelined(&neon.url())].iter().enumerate() {
         let websocket = n == 0;
         for fault in 0..4 {
@@ -132,7 +128,6 @@ async fn a_login_that_passes_is_tried_again_with_its_statement() {
                 0 => neon.refuse_connections(2, "Too many connections attempts"),
                 1 => neon.refuse_connections(1, "the database system is starting up"),
                 2 if websocket => neon.disturb_websockets(2, answer(503)),
-                _ if websocket => neon.disturb_websockets(2, closed()),
                 _ => neon.refuse_connections(3, "Couldn't connect to compute node"),
             }
             let name = format!("{websocket} {fault}");

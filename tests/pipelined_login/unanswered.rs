@@ -1,14 +1,17 @@
 //! What happens while the answer to a login is under way.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use diesel_async::SimpleAsyncConnection;
 use diesel_neon::{Closed, DatabaseErrorExt, PolicyBuilder, Pool, Status};
 use futures_util::future::{join_all, poll_immediate};
-use neon_sim::NeonSim;
+use neon_sim::{NeonSim, WebSocketFault};
 use tokio::time::{sleep, timeout};
 
-use super::common::{HANG, pool, start};
-use super::{add, count, get, over_443};
+use super::common::scripted::{self, complete, error, ready};
+use super::common::{HANG, connect, pool, start};
+use super::{add, count, get, over_443, pipelined};
 
 /// The flight of a login over a WebSocket.
 const LOGIN: u64 = 2;
@@ -47,6 +50,68 @@ async fn a_statement_that_was_given_up_is_not_sent_by_the_next_login() {
     let closed = pool.status().closed;
     assert_eq!((closed.abandoned, closed.ended), (1, 0), "{error}");
     assert_eq!(add(&mut get(&pool).await.unwrap(), "next").await, Ok(1));
+}
+
+/// A proxy on the way may have passed on what was sent before it closed the WebSocket.
+#[tokio::test]
+async fn a_statement_is_sent_in_no_second_websocket_once_one_was_opened() {
+    let neon = start().await;
+    for code in [1011, 1012, 1013] {
+        let reason = String::new();
+        neon.disturb_websockets(1, WebSocketFault::Close { code, reason });
+        let pool = pool(&over_443(&neon), |policy| policy);
+        let name = code.to_string();
+        let error = add(&mut get(&pool).await.unwrap(), &name)
+            .await
+            .unwrap_err();
+        assert!(
+            error.is_connection_lost() && error.connect_error().is_none(),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("may have run"), "{error}");
+        assert_eq!(count(&neon, &name).await, 0);
+        assert_eq!(add(&mut get(&pool).await.unwrap(), &name).await, Ok(1));
+    }
+}
+
+/// A statement leaves together with the settings in front of it.
+#[tokio::test]
+async fn a_statement_whose_settings_are_refused_may_have_run() {
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let seen = Arc::clone(&asked);
+    let (url, _server) = scripted::start(move |mut session, _| {
+        let seen = Arc::clone(&seen);
+        async move {
+            while let Some(sql) = session.asked().await {
+                let answer = match sql.starts_with("SET") {
+                    true => error("ERROR", "57014", "canceling statement due to user request"),
+                    false => complete("INSERT 0 1"),
+                };
+                seen.lock().unwrap().push(sql);
+                session.say(&[answer, ready(b'I')].concat()).await;
+            }
+        }
+    })
+    .await;
+    let mut connection = connect(&pipelined(&url)).await;
+    let inserted = connection.batch_execute("INSERT INTO t VALUES (1)");
+    let refused = timeout(HANG, inserted).await.expect("no hang").unwrap_err();
+    assert!(
+        refused.is_connection_lost() && !refused.is_undelivered(),
+        "{refused:?}"
+    );
+    let told = refused.to_string();
+    assert!(
+        told.contains("canceling statement") && told.contains("may have run"),
+        "{told}"
+    );
+    assert!(
+        asked
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|sql| sql.starts_with("INSERT"))
+    );
 }
 
 #[tokio::test]
