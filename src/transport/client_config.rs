@@ -135,7 +135,11 @@ fn root_store(roots: &RootCertificates) -> Result<RootCertStore, TlsError> {
                 let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
                 if chosen.iter().any(|name| std::env::var_os(name).is_some()) {
                     // These variables narrow the trust: Mozilla's roots must not replace them.
-                    let reasons: Vec<_> = native.errors.iter().map(ToString::to_string).collect();
+                    let mut reasons: Vec<_> =
+                        native.errors.iter().map(ToString::to_string).collect();
+                    if reasons.is_empty() {
+                        reasons.push("there is none in PEM form".to_owned());
+                    }
                     return Err(TlsError::Environment {
                         reason: reasons.join("; "),
                     });

@@ -15,8 +15,18 @@ pub(super) struct HttpHead {
 pub(super) struct NotHttp;
 
 impl HttpHead {
-    /// Takes the head off `input`. Returns `None` if more bytes are needed.
+    /// Takes the head off `input`, and those of interim answers in front of it. Returns `None` if more bytes are needed.
     pub(super) fn take(input: &mut BytesMut) -> Result<Option<Self>, NotHttp> {
+        loop {
+            match Self::take_one(input)? {
+                // The final answer follows (RFC 9110, section 15.2); 101 is one itself.
+                Some(interim) if interim.status < 200 && interim.status != 101 => {}
+                head => return Ok(head),
+            }
+        }
+    }
+
+    fn take_one(input: &mut BytesMut) -> Result<Option<Self>, NotHttp> {
         let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
         let mut answer = httparse::Response::new(&mut headers);
         match answer.parse(input) {
@@ -38,10 +48,11 @@ impl HttpHead {
         }
     }
 
-    /// Returns the value of a header, whose name is in lower case.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        let mut headers = self.headers.iter();
-        headers.find_map(|(key, value)| (key == name).then_some(value.as_str()))
+    /// Returns the value of a header, whose name is in lower case: a list of all values if there are several.
+    pub(super) fn header(&self, name: &str) -> Option<String> {
+        let headers = self.headers.iter().filter(|(key, _)| key == name);
+        let values: Vec<_> = headers.map(|(_, value)| value.as_str()).collect();
+        (!values.is_empty()).then(|| values.join(", "))
     }
 
     /// Returns the status and its reason, and the beginning of a `body` in plain text.
@@ -50,7 +61,8 @@ impl HttpHead {
         if !self.reason.is_empty() {
             words = format!("{words} {}", self.reason);
         }
-        let kind = self.header("content-type").unwrap_or("text/plain");
+        let kind = self.header("content-type");
+        let kind = kind.as_deref().unwrap_or("text/plain");
         let body = String::from_utf8_lossy(body);
         let told: String = body.trim().chars().take(MOST_WORDS).collect();
         let is_plain = !told.contains(|c: char| c.is_control() && c != '\n');
@@ -83,8 +95,26 @@ mod tests {
         }
         let mut input = BytesMut::from(text);
         let head = HttpHead::take(&mut input).unwrap().unwrap();
-        assert_eq!((head.status, head.header("x-a")), (403, Some("b")));
+        assert_eq!((head.status, head.header("x-a")), (403, Some("b".into())));
         assert_eq!(head.words(&input), "403 Forbidden: not you");
+    }
+
+    #[test]
+    fn interim_answers_are_passed_over_and_lists_are_joined() {
+        let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n";
+        let text = [
+            interim,
+            "HTTP/1.1 101 Go\r\nX-A: b\r\nY: c\r\nx-a: d, e\r\n\r\n",
+        ]
+        .concat();
+        for end in 0..text.len() {
+            assert_eq!(take(&text[..end]), Ok(None), "{end}");
+        }
+        let head = take(&text).unwrap().unwrap();
+        assert_eq!(
+            (head.status, head.header("x-a")),
+            (101, Some("b, d, e".into()))
+        );
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Https {
             tls: connector(Alpn::Http)?,
             #[cfg(feature = "http")]
             http_2: connector(Alpn::Http2)?,
-            proxies: Proxies::from_env(),
+            proxies: Proxies::from_env(url.https_port()),
             port: url.https_port(),
         })
     }

@@ -5,6 +5,7 @@ use std::io;
 
 use bytes::BytesMut;
 use http::Uri;
+use http::uri::Authority;
 use hyper_util::client::proxy::matcher::Matcher;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -20,24 +21,33 @@ pub(super) struct Proxies {
 }
 
 impl Proxies {
-    pub(super) fn from_env() -> Self {
+    /// Reads the environment for connections to this `port`. An empty variable counts as none.
+    pub(super) fn from_env(port: u16) -> Self {
         let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let value = |name| std::env::var(name).unwrap_or_default();
         let variable = VARIABLES.into_iter().find(set);
-        let value = variable.and_then(|name| std::env::var(name).ok());
-        let is_readable = value.is_some_and(|value| {
-            let alone = Matcher::builder().https(value).build();
-            alone
-                .intercept(&Uri::from_static("https://h.example/"))
-                .is_some()
-        });
+        let no_proxy = NO_VARIABLES.into_iter().find(set).map(value);
+        Self::new(
+            variable.map(|name| (name, value(name))),
+            &no_proxy.unwrap_or_default(),
+            port,
+        )
+    }
+
+    /// Takes the `variable` that names the proxy and its value, and that of `NO_PROXY`.
+    fn new(variable: Option<(&'static str, String)>, no_proxy: &str, port: u16) -> Self {
+        let is_wanted = !no_proxy.split(',').any(|entry| entry.trim() == "*");
+        let no_proxy = without_ports(no_proxy, port);
+        let (name, value) = variable.filter(|_| is_wanted).unzip();
+        let proxy = |value: &str| Matcher::builder().https(value).no(&*no_proxy).build();
+        let alone = Matcher::builder().https(value.as_deref().unwrap_or_default());
+        let is_readable = alone
+            .build()
+            .intercept(&Uri::from_static("https://h.example/"));
         Self {
-            matcher: Matcher::from_env(),
-            not_excluded: not_excluded(
-                ["NO_PROXY", "no_proxy"]
-                    .into_iter()
-                    .find_map(|name| std::env::var(name).ok()),
-            ),
-            unreadable: variable.filter(|_| !is_readable),
+            matcher: proxy(value.as_deref().unwrap_or_default()),
+            not_excluded: proxy("http://proxy.invalid"),
+            unreadable: name.filter(|_| is_readable.is_none()),
         }
     }
 
@@ -55,10 +65,11 @@ impl Proxies {
         };
         let uri = found.uri();
         let name = uri.host().unwrap_or_default();
-        if uri
-            .authority()
-            .is_some_and(|authority| authority.as_str().contains('@'))
-        {
+        let is_odd = |authority: &Authority| {
+            let text = authority.as_str();
+            text.contains('@') || (text.len() > name.len() && authority.port_u16().is_none())
+        };
+        if uri.authority().is_some_and(is_odd) {
             return Err(ProxyError::Unreadable("HTTPS_PROXY or ALL_PROXY"));
         }
         let (is_tls, default) = match uri.scheme_str() {
@@ -89,9 +100,20 @@ impl Proxies {
     }
 }
 
-fn not_excluded(no_proxy: Option<String>) -> Matcher {
-    let proxy = Matcher::builder().https("http://proxy.invalid");
-    proxy.no(no_proxy.unwrap_or_default()).build()
+/// Returns NO_PROXY without ports, and without what is for another port; addresses of IPv6 lose their brackets.
+fn without_ports(no_proxy: &str, port: u16) -> String {
+    let hosts = no_proxy.split(',').filter_map(|entry| {
+        let entry = entry.trim();
+        let (host, of_port) = match entry.rsplit_once(':') {
+            // More colons without brackets are those of an address.
+            Some((host, number)) if host.ends_with(']') || !host.contains(':') => {
+                (host, number.parse().ok())
+            }
+            _ => (entry, Some(port)),
+        };
+        (of_port == Some(port)).then(|| host.trim_matches(['[', ']']))
+    });
+    hosts.collect::<Vec<_>>().join(",")
 }
 
 impl fmt::Debug for Proxies {
@@ -103,6 +125,9 @@ impl fmt::Debug for Proxies {
 
 /// The variables that name the proxy for `https`, the first that is set wins.
 const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// Those that name hosts without a proxy.
+const NO_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// An HTTP proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -210,20 +235,45 @@ mod tests {
     use super::*;
 
     fn proxies(https: &str, no: &str) -> Proxies {
-        Proxies {
-            matcher: Matcher::builder().https(https).no(no).build(),
-            not_excluded: not_excluded(Some(no.to_owned())),
-            unreadable: None,
-        }
+        let variable = (!https.is_empty()).then(|| ("HTTPS_PROXY", https.to_owned()));
+        Proxies::new(variable, no, 443)
     }
 
     #[test]
     fn a_host_without_a_proxy_needs_none_that_can_be_read() {
-        let mut proxies = proxies("", "db.example");
-        proxies.unreadable = Some("HTTPS_PROXY");
-        assert_eq!(proxies.proxy_for("db.example", 443).unwrap(), None);
-        let other = proxies.proxy_for("h.example", 443);
-        assert!(matches!(other, Err(ProxyError::Unreadable(_))), "{other:?}");
+        for text in [
+            "::::",
+            "ftp://p",
+            "http://user:ge@heim@p:1",
+            "http://user:ge/heim@p:1",
+        ] {
+            let proxies = proxies(text, "db.example");
+            assert_eq!(proxies.proxy_for("db.example", 443).unwrap(), None);
+            let other = proxies.proxy_for("h.example", 443);
+            assert!(matches!(other, Err(ProxyError::Unreadable(_))), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_without_a_proxy_are_named_with_or_without_a_port() {
+        for (host, no, is_excluded) in [
+            ("db.example", "a, db.example:443", true),
+            ("db.example", "db.example:5432", false),
+            ("db.example", "db.example:x", false),
+            ("db.example", "a,*", true),
+            ("10.1.2.3", "*", true),
+            ("10.1.2.3", "10.0.0.0/8", true),
+            ("10.1.2.3", "10.1.2.3:443", true),
+            ("10.1.2.3", "10.1.2.3:80", false),
+            ("::1", "::1", true),
+            ("::1", "[::1]", true),
+            ("::1", "[::1]:443", true),
+            ("::1", "[::1]:80", false),
+            ("::1", "::/0", true),
+        ] {
+            let found = proxies("http://p", no).proxy_for(host, 443).unwrap();
+            assert_eq!(found.is_none(), is_excluded, "{host} {no}");
+        }
     }
 
     #[test]

@@ -41,13 +41,14 @@ impl Upgrade {
             });
         }
         let names = |header, word: &str| {
-            let mut words = head.header(header).unwrap_or_default().split(',');
+            let words = head.header(header).unwrap_or_default();
+            let mut words = words.split(',');
             words.any(|one| one.trim().eq_ignore_ascii_case(word))
         };
         if !names("upgrade", "websocket") || !names("connection", "upgrade") {
             return Err(WebSocketError::Answer("one to another protocol"));
         }
-        if head.header("sec-websocket-accept") != Some(&self.accept) {
+        if head.header("sec-websocket-accept").as_ref() != Some(&self.accept) {
             return Err(WebSocketError::Answer(
                 "one to another request (Sec-WebSocket-Accept): something in between keeps answers",
             ));
