@@ -6,6 +6,7 @@ mod common;
 #[path = "http/scripted.rs"]
 mod scripted;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::scripted::listen;
@@ -18,6 +19,7 @@ use diesel_neon::http::HttpConnection;
 use diesel_neon::{DatabaseErrorExt, Policy};
 use futures_util::future::join_all;
 use scripted::{Reply, SEVEN, answer, ok, read, serve, url};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 async fn seven(mut connection: &HttpConnection) -> Result<i32, Error> {
@@ -242,24 +244,51 @@ async fn a_silent_server_is_given_up_after_the_requests_time() {
 #[diesel(postgres_type(name = "mood", schema = "own"))]
 struct Mood;
 
-/// The look-up of a type and the statement: each would be in time by itself.
+/// The look-up of a type and the statement: neither is answered in time, and the time begins with the look-up. A statement
+/// that begins between the two is late behind both.
 #[tokio::test]
 async fn the_time_of_a_request_counts_for_all_of_a_statement() {
     let mood = r#"{"fields":[],"rows":[["90000","90001","own.mood","e","0","0",null,"enum_recv","1"]],"rowCount":1}"#;
-    let (url, seen) = serve(move |number| {
-        let body = if number == 0 { mood } else { SEVEN };
-        Reply::Late(Duration::from_secs(3), answer("200 OK", body.as_bytes()))
+    let (release, released) = watch::channel(false);
+    let (url, seen) = serve(move |number| match number {
+        0 => Reply::Held(released.clone(), answer("200 OK", mood.as_bytes())),
+        _ => Reply::Hang,
     })
     .await;
     let connection = HttpConnection::builder(url)
         .request_timeout(Duration::from_secs(5))
         .build()
         .unwrap();
-    let select = diesel::sql_query("SELECT 7").bind::<Mood, _>(AsIs("sad"));
-    let error = timeout(HANG, select.execute(&mut &connection)).await;
-    let error = error.expect("no hang").unwrap_err();
-    assert!(error.is_response_timeout(), "{error:?}");
-    assert_eq!(read(&seen.requests), 2);
+    let order = Arc::<Mutex<Vec<&str>>>::default();
+    let (first, told, shared) = (order.clone(), order.clone(), connection.clone());
+    let looked_up = tokio::spawn(async move {
+        let select = diesel::sql_query("SELECT 7").bind::<Mood, _>(AsIs("sad"));
+        let late = select.execute(&mut &shared).await;
+        first.lock().unwrap().push("the first");
+        late
+    });
+    let until_sent = async |requests| {
+        while read(&seen.requests) < requests {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Between the ends of the two.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    };
+    timeout(HANG, until_sent(1)).await.expect("no hang");
+    let second = tokio::spawn(async move {
+        let late = seven(&connection).await;
+        told.lock().unwrap().push("the second");
+        late
+    });
+    timeout(HANG, until_sent(2)).await.expect("no hang");
+    release.send_replace(true);
+    let both = async { (looked_up.await.unwrap(), second.await.unwrap()) };
+    let (first, second) = timeout(HANG, both).await.expect("no hang");
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        assert!(error.is_response_timeout(), "{error:?}");
+    }
+    assert_eq!(*order.lock().unwrap(), ["the first", "the second"]);
+    assert_eq!(read(&seen.requests), 3);
 }
 
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::common::scripted::listen;
 
@@ -18,6 +19,8 @@ pub enum Reply {
     Last(Vec<u8>),
     /// The same as the first, after this time.
     Late(Duration, Vec<u8>),
+    /// The same as the first, once this is true.
+    Held(watch::Receiver<bool>, Vec<u8>),
     Hang,
 }
 
@@ -112,6 +115,10 @@ pub async fn serve(reply: impl Fn(usize) -> Reply + Send + Sync + 'static) -> (S
                     Reply::Bytes(bytes) => drop(stream.write_all(&told(bytes)).await),
                     Reply::Late(time, bytes) => {
                         tokio::time::sleep(time).await;
+                        let _ = stream.write_all(&told(bytes)).await;
+                    }
+                    Reply::Held(mut released, bytes) => {
+                        let _ = released.wait_for(|released| *released).await;
                         let _ = stream.write_all(&told(bytes)).await;
                     }
                     Reply::Last(bytes) => {
