@@ -215,17 +215,20 @@ impl Scanner<'_> {
         }
     }
 
-    /// Returns the words that are left outside of parentheses.
+    /// Returns the words that are left outside of parentheses, but for names that may be any word.
     fn outermost(&self) -> Vec<&str> {
-        let mut depth = 0_usize;
+        let (mut depth, mut before) = (0_usize, "");
         let mut words = Vec::new();
         for (token, range) in &self.tokens[self.at..] {
+            let text = &self.sql[range.clone()];
+            let is_name = before == "." || before.eq_ignore_ascii_case("as");
             match token {
                 Token::Open => depth += 1,
                 Token::Close => depth = depth.saturating_sub(1),
-                Token::Word if depth == 0 => words.push(&self.sql[range.clone()]),
+                Token::Word if depth == 0 && !is_name => words.push(text),
                 _ => {}
             }
+            before = text;
         }
         words
     }
@@ -244,6 +247,9 @@ mod tests {
             ("VALUES (1)", Kind::Rows),
             ("TABLE t", Kind::Rows),
             ("SELECT (SELECT 1) INTO t", Kind::Into),
+            ("SELECT a AS b INTO t", Kind::Into),
+            ("SELECT now() AS into, t.into FROM t", Kind::Rows),
+            ("INSERT INTO t SELECT a AS returning FROM u", Kind::NoRows),
             ("INSERT INTO t VALUES ('returning')", Kind::NoRows),
             (
                 "INSERT INTO t (\"returning\") VALUES (1) -- RETURNING",
