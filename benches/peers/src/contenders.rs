@@ -65,8 +65,8 @@ const JOIN: &str = "SELECT books.title, books.pages, authors.name FROM books \
      INNER JOIN authors ON books.author_id = authors.id WHERE authors.id = $1";
 const INCREMENT: &str = "UPDATE books SET pages = pages + 1 WHERE id = $1";
 
-const AUTHOR: i32 = 7;
-const TITLE: &str = "The Left Hand of Darkness";
-const RATING: f64 = 4.5;
+pub const AUTHOR: i32 = 7;
+pub const TITLE: &str = "The Left Hand of Darkness";
+pub const RATING: f64 = 4.5;
 const NOTE: &str = "a classic";
-const OK: &str = "an answer";
+pub const OK: &str = "an answer";

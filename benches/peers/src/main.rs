@@ -2,14 +2,17 @@
 //! same server in the same run. `cargo run --release --manifest-path benches/peers/Cargo.toml`
 //!
 //! With the argument `addresses`: a server with a dozen addresses, one of which works. With `instructions`: how many
-//! instructions each executes for one statement, which other work on the machine does not change.
+//! instructions each executes for one statement, which other work on the machine does not change. With `blocking`: pools
+//! for synchronous Diesel, against r2d2 with libpq.
 //!
 //! They take turns in short slices, and a ratio is the median over the rounds, so that whatever else the
 //! machine does hits all alike.
 
 mod addresses;
+mod blocking;
 mod contenders;
 mod instructions;
+mod schema;
 mod slices;
 
 use std::path::Path;
@@ -46,6 +49,9 @@ async fn serve(what: Option<&str>) {
     neon.sql(SCHEMA).await.expect("a schema");
     if what == Some("instructions") {
         return instructions::table(&neon.postgres_url());
+    }
+    if what == Some("blocking") {
+        return tokio::task::block_in_place(|| blocking::tables(&neon));
     }
     // sqlx knows no `hostaddr`.
     let by_option = |endpoint: &str| {

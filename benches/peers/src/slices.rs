@@ -78,7 +78,7 @@ async fn slice<P: Peer>(operation: Operation, connections: &mut [Option<P>]) -> 
     f64::from(done) / began.elapsed().as_secs_f64()
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -1,13 +1,14 @@
 //! Diesel, on this crate's connection and on AsyncPgConnection.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Integer, Text};
+use diesel::sql_types::Integer;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use diesel_neon::{Connection, DatabaseUrl};
 use tokio_postgres::NoTls;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{AUTHOR, JOIN, NOTE, OK, Operation, Peer, RATING, ROWS, TITLE};
+use crate::schema::{Book, Changes, Joined, NewBook, authors, books, inserted};
 
 /// Both of Diesel's connections are given the same lines.
 macro_rules! run_diesel {
@@ -117,74 +118,4 @@ impl Peer for Stock {
     async fn run(&mut self, operation: Operation, id: i32) {
         run_diesel!(&mut self.0, operation, id);
     }
-}
-
-diesel::table! {
-    authors (id) {
-        id -> Integer,
-        name -> Text,
-    }
-}
-
-diesel::table! {
-    books (id) {
-        id -> Integer,
-        author_id -> Integer,
-        title -> Text,
-        pages -> Integer,
-        rating -> Double,
-        note -> Nullable<Text>,
-    }
-}
-
-diesel::table! {
-    inserted (id) {
-        id -> Integer,
-        author_id -> Integer,
-        title -> Text,
-        pages -> Integer,
-        rating -> Double,
-        note -> Nullable<Text>,
-    }
-}
-
-diesel::joinable!(books -> authors (author_id));
-diesel::allow_tables_to_appear_in_same_query!(authors, books);
-
-#[derive(Queryable)]
-struct Book {
-    id: i32,
-    _author_id: i32,
-    title: String,
-    _pages: i32,
-    _rating: f64,
-    _note: Option<String>,
-}
-
-#[derive(QueryableByName)]
-struct Joined {
-    #[diesel(sql_type = Text, column_name = title)]
-    _title: String,
-    #[diesel(sql_type = Integer, column_name = pages)]
-    _pages: i32,
-    #[diesel(sql_type = Text, column_name = name)]
-    _name: String,
-}
-
-#[derive(Insertable)]
-#[diesel(table_name = inserted)]
-struct NewBook<'a> {
-    author_id: i32,
-    title: &'a str,
-    pages: i32,
-    rating: f64,
-}
-
-#[derive(AsChangeset)]
-#[diesel(table_name = books)]
-struct Changes<'a> {
-    title: Option<&'a str>,
-    pages: Option<i32>,
-    rating: Option<f64>,
-    note: Option<&'a str>,
 }
