@@ -16,6 +16,7 @@ use diesel::sql_types::{Integer, Text};
 use diesel_async::RunQueryDsl;
 use diesel_neon::DatabaseErrorExt;
 use diesel_neon::http::HttpConnection;
+use futures_util::future::join_all;
 use futures_util::poll;
 use neon_sim::NeonSim;
 use tokio::io::copy_bidirectional;
@@ -105,6 +106,29 @@ async fn a_connection_that_has_gone_silent_is_given_up_with_its_first_late_reque
     given_up.unwrap_err();
     assert_eq!(seven(&connection).await, Ok(7));
     assert_eq!(way.connections(), 4);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_connection_that_has_gone_silent_takes_another() {
+    let neon = neon().await;
+    let way = Way::to(&neon).await;
+    let limit = Duration::from_secs(6);
+    let connection = HttpConnection::builder(way.url(&neon))
+        .request_timeout(limit)
+        .build()
+        .unwrap();
+    assert_eq!(seven(&connection).await, Ok(7));
+    way.silence();
+    // As many as one connection takes.
+    let lost = join_all((0..100).map(|_| seven(&connection)));
+    let waiting = async {
+        tokio::time::sleep(limit / 2).await;
+        seven(&connection).await
+    };
+    let (lost, waiting) = tokio::join!(lost, waiting);
+    assert!(lost.iter().all(Result::is_err), "{lost:?}");
+    assert_eq!(waiting, Ok(7));
+    assert_eq!(way.connections(), 2);
 }
 
 #[tokio::test]

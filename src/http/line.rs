@@ -1,7 +1,7 @@
 //! [`Line`]: a connection to the server, on which requests are sent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri, header};
@@ -36,9 +36,12 @@ enum Sender {
     Http2(http2::SendRequest<Full<Bytes>>),
 }
 
-/// Counts what a connection has brought, which tells it from others too.
+/// What a connection has brought, which tells it from others too.
 #[derive(Debug, Default)]
-pub(super) struct Life(AtomicU64);
+pub(super) struct Life {
+    brought: AtomicU64,
+    is_given_up: AtomicBool,
+}
 
 /// Why a request has no answer.
 #[derive(Debug)]
@@ -55,11 +58,16 @@ pub(super) enum Trouble {
 
 impl Life {
     pub(super) fn note(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.brought.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.brought.load(Ordering::Relaxed)
+    }
+
+    /// Has no more requests sent on the connection.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
     }
 }
 
@@ -119,6 +127,9 @@ impl Line {
     pub(super) async fn ready(&mut self) -> Result<Option<OwnedSemaphorePermit>, Trouble> {
         // The semaphore is never closed.
         let stream = Arc::clone(&self.streams).acquire_owned().await.ok();
+        if self.life.is_given_up.load(Ordering::Relaxed) {
+            return Err(Trouble::Stale);
+        }
         let ready = match &mut self.sender {
             Sender::Http1(sender) => sender.ready().await,
             Sender::Http2(sender) => sender.ready().await,

@@ -105,6 +105,7 @@ impl Lines {
 
     /// Gives up a connection, which brings nothing any more. Its requests go on.
     pub(super) fn give_up(&self, life: &Arc<Life>) {
+        life.give_up();
         lock(&self.kept).retain(|line| !Arc::ptr_eq(&line.life, life));
     }
 
