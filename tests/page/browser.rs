@@ -85,6 +85,12 @@ impl Browser {
         self.post("url", &json!({ "url": url }));
     }
 
+    /// Opens a tab in front of the others, for the commands that follow.
+    pub(crate) fn new_tab(&self) {
+        let tab = self.post("window/new", &json!({ "type": "tab" }));
+        self.post("window", &json!({ "handle": tab["handle"] }));
+    }
+
     pub(crate) fn resize(&self, width: u32, height: u32) {
         let size =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });

@@ -197,6 +197,21 @@ async fn without_a_stand_in_the_page_shows_no_buttons_for_it() {
     assert_eq!(browser.console(), [""; 0]);
 }
 
+/// A browser has six connections to a server of HTTP/1.1, for all tabs together.
+#[tokio::test]
+async fn any_number_of_tabs_may_be_open() {
+    let neon = neon().await;
+    // The events of a tab would not end within this test.
+    let (_server, url) = serve(&neon, &neon.pooled_url(), &[("REQUEST_TIMEOUT", "600")]).await;
+    let browser = Browser::start();
+    for _ in 0..8 {
+        browser.open(&url, 1280, 900);
+        browser.until_shown("#library-said", "5 books");
+        browser.until_shown("#link", "live");
+        browser.new_tab();
+    }
+}
+
 #[tokio::test]
 async fn a_page_at_rest_lets_the_compute_fall_asleep_and_sleep_on() {
     let neon = neon_with(|neon| neon.suspend_after(Duration::from_secs(1))).await;
