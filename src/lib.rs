@@ -9,6 +9,7 @@
 //! [functions]: guide::functions
 //! [moving]: guide::moving
 //! [neon]: guide::neon
+//! [neon-sim]: https://docs.rs/neon-sim
 //! [sizing]: guide::sizing
 //! [transports]: guide::transports
 //! [troubleshooting]: guide::troubleshooting

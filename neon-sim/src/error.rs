@@ -19,6 +19,15 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A migration failed.
+    #[error("migration `{name}` failed")]
+    Migration {
+        /// The name of its folder.
+        name: String,
+        /// The server's error.
+        source: tokio_postgres::Error,
+    },
+
     /// A program that the stand-in runs is not on this machine.
     #[error("`{program}` was not found in {searched}; install it with {install}")]
     MissingProgram {
@@ -29,6 +38,14 @@ pub enum Error {
         /// The commands that install it.
         install: &'static str,
     },
+
+    /// PostgreSQL serves the pooled endpoint itself.
+    #[error("there is no PgBouncer: PostgreSQL serves the pooled endpoint itself")]
+    NoPgBouncer,
+
+    /// The function that was given to [`TestDatabaseBuilder::prepare`](crate::TestDatabaseBuilder::prepare) failed.
+    #[error("the function given to `prepare` failed")]
+    Preparation(#[source] Box<dyn std::error::Error + Send + Sync>),
 
     /// A program that the stand-in runs has failed.
     #[error("{program} failed: {detail}")]
@@ -42,6 +59,12 @@ pub enum Error {
     /// A setting cannot be used.
     #[error("{0}")]
     Setting(String),
+
+    /// The method is for servers that serve one database alone.
+    #[error(
+        "`{0}` would disturb other test databases; give this one servers of its own with `alone`"
+    )]
+    SharedServers(&'static str),
 
     /// The server refused a statement.
     #[error("the server refused the statement")]

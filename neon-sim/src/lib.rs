@@ -20,14 +20,17 @@
 //! # }
 //! ```
 //!
+//! A test of an app takes a [`TestDatabase`]: the same in front of a database of its own, with the app's migrations, in a few
+//! hundredths of a second, on servers that all tests of the process share.
+//!
 //! Suspending does not stop PostgreSQL: sessions that came through the proxy end on both sides,
 //! so that temporary tables, locks and prepared statements are gone, while [`NeonSim::sql`],
 //! [`NeonSim::postgres_url`] and [`NeonSim::pgbouncer_url`] keep working.
 //!
 //! Everything stops when the [`NeonSim`] is dropped, and also when the process is killed.
 
-// The rooms, from the lowest: error, sync, protocol, servers, control, proxy, sql, https, http_proxy, remote, sim. `tests/layers.rs` says which may import
-// which.
+// The rooms, from the lowest: error, sync, protocol, servers, control, proxy, sql, https, http_proxy, remote, sim, test_database.
+// `tests/layers.rs` says which may import which.
 mod control;
 mod error;
 mod http_proxy;
@@ -39,6 +42,7 @@ mod servers;
 mod sim;
 mod sql;
 mod sync;
+mod test_database;
 
 pub use crate::control::counters::{Counters, EndpointCounters};
 pub use crate::control::event::{Event, Suspension};
@@ -47,5 +51,9 @@ pub use crate::error::Error;
 pub use crate::http_proxy::proxy::HttpProxy;
 pub use crate::http_proxy::state::ProxyRequest;
 pub use crate::proxy::tls::Certificate;
+pub use crate::servers::pooler::Pooler;
+pub use crate::sim::block_on::block_on;
 pub use crate::sim::builder::Builder;
 pub use crate::sim::neon_sim::NeonSim;
+pub use crate::test_database::builder::TestDatabaseBuilder;
+pub use crate::test_database::database::TestDatabase;

@@ -21,6 +21,7 @@ fn each_room_imports_only_from_those_above() {
         ("http_proxy", &["error", "sync", "control", "proxy"]),
         ("remote", &["control", "proxy", "servers"]),
         ("sim", ABOVE),
+        ("test_database", &["error", "sync", "servers", "sim"]),
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     assert_layers(&root, &rooms);

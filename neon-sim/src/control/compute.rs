@@ -27,6 +27,8 @@ pub(crate) struct EndOrder {
 pub(crate) struct Compute {
     window: Option<Duration>,
     cluster: Arc<Cluster>,
+    /// The one database that the compute has, on servers of several; nothing if the servers are its own.
+    database: Option<String>,
     events: broadcast::Sender<Event>,
     state: Mutex<State>,
     /// Held while the compute is being suspended or woken.
@@ -78,11 +80,13 @@ impl Compute {
         window: Option<Duration>,
         cold_start: Duration,
         cluster: Arc<Cluster>,
+        database: Option<String>,
         events: broadcast::Sender<Event>,
     ) -> Arc<Self> {
         Arc::new(Self {
             window,
             cluster,
+            database,
             events,
             state: Mutex::new(State {
                 phase: Phase::Awake,
@@ -98,6 +102,11 @@ impl Compute {
             transition: tokio::sync::Mutex::new(()),
             awake: Notify::new(),
         })
+    }
+
+    /// Returns whether the compute has this database.
+    pub(crate) fn may_have(&self, database: &str) -> bool {
+        self.database.as_deref().is_none_or(|own| own == database)
     }
 
     /// Returns whether the compute is suspended or still waking.
@@ -188,7 +197,8 @@ impl Compute {
         }
         drop(done);
         let _ = timeout(PATIENCE, all_done.recv()).await;
-        let _ = timeout(PATIENCE, self.cluster.end_sessions()).await;
+        let ending = self.cluster.end_sessions(self.database.as_deref());
+        let _ = timeout(PATIENCE, ending).await;
     }
 
     /// Wakes the compute if it is suspended; errors are texts for the client.

@@ -48,6 +48,11 @@ pub(crate) fn proxy_error(text: &str) -> Vec<u8> {
     ])
 }
 
+/// Returns PostgreSQL's words about a database that does not exist.
+pub(crate) fn no_database(name: &str) -> String {
+    format!("database \"{name}\" does not exist")
+}
+
 /// Returns what PostgreSQL says to a session that an administrator ends.
 pub(crate) fn admin_shutdown() -> Vec<u8> {
     error_response(&[

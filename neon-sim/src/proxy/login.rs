@@ -13,7 +13,7 @@ use super::shared::{Registration, Shared};
 use super::wake::wake;
 use super::wire::Wire;
 use crate::control::compute::{Busy, Membership};
-use crate::protocol::message::message;
+use crate::protocol::message::{self, message};
 use crate::protocol::startup::Startup;
 use crate::protocol::tag::backend;
 
@@ -108,6 +108,9 @@ async fn connect(
         return Err(route::pooled_refusal(&options));
     }
     let database = startup.parameter("database").unwrap_or(user);
+    if !shared.compute.may_have(database) {
+        return Err(message::no_database(database));
+    }
     let mut parameters = vec![("user", user), ("database", database)];
     let passes_all = route::passes_parameters(startup);
     if !passes_all {

@@ -51,8 +51,13 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Makes the certificates, and writes the authority's to `ca_path`.
-    pub(crate) fn new(domain: &str, kind: Certificate, ca_path: &Path) -> Result<Self, Error> {
+    /// Makes the certificates, and writes the authority's to `ca_path`; the proxy's is for `others`, too.
+    pub(crate) fn new(
+        domain: &str,
+        others: &[&str],
+        kind: Certificate,
+        ca_path: &Path,
+    ) -> Result<Self, Error> {
         let authority = authority()?;
         let shown = match kind {
             Certificate::UnknownAuthority => self::authority()?.pem(),
@@ -64,7 +69,9 @@ impl Tls {
             Certificate::WrongHost => "elsewhere.test",
             _ => domain,
         };
-        let mut leaf = CertificateParams::new([format!("*.{domain}")])?;
+        let mut names = vec![format!("*.{domain}")];
+        names.extend(others.iter().map(|name| (*name).to_owned()));
+        let mut leaf = CertificateParams::new(names)?;
         leaf.distinguished_name = Default::default();
         leaf.distinguished_name
             .push(DnType::CommonName, format!("*.{domain}"));
@@ -137,11 +144,13 @@ async fn accept(config: &Arc<ServerConfig>, link: Link) -> io::Result<TlsStream<
 
 const FIVE_DAYS: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 
+/// The names of this machine that are there without a name server.
+pub(crate) const LOCAL: [&str; 2] = ["localhost", "127.0.0.1"];
+
 /// Returns a configuration for `localhost` and 127.0.0.1, whose certificate is in order.
 fn local(authority: &CertifiedIssuer<'_, KeyPair>) -> Result<ServerConfig, Error> {
     let key = KeyPair::generate()?;
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let mut leaf = CertificateParams::new(names)?;
+    let mut leaf = CertificateParams::new(LOCAL.map(str::to_owned))?;
     leaf.use_authority_key_identifier_extension = true;
     server_config(&leaf.signed_by(&key, authority)?, &key)
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::pooler::Pooler;
 use crate::error::Error;
 
 /// The programs that the stand-in runs.
@@ -11,12 +12,13 @@ use crate::error::Error;
 pub(crate) struct Binaries {
     pub(crate) initdb: PathBuf,
     pub(crate) postgres: PathBuf,
-    pub(crate) pgbouncer: PathBuf,
+    /// Nothing if PostgreSQL serves the pooled endpoint, too.
+    pub(crate) pgbouncer: Option<PathBuf>,
 }
 
 impl Binaries {
     /// Finds the machine's own programs; a PgBouncer that is given takes the place of its own.
-    pub(crate) fn find(pgbouncer: Option<&Path>) -> Result<Self, Error> {
+    pub(crate) fn find(pooler: Pooler, pgbouncer: Option<&Path>) -> Result<Self, Error> {
         // `initdb` must be the one that belongs to `postgres`.
         let servers = postgres_directories();
         let postgres = servers
@@ -35,20 +37,28 @@ impl Binaries {
                 .map(|directory| directory.join("pgbouncer"))
                 .collect(),
         };
-        let pgbouncer = poolers
-            .iter()
-            .find(|pgbouncer| pgbouncer.is_file())
-            .cloned()
-            .ok_or_else(|| Error::MissingProgram {
-                program: "pgbouncer",
-                searched: listed(&poolers),
-                install: "`apt-get install pgbouncer` or `brew install pgbouncer`",
-            })?;
         Ok(Self {
             initdb: postgres.with_file_name("initdb"),
             postgres,
-            pgbouncer,
+            pgbouncer: found(pooler, &poolers)?,
         })
+    }
+}
+
+/// Returns the first of these programs that is there, if the pooled endpoint needs one.
+fn found(pooler: Pooler, poolers: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
+    let first = || poolers.iter().find(|program| program.is_file()).cloned();
+    match pooler {
+        Pooler::Direct => Ok(None),
+        Pooler::PgBouncerIfFound => Ok(first()),
+        Pooler::PgBouncer => match first() {
+            Some(program) => Ok(Some(program)),
+            None => Err(Error::MissingProgram {
+                program: "pgbouncer",
+                searched: listed(poolers),
+                install: "`apt-get install pgbouncer` or `brew install pgbouncer`",
+            }),
+        },
     }
 }
 
@@ -116,4 +126,23 @@ pub(super) fn answer(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pgbouncer_is_missed_only_where_it_is_needed() {
+        let there = [std::env::current_exe().unwrap()];
+        let missing = [PathBuf::from("/nowhere/pgbouncer")];
+        let program = |pooler, programs| found(pooler, programs).unwrap();
+        for pooler in [Pooler::PgBouncer, Pooler::PgBouncerIfFound] {
+            assert_eq!(program(pooler, &there).as_ref(), there.first());
+        }
+        assert_eq!(program(Pooler::PgBouncerIfFound, &missing), None);
+        assert_eq!(program(Pooler::Direct, &there), None);
+        let error = found(Pooler::PgBouncer, &missing).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/pgbouncer"), "{error}");
+    }
 }

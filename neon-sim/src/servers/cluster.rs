@@ -17,7 +17,7 @@ use super::binaries::Binaries;
 use super::files::quick_directory;
 use super::guard::Guard;
 use super::identity::Identity;
-use super::names::{DATABASE, SUPERUSER};
+use super::names::{DATABASE, OWNER, SUPERUSER};
 use super::server::{Server, ServerSettings};
 use super::{pgbouncer, postgres, template};
 use crate::error::{Context, Error};
@@ -37,9 +37,15 @@ const ATTEMPTS: usize = 5;
 pub(crate) struct Cluster {
     directory: PathBuf,
     postgres_port: u16,
-    pgbouncer_port: u16,
-    pgbouncer_version: (u32, u32),
+    /// Nothing if PostgreSQL serves the pooled endpoint, too.
+    pgbouncer: Option<PgBouncer>,
     guard: Guard,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PgBouncer {
+    port: u16,
+    version: (u32, u32),
 }
 
 impl Cluster {
@@ -90,31 +96,38 @@ impl Cluster {
         template::copy_to(&path.join("data"), binaries, who)?;
         let [postgres_port, pgbouncer_port] = free_ports()?;
         postgres::configure(path, postgres_port, postgres_settings, who)?;
-        let pgbouncer_version = pgbouncer::configure(
-            binaries,
-            who,
-            &pgbouncer::Place {
-                run: &run,
-                port: pgbouncer_port,
-                postgres_port,
-            },
-            password,
-            pgbouncer_settings,
-        )?;
-        guard.start(Server::Postgres)?;
-        guard.start(Server::PgBouncer)?;
-        Ok(Self {
+        let place = pgbouncer::Place {
+            run: &run,
+            port: pgbouncer_port,
+            postgres_port,
+        };
+        let version = |program: &PathBuf| {
+            pgbouncer::configure(program, who, &place, password, pgbouncer_settings)
+        };
+        let version = binaries.pgbouncer.as_ref().map(version).transpose()?;
+        let cluster = Self {
             directory,
             postgres_port,
-            pgbouncer_port,
-            pgbouncer_version,
+            pgbouncer: version.map(|version| PgBouncer {
+                port: pgbouncer_port,
+                version,
+            }),
             guard,
-        })
+        };
+        for server in cluster.servers() {
+            cluster.guard.start(server)?;
+        }
+        Ok(cluster)
+    }
+
+    fn servers(&self) -> impl Iterator<Item = Server> {
+        let pgbouncer = self.pgbouncer.map(|_| Server::PgBouncer);
+        [Server::Postgres].into_iter().chain(pgbouncer)
     }
 
     async fn ready(&self) -> Result<(), Error> {
         let started = Instant::now();
-        for server in [Server::Postgres, Server::PgBouncer] {
+        for server in self.servers() {
             let program = server.program();
             loop {
                 let answers = self.answers(server).await;
@@ -163,16 +176,31 @@ impl Cluster {
         self.connect(server, server.database()).await.is_ok()
     }
 
-    /// Ends every session that came through the proxy, so that no state of it is left.
-    pub(crate) async fn end_sessions(&self) -> Result<(), tokio_postgres::Error> {
+    /// Ends every session that came through a proxy, so that no state of it is left: those in this database, or all.
+    pub(crate) async fn end_sessions(
+        &self,
+        database: Option<&str>,
+    ) -> Result<(), tokio_postgres::Error> {
         let postgres = self.connect(Server::Postgres, DATABASE).await?;
-        let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+        let there = database.map_or(String::new(), |name| {
+            format!(" AND datname = '{}'", name.replace('\'', "''"))
+        });
+        let terminate = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
              WHERE backend_type IN ('client backend', 'walsender') AND client_addr IS NULL \
-             AND application_name <> 'neon-sim'";
-        until_no_row(&postgres, terminate, |_| true).await?;
+             AND application_name <> 'neon-sim'{there}"
+        );
+        until_no_row(&postgres, &terminate, |_| true).await?;
+        if self.pgbouncer.is_none() {
+            return Ok(());
+        }
         // PgBouncer must not give a connection that has just ended to a new client.
         let pgbouncer = self.connect(Server::PgBouncer, "pgbouncer").await?;
-        let is_server = |row: &SimpleQueryRow| row.get("database") != Some("pgbouncer");
+        let is_server = |row: &SimpleQueryRow| match (row.get("database"), database) {
+            (Some("pgbouncer"), _) => false,
+            (name, Some(_)) => name == database,
+            (_, None) => true,
+        };
         until_no_row(&pgbouncer, "SHOW SERVERS", is_server).await
     }
 
@@ -180,16 +208,17 @@ impl Cluster {
         &self.directory
     }
 
+    /// Returns a server's port; without PgBouncer, PostgreSQL takes its place.
     pub(crate) fn port(&self, server: Server) -> u16 {
         match server {
             Server::Postgres => self.postgres_port,
-            Server::PgBouncer => self.pgbouncer_port,
+            Server::PgBouncer => self.pgbouncer.map_or(self.postgres_port, |it| it.port),
         }
     }
 
     /// Returns PgBouncer's version, as 1 and 24.
-    pub(crate) fn pgbouncer_version(&self) -> (u32, u32) {
-        self.pgbouncer_version
+    pub(crate) fn pgbouncer_version(&self) -> Option<(u32, u32)> {
+        self.pgbouncer.map(|pgbouncer| pgbouncer.version)
     }
 
     /// Returns the socket that a server listens on.
@@ -204,10 +233,27 @@ impl Cluster {
         server: Server,
         database: &str,
     ) -> Result<Client, tokio_postgres::Error> {
+        self.connect_as(SUPERUSER, server, database).await
+    }
+
+    /// Connects to PostgreSQL as the databases' owner, past the proxy.
+    pub(crate) async fn connect_as_owner(
+        &self,
+        database: &str,
+    ) -> Result<Client, tokio_postgres::Error> {
+        self.connect_as(OWNER, Server::Postgres, database).await
+    }
+
+    async fn connect_as(
+        &self,
+        user: &str,
+        server: Server,
+        database: &str,
+    ) -> Result<Client, tokio_postgres::Error> {
         let (client, connection) = tokio_postgres::Config::new()
             .host_path(self.directory.join("run"))
             .port(self.port(server))
-            .user(SUPERUSER)
+            .user(user)
             .dbname(database)
             .application_name("neon-sim")
             .connect(NoTls)

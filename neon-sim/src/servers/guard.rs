@@ -48,7 +48,8 @@ impl Guard {
         let mut shell = who
             .command("/bin/sh")
             .args(["-c", SCRIPT, "neon-sim"])
-            .args([&binaries.postgres, &binaries.pgbouncer])
+            .arg(&binaries.postgres)
+            .arg(binaries.pgbouncer.as_deref().unwrap_or(Path::new("")))
             .arg(directory)
             // Ctrl-C is for this process, which decides what it means for the servers.
             .process_group(0)

@@ -7,6 +7,7 @@ mod guard;
 mod identity;
 pub(crate) mod names;
 mod pgbouncer;
+pub(crate) mod pooler;
 mod postgres;
 pub(crate) mod server;
 mod template;

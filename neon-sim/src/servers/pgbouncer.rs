@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use super::binaries::{Binaries, answer};
+use super::binaries::answer;
 use super::files::write;
 use super::identity::Identity;
 use super::names::{OWNER, SUPERUSER};
@@ -23,13 +23,13 @@ pub(super) struct Place<'a> {
 
 /// Writes the files that PgBouncer starts from, and returns its version.
 pub(super) fn configure(
-    binaries: &Binaries,
+    program: &Path,
     who: Identity,
     place: &Place<'_>,
     password: &str,
     settings: &ServerSettings,
 ) -> Result<(u32, u32), Error> {
-    let version = version(binaries);
+    let version = version(program);
     let run = place.run.display();
     let mut text = format!(
         "[databases]\n\
@@ -97,8 +97,8 @@ fn merged(settings: &ServerSettings, version: (u32, u32)) -> Result<ServerSettin
     Ok(merged)
 }
 
-fn version(binaries: &Binaries) -> (u32, u32) {
-    answer(Command::new(&binaries.pgbouncer).arg("--version"))
+fn version(program: &Path) -> (u32, u32) {
+    answer(Command::new(program).arg("--version"))
         .and_then(|text| {
             let mut numbers = text.split_whitespace().nth(1)?.split('.');
             Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))

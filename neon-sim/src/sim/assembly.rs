@@ -1,5 +1,6 @@
 //! Assembles the parts of a stand-in, on a thread of its own.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::{broadcast, oneshot};
 
 use super::config::Config;
+use super::ground::{Ground, Place};
 use crate::control::compute::Compute;
 use crate::control::counters::Tally;
 use crate::control::event::Event;
@@ -17,14 +19,11 @@ use crate::control::faults::Faults;
 use crate::control::roles::Roles;
 use crate::error::{Context, Error};
 use crate::https::listener::serve_https;
-use crate::protocol::scram;
 use crate::proxy::link::Latency;
 use crate::proxy::listener::serve;
 use crate::proxy::shared::{Cancellable, Shared};
-use crate::proxy::tls::Tls;
-use crate::servers::binaries::Binaries;
-use crate::servers::cluster::Cluster;
-use crate::servers::names::OWNER;
+use crate::proxy::tls::{LOCAL, Tls};
+use crate::servers::names::DATABASE;
 use crate::servers::server::Server;
 
 const EVENTS: usize = 256;
@@ -33,7 +32,7 @@ const EVENTS: usize = 256;
 pub(super) struct Parts {
     pub(super) endpoint: String,
     pub(super) domain: String,
-    pub(super) password: String,
+    pub(super) database: String,
     pub(super) ca_path: PathBuf,
     pub(super) port: u16,
     pub(super) https_port: u16,
@@ -45,15 +44,15 @@ pub(super) struct Parts {
     pub(super) direct: Arc<Tally>,
     pub(super) pooled: Arc<Tally>,
     pub(super) events: broadcast::Sender<Event>,
-    /// Dropped last: the servers stop then.
-    pub(super) cluster: Arc<Cluster>,
+    /// Dropped last: the servers stop then, unless others use them.
+    pub(super) ground: Arc<Ground>,
 }
 
 /// A stand-in that runs until the sender is dropped.
 pub(super) type Started = Result<(Parts, Handle, oneshot::Sender<()>), Error>;
 
-/// Runs a stand-in on this thread.
-pub(super) fn run(config: &Config, started: oneshot::Sender<Started>) {
+/// Runs a stand-in on this thread, in a place on servers that run, or on its own.
+pub(super) fn run(config: &Config, place: Option<Place>, started: oneshot::Sender<Started>) {
     let runtime = match runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -66,15 +65,19 @@ pub(super) fn run(config: &Config, started: oneshot::Sender<Started>) {
             return;
         }
     };
-    let cluster = runtime.block_on(async {
-        match assemble(config).await {
-            Ok((parts, cluster)) => {
+    let ground = runtime.block_on(async {
+        match assemble(config, place).await {
+            Ok(parts) => {
+                let ground = Arc::clone(&parts.ground);
+                let ca_path = parts.ca_path.clone();
                 let (stop, stopped) = oneshot::channel();
                 if started.send(Ok((parts, Handle::current(), stop))).is_ok() {
                     // The sender is never used, only dropped.
                     let _ = stopped.await;
                 }
-                Some(cluster)
+                // It goes with its folder, unless others use that.
+                let _ = fs::remove_file(ca_path);
+                Some(ground)
             }
             Err(error) => {
                 // An error says that the caller has given up.
@@ -85,41 +88,39 @@ pub(super) fn run(config: &Config, started: oneshot::Sender<Started>) {
     });
     // A connection left open could make PostgreSQL wait for what it has to say.
     drop(runtime);
-    drop(cluster);
+    drop(ground);
 }
 
-async fn assemble(config: &Config) -> Result<(Parts, Arc<Cluster>), Error> {
-    let password = password();
+async fn assemble(config: &Config, place: Option<Place>) -> Result<Parts, Error> {
     let (listener, port) = listen(config.port).await?;
     let (https_listener, https_port) = listen(config.https_port).await?;
-    let cluster = Arc::new(
-        Cluster::start(
-            &password,
-            &Binaries::find(config.pgbouncer.as_deref())?,
-            &config.postgres_settings,
-            &config.pgbouncer_settings,
-        )
-        .await?,
-    );
-    let ca_path = cluster.directory().join("ca.pem");
-    let tls = Tls::new(&config.domain, config.certificate, &ca_path)?;
+    let (ground, database) = match place {
+        Some(place) => (place.ground, Some(place.database)),
+        None => (Arc::new(Ground::start(config, false).await?), None),
+    };
+    let cluster = &ground.cluster;
+    // What clients without SNI are given is an address, see `TestDatabase::portable_url`.
+    let (ca, others) = match &database {
+        Some(name) => (format!("{name}.pem"), &LOCAL[..]),
+        None => ("ca.pem".into(), &[][..]),
+    };
+    let ca_path = cluster.directory().join(ca);
+    let tls = Tls::new(&config.domain, others, config.certificate, &ca_path)?;
     let client = cluster.connect(Server::Postgres, "postgres").await?;
-    client
-        .batch_execute(&format!("ALTER ROLE {OWNER} PASSWORD '{password}'"))
-        .await?;
 
     let (events, _) = broadcast::channel(EVENTS);
     let compute = Compute::new(
         config.suspend_after,
         config.cold_start,
-        Arc::clone(&cluster),
+        Arc::clone(cluster),
+        database.clone(),
         events.clone(),
     );
     let timing = config.timing;
     let parts = Parts {
         endpoint: config.endpoint.clone(),
         domain: config.domain.clone(),
-        password,
+        database: database.unwrap_or_else(|| DATABASE.into()),
         ca_path,
         port,
         https_port,
@@ -130,7 +131,7 @@ async fn assemble(config: &Config) -> Result<(Parts, Arc<Cluster>), Error> {
         direct: Arc::default(),
         pooled: Arc::default(),
         events,
-        cluster: Arc::clone(&cluster),
+        ground: Arc::clone(&ground),
     };
     let shared = Shared {
         domain: parts.domain.clone(),
@@ -145,7 +146,7 @@ async fn assemble(config: &Config) -> Result<(Parts, Arc<Cluster>), Error> {
         pooled: Arc::clone(&parts.pooled),
         postgres: cluster.socket(Server::Postgres),
         pgbouncer: cluster.socket(Server::PgBouncer),
-        roles: Roles::new(Arc::clone(&cluster), client, timing.access_control_cache),
+        roles: Roles::new(Arc::clone(cluster), client, timing.access_control_cache),
         cancellable: Cancellable::default(),
     };
     let shared = Arc::new(shared);
@@ -153,7 +154,7 @@ async fn assemble(config: &Config) -> Result<(Parts, Arc<Cluster>), Error> {
     let tokens = config.tokens.clone();
     tokio::spawn(serve_https(shared, tokens, https_listener));
     tokio::spawn(async move { compute.watch().await });
-    Ok((parts, cluster))
+    Ok(parts)
 }
 
 /// Listens on a port of 127.0.0.1, and returns which it is.
@@ -163,13 +164,4 @@ pub(super) async fn listen(port: u16) -> Result<(TcpListener, u16), Error> {
     let listener = listener.context(listening)?;
     let port = listener.local_addr().context(listening)?.port();
     Ok((listener, port))
-}
-
-/// Makes up a password of the form that Neon's have.
-fn password() -> String {
-    const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHIJKLMNPQRSTUVWXYZ0123456789";
-    let letters = scram::random::<16>()
-        .into_iter()
-        .map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
-    format!("npg_{}", letters.collect::<String>())
 }

@@ -7,12 +7,13 @@ use super::config::Config;
 use super::neon_sim::NeonSim;
 use crate::error::Error;
 use crate::proxy::tls::Certificate;
+use crate::servers::pooler::Pooler;
 
 /// The settings of a [`NeonSim`], to be changed before [`start`](Self::start).
 #[derive(Clone, Debug, Default)]
 #[must_use = "nothing starts before `start`"]
 pub struct Builder {
-    config: Config,
+    pub(crate) config: Config,
 }
 
 impl NeonSim {
@@ -96,10 +97,17 @@ impl Builder {
         self
     }
 
+    /// Set what serves the pooled endpoint: PgBouncer, which must be on this machine.
+    pub fn pooler(mut self, pooler: Pooler) -> Self {
+        self.config.pooler = pooler;
+        self
+    }
+
     /// Set the PgBouncer program to run: the machine's own.
     ///
     /// Its abilities depend on its version, see [`NeonSim::pgbouncer_version`].
     pub fn pgbouncer_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.config.pooler = Pooler::PgBouncer;
         self.config.pgbouncer = Some(program.into());
         self
     }
@@ -179,7 +187,7 @@ impl Builder {
     /// When PostgreSQL or PgBouncer is missing or does not start, or a setting cannot be used.
     pub async fn start(self) -> Result<NeonSim, Error> {
         self.config.validate()?;
-        NeonSim::start(self.config).await
+        NeonSim::start(self.config, None).await
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::proxy::timing::Timing;
 use crate::proxy::tls::Certificate;
+use crate::servers::pooler::Pooler;
 use crate::servers::server::ServerSettings;
 
 /// The settings that a [`Builder`](super::builder::Builder) collects.
 #[derive(Clone, Debug)]
-pub(super) struct Config {
+pub(crate) struct Config {
     pub(super) suspend_after: Option<Duration>,
     pub(super) cold_start: Duration,
     pub(super) domain: String,
@@ -21,9 +22,10 @@ pub(super) struct Config {
     pub(super) certificate: Certificate,
     pub(super) channel_binding: bool,
     pub(super) timing: Timing,
-    pub(super) postgres_settings: ServerSettings,
-    pub(super) pgbouncer: Option<PathBuf>,
-    pub(super) pgbouncer_settings: ServerSettings,
+    pub(crate) postgres_settings: ServerSettings,
+    pub(crate) pooler: Pooler,
+    pub(crate) pgbouncer: Option<PathBuf>,
+    pub(crate) pgbouncer_settings: ServerSettings,
 }
 
 impl Default for Config {
@@ -40,6 +42,7 @@ impl Default for Config {
             channel_binding: true,
             timing: Timing::default(),
             postgres_settings: ServerSettings::new(),
+            pooler: Pooler::PgBouncer,
             pgbouncer: None,
             pgbouncer_settings: ServerSettings::new(),
         }
@@ -48,7 +51,7 @@ impl Default for Config {
 
 impl Config {
     /// Returns an error that names the setting that cannot be used.
-    pub(super) fn validate(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         let is_label = |text: &str| {
             !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
         };

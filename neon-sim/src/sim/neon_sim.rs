@@ -1,7 +1,6 @@
 //! The stand-in as a whole.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -13,13 +12,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::assembly::{Parts, run};
 use super::config::Config;
+use super::ground::Place;
 use crate::control::counters::Counters;
 use crate::control::event::{Event, Suspension};
-use crate::control::faults::Direction;
-use crate::control::websocket_fault::WebSocketFault;
 use crate::error::{Context, Error};
 use crate::http_proxy::proxy::HttpProxy;
-use crate::servers::names::{DATABASE, OWNER};
+use crate::servers::names::OWNER;
 use crate::servers::server::Server;
 
 /// A running stand-in; dropping it stops everything and removes every trace.
@@ -34,11 +32,12 @@ pub struct NeonSim {
 }
 
 impl NeonSim {
-    pub(super) async fn start(config: Config) -> Result<Self, Error> {
+    /// Starts a stand-in in a place on servers that run, or on its own.
+    pub(crate) async fn start(config: Config, place: Option<Place>) -> Result<Self, Error> {
         let (started, has_started) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("neon-sim".into())
-            .spawn(move || run(&config, started))
+            .spawn(move || run(&config, place, started))
             .context(|| "cannot start a thread".into())?;
         let (parts, handle, stop) = has_started.await.map_err(|_| Error::Stopped)??;
         Ok(Self {
@@ -49,71 +48,18 @@ impl NeonSim {
         })
     }
 
-    /// Returns the direct endpoint's URL, as Neon shows it, with the parameters that lead to this machine.
-    pub fn url(&self) -> String {
-        self.neon_url(&self.host())
+    /// Returns whether PgBouncer serves the pooled endpoint; PostgreSQL itself does where
+    /// [`Builder::pooler`](crate::Builder::pooler) allows it.
+    pub fn has_pgbouncer(&self) -> bool {
+        self.parts.ground.cluster.pgbouncer_version().is_some()
     }
 
-    /// Returns the pooled endpoint's URL.
-    pub fn pooled_url(&self) -> String {
-        self.neon_url(&self.pooled_host())
-    }
-
-    fn neon_url(&self, host: &str) -> String {
-        format!(
-            "postgresql://{OWNER}:{}@{host}:{}/{DATABASE}?sslmode=require&channel_binding=require\
-             &hostaddr=127.0.0.1&sslrootcert={}",
-            self.parts.password,
-            self.parts.port,
-            percent_encoded(&self.parts.ca_path.display().to_string())
-        )
-    }
-
-    /// Returns the URL of the PostgreSQL behind the proxy: without TLS, never suspended.
-    pub fn postgres_url(&self) -> String {
-        self.server_url(Server::Postgres)
-    }
-
-    /// Returns the URL of the PgBouncer behind the proxy: without TLS.
-    pub fn pgbouncer_url(&self) -> String {
-        self.server_url(Server::PgBouncer)
-    }
-
-    /// Returns PgBouncer's version, as 1 and 24.
+    /// Returns PgBouncer's version, as 1 and 24, or zeros if there is none.
     ///
     /// From 1.21 on it tracks prepared statements, unless the settings say otherwise.
     pub fn pgbouncer_version(&self) -> (u32, u32) {
-        self.parts.cluster.pgbouncer_version()
-    }
-
-    fn server_url(&self, server: Server) -> String {
-        let password = &self.parts.password;
-        let port = self.parts.cluster.port(server);
-        format!("postgresql://{OWNER}:{password}@127.0.0.1:{port}/{DATABASE}?sslmode=disable")
-    }
-
-    /// Returns the host name of the direct endpoint.
-    pub fn host(&self) -> String {
-        format!("{}.{}", self.parts.endpoint, self.parts.domain)
-    }
-
-    /// Returns the host name of the pooled endpoint.
-    pub fn pooled_host(&self) -> String {
-        format!("{}-pooler.{}", self.parts.endpoint, self.parts.domain)
-    }
-
-    /// Returns the proxy's port on 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.parts.port
-    }
-
-    /// Returns the proxy's port of HTTPS on 127.0.0.1, which on Neon is 443.
-    ///
-    /// A request for a WebSocket, on any path, is granted; its binary messages carry PostgreSQL's protocol without TLS of its
-    /// own, and the password as it is. The endpoint is that of the Host header. `POST /sql` runs a statement, or a batch; the
-    /// endpoint is that of the connection string in its header.
-    pub fn https_port(&self) -> u16 {
-        self.parts.https_port
+        let cluster = &self.parts.ground.cluster;
+        cluster.pgbouncer_version().unwrap_or_default()
     }
 
     /// Starts a proxy of HTTP that clients speak to under TLS, as `localhost`, by a certificate of [`ca_path`](Self::ca_path)'s
@@ -127,29 +73,20 @@ impl NeonSim {
         HttpProxy::start_with(Some(tls)).await
     }
 
-    /// Returns the password of `neondb_owner`, made up anew for each stand-in.
-    pub fn password(&self) -> &str {
-        &self.parts.password
-    }
-
-    /// Returns the file that holds the certificate authority's certificate, in PEM.
-    pub fn ca_path(&self) -> &Path {
-        &self.parts.ca_path
-    }
-
     /// Creates a database that `neondb_owner` owns.
     ///
     /// # Errors
     ///
-    /// When the server refuses, for example because the database exists.
+    /// When the server refuses, for example because the database exists, or is shared with other test databases.
     pub async fn create_database(&self, name: &str) -> Result<(), Error> {
+        self.must_own("create_database")?;
         let quoted = name.replace('"', "\"\"");
         self.sql(&format!("CREATE DATABASE \"{quoted}\" OWNER {OWNER}"))
             .await?;
         Ok(())
     }
 
-    /// Runs statements in the database `neondb` as a superuser and returns all their rows.
+    /// Runs statements in the URLs' database as a superuser and returns all their rows.
     ///
     /// The statements go past the proxy: they neither wake the compute nor keep it awake, and are not
     /// counted.
@@ -158,7 +95,7 @@ impl NeonSim {
     ///
     /// When the server refuses a statement.
     pub async fn sql(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, Error> {
-        self.sql_in(DATABASE, sql).await
+        self.sql_in(&self.parts.database, sql).await
     }
 
     /// Runs statements like [`sql`](Self::sql) in another database.
@@ -178,11 +115,13 @@ impl NeonSim {
     ///
     /// # Errors
     ///
-    /// When PgBouncer refuses the command.
+    /// When PgBouncer refuses the command, is not there, or is shared with other test databases.
     pub async fn pgbouncer_command(
         &self,
         command: &str,
     ) -> Result<Vec<Vec<Option<String>>>, Error> {
+        self.must_own("pgbouncer_command")?;
+        self.must_have_pgbouncer()?;
         self.sql_at(Server::PgBouncer, "pgbouncer", command).await
     }
 
@@ -192,7 +131,7 @@ impl NeonSim {
         database: &str,
         sql: &str,
     ) -> Result<Vec<Vec<Option<String>>>, Error> {
-        let cluster = Arc::clone(&self.parts.cluster);
+        let cluster = Arc::clone(&self.parts.ground.cluster);
         let (database, sql) = (database.to_owned(), sql.to_owned());
         let messages = self
             .inside(async move {
@@ -235,41 +174,6 @@ impl NeonSim {
         self.parts.compute.is_suspended()
     }
 
-    /// Makes the next `times` tries to wake the compute fail with this message.
-    ///
-    /// As with Neon's proxy, a client is refused with a message that may pass only after some more tries, see
-    /// [`Builder::wake_retries`](crate::Builder::wake_retries), and with a final one at once; everyone else is refused
-    /// with that for [`Builder::wake_error_cache_ttl`](crate::Builder::wake_error_cache_ttl).
-    pub fn fail_wakes(&self, times: u64, message: impl Into<String>) {
-        self.parts.faults.fail_wakes(times, message.into());
-    }
-
-    /// Refuses the next `times` connections with the right password with this message.
-    pub fn refuse_connections(&self, times: u64, message: impl Into<String>) {
-        self.parts.faults.refuse(times, message.into());
-    }
-
-    /// Never answers the next `times` connections again after the right password.
-    pub fn hang_connections(&self, times: u64) {
-        self.parts.faults.hang(times);
-    }
-
-    /// Loses what the clients of the sessions that are open send from now on: the server never hears of it.
-    pub fn lose_requests(&self) {
-        self.parts.faults.lose(Direction::ToServer);
-    }
-
-    /// Loses what the server sends from now on in the sessions that are open: it does what it is told, and the clients
-    /// never hear of it.
-    pub fn lose_responses(&self) {
-        self.parts.faults.lose(Direction::ToClient);
-    }
-
-    /// Makes the next `times` WebSockets meet this fault.
-    pub fn disturb_websockets(&self, times: u64, fault: WebSocketFault) {
-        self.parts.faults.disturb_websockets(times, fault);
-    }
-
     /// Stops PostgreSQL by its fast shutdown and starts it again after `down`; returns when it answers.
     ///
     /// Unlike a suspension this ends every connection, the pooler's included, and nobody can connect until the server
@@ -277,8 +181,9 @@ impl NeonSim {
     ///
     /// # Errors
     ///
-    /// When the server does not come back.
+    /// When the server does not come back, or is shared with other test databases.
     pub async fn restart_postgres(&self, down: Duration) -> Result<(), Error> {
+        self.must_own("restart_postgres")?;
         self.restart(Server::Postgres, down).await
     }
 
@@ -286,46 +191,17 @@ impl NeonSim {
     ///
     /// # Errors
     ///
-    /// When the server does not come back.
+    /// When the server does not come back, is not there, or is shared with other test databases.
     pub async fn restart_pgbouncer(&self, down: Duration) -> Result<(), Error> {
+        self.must_own("restart_pgbouncer")?;
+        self.must_have_pgbouncer()?;
         self.restart(Server::PgBouncer, down).await
     }
 
     async fn restart(&self, server: Server, down: Duration) -> Result<(), Error> {
-        let cluster = Arc::clone(&self.parts.cluster);
+        let cluster = Arc::clone(&self.parts.ground.cluster);
         self.inside(async move { cluster.restart(server, down).await })
             .await?
-    }
-
-    /// Changes how long a suspended compute takes to wake, see [`Builder::cold_start`](crate::Builder::cold_start), for
-    /// wake-ups that begin from now on.
-    pub fn set_cold_start(&self, cold_start: Duration) {
-        self.parts.compute.set_cold_start(cold_start);
-    }
-
-    /// Removes the faults that no connection has met yet, and forgets the error of a wake-up.
-    pub fn clear_faults(&self) {
-        self.parts.faults.clear();
-    }
-
-    /// Delays every byte by this time in each direction from now on, on open connections too.
-    ///
-    /// A round trip takes twice as long. The resolution is a millisecond.
-    pub fn set_latency(&self, latency: Duration) {
-        self.parts.latency.set(latency);
-    }
-
-    /// Holds back what answers a client's flights from its `first` on, until [`release_answers`](Self::release_answers):
-    /// the client is heard and served meanwhile.
-    ///
-    /// Flights are counted from 1 in each connection, as [`EndpointCounters`](crate::EndpointCounters) does.
-    pub fn hold_answers(&self, first: u64) {
-        self.parts.latency.hold(Some(first));
-    }
-
-    /// Lets all answers go that were held back.
-    pub fn release_answers(&self) {
-        self.parts.latency.hold(None);
     }
 
     /// Returns the counters since the start.
@@ -343,6 +219,21 @@ impl NeonSim {
     /// Returns a stream of what happens to the compute from now on.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.parts.events.subscribe()
+    }
+
+    /// Returns an error if the servers are not this stand-in's alone.
+    pub(super) fn must_own(&self, method: &'static str) -> Result<(), Error> {
+        match self.parts.ground.is_shared {
+            true => Err(Error::SharedServers(method)),
+            false => Ok(()),
+        }
+    }
+
+    fn must_have_pgbouncer(&self) -> Result<(), Error> {
+        match self.has_pgbouncer() {
+            true => Ok(()),
+            false => Err(Error::NoPgBouncer),
+        }
     }
 
     /// Runs a future on the stand-in's own thread.
@@ -371,17 +262,4 @@ impl Drop for NeonSim {
             let _ = thread.join();
         }
     }
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }

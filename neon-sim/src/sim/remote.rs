@@ -29,14 +29,15 @@ impl NeonSim {
     ///
     /// # Errors
     ///
-    /// When the port cannot be had.
+    /// When the port cannot be had, or the servers are shared with other test databases.
     pub async fn serve_control(&self, port: u16) -> Result<String, Error> {
+        self.must_own("serve_control")?;
         let key = hex(&scram::random::<16>());
         let remote = Arc::new(Remote {
             key: key.clone(),
             compute: Arc::clone(&self.parts.compute),
             faults: Arc::clone(&self.parts.faults),
-            cluster: Arc::clone(&self.parts.cluster),
+            cluster: Arc::clone(&self.parts.ground.cluster),
             direct: Arc::clone(&self.parts.direct),
             pooled: Arc::clone(&self.parts.pooled),
             events: self.parts.events.clone(),

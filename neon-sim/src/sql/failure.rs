@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::answer::respond;
 use crate::control::faults::is_final;
-use crate::protocol::message::error_field;
+use crate::protocol::message::{error_field, no_database};
 use crate::proxy::backend::Refusal;
 
 /// Why a request has failed.
@@ -15,6 +15,8 @@ use crate::proxy::backend::Refusal;
 pub(super) struct Failure {
     status: u16,
     message: String,
+    /// The SQLSTATE, if the words are the server's without its ErrorResponse.
+    code: &'static str,
     /// The server's ErrorResponse, if the words are its own.
     server: Option<Vec<u8>>,
 }
@@ -25,6 +27,7 @@ impl Failure {
         Self {
             status,
             message: message.into(),
+            code: "",
             server: None,
         }
     }
@@ -40,11 +43,20 @@ impl Failure {
         Self::new(status, message)
     }
 
+    /// Returns what the server would say about a database that it does not have.
+    pub(super) fn no_database(name: &str) -> Self {
+        Self {
+            code: "3D000",
+            ..Self::bad(no_database(name))
+        }
+    }
+
     /// Returns what the server has said.
     pub(super) fn told(error_response: Vec<u8>) -> Self {
         Self {
             status: 400,
             message: String::new(),
+            code: "",
             server: Some(error_response),
         }
     }
@@ -53,7 +65,7 @@ impl Failure {
         let field = |name| error_field(self.server.as_deref()?, name);
         let body = json!({
             "message": field(b'M').as_ref().unwrap_or(&self.message),
-            "code": field(b'C').unwrap_or_default(),
+            "code": field(b'C').as_deref().unwrap_or(self.code),
             "detail": field(b'D'),
             "hint": field(b'H'),
             "position": field(b'P'),

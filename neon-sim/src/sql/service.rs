@@ -75,6 +75,9 @@ impl SqlService {
             target.user,
             target.database,
         );
+        if !shared.compute.may_have(&owner.2) {
+            return Err(Failure::no_database(&owner.2));
+        }
         let patience = shared.timing.compute_connect;
         let work = async {
             let mut session = self.sessions.take(owner, patience).await?;
