@@ -22,6 +22,8 @@ pub mod blocking {
 pub mod blocking {}
 #[cfg(feature = "migrations")]
 pub mod ci {
+    //! [neon-sim]: https://docs.rs/neon-sim
+    #![doc = ""]
     #![doc = include_str!("../docs/ci.md")]
 }
 /// Shown with the feature `migrations`.
