@@ -128,6 +128,7 @@ async fn shared_servers_are_not_restarted() {
     for (method, refused) in [
         ("restart_postgres", shared.restart_postgres(down).await),
         ("restart_pgbouncer", shared.restart_pgbouncer(down).await),
+        ("serve_control", shared.serve_control(0).await.map(|_| ())),
         ("create_database", shared.create_database("another").await),
         (
             "pgbouncer_command",
