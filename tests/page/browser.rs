@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -44,9 +45,13 @@ impl Browser {
         ) else {
             missing();
         };
-        let mut driver = Command::new(driver)
-            .arg("--port=0")
-            .stdin(Stdio::null())
+        // The shell's input ends with this process, however that ends, and the browser with the shell.
+        let guard = "\"$0\" --port=0 & cat; kill -s KILL 0";
+        let mut driver = Command::new("sh")
+            .args(["-c", guard])
+            .arg(driver)
+            .process_group(0)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -225,14 +230,10 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // A driver that is killed would leave its browser behind.
-        let _ = exchange(
-            self.port,
-            "DELETE",
-            &format!("/session/{}", self.session),
-            "{}",
-        );
-        let _ = self.driver.kill();
+        // The browser may have something to tidy up.
+        let session = format!("/session/{}", self.session);
+        let _ = exchange(self.port, "DELETE", &session, "{}");
+        drop(self.driver.stdin.take());
         let _ = self.driver.wait();
         let _ = fs::remove_dir_all(&self.profile);
     }
