@@ -23,7 +23,9 @@ fn switch(scene: &Scene, action: &str, on: bool) {
     scene.browser.click(&format!("[data-action={action}]"));
     let now = if on { ": on." } else { ": off." };
     scene.browser.until_shown("#trouble-said", now);
-    assert_eq!(is_on(scene, action), on);
+    let pressed =
+        format!("document.querySelector('[data-action={action}]').ariaPressed === '{on}'");
+    scene.browser.until(&pressed);
 }
 
 /// Presses the button for books, and waits for the answer.

@@ -48,10 +48,9 @@ async function act(button, order) {
   if (button.getAttribute("aria-busy") === "true") return;
   button.setAttribute("aria-busy", "true");
   try {
+    // Whether a switch is on is told by the server's events alone, which come in their order.
     await ask("POST", "/stage", order);
-    if (button.hasAttribute("aria-pressed")) button.setAttribute("aria-pressed", `${order.on}`);
     write($("trouble-said"), button === $("load") ? "" : said(button, order));
-    label();
   } catch (refusal) {
     write($("trouble-said"), refusal.message);
   } finally {
