@@ -63,7 +63,8 @@ fn target() -> PathBuf {
 }
 
 fn cargo() -> Command {
-    let mut cargo = Command::new(env!("CARGO"));
+    // The one that runs the tests; by hand, rustup's, which passes over the toolchain that a dependency names for itself.
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // What is built differs from run to run in nothing that these would make use of.
     // With what cargo has told this test, dependencies that ask for it would be built anew.
     for (name, _) in env::vars() {
