@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use diesel_neon::Policy;
+
 /// Parses `500ms`, `15s`, `5m`, `1h`, and a bare number as seconds.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -29,12 +31,15 @@ pub(crate) enum Window {
     Never,
 }
 
-/// Parses a duration, or `never`.
+/// Parses a duration that a pool takes for a window, or `never`.
 pub(crate) fn window(text: &str) -> Result<Window, String> {
-    match text {
-        "never" => Ok(Window::Never),
-        _ => parse(text).map(Window::After),
+    if text == "never" {
+        return Ok(Window::Never);
     }
+    let window = parse(text)?;
+    let policy = Policy::builder().suspend_after(window).build();
+    policy.map_err(|error| error.to_string())?;
+    Ok(Window::After(window))
 }
 
 const EXPECTED: &str = "expected a number with ms, s, m or h behind it, such as 300s";
@@ -42,6 +47,14 @@ const EXPECTED: &str = "expected a number with ms, s, m or h behind it, such as 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_is_one_that_a_pool_takes() {
+        assert!(matches!(window("never"), Ok(Window::Never)));
+        assert!(matches!(window("60s"), Ok(Window::After(_))));
+        let error = window("1ms").unwrap_err();
+        assert!(error.contains("suspend_after"), "{error}");
+    }
 
     #[test]
     fn durations_have_units() {

@@ -78,17 +78,31 @@ impl fmt::Display for Checks {
 /// The reasons that have closed a connection, with their numbers.
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            abandoned,
+            by_hook,
+            ended,
+            failed_check,
+            generation,
+            idle,
+            in_transaction,
+            lifetime,
+            pool_closed,
+            silent,
+            surplus,
+        } = *self;
         let numbers = [
-            (self.abandoned, "abandoned"),
-            (self.ended, "ended"),
-            (self.failed_check, "failed their check"),
-            (self.generation, "invalidated"),
-            (self.by_hook, "refused by a hook"),
-            (self.idle, "idle"),
-            (self.in_transaction, "in a transaction"),
-            (self.lifetime, "past their lifetime"),
-            (self.pool_closed, "closed with the pool"),
-            (self.surplus, "surplus"),
+            (abandoned, "abandoned"),
+            (ended, "ended"),
+            (failed_check, "failed their check"),
+            (generation, "invalidated"),
+            (by_hook, "refused by a hook"),
+            (idle, "idle"),
+            (in_transaction, "in a transaction"),
+            (lifetime, "past their lifetime"),
+            (pool_closed, "closed with the pool"),
+            (silent, "silent"),
+            (surplus, "surplus"),
         ];
         let mut separator = "";
         for (number, what) in numbers.into_iter().filter(|(number, _)| *number > 0) {
@@ -257,4 +271,20 @@ fn add(counter: &AtomicU64) {
 
 fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closed_connections_are_told_by_their_reasons() {
+        let closed = Closed {
+            ended: 1,
+            silent: 2,
+            ..Closed::default()
+        };
+        assert_eq!(closed.to_string(), "1 ended, 2 silent");
+        assert_eq!(Closed::default().to_string(), "none");
+    }
 }

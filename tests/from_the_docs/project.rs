@@ -65,13 +65,14 @@ fn target() -> PathBuf {
 fn cargo() -> Command {
     // The one that runs the tests; by hand, rustup's, which passes over the toolchain that a dependency names for itself.
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What is built differs from run to run in nothing that these would make use of.
     // With what cargo has told this test, dependencies that ask for it would be built anew.
-    for (name, _) in env::vars() {
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
             cargo.env_remove(name);
         }
     }
+    // What is built differs from run to run in nothing that these would make use of.
     cargo.env("CARGO_INCREMENTAL", "0");
     cargo.env("CARGO_PROFILE_DEV_DEBUG", "0");
     cargo.kill_on_drop(true);
