@@ -300,6 +300,20 @@ async fn the_command_takes_orders_over_http() {
     assert_eq!(status(&mut read).await, 405);
 }
 
+/// Of the stand-in's own: an order is carried out to its end, whether or not its client waits for that.
+#[tokio::test]
+async fn an_order_is_carried_out_though_its_client_leaves() {
+    let neon = bounded(NeonSim::builder().never_suspend().start()).await;
+    let neon = neon.unwrap();
+    let control = neon.serve_control(0).await.unwrap();
+    let is_up = async || neon.sql("SELECT 1").await.is_ok();
+    let restart = format!("{control}/restart_postgres?milliseconds=500");
+    let client = request("POST", &restart).await;
+    eventually("PostgreSQL is down", async || !is_up().await).await;
+    drop(client);
+    eventually("PostgreSQL is up again", is_up).await;
+}
+
 /// Gives an order, and returns the answer's status.
 async fn order(control: &str, name: &str) -> u16 {
     let mut answer = request("POST", &format!("{control}/{name}")).await;

@@ -5,11 +5,11 @@ mod common;
 use std::time::Duration;
 
 use common::http::Sql;
-use common::websocket::https;
+use common::websocket::{Tls, https};
 use common::{bounded, eventually};
 use hyper::Method;
-use neon_sim::{NeonSim, Suspension};
-use serde_json::json;
+use neon_sim::{Event, NeonSim, Suspension};
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 async fn start() -> NeonSim {
@@ -182,8 +182,16 @@ async fn a_request_that_is_dropped_is_cancelled() {
         json!([{ "n": 0 }])
     );
     // With HTTP/1.1, by closing the connection.
-    let mut stream = https(&neon, &["http/1.1"]).await;
-    let (host, url, body) = (neon.host(), neon.url(), sleep.to_string());
+    let stream = ask(&neon, &sleep).await;
+    running(&neon, "1").await;
+    drop(stream);
+    running(&neon, "0").await;
+}
+
+/// Sends a request over HTTP/1.1, and leaves its answer unread.
+async fn ask(neon: &NeonSim, body: &Value) -> Tls {
+    let mut stream = https(neon, &["http/1.1"]).await;
+    let (host, url, body) = (neon.host(), neon.url(), body.to_string());
     let request = format!(
         "POST /sql HTTP/1.1\r\nHost: {host}\r\nNeon-Connection-String: {url}\r\n\
          Content-Length: {}\r\n\r\n{body}",
@@ -191,9 +199,7 @@ async fn a_request_that_is_dropped_is_cancelled() {
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.flush().await.unwrap();
-    running(&neon, "1").await;
-    drop(stream);
-    running(&neon, "0").await;
+    stream
 }
 
 async fn running(neon: &NeonSim, expected: &str) {
@@ -237,6 +243,22 @@ async fn requests_wake_the_compute_and_suspensions_end_them() {
     neon.suspend(Suspension::Reset).await;
     // However it ends, it has ended.
     let _ = bounded(driver).await.unwrap();
+}
+
+/// Of the stand-in's own: what has begun to wake goes on.
+#[tokio::test]
+async fn a_compute_wakes_though_the_client_that_woke_it_leaves() {
+    let builder = NeonSim::builder().never_suspend();
+    let builder = builder.cold_start(Duration::from_millis(500));
+    let neon = bounded(builder.start()).await.unwrap();
+    neon.suspend(Suspension::Normal).await;
+    let mut events = neon.events();
+    let client = ask(&neon, &json!({ "query": "SELECT 1" })).await;
+    assert_eq!(bounded(events.recv()).await.unwrap(), Event::Waking);
+    drop(client);
+    let woken = bounded(events.recv()).await.unwrap();
+    assert!(matches!(woken, Event::Woken { .. }), "{woken:?}");
+    assert_eq!(neon.counters().wakes, 1);
 }
 
 /// "Wake-up: 500", and a final error is none of the server's.

@@ -32,7 +32,7 @@ pub(crate) struct Compute {
     events: broadcast::Sender<Event>,
     state: Mutex<State>,
     /// Held while the compute is being suspended or woken.
-    transition: tokio::sync::Mutex<()>,
+    transition: Arc<tokio::sync::Mutex<()>>,
     awake: Notify,
 }
 
@@ -99,7 +99,7 @@ impl Compute {
                 suspensions: 0,
                 slept: Duration::ZERO,
             }),
-            transition: tokio::sync::Mutex::new(()),
+            transition: Arc::default(),
             awake: Notify::new(),
         })
     }
@@ -209,7 +209,7 @@ impl Compute {
         if let Some(busy) = self.busy_if_awake() {
             return Ok(busy);
         }
-        let _transition = self.transition.lock().await;
+        let transition = Arc::clone(&self.transition).lock_owned().await;
         if let Some(busy) = self.busy_if_awake() {
             return Ok(busy);
         }
@@ -226,7 +226,20 @@ impl Compute {
             (slept, state.cold_start)
         };
         self.tell(Event::Waking);
-        sleep(cold_start).await;
+        let compute = Arc::clone(self);
+        // What has begun to wake goes on, whether or not its client waits for it.
+        let waking = tokio::spawn(async move {
+            sleep(cold_start).await;
+            let busy = compute.woken(slept);
+            drop(transition);
+            busy
+        });
+        let busy = waking.await;
+        busy.map_err(|_| "Couldn't connect to compute node".to_owned())
+    }
+
+    /// Notes that the compute has woken.
+    fn woken(self: &Arc<Self>, slept: Duration) -> Busy {
         {
             let mut state = locked(&self.state);
             state.phase = Phase::Awake;
@@ -236,7 +249,7 @@ impl Compute {
         }
         self.awake.notify_one();
         self.tell(Event::Woken { slept });
-        Ok(self.busy())
+        self.busy()
     }
 
     /// Keeps the compute awake until the value is dropped.

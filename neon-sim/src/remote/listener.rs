@@ -55,7 +55,7 @@ async fn serve_one(remote: Arc<Remote>, stream: TcpStream) -> io::Result<()> {
 }
 
 impl Remote {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Lines> {
+    async fn answer(self: &Arc<Self>, request: &Request<Incoming>) -> Response<Lines> {
         let path = request.uri().path().strip_prefix('/');
         let name = path
             .and_then(|path| path.strip_prefix(self.key.as_str()))
@@ -64,17 +64,21 @@ impl Remote {
             return words(StatusCode::NOT_FOUND, "there is nothing here");
         };
         match (request.method(), name) {
-            (&Method::GET, "state") => {
-                let state = report::state(&self.compute, &self.direct, &self.pooled);
-                json(Lines::one(line(&state)))
-            }
+            (&Method::GET, "state") => json(Lines::one(line(&self.state()))),
             (&Method::GET, "events") => json(self.follow()),
             (&Method::POST, name) => {
                 let query = request.uri().query().unwrap_or_default();
                 match Order::parse(name, query) {
                     None => words(StatusCode::NOT_FOUND, "there is no such order"),
                     Some(Err(wrong)) => words(StatusCode::BAD_REQUEST, &wrong),
-                    Some(Ok(order)) => self.carry_out(order).await,
+                    Some(Ok(order)) => {
+                        let remote = Arc::clone(self);
+                        // It goes on if the client leaves: what was stopped has to be started again.
+                        let work = tokio::spawn(async move { remote.carry_out(order).await });
+                        let failed =
+                            |_| words(StatusCode::INTERNAL_SERVER_ERROR, "the order failed");
+                        work.await.unwrap_or_else(failed)
+                    }
                 }
             }
             _ => words(StatusCode::METHOD_NOT_ALLOWED, "orders are given by POST"),
@@ -104,31 +108,31 @@ impl Remote {
         done
     }
 
-    /// Returns the state as a line, and behind it a line for each event from now on.
-    fn follow(&self) -> Lines {
+    /// Returns the state as a line, and behind it a line for each event from now on. A client that reads too slowly is told the
+    /// state again in the place of events that it has missed.
+    fn follow(self: &Arc<Self>) -> Lines {
+        let remote = Arc::clone(self);
         let mut events = self.events.subscribe();
         let (lines, body) = mpsc::channel(64);
-        let state = report::state(&self.compute, &self.direct, &self.pooled);
-        // The channel is empty.
-        let _ = lines.try_send(line(&state));
         tokio::spawn(async move {
-            loop {
+            let mut next = remote.state();
+            while lines.send(line(&next)).await.is_ok() {
                 let event = tokio::select! {
                     event = events.recv() => event,
                     () = lines.closed() => return,
                 };
-                match event {
-                    Ok(event) => {
-                        if lines.send(line(&report::event(&event))).await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(RecvError::Lagged(_)) => {}
+                next = match event {
+                    Ok(event) => report::event(&event),
+                    Err(RecvError::Lagged(_)) => remote.state(),
                     Err(RecvError::Closed) => return,
-                }
+                };
             }
         });
         Lines(body)
+    }
+
+    fn state(&self) -> Value {
+        report::state(&self.compute, &self.direct, &self.pooled)
     }
 }
 
