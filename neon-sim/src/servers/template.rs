@@ -28,18 +28,17 @@ pub(super) fn copy_to(data: &Path, binaries: &Binaries, who: Identity) -> Result
     remove(&template)?;
     remove(data)?;
     let made = make(binaries, who)?;
-    // Where another process came first, its template stays.
-    let _ = fs::rename(made.path().join("template"), &template);
     let fresh = made.path().join("template");
-    let source = if fresh.exists() { fresh } else { template };
-    if copied(&source, data, who) {
-        Ok(())
-    } else {
-        Err(Error::Setting(format!(
+    // Copied before others see it: one that found none a moment ago may still remove what is there.
+    if !copied(&fresh, data, who) {
+        return Err(Error::Setting(format!(
             "the cluster in {} cannot be copied",
-            source.display()
-        )))
+            fresh.display()
+        )));
     }
+    // Where another process came first, its template stays.
+    let _ = fs::rename(fresh, &template);
+    Ok(())
 }
 
 fn location(binaries: &Binaries, who: Identity) -> PathBuf {
