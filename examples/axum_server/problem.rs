@@ -42,7 +42,7 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
-    fn internal() -> Self {
+    pub(crate) fn internal() -> Self {
         let detail = "That is our fault; the header x-request-id helps us to find it.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     }

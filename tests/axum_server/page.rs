@@ -3,10 +3,11 @@
 use neon_sim::NeonSim;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::common::HANG;
+use crate::Lock;
+use crate::common::{self, HANG};
 use crate::server::{Server, command, neon, until};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -206,6 +207,77 @@ async fn events_tell_what_changes_and_never_ask_the_database() {
 }
 
 #[tokio::test]
+async fn a_load_that_is_stopped_and_started_again_has_all_of_its_clients() {
+    let neon = neon().await;
+    let control = neon.serve_control(0).await.unwrap();
+    // One answer has all of the events.
+    let settings = [("NEON_SIM_CONTROL", &*control), ("REQUEST_TIMEOUT", "600")];
+    let server = Server::start(&neon.url(), &settings).await;
+    let load = async |on: bool| {
+        let order = json!({ "action": "load", "on": on });
+        let answer = server.send("POST", "/stage", Some(&order)).await;
+        assert_eq!(answer.status, 204);
+    };
+    let mut events = Events::open(&server).await;
+    load(true).await;
+    events
+        .until_total(|[ours, _, stock, _]| ours.min(stock) > 0)
+        .await;
+    let lock = Lock::take(&neon).await;
+    let waiting = "FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND relation = 'books'::regclass";
+    common::until(&neon, &format!("SELECT count(*) >= 8 {waiting}"), "t").await;
+    load(false).await;
+    // All but one end. That one has no answer yet when the load begins again.
+    let cancel = format!("SELECT pg_cancel_backend(pid) {waiting} LIMIT 7");
+    neon.sql(&cancel).await.unwrap();
+    let before = events
+        .until_total(|[_, ours, _, stock]| ours + stock >= 7)
+        .await;
+    load(true).await;
+    drop(lock);
+    events
+        .until_total(|[ours, _, stock, _]| ours > before[0] + 10 && stock > before[2] + 10)
+        .await;
+}
+
+#[tokio::test]
+async fn what_takes_several_orders_is_done_though_the_page_leaves() {
+    let neon = neon().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let control = format!("http://{}/key", listener.local_addr().unwrap());
+    let settings = [("NEON_SIM_CONTROL", &*control), ("MAX_CONNECTIONS", "1")];
+    let server = Server::start(&neon.url(), &settings).await;
+    let host = ("host", server.address.as_str());
+    let order = r#"{"action": "cut_network", "on": true}"#;
+    let page = ask(&server, "POST", "/stage", &[host, JSON], order).await;
+    let (first, mut stand_in) = next_order(&listener).await;
+    assert_eq!(first, "POST /key/lose_requests HTTP/1.1");
+    drop(page);
+    // The server takes one connection at a time: the page's is over.
+    assert_eq!(server.get("/livez").await.status, 200);
+    let done = "HTTP/1.1 204 No Content\r\n\r\n";
+    stand_in.write_all(done.as_bytes()).await.unwrap();
+    let (second, _stand_in) = next_order(&listener).await;
+    assert_eq!(second, "POST /key/lose_responses HTTP/1.1");
+}
+
+/// Waits for an order to a stand-in, and returns its first line. It is not answered yet.
+async fn next_order(listener: &TcpListener) -> (String, BufReader<TcpStream>) {
+    let ordered = async {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            if line.starts_with("POST") {
+                return (line.trim_end().to_owned(), stream);
+            }
+        }
+    };
+    timeout(HANG, ordered).await.expect("there is an order")
+}
+
+#[tokio::test]
 async fn a_page_too_many_is_told_so_and_one_that_goes_makes_room() {
     let neon = neon().await;
     let server = Server::start(&neon.url(), &[]).await;
@@ -283,6 +355,16 @@ impl Events {
             }
         };
         timeout(HANG, looking).await.expect("it is told")
+    }
+
+    /// Waits for totals of the load: answers and failures of our pool, and those of the stock one.
+    async fn until_total(&mut self, is_it: impl Fn([u64; 4]) -> bool) -> [u64; 4] {
+        let total = |load: &Value| -> Option<[u64; 4]> {
+            let last = load["samples"].as_array()?.last()?;
+            Some([1, 2, 3, 4].map(|column| last[column].as_u64().unwrap()))
+        };
+        let load = self.until("load", |load| total(load).is_some_and(&is_it));
+        total(&load.await).unwrap()
     }
 
     /// Returns the last line that is not empty.

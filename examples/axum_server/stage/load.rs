@@ -86,19 +86,29 @@ impl Load {
         let mut on = self.on.subscribe();
         // The sender is `self`'s own.
         while on.wait_for(|on| *on).await.is_ok() {
+            // All clients of this load end, though the next one may begin before the last of them has its answer.
+            let (end, ending) = watch::channel(false);
             let mut clients = JoinSet::new();
             for _ in 0..CLIENTS {
                 for side in [Side::Ours, Side::Stock] {
-                    clients.spawn(Arc::clone(&self).ask_again_and_again(side));
+                    let client = Arc::clone(&self).ask_again_and_again(side, ending.clone());
+                    clients.spawn(client);
                 }
             }
-            let end = sleep(LIMIT);
-            tokio::pin!(end);
+            let mut is_ending = false;
+            let until_end = async {
+                tokio::select! {
+                    () = sleep(LIMIT) => self.switch(false),
+                    _ = on.wait_for(|on| !*on) => {}
+                }
+                end.send_replace(true);
+            };
+            tokio::pin!(until_end);
             let mut pace = interval(PACE);
             pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
-                    () = &mut end, if *on.borrow() => self.switch(false),
+                    () = &mut until_end, if !is_ending => is_ending = true,
                     client = clients.join_next() => if client.is_none() { break },
                     _ = pace.tick() => self.sample(),
                 }
@@ -110,9 +120,9 @@ impl Load {
         }
     }
 
-    async fn ask_again_and_again(self: Arc<Self>, side: Side) {
+    async fn ask_again_and_again(self: Arc<Self>, side: Side, ending: watch::Receiver<bool>) {
         let total = &self.totals[side as usize];
-        while self.is_on() {
+        while !*ending.borrow() {
             let asked = async {
                 match side {
                     Side::Ours => ask(&self.ours).await.is_ok(),

@@ -32,8 +32,8 @@ use crate::origin::{local_name, same_origin};
 use crate::problem::Problem;
 use crate::{App, Failure};
 
-/// How long a wake-up takes that is slow.
-const SLOW_START: Duration = Duration::from_secs(4);
+/// How long a wake-up takes that is slow, in milliseconds.
+const SLOW_START: u64 = 4000;
 /// How long PostgreSQL is down when it restarts.
 const DOWN: Duration = Duration::from_secs(1);
 /// More often than any test or person needs.
@@ -54,11 +54,12 @@ pub(crate) struct Stage {
     control: Control,
     timeline: Timeline,
     load: Arc<Load>,
+    /// Whether the app's pool looks after statements whose server is silent.
+    looks_after_silence: bool,
     switches: watch::Sender<Switches>,
-    /// Held while switches are set, so that the stand-in is told of one after another.
-    setting: Mutex<()>,
-    /// How long a wake-up takes that is not slow, once it is known.
-    cold_start: Mutex<Option<Duration>>,
+    /// Held while switches are set, so that the stand-in is told of one after another. It has how long a wake-up takes that is
+    /// not slow, in milliseconds, once that is known.
+    setting: Mutex<Option<u64>>,
 }
 
 /// What stays as it is until it is switched back.
@@ -104,12 +105,19 @@ async fn act(State(app): State<App>, Json(action): Json<Action>) -> Result<Statu
         let detail = "This server is not in front of a stand-in.";
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     };
-    match stage.act(action).await {
-        Ok(()) => Ok(StatusCode::NO_CONTENT),
-        Err(error) => {
+    // A task of its own: what takes several orders is done to its end, whether or not the page waits for it.
+    let stage = Arc::clone(stage);
+    let acting = tokio::spawn(async move { stage.act(action).await });
+    match acting.await {
+        Ok(Ok(())) => Ok(StatusCode::NO_CONTENT),
+        Ok(Err(error)) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "no stand-in");
             let detail = "The stand-in for Neon does not answer.";
             Err(Problem::new(StatusCode::BAD_GATEWAY, detail))
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "no order given");
+            Err(Problem::internal())
         }
     }
 }
@@ -123,14 +131,15 @@ impl Stage {
         url: &DatabaseUrl,
     ) -> Result<Arc<Self>, Failure> {
         let timeline = Timeline::default();
+        let looks_after_silence = pool.policy().silence_threshold().is_some();
         let load = Load::new(pool, Stock::new(&url.direct())?, timeline.clock());
         let stage = Arc::new(Self {
             control,
             timeline,
             load,
+            looks_after_silence,
             switches: watch::Sender::default(),
             setting: Mutex::default(),
-            cold_start: Mutex::default(),
         });
         tokio::spawn(Arc::clone(&stage).follow());
         Ok(stage)
@@ -179,14 +188,17 @@ impl Stage {
 
     /// Changes a switch, and tells the stand-in what is different then.
     async fn switch(&self, change: impl FnOnce(&mut Switches)) -> Result<(), ControlError> {
-        let _setting = self.setting.lock().await;
+        let mut setting = self.setting.lock().await;
         let before = *self.switches.borrow();
         let mut after = before;
         change(&mut after);
         if after.slow_start != before.slow_start {
-            let usual = self.usual_cold_start().await?;
-            let cold_start = if after.slow_start { SLOW_START } else { usual };
-            let order = format!("set_cold_start?milliseconds={}", cold_start.as_millis());
+            let usual = match *setting {
+                Some(usual) => usual,
+                None => *setting.insert(self.cold_start().await?),
+            };
+            let milliseconds = if after.slow_start { SLOW_START } else { usual };
+            let order = format!("set_cold_start?milliseconds={milliseconds}");
             self.control.order(&order).await?;
         }
         // The stand-in can only clear all faults together.
@@ -219,15 +231,10 @@ impl Stage {
         Ok(())
     }
 
-    async fn usual_cold_start(&self) -> Result<Duration, ControlError> {
-        let mut known = self.cold_start.lock().await;
-        if let Some(known) = *known {
-            return Ok(known);
-        }
+    /// Returns how long a wake-up takes as it is now, in milliseconds.
+    async fn cold_start(&self) -> Result<u64, ControlError> {
         let state = self.control.state().await?;
-        let usual = Duration::from_millis(state["cold_start_ms"].as_u64().unwrap_or_default());
-        *known = Some(usual);
-        Ok(usual)
+        Ok(state["cold_start_ms"].as_u64().unwrap_or_default())
     }
 
     /// Tells what a listener has not seen yet.
@@ -237,6 +244,7 @@ impl Stage {
             let (faults, load) = switches;
             let mut on = serde_json::to_value(faults).expect("it has text for keys");
             on["load"] = load.into();
+            on["looks_after_silence"] = self.looks_after_silence.into();
             tell("stage", on);
         }
         if let Some(compute) = self.timeline.news(&mut seen.notes) {
