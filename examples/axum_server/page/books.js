@@ -5,6 +5,8 @@ import { $, ask, count, element, time, write } from "./dom.js";
 const FIELDS = ["title", "author", "publication_year"];
 
 let next = null;
+/** How many lists have been asked for: only the answer for the last of them is shown. */
+let asked = 0;
 /** What the form is for: a book that there is, or the key under which a new one is made. */
 let edited = null;
 let key = null;
@@ -23,11 +25,13 @@ export function openLibrary() {
 
 /** Lists the books from the first one, or those behind `after`. `before` is said first. */
 async function list(after = null, before = "") {
+  asked += 1;
+  const mine = asked;
   const query = after === null ? "" : `?after=${encodeURIComponent(after)}`;
   const read = () => ask("GET", `/books${query}`);
   // To read again does no harm.
   const answer = await attempt(() => read().catch((refusal) => (refusal.status === 503 ? read() : Promise.reject(refusal))));
-  if (answer === undefined) return;
+  if (answer === undefined || mine !== asked) return;
   const { books } = answer.value;
   next = answer.value.next;
   const items = books.map(item);
