@@ -161,7 +161,7 @@ struct Told {
     failed: u64,
     cold_starts: u64,
     last_connect_ms: u64,
-    closed: Vec<(&'static str, u64)>,
+    closed: String,
     last_failure: Option<String>,
     check_failure: Option<String>,
 }
@@ -181,20 +181,6 @@ impl Told {
             true => said,
             false => "the server's log says why".to_owned(),
         };
-        let closed = &status.closed;
-        let closed = [
-            ("abandoned", closed.abandoned),
-            ("ended by the server", closed.ended),
-            ("failed their check", closed.failed_check),
-            ("invalidated", closed.generation),
-            ("refused by a hook", closed.by_hook),
-            ("idle for too long", closed.idle),
-            ("left in a transaction", closed.in_transaction),
-            ("past their lifetime", closed.lifetime),
-            ("closed with the pool", closed.pool_closed),
-            ("silent", closed.silent),
-            ("one too many", closed.surplus),
-        ];
         Self {
             max_size: status.max_size,
             size: status.size,
@@ -214,7 +200,7 @@ impl Told {
             failed: status.connects.failed,
             cold_starts: status.connects.cold_starts,
             last_connect_ms: milliseconds(status.connects.last),
-            closed: closed.into_iter().filter(|(_, n)| *n > 0).collect(),
+            closed: status.closed.to_string(),
             last_failure: status
                 .last_failure
                 .as_ref()

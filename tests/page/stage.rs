@@ -173,6 +173,8 @@ async fn the_plots_tell_what_the_stand_in_counts() {
     let scene = Scene::with(neon, |neon| neon.pooled_url(), &[]).await;
     let browser = &scene.browser;
     let before = scene.neon.counters();
+    // What this server does not do is not told of it.
+    assert!(!browser.text("#race .note").contains("silence_threshold"));
     browser.click("#load");
     browser.until_shown("#load", "Stop the load");
     let number =
@@ -230,6 +232,7 @@ async fn the_plots_tell_what_the_stand_in_counts() {
 async fn sessions_that_die_without_a_word_stop_the_stock_pool_alone() {
     let scene = Scene::new().await;
     let browser = &scene.browser;
+    browser.until_shown("#race .note", "(silence_threshold)");
     browser.click("#load");
     let number =
         |id: &str| format!("Number(document.getElementById('{id}').innerText.replace(',', ''))");

@@ -28,8 +28,7 @@ export function showPool(pool) {
   write($("pool-checks"), `${passed} passed, ${failed} failed, ${skipped} not needed`);
   const starts = pool.cold_starts > 0 ? `, ${pool.cold_starts} by cold starts` : "";
   write($("pool-opened"), pool.opened === 0 ? "none yet" : `${pool.opened}${starts}; the last took ${time(pool.last_connect_ms)}`);
-  const closed = pool.closed.map(([why, number]) => `${number} ${why}`);
-  write($("pool-closed"), closed.length === 0 ? "none yet" : closed.join(", "));
+  write($("pool-closed"), pool.closed);
   tick();
 }
 

@@ -70,6 +70,7 @@ function switches(told) {
     button.setAttribute("aria-pressed", `${told[button.dataset.action]}`);
   }
   $("load").setAttribute("aria-pressed", `${told.load}`);
+  $("looks-after").hidden = !told.looks_after_silence;
   label();
   draw();
 }
