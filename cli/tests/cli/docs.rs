@@ -112,7 +112,13 @@ fn pages() -> Vec<PathBuf> {
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|kind| kind == "md"))
         .collect();
-    for page in ["README.md", "cli/README.md", "CONTRIBUTING.md"] {
+    for page in [
+        "README.md",
+        "cli/README.md",
+        "neon-sim/README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+    ] {
         pages.push(root.join(page));
     }
     pages
@@ -139,7 +145,7 @@ fn every_call_in_the_documentation_exists() {
     assert!(seen > 20, "only {seen} calls were found");
 }
 
-/// Returns where a page's links lead, without the place in the page; none of other sites.
+/// Returns where a page's links and pictures lead, without the place in the page; none of other sites.
 fn links(page: &str) -> Vec<&str> {
     let inline = page
         .split("](")
@@ -150,8 +156,14 @@ fn links(page: &str) -> Vec<&str> {
     let defined = defined
         .filter_map(|line| line.split_once("]: "))
         .map(|(_, to)| to);
+    let pictures = ["src=\"", "srcset=\""].into_iter();
+    let pictures = pictures
+        .flat_map(|name| page.split(name).skip(1))
+        .filter_map(|rest| rest.split_once('"'))
+        .map(|(to, _)| to);
     let files = inline
         .chain(defined)
+        .chain(pictures)
         .map(|to| to.split('#').next().unwrap());
     files
         .filter(|to| !to.is_empty() && !to.contains("://"))
@@ -170,8 +182,37 @@ fn every_link_in_the_documentation_leads_somewhere() {
         }
     }
     assert!(seen > 15, "only {seen} links were found");
-    let page = "[a](b.md#c) [d][e], [f](https://g.example)\n[e]: h.md\n[i]: https://j.example\n";
-    assert_eq!(links(page), ["b.md", "h.md"]);
+    let page = "[a](b.md#c) [d][e], [f](https://g.example)\n[e]: h.md\n[i]: https://j.example\n\
+                <source srcset=\"k.png\"><img src=\"l.png\">\n";
+    assert_eq!(links(page), ["b.md", "h.md", "l.png", "k.png"]);
+}
+
+/// Returns the lines that look like a table's and stand in none: an empty line ends a table.
+fn rows_without_a_head(page: &str) -> Vec<&str> {
+    let mut lines = page.lines().peekable();
+    let mut rows = Vec::new();
+    let (mut is_code, mut is_table) = (false, false);
+    while let Some(line) = lines.next() {
+        is_code ^= line.starts_with("```");
+        let is_row = line.starts_with('|') && !is_code;
+        let has_head = is_table || lines.peek().is_some_and(|next| next.starts_with("|---"));
+        is_table = is_row && has_head;
+        if is_row && !is_table {
+            rows.push(line);
+        }
+    }
+    rows
+}
+
+#[test]
+fn every_row_of_the_documentation_is_in_a_table() {
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let rows = rows_without_a_head(&text);
+        assert!(rows.is_empty(), "{}: {rows:#?}", page.display());
+    }
+    let page = "| a | b |\n|---|---|\n| c | d |\n\n| e | f |\n```text\n| g |\n```\n";
+    assert_eq!(rows_without_a_head(page), ["| e | f |"]);
 }
 
 #[test]
