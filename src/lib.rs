@@ -16,6 +16,8 @@
 //! [weight]: guide::weight
 #![doc = ""]
 #![doc = include_str!("../README.md")]
+// The README's picture is a file of the repository, which this page cannot show.
+#![doc = "<style>picture { display: none; }</style>"]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
