@@ -110,6 +110,26 @@ async fn a_statement_whose_process_is_gone_ends_as_lost() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_copy_whose_process_is_gone_is_lost_as_any_statement_is() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| trusting(policy).max_size(1));
+    let mut connection = pool.get().await.unwrap();
+    let mut copy = connection
+        .copy_in("COPY users (name) FROM STDIN")
+        .await
+        .unwrap();
+    copy.send(b"Ada\n").await.unwrap();
+    // Nothing is owed while the server waits for data.
+    sleep(6 * THRESHOLD).await;
+    copy.send(b"Grace\n").await.unwrap();
+    neon.suspend(Suspension::Silent).await;
+    let lost = timeout(HANG, copy.finish()).await;
+    let error = lost.expect("no hang").unwrap_err();
+    assert!(error.is_connection_lost(), "{error}");
+    assert!(error.to_string().contains("process is gone"), "{error}");
+}
+
+#[tokio::test]
 async fn a_statement_that_never_arrived_is_done_again() {
     let neon = start().await;
     let insert = async |connection: &mut Connection| {

@@ -68,7 +68,7 @@ impl Connection {
 fn fail(response: &Response<'_>, reason: &str) {
     let mut messages = Messages::default();
     if messages.copy_fail(reason).is_ok() {
-        response.push(&messages);
+        response.end_copy(&messages);
     }
 }
 
@@ -154,7 +154,7 @@ impl CopyIn<'_> {
         };
         let mut messages = Messages::default();
         messages.copy_done();
-        response.push(&messages);
+        response.end_copy(&messages);
         let mut rows = None;
         loop {
             let message = response.message().await.map_err(Error::from)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::abandon::cancel;
 use super::drain::DrainStream;
 use super::handle::SessionHandle;
+use super::pending::CopyIn;
 use super::pipeline::Pipeline;
 use super::verdict::Verdict;
 use crate::util::clock::Moment;
@@ -90,6 +91,6 @@ fn is_unanswered(pipeline: &Pipeline) -> bool {
     let requests = &pipeline.requests;
     let owes = requests
         .current()
-        .is_some_and(|request| !request.takes_data);
+        .is_some_and(|request| request.copy_in != CopyIn::TakesData);
     owes && pipeline.channel.is_some() && pipeline.output.is_empty() && !requests.is_full()
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::pending::{Outcome, Owner};
+use super::pending::{CopyIn, Outcome, Owner};
 use super::pipeline::Pipeline;
 use super::preamble::Preamble;
 use crate::protocol::{Fields, Malformed, Message, Messages, ServerError, command_tag, tag};
@@ -51,14 +51,13 @@ impl Pipeline {
                 _ => Err(malformed(Malformed)),
             };
         };
-        let has_failed_to_copy =
-            message.tag == tag::READY_FOR_QUERY && self.requests[index].takes_data;
-        if has_failed_to_copy {
+        let copy_in = self.requests[index].copy_in;
+        if message.tag == tag::READY_FOR_QUERY && copy_in != CopyIn::None {
             self.end_failed_copy()?;
         }
         let request = &mut self.requests[index];
         if message.tag == tag::COMMAND_COMPLETE {
-            request.takes_data = false;
+            request.copy_in = CopyIn::None;
         }
         let mut is_wanted = true;
         match message.tag {
@@ -106,7 +105,7 @@ impl Pipeline {
                 self.refuse_copy(is_simple);
                 is_wanted = false;
             }
-            tag::COPY_IN_RESPONSE => request.takes_data = true,
+            tag::COPY_IN_RESPONSE => request.copy_in = CopyIn::TakesData,
             // No caller reads the data, so the statement must not succeed.
             tag::COPY_OUT_RESPONSE if !request.copies => message = misplaced_copy(),
             tag::COPY_DATA | tag::COPY_DONE if !request.copies => is_wanted = false,

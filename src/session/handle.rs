@@ -15,6 +15,7 @@ use super::abandon::cancel;
 use super::canceller::Canceller;
 use super::channel::Channel;
 use super::error::Failure;
+use super::pending::CopyIn;
 use super::pipeline::Pipeline;
 use super::response_timeout::{ResponseTimer, response_timeout};
 use super::status::SessionStatus;
@@ -170,17 +171,22 @@ impl SessionHandle {
             }
         })
         .await?;
-        self.push(id, messages);
+        self.push(id, messages, CopyIn::TakesData);
         Ok(())
     }
 
-    /// Writes data of a COPY, or its end, unless the server has ended the COPY.
-    pub(super) fn push(&self, id: u64, messages: &Messages) {
+    /// Ends the data of a COPY, unless the server has ended the COPY.
+    pub(super) fn end_copy(&self, id: u64, messages: &Messages) {
+        self.push(id, messages, CopyIn::DataEnded);
+    }
+
+    fn push(&self, id: u64, messages: &Messages, copy_in: CopyIn) {
         let mut pipeline = self.lock();
         pipeline.read_available();
-        if !pipeline.requests.takes_data(id) {
+        let Some(request) = pipeline.requests.outstanding_mut(id) else {
             return;
-        }
+        };
+        request.copy_in = copy_in;
         pipeline.output.extend_from_slice(messages.as_bytes());
         // The response of the COPY tells of a failure.
         let _ = pipeline.write();

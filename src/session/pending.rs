@@ -35,14 +35,24 @@ pub(super) struct PendingRequest {
     pub(super) is_required: bool,
     /// Whether the caller copies data.
     pub(super) copies: bool,
-    /// Whether the server has asked for data, and has not confirmed that it is copied.
-    pub(super) takes_data: bool,
+    pub(super) copy_in: CopyIn,
     /// Whether ReadyForQuery was read.
     pub(super) is_answered: bool,
     /// The end of the request, as an offset in all bytes of the stream.
     pub(super) end: u64,
     /// The messages that were read while somebody waited for a response behind this one.
     pub(super) buffered: VecDeque<Message>,
+}
+
+/// How far a request has come that copies data to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CopyIn {
+    /// The server has not asked for data, or has confirmed that it is copied.
+    None,
+    /// The server waits for data: it owes nothing.
+    TakesData,
+    /// The end of the data was sent.
+    DataEnded,
 }
 
 /// What the server has reported about the outcome of a request.
@@ -78,7 +88,7 @@ impl PendingRequest {
             asks_process: false,
             is_required: false,
             copies: false,
-            takes_data: false,
+            copy_in: CopyIn::None,
             is_answered: false,
             end: 0,
             buffered: VecDeque::new(),
@@ -191,9 +201,10 @@ impl PendingRequests {
         Some(message)
     }
 
-    /// Returns whether the server may still want data of request `id`.
-    pub(super) fn takes_data(&self, id: u64) -> bool {
-        self.outstanding().any(|request| request.id == id)
+    /// Returns request `id` if the server may still want data of it.
+    pub(super) fn outstanding_mut(&mut self, id: u64) -> Option<&mut PendingRequest> {
+        let mut all = self.all.iter_mut();
+        all.find(|request| request.id == id && !request.is_answered)
     }
 
     /// Notes that nobody waits for the response to request `id` any more. Returns whether the server waits for data that

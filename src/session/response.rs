@@ -194,9 +194,9 @@ impl<'a> Response<'a> {
         self.handle.stream(self.id, messages).await
     }
 
-    /// Writes data of a COPY, or its end, unless the server has ended the COPY.
-    pub(crate) fn push(&self, messages: &Messages) {
-        self.handle.push(self.id, messages);
+    /// Ends the data of a COPY, unless the server has ended the COPY.
+    pub(crate) fn end_copy(&self, messages: &Messages) {
+        self.handle.end_copy(self.id, messages);
     }
 
     /// Notes that the caller has its result, and can do without the rest.
