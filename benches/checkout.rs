@@ -87,7 +87,39 @@ async fn main() {
             crowd.push(ours, stock);
         }
         crowd.print(what);
+        let waits = [
+            waits(tasks, 50 * calls, &ours, use_ours).await,
+            waits(tasks, 50 * calls, &stock, use_stock).await,
+        ];
+        let [ours, stock] =
+            waits.map(|[median, longest]| format!("{median:.1?} and {longest:.1?}"));
+        println!("  the median and the longest of them: {ours}; stock {stock}");
     }
+}
+
+/// Returns the median and the longest time that one use of the pool takes, by so many tasks.
+async fn waits<P: Send + Sync + 'static, F: Future<Output = ()> + Send + 'static>(
+    tasks: u32,
+    calls: u32,
+    pool: &Arc<P>,
+    use_it: impl Fn(Arc<P>) -> F + Copy + Send + 'static,
+) -> [Duration; 2] {
+    let mut running = JoinSet::new();
+    for _ in 0..tasks {
+        let pool = Arc::clone(pool);
+        running.spawn(async move {
+            let mut times = Vec::new();
+            for _ in 0..calls {
+                let began = Instant::now();
+                use_it(Arc::clone(&pool)).await;
+                times.push(began.elapsed());
+            }
+            times
+        });
+    }
+    let mut times = running.join_all().await.concat();
+    times.sort();
+    [times[times.len() / 2], times[times.len() - 1]]
 }
 
 /// Has so many tasks use the pool so often each, all at the same time.

@@ -6,7 +6,7 @@ mod common;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use diesel_async::AsyncConnection;
+use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use diesel_neon::{Connection, DatabaseUrl, Pool};
 use neon_sim::NeonSim;
 use sqlx::Connection as _;
@@ -69,7 +69,7 @@ const PEERS: [(&str, Peer); 5] = [
     ("libpq (psql)", Peer::Libpq),
 ];
 
-/// Returns how long the peer takes to its first session, or what it fails with, and how many sessions it opens.
+/// Returns how long the peer takes to its first answer, or what it fails with, and how many sessions it opens.
 async fn attempt(peer: Peer, url: &str, sessions: impl Fn() -> usize) -> String {
     let began = Instant::now();
     let connected = timeout(PATIENCE, connect(peer, url)).await;
@@ -90,14 +90,20 @@ async fn connect(peer: Peer, url: &str) -> Result<(), String> {
     match peer {
         Peer::Ours => {
             let pool = Pool::builder(parsed).build().map_err(text)?;
-            pool.get().await.map(drop).map_err(text)
+            let mut connection = pool.get().await.map_err(text)?;
+            connection.batch_execute(STATEMENT).await.map_err(text)
         }
-        Peer::OursSingle => Connection::establish(url).await.map(drop).map_err(text),
+        Peer::OursSingle => {
+            let mut connection = Connection::establish(url).await.map_err(text)?;
+            connection.batch_execute(STATEMENT).await.map_err(text)
+        }
         Peer::TokioPostgres => {
             let tls = parsed.to_rustls().map_err(text)?.ok_or("no TLS")?;
             let tls = MakeRustlsConnect::new(tls);
             let connected = parsed.to_tokio_postgres().connect(tls).await;
-            connected.map(drop).map_err(text)
+            let (client, driver) = connected.map_err(text)?;
+            tokio::spawn(driver);
+            client.batch_execute(STATEMENT).await.map_err(text)
         }
         Peer::Sqlx => {
             // It takes one host and no `hostaddr`.
@@ -110,14 +116,13 @@ async fn connect(peer: Peer, url: &str) -> Result<(), String> {
             let url = format!(
                 "{front}@{address}:{port}/{database}?sslmode=require&options=endpoint%3D{endpoint}"
             );
-            sqlx::PgConnection::connect(&url)
-                .await
-                .map(drop)
-                .map_err(text)
+            let mut connection = sqlx::PgConnection::connect(&url).await.map_err(text)?;
+            let done = sqlx::raw_sql(STATEMENT).execute(&mut connection).await;
+            done.map(drop).map_err(text)
         }
         Peer::Libpq => {
             let mut psql = Command::new("psql");
-            psql.args(["-X", "-c", "SELECT 1", url]).kill_on_drop(true);
+            psql.args(["-X", "-c", STATEMENT, url]).kill_on_drop(true);
             psql.stdin(Stdio::null()).stdout(Stdio::null());
             let output = psql.stderr(Stdio::piped()).output().await.map_err(text)?;
             match output.status.success() {
@@ -128,5 +133,7 @@ async fn connect(peer: Peer, url: &str) -> Result<(), String> {
     }
 }
 
+/// What each says first.
+const STATEMENT: &str = "SELECT 1";
 /// How long each may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -51,7 +51,8 @@ pub trait Peer: Send + Sized + 'static {
 
 type Book = (i32, i32, String, i32, f64, Option<String>);
 
-const LOOK_UP: &str = "SELECT id, author_id, title, pages, rating, note FROM books WHERE id = $1";
+pub const LOOK_UP: &str =
+    "SELECT id, author_id, title, pages, rating, note FROM books WHERE id = $1";
 const INSERT: &str = "INSERT INTO inserted (author_id, title, pages, rating) \
      VALUES ($1, $2, $3, $4) RETURNING id, author_id, title, pages, rating, note";
 const BATCH: &str = "INSERT INTO inserted (author_id, title, pages, rating) VALUES \

@@ -16,20 +16,26 @@ pub fn table(url: &str) {
     println!("|---|{}", "---|".repeat(PEERS.len()));
     for operation in Operation::ALL {
         let cells = PEERS.map(|peer| {
-            let [once, twice] =
-                [COUNT, 2 * COUNT].map(|count| counted(peer, operation, count, url));
-            format!("{}", (twice - once) / u64::from(COUNT))
+            let arguments = |count: u32| {
+                ["run", peer, operation.name(), &count.to_string(), url].map(String::from)
+            };
+            let counted = difference(&arguments(COUNT), &arguments(2 * COUNT));
+            (counted / u64::from(COUNT)).to_string()
         });
         println!("| {} | {} |", operation.name(), cells.join(" | "));
     }
 }
 
-/// Returns how many instructions a process executes that runs an operation `count` times.
-fn counted(peer: &str, operation: Operation, count: u32, url: &str) -> u64 {
+/// Returns how many more instructions this program executes with `twice` for its arguments than with `once`.
+pub fn difference(once: &[String], twice: &[String]) -> u64 {
+    counted(twice) - counted(once)
+}
+
+fn counted(arguments: &[String]) -> u64 {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
     valgrind.arg(env::current_exe().expect("its own path"));
-    valgrind.args(["run", peer, operation.name(), &count.to_string(), url]);
+    valgrind.args(arguments);
     let ran = valgrind.stdin(Stdio::null()).output();
     let ran = ran.expect("valgrind is installed");
     let words = String::from_utf8_lossy(&ran.stderr).into_owned();

@@ -2,8 +2,9 @@
 //! same server in the same run. `cargo run --release --manifest-path benches/peers/Cargo.toml`
 //!
 //! With the argument `addresses`: a server with a dozen addresses, one of which works. With `instructions`: how many
-//! instructions each executes for one statement, which other work on the machine does not change. With `blocking`: pools
-//! for synchronous Diesel, against r2d2 with libpq.
+//! instructions each executes for one statement, which other work on the machine does not change; with `pools`, the same
+//! with a pool, beside deadpool-postgres and others. With `blocking`: pools for synchronous Diesel, against r2d2 with libpq.
+//! With the name of an operation, such as `key look-up`: that one alone.
 //!
 //! They take turns in short slices, and a ratio is the median over the rounds, so that whatever else the
 //! machine does hits all alike.
@@ -12,6 +13,7 @@ mod addresses;
 mod blocking;
 mod contenders;
 mod instructions;
+mod pools;
 mod schema;
 mod slices;
 
@@ -27,6 +29,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
+        ["pool", pool, numbers, url] => pools::run(pool, numbers, url),
         ["run", peer, operation, count, url] => instructions::run(peer, operation, count, url),
         _ => serve(arguments.first().copied()),
     }
@@ -50,6 +53,9 @@ async fn serve(what: Option<&str>) {
     if what == Some("instructions") {
         return instructions::table(&neon.postgres_url());
     }
+    if what == Some("pools") {
+        return pools::table(&neon.postgres_url());
+    }
     if what == Some("blocking") {
         return tokio::task::block_in_place(|| blocking::tables(&neon));
     }
@@ -68,12 +74,12 @@ async fn serve(what: Option<&str>) {
         by_option(&format!("{endpoint}-pooler")),
     );
     let plain = neon.postgres_url();
-    tables("PostgreSQL on loopback, without TLS", &plain, &plain).await;
-    tables("Direct endpoint, TLS", &neon.url(), &direct).await;
-    tables("Pooled endpoint, TLS", &neon.pooled_url(), &pooled).await;
+    tables("PostgreSQL on loopback, without TLS", &plain, &plain, what).await;
+    tables("Direct endpoint, TLS", &neon.url(), &direct, what).await;
+    tables("Pooled endpoint, TLS", &neon.pooled_url(), &pooled, what).await;
     neon.set_latency(Duration::from_millis(1));
-    let what = "Direct endpoint, TLS, round trips of 2 ms";
-    tables(what, &neon.url(), &direct).await;
+    let route = "Direct endpoint, TLS, round trips of 2 ms";
+    tables(route, &neon.url(), &direct, what).await;
 }
 
 /// Enough rows for the look-ups, and few enough to be in memory.
@@ -92,7 +98,8 @@ const SCHEMA: &str = "\
     GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO PUBLIC; \
     ANALYZE";
 
-async fn tables(route: &str, url: &str, sqlx_url: &str) {
+/// Prints all operations, or the one that has this name.
+async fn tables(route: &str, url: &str, sqlx_url: &str, name: Option<&str>) {
     let mut ours = connect::<Ours>(url).await;
     let mut stock = connect::<Stock>(url).await;
     let mut tokio_postgres = connect::<TokioPostgres>(url).await;
@@ -103,7 +110,8 @@ async fn tables(route: &str, url: &str, sqlx_url: &str) {
         "| | connections | ours, per second | to AsyncPgConnection | to tokio-postgres | to sqlx | to the best |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for operation in Operation::ALL {
+    let wanted = |operation: &Operation| name.is_none_or(|name| operation.name() == name);
+    for operation in Operation::ALL.into_iter().filter(wanted) {
         for connections in [1, CONNECTIONS] {
             let rates = race(
                 operation,
