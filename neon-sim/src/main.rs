@@ -195,8 +195,11 @@ fn stopped() -> io::Result<impl Future<Output = &'static str>> {
     })
 }
 
-/// A file with the connection strings, removed when the stand-in stops.
-struct EnvFile<'a>(&'a Path);
+/// A file with the connection strings, removed when the stand-in stops, unless another has written it anew.
+struct EnvFile<'a> {
+    path: &'a Path,
+    text: String,
+}
 
 impl<'a> EnvFile<'a> {
     const MARK: &'static str = "# Written by neon-sim, and removed when it stops.\n";
@@ -218,17 +221,18 @@ impl<'a> EnvFile<'a> {
         };
         // The rename makes the file appear complete, and private.
         let mut fresh = NamedTempFile::new_in(directory).map_err(cannot)?;
-        fresh
-            .write_all(format!("{}{lines}", Self::MARK).as_bytes())
-            .map_err(cannot)?;
+        let text = format!("{}{lines}", Self::MARK);
+        fresh.write_all(text.as_bytes()).map_err(cannot)?;
         fresh.persist(path).map_err(|failed| cannot(failed.error))?;
-        Ok(Self(path))
+        Ok(Self { path, text })
     }
 }
 
 impl Drop for EnvFile<'_> {
     fn drop(&mut self) {
-        // Another program may have removed it.
-        let _ = fs::remove_file(self.0);
+        if fs::read_to_string(self.path).is_ok_and(|text| text == self.text) {
+            // Another program may have removed it.
+            let _ = fs::remove_file(self.path);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use common::{bounded, eventually, psql};
 use neon_sim::NeonSim;
@@ -42,6 +43,31 @@ async fn dropping_stops_the_servers_and_removes_their_directory() {
     assert!(servers(&directory).await.is_empty());
     assert!(!directory.exists());
     assert!(bounded(driver).await.unwrap().is_err());
+}
+
+/// Of the stand-in's own: restarts at the same time take turns, so that each server is stopped in the end.
+#[tokio::test]
+async fn restarts_take_turns() {
+    let neon = bounded(NeonSim::builder().never_suspend().start()).await;
+    let neon = neon.unwrap();
+    let directory = neon.ca_path().parent().unwrap().to_owned();
+    let down = Duration::from_millis(50);
+    let restarted = tokio::join!(
+        bounded(neon.restart_postgres(down)),
+        bounded(neon.restart_postgres(down)),
+        bounded(neon.restart_pgbouncer(down)),
+        bounded(neon.restart_pgbouncer(down)),
+    );
+    for outcome in [restarted.0, restarted.1, restarted.2, restarted.3] {
+        outcome.unwrap();
+    }
+    assert_eq!(psql(&neon.url(), "SELECT 1", &[]).await.unwrap(), "1");
+    assert_eq!(
+        psql(&neon.pooled_url(), "SELECT 1", &[]).await.unwrap(),
+        "1"
+    );
+    drop(neon);
+    assert!(servers(&directory).await.is_empty());
 }
 
 /// Of the stand-in's own: the template is shared, ports and directories are not.
@@ -156,6 +182,21 @@ async fn the_command_tells_what_happens_and_stops_cleanly() {
     assert!(status.success());
     assert!(running.is_gone().await);
     assert!(!file.exists());
+}
+
+/// Of the stand-in's own: a file that another has written since is left to that one.
+#[tokio::test]
+async fn a_file_that_another_stand_in_has_taken_over_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("neon.env");
+    let arguments = ["--env-file", file.to_str().unwrap()];
+    let mut first = Running::start(&arguments, Stdio::null()).await;
+    let mut second = Running::start(&arguments, Stdio::null()).await;
+    for (running, is_left) in [(&mut first, true), (&mut second, false)] {
+        running.signal("-TERM").await;
+        assert!(bounded(running.child.wait()).await.unwrap().success());
+        assert_eq!(file.exists(), is_left);
+    }
 }
 
 /// Of the stand-in's own: Ctrl-C, and the end of the script that has started it.

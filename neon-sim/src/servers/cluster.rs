@@ -10,6 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
@@ -40,6 +41,8 @@ pub(crate) struct Cluster {
     /// Nothing if PostgreSQL serves the pooled endpoint, too.
     pgbouncer: Option<PgBouncer>,
     guard: Guard,
+    /// Held while a server is restarted: the guard knows one process of each, and would lose one that still runs.
+    restarting: Mutex<()>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +116,7 @@ impl Cluster {
                 version,
             }),
             guard,
+            restarting: Mutex::default(),
         };
         for server in cluster.servers() {
             cluster.guard.start(server)?;
@@ -151,8 +155,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Stops a server, and starts it again after `down`; returns when it answers.
+    /// Stops a server, and starts it again after `down`; returns when it answers. Restarts take turns.
     pub(crate) async fn restart(&self, server: Server, down: Duration) -> Result<(), Error> {
+        let _restarting = self.restarting.lock().await;
         self.guard.stop(server)?;
         while self.answers(server).await {
             sleep(PAUSE).await;
