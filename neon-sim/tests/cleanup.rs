@@ -39,6 +39,9 @@ async fn dropping_stops_the_servers_and_removes_their_directory() {
     let directory = neon.ca_path().parent().unwrap().to_owned();
     // The shell, PostgreSQL and PgBouncer.
     assert!(servers(&directory).await.len() >= 3);
+    // What a test puts there belongs to its own user, who may be root.
+    fs::create_dir(directory.join("project")).unwrap();
+    fs::write(directory.join("project/main.rs"), "").unwrap();
     drop(neon);
     assert!(servers(&directory).await.is_empty());
     assert!(!directory.exists());

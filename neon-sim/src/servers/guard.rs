@@ -3,9 +3,10 @@
 //! The shell waits for the end of its input, which comes when the stand-in is dropped, and also when this process is
 //! killed, since the system then closes the other end of the pipe.
 
+use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::Mutex;
 
@@ -40,6 +41,7 @@ exit 0
 pub(super) struct Guard {
     shell: Child,
     input: Mutex<Option<ChildStdin>>,
+    directory: PathBuf,
 }
 
 impl Guard {
@@ -59,7 +61,11 @@ impl Guard {
             .spawn()
             .context(|| "cannot start /bin/sh".into())?;
         let input = Mutex::new(shell.stdin.take());
-        Ok(Self { shell, input })
+        Ok(Self {
+            shell,
+            input,
+            directory: directory.to_owned(),
+        })
     }
 
     /// Starts a server; its files must be in place.
@@ -87,5 +93,7 @@ impl Drop for Guard {
         drop(locked(&self.input).take());
         // An error says that the shell is gone already.
         let _ = self.shell.wait();
+        // The shell leaves what belongs to root, if root runs the tests; mostly there is nothing left.
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }
