@@ -22,6 +22,8 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (\
      version VARCHAR(50) PRIMARY KEY NOT NULL, \
      run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)";
 
+const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL";
+
 impl Migration {
     /// Reads the migrations in a folder, in the order in which they are to be run.
     pub(super) fn read_all(folder: &Path) -> Result<Vec<Self>, Error> {
@@ -82,7 +84,8 @@ impl Migration {
             true => ("BEGIN", "COMMIT"),
             false => ("", ""),
         };
-        for sql in [begin, &self.up, &note, commit] {
+        // What the migration has set, such as a role or the `search_path`, is not for the note.
+        for sql in [begin, &self.up, RESET, &note, commit] {
             client.batch_execute(sql).await.map_err(failed)?;
         }
         Ok(())

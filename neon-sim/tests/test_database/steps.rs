@@ -36,6 +36,11 @@ async fn each_begins_with_the_migrations_and_ends_with_rows_of_its_own() {
             "2026-01-02-000000_index/metadata.toml",
             "run_in_transaction = false",
         ),
+        // As `pg_dump` begins.
+        (
+            "2026-01-03-000000_dump/up.sql",
+            "SELECT pg_catalog.set_config('search_path', '', false); CREATE TABLE public.dumped ()",
+        ),
     ]);
     let begin = |path: &Path| {
         let builder = TestDatabase::builder().migrations(path);
@@ -52,7 +57,7 @@ async fn each_begins_with_the_migrations_and_ends_with_rows_of_its_own() {
     let versions = other.sql(versions).await.unwrap().concat();
     assert_eq!(
         versions,
-        ["20260101000000", "20260102000000"].map(|v| Some(v.to_owned()))
+        [1, 2, 3].map(|day| Some(format!("202601{day:02}000000")))
     );
 
     // Other content, another template.
