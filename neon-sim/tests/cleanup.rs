@@ -137,6 +137,41 @@ async fn a_killed_process_leaves_nothing_behind() {
     eventually("everything is gone", async || running.is_gone().await).await;
 }
 
+/// Of the stand-in's own: not even what `initdb` has made by then, which goes on for a moment.
+#[tokio::test]
+async fn a_process_that_is_killed_in_its_first_start_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let everybody = |mode| fs::Permissions::from_mode(mode);
+    fs::set_permissions(directory.path(), everybody(0o777)).unwrap();
+    // Another PostgreSQL has another template. This one's `initdb` works until its folder is gone.
+    let made = directory.path().join("made");
+    let initdb = format!(
+        "#!/bin/sh\nmkdir -p \"$2\"; n=0\nwhile : >\"$2/$n\"; do n=$((n + 1)); echo \"$2\" >'{}'; sleep 0.01; done 2>/dev/null\n",
+        made.display()
+    );
+    for (program, script) in [("initdb", &*initdb), ("postgres", "#!/bin/sh\n")] {
+        let program = directory.path().join(program);
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, everybody(0o755)).unwrap();
+    }
+    let path = std::env::var("PATH").unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_neon-sim"))
+        .env("PATH", format!("{}:{path}", directory.path().display()))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let folder = async || fs::read_to_string(&made).unwrap_or_default();
+    eventually("it begins", async || folder().await.ends_with('\n')).await;
+    let folder = PathBuf::from(folder().await.trim_end());
+    assert!(folder.exists());
+    child.kill().await.unwrap();
+    // `<folder>/template/data`
+    let folder = folder.ancestors().nth(2).unwrap();
+    assert!(folder.to_str().unwrap().contains("neon-sim"));
+    eventually("everything is gone", async || !folder.exists()).await;
+}
+
 /// Of the stand-in's own: the command, from its first line to its last.
 #[tokio::test]
 async fn the_command_tells_what_happens_and_stops_cleanly() {

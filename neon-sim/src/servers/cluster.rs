@@ -7,6 +7,7 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -85,7 +86,9 @@ impl Cluster {
         let who = Identity::of_owner(&probe.metadata().context(making)?)?;
         let directory = quick_directory("neon-sim-", who)?;
         who.own(directory.path())?;
-        let guard = Guard::new(binaries, who, directory.path())?;
+        must_fit_sockets(directory.path())?;
+        let making = template::workshop(directory.path(), who);
+        let guard = Guard::new(binaries, who, directory.path(), &making)?;
         // From here on the guard removes the directory.
         let directory = directory.keep();
         let path = directory.as_path();
@@ -96,7 +99,7 @@ impl Cluster {
             .context(|| format!("cannot make {}", run.display()))?;
         who.own(&run)?;
 
-        template::copy_to(&path.join("data"), binaries, who)?;
+        template::copy_to(&path.join("data"), &making, binaries, who)?;
         let [postgres_port, pgbouncer_port] = free_ports()?;
         postgres::configure(path, postgres_port, postgres_settings, who)?;
         let place = pgbouncer::Place {
@@ -268,6 +271,17 @@ impl Cluster {
     }
 }
 
+/// Returns an error if the name of the directory leaves no room for a socket's: 107 bytes on Linux, 103 elsewhere.
+fn must_fit_sockets(directory: &Path) -> Result<(), Error> {
+    match SocketAddr::from_pathname(directory.join("run/.s.PGSQL.65535")) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::Setting(format!(
+            "{} is too long a name for a directory of sockets; set TMPDIR to a shorter one",
+            directory.display()
+        ))),
+    }
+}
+
 /// Repeats a statement until it returns no such row.
 async fn until_no_row(
     client: &Client,
@@ -316,6 +330,14 @@ const ATTEMPTS_AT_PORTS: usize = 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_has_room_for_sockets() {
+        must_fit_sockets(Path::new("/tmp/neon-sim-123456")).unwrap();
+        let long = Path::new("/tmp").join("l".repeat(90));
+        let error = must_fit_sockets(&long).unwrap_err();
+        assert!(error.to_string().contains("TMPDIR"), "{error}");
+    }
 
     #[test]
     #[cfg(target_os = "linux")]

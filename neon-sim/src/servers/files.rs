@@ -15,19 +15,15 @@ pub(super) fn temporary_directory(who: Identity) -> PathBuf {
     if who.is_other() {
         PathBuf::from("/tmp")
     } else {
-        std::env::temp_dir()
+        let directory = std::env::temp_dir();
+        // The servers work in another directory than this process.
+        std::path::absolute(&directory).unwrap_or(directory)
     }
 }
 
-/// Makes a directory that only this user can enter, removed unless it is kept.
-pub(super) fn private_directory(prefix: &str, who: Identity) -> Result<TempDir, Error> {
-    let parent = temporary_directory(who);
-    private_directory_in(&parent, prefix)
-        .context(|| format!("cannot make a directory in {}", parent.display()))
-}
-
-/// As [`private_directory`], in memory if there is room and `TMPDIR` does not say otherwise: a cluster is a thousand small
-/// files, and on a disk a test may take longer to make and remove them than for all else.
+/// Makes a directory that only this user can enter, removed unless it is kept. It is in memory if there is room and `TMPDIR`
+/// does not say otherwise: a cluster is a thousand small files, and on a disk a test may take longer to make and remove them
+/// than for all else.
 pub(super) fn quick_directory(prefix: &str, who: Identity) -> Result<TempDir, Error> {
     let has_room = || {
         let memory = rustix::fs::statvfs(MEMORY).ok();
@@ -38,7 +34,11 @@ pub(super) fn quick_directory(prefix: &str, who: Identity) -> Result<TempDir, Er
         (is_free && has_room()).then(|| private_directory_in(Path::new(MEMORY), prefix));
     match in_memory {
         Some(Ok(directory)) => Ok(directory),
-        _ => private_directory(prefix, who),
+        _ => {
+            let parent = temporary_directory(who);
+            private_directory_in(&parent, prefix)
+                .context(|| format!("cannot make a directory in {}", parent.display()))
+        }
     }
 }
 

@@ -17,9 +17,13 @@ use crate::error::{Context, Error};
 use crate::sync::locked;
 
 const SCRIPT: &str = r#"
+# For `rm`, whatever this process may find.
+PATH=$PATH:/usr/bin:/bin
 trap 'exit 0' HUP INT TERM
 trap 'kill -TERM "$postgres"; kill -QUIT "$postgres"; kill -KILL "$pgbouncer"
-    wait; rm -rf "$3"' EXIT
+    wait; rm -rf "$3"
+    # While `initdb` still writes there, it takes more than one try.
+    for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$4" && break; sleep 0.1; done' EXIT
 while read -r order; do
     case $order in
     'start postgres')
@@ -45,14 +49,19 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Starts the shell, which removes `directory` in the end.
-    pub(super) fn new(binaries: &Binaries, who: Identity, directory: &Path) -> Result<Self, Error> {
+    /// Starts the shell, which removes `directory` in the end, and `making` if it is there.
+    pub(super) fn new(
+        binaries: &Binaries,
+        who: Identity,
+        directory: &Path,
+        making: &Path,
+    ) -> Result<Self, Error> {
         let mut shell = who
             .command("/bin/sh")
             .args(["-c", SCRIPT, "neon-sim"])
             .arg(&binaries.postgres)
             .arg(binaries.pgbouncer.as_deref().unwrap_or(Path::new("")))
-            .arg(directory)
+            .args([directory, making])
             // Ctrl-C is for this process, which decides what it means for the servers.
             .process_group(0)
             .stdin(Stdio::piped())

@@ -33,7 +33,7 @@ pub(super) fn configure(
     let run = place.run.display();
     let mut text = format!(
         "[databases]\n\
-         * = host={run} port={}\n\
+         * = host='{}' port={}\n\
          [pgbouncer]\n\
          listen_addr = 127.0.0.1\n\
          listen_port = {}\n\
@@ -43,7 +43,9 @@ pub(super) fn configure(
          auth_file = {run}/pgbouncer.users\n\
          auth_user = {SUPERUSER}\n\
          admin_users = {SUPERUSER}\n",
-        place.postgres_port, place.port,
+        run.to_string().replace('\'', "''"),
+        place.postgres_port,
+        place.port,
     );
     for (name, value) in merged(settings, version)? {
         // Writing to a string cannot fail.
@@ -109,6 +111,23 @@ fn version(program: &Path) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_directory_will_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let who = Identity::of_owner(&directory.path().metadata().unwrap()).unwrap();
+        let run = directory.path().join("it's a run");
+        std::fs::create_dir(&run).unwrap();
+        let place = Place {
+            run: &run,
+            port: 2,
+            postgres_port: 1,
+        };
+        let none = ServerSettings::new();
+        configure(Path::new("/nowhere"), who, &place, "", &none).unwrap();
+        let written = std::fs::read_to_string(run.join("pgbouncer.ini")).unwrap();
+        assert!(written.contains("/it''s a run' port=1\n"), "{written}");
+    }
 
     #[test]
     fn old_versions_are_not_given_settings_they_do_not_know() {

@@ -4,14 +4,14 @@
 //! whom. It is used only if it is private to that user and complete. A rename puts it there, so that processes that
 //! start at the same time never see half a template.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::binaries::{Binaries, answer};
-use super::files::{private_directory, temporary_directory};
+use super::files::temporary_directory;
 use super::identity::Identity;
 use super::names::{DATABASE, OWNER, SUPERUSER};
 use crate::error::{Context, Error};
@@ -19,16 +19,26 @@ use crate::error::{Context, Error};
 /// To be raised whenever the template's content changes.
 const REVISION: u32 = 1;
 
-/// Copies the template to `data`, which must not exist; makes the template first if there is none.
-pub(super) fn copy_to(data: &Path, binaries: &Binaries, who: Identity) -> Result<(), Error> {
+/// Returns where a template may be made that is wanted for this directory. Whoever removes the one removes the other, too.
+pub(super) fn workshop(directory: &Path, who: Identity) -> PathBuf {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    temporary_directory(who).join(format!("{name}-initdb"))
+}
+
+/// Copies the template to `data`, which must not exist; makes the template first if there is none, in `making`.
+pub(super) fn copy_to(
+    data: &Path,
+    making: &Path,
+    binaries: &Binaries,
+    who: Identity,
+) -> Result<(), Error> {
     let template = location(binaries, who);
     if copied(&template, data, who) {
         return Ok(());
     }
     remove(&template)?;
     remove(data)?;
-    let made = make(binaries, who)?;
-    let fresh = made.path().join("template");
+    let fresh = make(making, binaries, who)?;
     // Copied before others see it: one that found none a moment ago may still remove what is there.
     if !copied(&fresh, data, who) {
         return Err(Error::Setting(format!(
@@ -38,7 +48,7 @@ pub(super) fn copy_to(data: &Path, binaries: &Binaries, who: Identity) -> Result
     }
     // Where another process came first, its template stays.
     let _ = fs::rename(fresh, &template);
-    Ok(())
+    remove(making)
 }
 
 fn location(binaries: &Binaries, who: Identity) -> PathBuf {
@@ -100,11 +110,14 @@ fn remove(directory: &Path) -> Result<(), Error> {
     }
 }
 
-/// Makes a template in a directory of its own.
-fn make(binaries: &Binaries, who: Identity) -> Result<tempfile::TempDir, Error> {
-    let made = private_directory("neon-sim-initdb-", who)?;
-    who.own(made.path())?;
-    let template = made.path().join("template");
+/// Makes a template in a directory of its own, and returns its path.
+fn make(directory: &Path, binaries: &Binaries, who: Identity) -> Result<PathBuf, Error> {
+    DirBuilder::new()
+        .mode(0o700)
+        .create(directory)
+        .context(|| format!("cannot make {}", directory.display()))?;
+    who.own(directory)?;
+    let template = directory.join("template");
     let data = template.join("data");
     run(
         "initdb",
@@ -148,7 +161,7 @@ fn make(binaries: &Binaries, who: Identity) -> Result<tempfile::TempDir, Error> 
         std::os::unix::fs::PermissionsExt::from_mode(0o700),
     )
     .context(|| format!("cannot protect {}", template.display()))?;
-    Ok(made)
+    Ok(template)
 }
 
 fn count(directory: &Path) -> Result<usize, Error> {
