@@ -87,6 +87,72 @@ async fn books_are_added_edited_and_taken_out_by_mouse() {
 }
 
 #[tokio::test]
+async fn a_button_that_is_pressed_again_at_once_does_nothing_twice() {
+    let scene = Scene::new().await;
+    let browser = &scene.browser;
+    let many = "INSERT INTO books (title) SELECT 'Volume ' || n FROM generate_series(1, 50) n";
+    scene.neon.sql(many).await.unwrap();
+    browser.click("#refresh");
+    browser.until_shown("#library-said", "and more");
+    let at_rest = || browser.until("!document.getElementById('library').ariaBusy");
+    let shown = || {
+        browser.run("return [...document.querySelectorAll('#books li')].map((book) => Number(book.dataset.book))")
+    };
+    let first = |count: u32| json!((1..=count).collect::<Vec<_>>());
+    let press = |ids: &[&str]| {
+        for id in ids {
+            assert_eq!(
+                browser.run(&format!("return document.getElementById('{id}').hidden")),
+                false
+            );
+        }
+        let presses: Vec<_> = ids
+            .iter()
+            .map(|id| format!("document.getElementById('{id}').click()"))
+            .collect();
+        browser.run(&presses.join(";"));
+        at_rest();
+    };
+    press(&["more", "more"]);
+    assert_eq!(shown(), first(40));
+    press(&["refresh", "more"]);
+    assert_eq!(shown(), first(55));
+    press(&["refresh"]);
+    press(&["more", "refresh"]);
+    assert_eq!(shown(), first(20));
+
+    browser.run("const out = document.querySelector(\"[aria-label='Take out Volume 1']\"); out.click(); out.click()");
+    browser.until_shown("#library-said", "“Volume 1” was taken out");
+    at_rest();
+    scene.assert_quiet();
+}
+
+#[tokio::test]
+async fn a_book_that_is_still_being_saved_closes_no_other_form() {
+    let scene = Scene::new().await;
+    let browser = &scene.browser;
+    browser.run(
+        "const [one, , other] = document.querySelectorAll('#books li button');
+        const title = document.getElementById('title');
+        one.click();
+        title.value = 'Another';
+        document.getElementById('form').requestSubmit();
+        document.getElementById('cancel').click();
+        other.click();
+        title.value = 'Half a tit';",
+    );
+    browser.until_shown("#library-said", "“Another” was changed");
+    assert_eq!(
+        browser.run("return [document.getElementById('editor').open, document.getElementById('title').value]"),
+        json!([true, "Half a tit"])
+    );
+    browser.click("#save");
+    browser.until_shown("#library-said", "“Half a tit” was changed");
+    assert_eq!(scene.titles().await[..2], ["Another", "Half a tit"]);
+    scene.assert_quiet();
+}
+
+#[tokio::test]
 async fn the_keyboard_alone_will_do() {
     let scene = Scene::new().await;
     let browser = &scene.browser;

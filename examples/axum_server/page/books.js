@@ -1,6 +1,6 @@
 // The books: listed when the page opens and after what is done to them, and never by a clock.
 
-import { $, ask, count, element, time, write } from "./dom.js";
+import { $, ask, count, element, once, time, write } from "./dom.js";
 
 const FIELDS = ["title", "author", "publication_year"];
 
@@ -8,8 +8,9 @@ let next = null;
 /** How many lists have been asked for: only the answer for the last of them is shown. */
 let asked = 0;
 /** What the form is for: a book that there is, or the key under which a new one is made. */
-let edited = null;
-let key = null;
+let editing = { book: null, key: null };
+/** How much is under way at the server. */
+let pending = 0;
 
 export function openLibrary() {
   $("refresh").addEventListener("click", () => list());
@@ -30,7 +31,10 @@ async function list(after = null, before = "") {
   const query = after === null ? "" : `?after=${encodeURIComponent(after)}`;
   const read = () => ask("GET", `/books${query}`);
   // To read again does no harm.
-  const answer = await attempt(() => read().catch((refusal) => (refusal.status === 503 ? read() : Promise.reject(refusal))));
+  const answer = await attempt(
+    () => read().catch((refusal) => (refusal.status === 503 ? read() : Promise.reject(refusal))),
+    () => mine === asked,
+  );
   if (answer === undefined || mine !== asked) return;
   const { books } = answer.value;
   next = answer.value.next;
@@ -50,7 +54,7 @@ function item(book) {
   const change = element("button", { type: "button", "aria-label": `Edit ${book.title}` }, "Edit");
   change.addEventListener("click", () => edit(book));
   const out = element("button", { type: "button", "aria-label": `Take out ${book.title}` }, "Take out");
-  out.addEventListener("click", () => take(book));
+  out.addEventListener("click", () => once(out, () => take(book)));
   return element(
     "li",
     { "data-book": book.id },
@@ -61,8 +65,8 @@ function item(book) {
 }
 
 function edit(book) {
-  edited = book;
-  key = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+  editing = { book, key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
+  $("save").disabled = false;
   write($("editor-title"), book === null ? "Add a book" : "Edit a book");
   for (const field of FIELDS) $(field).value = book?.[field] ?? "";
   $("in_stock").checked = book?.in_stock ?? true;
@@ -84,19 +88,23 @@ async function save() {
     publication_year: year === "" ? null : Number(year),
     in_stock: $("in_stock").checked,
   };
+  const saving = editing;
+  // The form may have been closed meanwhile, and be open for another book.
+  const isShown = () => saving === editing && $("editor").open;
   $("save").disabled = true;
   try {
     // A new book goes under a key: if the answer is lost, the same request can be sent again.
-    if (edited === null) await ask("POST", "/books", book, { "idempotency-key": key });
-    else await ask("PUT", `/books/${edited.id}`, book);
+    if (saving.book === null) await ask("POST", "/books", book, { "idempotency-key": saving.key });
+    else await ask("PUT", `/books/${saving.book.id}`, book);
   } catch (refusal) {
-    wrong(refusal.errors ?? [], refusal.message);
+    if (isShown()) wrong(refusal.errors ?? [], refusal.message);
+    else say(`“${book.title}” was not saved: ${refusal.message}`);
     return;
   } finally {
-    $("save").disabled = false;
+    if (saving === editing) $("save").disabled = false;
   }
-  $("editor").close();
-  await list(null, edited === null ? `“${book.title}” was added. ` : `“${book.title}” was changed. `);
+  if (isShown()) $("editor").close();
+  await list(null, saving.book === null ? `“${book.title}” was added. ` : `“${book.title}” was changed. `);
 }
 
 /** Shows what is wrong beside its field, and moves there. */
@@ -125,15 +133,17 @@ async function take(book) {
   (items[Math.min(place, items.length - 1)]?.querySelector("button") ?? $("add")).focus();
 }
 
-/** Does something at the server, and says why it cannot be done. */
-async function attempt(work) {
+/** Does something at the server, and says why it cannot be done if that still matters. */
+async function attempt(work, matters = () => true) {
+  pending += 1;
   $("library").setAttribute("aria-busy", "true");
   try {
     return await work();
   } catch (refusal) {
-    say(refusal.message);
+    if (matters()) say(refusal.message);
   } finally {
-    $("library").removeAttribute("aria-busy");
+    pending -= 1;
+    if (pending === 0) $("library").removeAttribute("aria-busy");
   }
 }
 

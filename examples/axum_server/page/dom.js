@@ -57,6 +57,17 @@ export async function ask(method, path, body, headers = {}) {
   return { value, took: performance.now() - began };
 }
 
+/** Does what a button is for, unless that is under way. */
+export async function once(button, work) {
+  if (button.getAttribute("aria-busy") === "true") return;
+  button.setAttribute("aria-busy", "true");
+  try {
+    await work();
+  } finally {
+    button.removeAttribute("aria-busy");
+  }
+}
+
 /** Returns a time in words, such as `430 ms`, `12 s`, `3 min`. */
 export function time(ms) {
   if (ms < 1000) return `${Math.max(0, Math.round(ms))} ms`;

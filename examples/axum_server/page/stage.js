@@ -1,6 +1,6 @@
 // What only a stand-in for Neon can do. The sections are hidden until the server tells that it is in front of one.
 
-import { $, ago, ask, write } from "./dom.js";
+import { $, ago, ask, once, write } from "./dom.js";
 import { drawPlot } from "./plot.js";
 import { drawTimeline } from "./timeline.js";
 
@@ -44,18 +44,16 @@ function press(button) {
   act(button, order);
 }
 
-async function act(button, order) {
-  if (button.getAttribute("aria-busy") === "true") return;
-  button.setAttribute("aria-busy", "true");
-  try {
-    // Whether a switch is on is told by the server's events alone, which come in their order.
-    await ask("POST", "/stage", order);
-    write($("trouble-said"), button === $("load") ? "" : said(button, order));
-  } catch (refusal) {
-    write($("trouble-said"), refusal.message);
-  } finally {
-    button.removeAttribute("aria-busy");
-  }
+function act(button, order) {
+  once(button, async () => {
+    try {
+      // Whether a switch is on is told by the server's events alone, which come in their order.
+      await ask("POST", "/stage", order);
+      write($("trouble-said"), button === $("load") ? "" : said(button, order));
+    } catch (refusal) {
+      write($("trouble-said"), refusal.message);
+    }
+  });
 }
 
 function said(button, order) {
