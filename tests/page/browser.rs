@@ -181,11 +181,14 @@ impl Browser {
         ));
     }
 
-    /// Returns what the console has said since this was last asked.
+    /// Returns what the console has said since this was last asked, but of the browser's own pages: without a network,
+    /// its new tab complains.
     pub(crate) fn console(&self) -> Vec<String> {
         let log = self.post("se/log", &json!({ "type": "browser" }));
         let lines = log.as_array().unwrap().iter();
-        lines
+        let of_pages =
+            lines.filter(|line| !line["message"].as_str().unwrap().starts_with("chrome://"));
+        of_pages
             .map(|line| format!("{}: {}", line["level"], line["message"]))
             .collect()
     }
