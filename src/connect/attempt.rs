@@ -9,8 +9,8 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Connector;
-use super::error::Failure;
 use super::established::EstablishedSession;
+use super::failure::Failure;
 use super::setup::TargetMismatch;
 use super::weightiest::WeightiestFailure;
 use crate::session::{

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::error::{ConnectError, Failure};
+use super::error::ConnectError;
+use super::failure::Failure;
 use super::once;
 use super::weightiest::WeightiestFailure;
 use crate::transport::{Dialler, HttpStream, Timer, TlsError, Transport};

@@ -6,6 +6,7 @@ mod diagnosis;
 mod error;
 mod establish;
 mod established;
+mod failure;
 #[cfg(feature = "http")]
 mod https;
 mod kind;
@@ -27,10 +28,10 @@ use tokio_util::task::TaskTracker;
 pub use self::cancel_token::CancelToken;
 pub use self::diagnosis::Diagnosis;
 pub use self::error::ConnectError;
-use self::error::Failure;
 pub use self::establish::Establish;
 pub(crate) use self::establish::{Sealed, is_in_test_transaction};
 pub use self::established::EstablishedSession;
+use self::failure::Failure;
 #[cfg(feature = "http")]
 pub(crate) use self::https::HttpsConnector;
 pub use self::kind::ConnectErrorKind;

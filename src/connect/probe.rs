@@ -7,7 +7,8 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::diagnosis::{Diagnosis, steps};
-use super::error::{ConnectError, Failure};
+use super::error::ConnectError;
+use super::failure::Failure;
 use super::{Connector, EstablishedSession};
 use crate::policy::Policy;
 use crate::session::{LoginMethod, SessionStatus};

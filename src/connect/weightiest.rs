@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::error::Failure;
+use super::failure::Failure;
 use crate::transport::AttemptFailure;
 use crate::util::lock;
 

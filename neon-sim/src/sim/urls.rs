@@ -74,7 +74,8 @@ impl NeonSim {
         self.server_url(Server::Postgres)
     }
 
-    /// Returns the URL of the PgBouncer behind the proxy: without TLS. It is PostgreSQL's if there is none.
+    /// Returns the URL of the PgBouncer behind the proxy: without TLS. It answers while the compute sleeps, but a suspension
+    /// ends its server sessions: a statement under way fails with 57P01. It is PostgreSQL's if there is none.
     pub fn pgbouncer_url(&self) -> String {
         self.server_url(Server::PgBouncer)
     }
