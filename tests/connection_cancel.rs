@@ -320,16 +320,25 @@ async fn a_request_that_hits_the_question_in_front_stops_the_statement_and_settl
         let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
              AND relation = 'pg_prepared_statements'::regclass";
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-        let lock =
-            "BEGIN; LOCK TABLE pg_catalog.pg_prepared_statements; SELECT pg_sleep(3); COMMIT";
+        // The table stays locked until the gate opens.
+        let mut gate = connect(&neon.postgres_url()).await;
+        gate.batch_execute("SELECT pg_advisory_lock(7)")
+            .await
+            .unwrap();
+        let lock = "BEGIN; LOCK TABLE pg_catalog.pg_prepared_statements; \
+             SELECT pg_advisory_xact_lock(7); COMMIT";
         let stopped = async {
             until(&neon, locked, "1").await;
             let slow = sql_query("SELECT pg_sleep(600)").execute(&mut connection);
             let (slow, cancelled) = join(timeout(HANG, slow), async {
-                until(&neon, waiting, "1").await;
+                // The one for the gate, the other for the table.
+                until(&neon, waiting, "2").await;
                 token.cancel().await
             })
             .await;
+            gate.batch_execute("SELECT pg_advisory_unlock(7)")
+                .await
+                .unwrap();
             cancelled.unwrap();
             slow.expect("no hang").unwrap_err()
         };
