@@ -81,11 +81,16 @@ async fn what_was_given_up_is_cancelled_once_the_answer_in_front_of_it_is_there(
     let neon = start().await;
     for (route, url) in routes(&neon) {
         let connection = Arc::new(connect(&url).await);
+        // The statement in front waits until the gate opens.
+        let mut gate = connect(&neon.postgres_url()).await;
+        gate.batch_execute("SELECT pg_advisory_lock(7)")
+            .await
+            .unwrap();
         let front = tokio::spawn({
             let connection = Arc::clone(&connection);
             async move {
                 let mut connection = &*connection;
-                let front = "SELECT pg_sleep(0.3)";
+                let front = "SELECT pg_advisory_xact_lock(7) /* for RUNNING: pg_sleep */";
                 sql_query(front).execute(&mut connection).await
             }
         });
@@ -98,6 +103,9 @@ async fn what_was_given_up_is_cancelled_once_the_answer_in_front_of_it_is_there(
             let mut given_up = Box::pin(given_up);
             assert!(poll_immediate(&mut given_up).await.is_none());
         }
+        gate.batch_execute("SELECT pg_advisory_unlock(7)")
+            .await
+            .unwrap();
         assert_eq!(front.await.unwrap(), Ok(1), "{route}");
         // No caller uses the connection any more.
         until(&neon, RUNNING, "0").await;
