@@ -22,7 +22,7 @@ use tokio::sync::broadcast::error::RecvError;
 #[command(version)]
 struct Arguments {
     /// How long the compute must be idle before it is suspended, or `never`
-    #[arg(long, default_value = "5m", value_parser = window, value_name = "DURATION")]
+    #[arg(long, default_value = "5m", value_parser = window, value_name = "DURATION", allow_hyphen_values = true)]
     suspend_after: Window,
 
     /// How long a suspended compute takes to wake
@@ -57,10 +57,16 @@ struct Arguments {
 /// The idle time before a suspension; `None` means never.
 type Window = Option<Duration>;
 
-fn window(text: &str) -> Result<Window, humantime::DurationError> {
-    match text {
-        "never" => Ok(None),
-        _ => humantime::parse_duration(text).map(Some),
+fn window(text: &str) -> Result<Window, String> {
+    if text == "never" {
+        return Ok(None);
+    }
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => {
+            Err("no session would outlive its login; give more time, or `never`".into())
+        }
+        Ok(window) => Ok(Some(window)),
+        Err(error) => Err(format!("{error}; or give `never`")),
     }
 }
 
