@@ -12,7 +12,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::error::RecvError;
@@ -50,7 +50,10 @@ async fn serve_one(remote: Arc<Remote>, stream: TcpStream) -> io::Result<()> {
         let remote = Arc::clone(&remote);
         async move { Ok::<_, Infallible>(remote.answer(&request).await) }
     });
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new()
+        // With it, the head of a request has 30 s to come.
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
     connection.await.map_err(io::Error::other)
 }
 
