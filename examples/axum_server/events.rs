@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use diesel_neon::{Pool, Status};
 use futures_util::stream;
@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::App;
+use crate::origin::is_called_by_local_name;
 use crate::problem::Problem;
 use crate::stage::{Seen, Stage};
 
@@ -53,7 +54,12 @@ impl Events {
     }
 }
 
-pub(crate) async fn events(State(app): State<App>) -> Result<Response, Problem> {
+pub(crate) async fn events(
+    State(mut app): State<App>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    // Who calls it otherwise may be somebody behind a proxy, or the page of a site with a name for this address.
+    app.events.with_words &= is_called_by_local_name(&headers);
     let Ok(place) = Arc::clone(&app.events.places).try_acquire_owned() else {
         return Err(Problem::unavailable("Too many pages are open."));
     };
@@ -112,8 +118,8 @@ impl Listener {
 
     fn news(&mut self) -> String {
         let mut news = String::new();
-        if !self.begun {
-            self.begun = true;
+        let begins = !std::mem::replace(&mut self.begun, true);
+        if begins {
             // How long a browser waits before it asks again, in milliseconds.
             news.push_str("retry: 250\n\n");
         }
@@ -128,10 +134,13 @@ impl Listener {
             event(&mut news, "pool", &ages);
             self.told = Some(told);
         }
-        if let Some(stage) = &self.stage {
-            stage.tell(&mut self.seen, &mut |name, data| {
+        match &self.stage {
+            Some(stage) => stage.tell(&mut self.seen, &mut |name, data| {
                 event(&mut news, name, &data)
-            });
+            }),
+            // The page may still show the one of the server that was here before.
+            None if begins => event(&mut news, "stage", &None::<()>),
+            None => {}
         }
         news
     }

@@ -20,11 +20,16 @@ pub(crate) async fn same_origin(request: Request, next: Next) -> Response {
 /// Refuses requests that do not call this server by an address or a name of this machine. Another site could give its own
 /// name this machine's address, and its pages would then be of the same origin.
 pub(crate) async fn local_name(request: Request, next: Next) -> Response {
-    if !host(request.headers()).is_some_and(|host| is_local(&host)) {
+    if !is_called_by_local_name(request.headers()) {
         let detail = "Call this server by `localhost` or an address of loopback.";
         return Problem::new(StatusCode::FORBIDDEN, detail).into_response();
     }
     next.run(request).await
+}
+
+/// Returns whether a request calls this server by an address or a name of this machine.
+pub(crate) fn is_called_by_local_name(headers: &HeaderMap) -> bool {
+    host(headers).is_some_and(|host| is_local(&host))
 }
 
 fn is_from_elsewhere(headers: &HeaderMap) -> bool {

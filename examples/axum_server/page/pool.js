@@ -18,7 +18,10 @@ let checked;
 export function showPool(pool) {
   const now = performance.now();
   const checks = pool.checks[0] + pool.checks[1];
-  if (shown !== undefined && checks > shown.checks[0] + shown.checks[1]) checked = now;
+  const before = shown === undefined ? checks : shown.checks[0] + shown.checks[1];
+  if (checks > before) checked = now;
+  // The server was started anew.
+  else if (checks < before) checked = undefined;
   shown = { ...pool, at: now };
   seats(pool);
   const words = STATES.filter(([state]) => pool[state] > 0).map(([state, name]) => `${pool[state]} ${name}`);

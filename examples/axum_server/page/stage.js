@@ -62,8 +62,10 @@ function said(button, order) {
   return `The compute is suspended: ${button.querySelector("small").textContent}.`;
 }
 
+/** Shows what is on; `told` is null in front of a real database, as the server may be after a restart. */
 function switches(told) {
-  for (const section of ["compute", "race", "trouble"]) $(section).hidden = false;
+  for (const section of ["compute", "race", "trouble"]) $(section).hidden = told === null;
+  if (told === null) return;
   for (const button of document.querySelectorAll("[data-action][aria-pressed]")) {
     button.setAttribute("aria-pressed", `${told[button.dataset.action]}`);
   }
