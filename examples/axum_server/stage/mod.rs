@@ -16,7 +16,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::post;
-use diesel_neon::{DatabaseUrl, Pool};
+use diesel_neon::{DatabaseUrl, Host, Pool};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
@@ -130,6 +130,11 @@ impl Stage {
         pool: Pool,
         url: &DatabaseUrl,
     ) -> Result<Arc<Self>, Failure> {
+        let is_here = |host: &Host| host.address.is_some_and(|address| address.is_loopback());
+        if !url.hosts().iter().all(is_here) {
+            let words = "NEON_SIM_CONTROL is for the stand-in's own DATABASE_URL: its load is for no other database";
+            return Err(Failure(words.into()));
+        }
         let timeline = Timeline::default();
         let looks_after_silence = pool.policy().silence_threshold().is_some();
         let load = Load::new(pool, Stock::new(&url.direct())?, timeline.clock());
