@@ -90,7 +90,8 @@ steps! {
 
     TCP_REFUSED = "tcp-refused", Unreachable,
         "the machine is there, but nothing listens on that port",
-        "check the port in the database URL (Neon's is 5432), and whether the server runs";
+        "check the port in the database URL (Neon's is 5432; over a WebSocket `https_port` counts, else 443), \
+         and whether the server runs";
 
     TCP_TIMEOUT = "tcp-timeout", Unreachable,
         "packets go out and nothing comes back: a firewall drops them, or the address is wrong",
