@@ -242,3 +242,18 @@ impl Drop for EnvFile<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_a_time_or_never() {
+        assert_eq!(window("never"), Ok(None));
+        assert_eq!(window("1ms"), Ok(Some(Duration::from_millis(1))));
+        for refused in ["0s", "0", "-1", "soon", ""] {
+            let error = window(refused).unwrap_err();
+            assert!(error.contains("`never`"), "{refused}: {error}");
+        }
+    }
+}

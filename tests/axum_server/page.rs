@@ -136,6 +136,25 @@ async fn other_sites_neither_give_orders_nor_listen() {
 }
 
 #[tokio::test]
+async fn the_databases_words_are_for_pages_of_a_local_name() {
+    let neon = neon().await;
+    let url = neon.url().replace(neon.password(), "wrong");
+    let server = Server::start(&url, &[]).await;
+    server.get("/books").await.problem(500);
+    for (host, is_told) in [("localhost", true), ("rebound.example", false)] {
+        let stream = ask(&server, "GET", "/events", &[("host", host)], "").await;
+        let mut events = Events(stream.lines());
+        let pool = events.until("pool", |_| true).await;
+        let failure = pool["last_failure"].as_str().unwrap();
+        assert_eq!(
+            failure.contains("password authentication failed"),
+            is_told,
+            "{host}: {failure}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn there_is_no_stage_without_a_stand_in_or_for_others() {
     let neon = neon().await;
     let server = Server::start(&neon.url(), &[]).await;
@@ -144,8 +163,19 @@ async fn there_is_no_stage_without_a_stand_in_or_for_others() {
         .send("POST", "/stage", Some(&order))
         .await
         .problem(404);
+    // A page that was open in front of another server is told so.
+    let mut events = Events::open(&server).await;
+    assert_eq!(events.until("stage", |_| true).await, Value::Null);
 
     let control = neon.serve_control(0).await.unwrap();
+    let elsewhere = "postgresql://app:secret@ep-x-1.eu-central-1.aws.neon.tech/app?sslmode=require";
+    let output = command(elsewhere, &[("NEON_SIM_CONTROL", &control)]).output();
+    let output = timeout(HANG, output).await.unwrap().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && said.contains("for no other database"),
+        "{said}"
+    );
     let key = control.rsplit_once('/').unwrap().1.to_owned();
     for (setting, host) in [
         (control.clone(), "0.0.0.0"),

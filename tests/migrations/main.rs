@@ -457,7 +457,7 @@ async fn a_future_dropped_outside_of_a_transaction_leaves_nothing_unnoted() {
 
 #[tokio::test]
 async fn a_cancel_request_that_comes_late_does_not_stop_the_record_of_a_migration() {
-    let neon = common::neon_with(|neon| neon.cancel_delay(Duration::from_secs(2))).await;
+    let neon = common::neon_with(|neon| neon.cancel_delay(Duration::from_secs(5))).await;
     let migrations = Folder::new()
         .with("1_a", "", "")
         .with(
