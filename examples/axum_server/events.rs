@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use diesel_neon::{Pool, Status};
 use futures_util::stream;
@@ -18,7 +18,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::App;
-use crate::origin::is_called_by_local_name;
 use crate::problem::Problem;
 use crate::stage::{Seen, Stage};
 
@@ -54,12 +53,7 @@ impl Events {
     }
 }
 
-pub(crate) async fn events(
-    State(mut app): State<App>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    // Who calls it otherwise may be somebody behind a proxy, or the page of a site with a name for this address.
-    app.events.with_words &= is_called_by_local_name(&headers);
+pub(crate) async fn events(State(app): State<App>) -> Result<Response, Problem> {
     let Ok(place) = Arc::clone(&app.events.places).try_acquire_owned() else {
         return Err(Problem::unavailable("Too many pages are open."));
     };

@@ -21,6 +21,7 @@
 //! |---|---|---|
 //! | `DATABASE_URL` | | from Neon's console, pooled or direct; `.env` will do |
 //! | `HOST`, `PORT` | `127.0.0.1`, `3000` | the address to listen on; port 0 takes a free one |
+//! | `SERVER_NAME` | | by which clients call a server that listens on loopback, behind a proxy; else only `localhost` and addresses of loopback will do |
 //! | `REQUEST_TIMEOUT` | `15` | seconds for one request, a cold start of the compute included |
 //! | `POOL_SIZE` | `10` | connections to the database |
 //! | `MAX_CONNECTIONS` | `200` | connections of clients; each takes a file descriptor, and the pool needs some too |
@@ -105,6 +106,9 @@ async fn main() -> Result<(), Failure> {
 
     let request_timeout = Duration::from_secs(variable("REQUEST_TIMEOUT", 15_u16)?.into());
     let host = variable("HOST", IpAddr::from(Ipv4Addr::LOCALHOST))?;
+    let name = setting::<String>("SERVER_NAME")?.map(Arc::from);
+    // Who else can reach it has been let in by whoever set HOST.
+    let is_for_this_machine = host.is_loopback() && name.is_none();
     let silence = Duration::from_secs(variable("SILENCE_THRESHOLD", 0_u16)?.into());
     let url = diesel_neon::env::app_url()?.url;
     let pool = Pool::builder(url.clone())
@@ -131,7 +135,7 @@ async fn main() -> Result<(), Failure> {
     let app = App {
         pool: pool.clone(),
         // What the database says is for who runs the server.
-        events: Events::new(stopping, request_timeout * 4 / 5, host.is_loopback()),
+        events: Events::new(stopping, request_timeout * 4 / 5, is_for_this_machine),
         stage,
         // The body and the checkout of a connection together take as long as a request may.
         body_timeout: request_timeout / 3,
@@ -149,7 +153,11 @@ async fn main() -> Result<(), Failure> {
     })?;
     println!("listening on http://{}", listener.local_addr()?);
 
-    serve(listener, router(app, request_timeout), limits, stop).await;
+    let mut router = router(app, request_timeout);
+    if host.is_loopback() {
+        router = router.layer(middleware::from_fn_with_state(name, origin::known_name));
+    }
+    serve(listener, router, limits, stop).await;
     pool.close(request_timeout).await?;
     Ok(())
 }

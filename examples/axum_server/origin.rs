@@ -1,6 +1,8 @@
 //! What only a page of this server's own may ask for.
 
-use axum::extract::Request;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::Next;
@@ -27,8 +29,24 @@ pub(crate) async fn local_name(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
+/// Refuses requests that call this server neither by an address or a name of this machine nor by its own name, if it has one:
+/// the page of a site whose name leads to this machine could otherwise ask for all that its user may.
+pub(crate) async fn known_name(
+    State(own): State<Option<Arc<str>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    let is_own = |own| host(headers).is_some_and(|host| host.host().eq_ignore_ascii_case(own));
+    if !is_called_by_local_name(headers) && !own.as_deref().is_some_and(is_own) {
+        let detail = "Call this server by `localhost`, or set SERVER_NAME to the name that it has.";
+        return Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).into_response();
+    }
+    next.run(request).await
+}
+
 /// Returns whether a request calls this server by an address or a name of this machine.
-pub(crate) fn is_called_by_local_name(headers: &HeaderMap) -> bool {
+fn is_called_by_local_name(headers: &HeaderMap) -> bool {
     host(headers).is_some_and(|host| is_local(&host))
 }
 

@@ -117,7 +117,7 @@ async fn other_sites_neither_give_orders_nor_listen() {
     let headers = [("host", name.as_str()), ("origin", &origin), JSON];
     assert_eq!(
         status(&raw(&server, "POST", "/stage", &headers, order).await),
-        403
+        421
     );
     // A form of another site has another content type.
     let form = [host, ("content-type", "text/plain")];
@@ -136,21 +136,40 @@ async fn other_sites_neither_give_orders_nor_listen() {
 }
 
 #[tokio::test]
-async fn the_databases_words_are_for_pages_of_a_local_name() {
+async fn the_databases_words_are_for_this_machine_alone() {
     let neon = neon().await;
     let url = neon.url().replace(neon.password(), "wrong");
     let server = Server::start(&url, &[]).await;
     server.get("/books").await.problem(500);
-    for (host, is_told) in [("localhost", true), ("rebound.example", false)] {
-        let stream = ask(&server, "GET", "/events", &[("host", host)], "").await;
-        let mut events = Events(stream.lines());
+    let named = Server::start(&url, &[("SERVER_NAME", "books.example")]).await;
+    named.get("/books").await.problem(500);
+    for (server, is_told) in [(&server, true), (&named, false)] {
+        let mut events = Events::open(server).await;
         let pool = events.until("pool", |_| true).await;
         let failure = pool["last_failure"].as_str().unwrap();
-        assert_eq!(
-            failure.contains("password authentication failed"),
-            is_told,
-            "{host}: {failure}"
-        );
+        let tells = failure.contains("password authentication failed");
+        assert_eq!(tells, is_told, "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_the_servers_own_leads_nowhere() {
+    let neon = neon().await;
+    let local = Server::start(&neon.url(), &[]).await;
+    let named = Server::start(&neon.url(), &[("SERVER_NAME", "books.example")]).await;
+    // Another site's name may lead to this machine.
+    for (server, host, expected) in [
+        (&local, "localhost", 200),
+        (&local, "[::1]:3000", 200),
+        (&local, "rebound.example", 421),
+        (&named, "localhost:3000", 200),
+        (&named, "Books.Example", 200),
+        (&named, "rebound.example", 421),
+    ] {
+        for path in ["/", "/books", "/events"] {
+            let answer = raw(server, "GET", path, &[("host", host)], "").await;
+            assert_eq!(status(&answer), expected, "{host} {path}: {answer}");
+        }
     }
 }
 
