@@ -119,9 +119,8 @@ async fn main() -> Result<(), Failure> {
         .build()?;
     let stage = match setting::<String>("NEON_SIM_CONTROL")? {
         None => None,
-        Some(_) if !host.is_loopback() => {
-            let words =
-                "NEON_SIM_CONTROL is for a HOST of loopback alone: its buttons are for everybody";
+        Some(_) if !is_for_this_machine => {
+            let words = "NEON_SIM_CONTROL is for a HOST of loopback without a SERVER_NAME: its buttons are for everybody";
             return Err(Failure(words.into()));
         }
         Some(control) => {

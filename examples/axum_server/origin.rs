@@ -19,35 +19,22 @@ pub(crate) async fn same_origin(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Refuses requests that do not call this server by an address or a name of this machine. Another site could give its own
-/// name this machine's address, and its pages would then be of the same origin.
-pub(crate) async fn local_name(request: Request, next: Next) -> Response {
-    if !is_called_by_local_name(request.headers()) {
-        let detail = "Call this server by `localhost` or an address of loopback.";
-        return Problem::new(StatusCode::FORBIDDEN, detail).into_response();
-    }
-    next.run(request).await
-}
-
-/// Refuses requests that call this server neither by an address or a name of this machine nor by its own name, if it has one:
-/// the page of a site whose name leads to this machine could otherwise ask for all that its user may.
+/// Refuses requests that call this server neither by an address or a name of this machine nor by its own name, if it has one.
+/// Another site could give its own name this machine's address, and its pages would then be of the same origin.
 pub(crate) async fn known_name(
     State(own): State<Option<Arc<str>>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let headers = request.headers();
-    let is_own = |own| host(headers).is_some_and(|host| host.host().eq_ignore_ascii_case(own));
-    if !is_called_by_local_name(headers) && !own.as_deref().is_some_and(is_own) {
+    let is_known = |host: &Authority| {
+        let is_own = |own: &str| host.host().eq_ignore_ascii_case(own);
+        is_local(host) || own.as_deref().is_some_and(is_own)
+    };
+    if !host(request.headers()).as_ref().is_some_and(is_known) {
         let detail = "Call this server by `localhost`, or set SERVER_NAME to the name that it has.";
         return Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).into_response();
     }
     next.run(request).await
-}
-
-/// Returns whether a request calls this server by an address or a name of this machine.
-fn is_called_by_local_name(headers: &HeaderMap) -> bool {
-    host(headers).is_some_and(|host| is_local(&host))
 }
 
 fn is_from_elsewhere(headers: &HeaderMap) -> bool {

@@ -196,16 +196,15 @@ async fn there_is_no_stage_without_a_stand_in_or_for_others() {
         "{said}"
     );
     let key = control.rsplit_once('/').unwrap().1.to_owned();
-    for (setting, host) in [
-        (control.clone(), "0.0.0.0"),
-        (control.replace("127.0.0.1", "192.0.2.1"), "127.0.0.1"),
-        (control.replace("http:", "https:"), "127.0.0.1"),
-        (key.clone(), "127.0.0.1"),
+    let local = ("HOST", "127.0.0.1");
+    for (setting, other) in [
+        (control.clone(), ("HOST", "0.0.0.0")),
+        (control.clone(), ("SERVER_NAME", "books.example")),
+        (control.replace("127.0.0.1", "192.0.2.1"), local),
+        (control.replace("http:", "https:"), local),
+        (key.clone(), local),
     ] {
-        let mut command = command(
-            &neon.url(),
-            &[("NEON_SIM_CONTROL", &setting), ("HOST", host)],
-        );
+        let mut command = command(&neon.url(), &[("NEON_SIM_CONTROL", &setting), other]);
         let output = timeout(HANG, command.output()).await.unwrap().unwrap();
         assert!(!output.status.success(), "{setting}");
         let said = String::from_utf8(output.stderr).unwrap();

@@ -28,7 +28,7 @@ use self::load::Load;
 use self::stock::Stock;
 use self::timeline::Timeline;
 use crate::extract::Json;
-use crate::origin::{local_name, same_origin};
+use crate::origin::same_origin;
 use crate::problem::Problem;
 use crate::{App, Failure};
 
@@ -45,7 +45,6 @@ const NO_WAKE: &str = "Control plane request failed: endpoint is temporarily una
 pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/stage", post(act))
-        .route_layer(middleware::from_fn(local_name))
         .route_layer(middleware::from_fn(same_origin))
 }
 
