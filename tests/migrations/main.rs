@@ -4,6 +4,8 @@
 mod common;
 mod edited;
 mod faulty;
+#[path = "../common/front.rs"]
+mod front;
 mod helpers;
 mod timeouts;
 
@@ -24,6 +26,7 @@ use diesel_neon::migration::{
 use neon_sim::NeonSim;
 use tokio::time::sleep;
 
+use self::front::Front;
 use self::helpers::*;
 
 #[tokio::test]
@@ -457,7 +460,8 @@ async fn a_future_dropped_outside_of_a_transaction_leaves_nothing_unnoted() {
 
 #[tokio::test]
 async fn a_cancel_request_that_comes_late_does_not_stop_the_record_of_a_migration() {
-    let neon = common::neon_with(|neon| neon.cancel_delay(Duration::from_secs(5))).await;
+    let neon = start().await;
+    let mut front = Front::new(&neon.postgres_url()).await;
     let migrations = Folder::new()
         .with("1_a", "", "")
         .with(
@@ -466,7 +470,8 @@ async fn a_cancel_request_that_comes_late_does_not_stop_the_record_of_a_migratio
             "",
         )
         .outside_of_a_transaction("2_b");
-    let migrator = Migrator::new(&url(&neon), folder(Some(&migrations.0)).unwrap()).unwrap();
+    let url = DatabaseUrl::parse(&front.url).unwrap();
+    let migrator = Migrator::new(&url, folder(Some(&migrations.0)).unwrap()).unwrap();
     let writer = client(&neon).await;
     writer
         .batch_execute("SELECT pg_advisory_lock(7)")
@@ -477,7 +482,8 @@ async fn a_cancel_request_that_comes_late_does_not_stop_the_record_of_a_migratio
         _ = migrator.run_pending() => panic!("it waits for a lock"),
         () = until(&neon, waiting, "1") => {}
     }
-    // The request is under way. The statement ends before it comes, and the record waits for it.
+    finish(front.asked.recv()).await.unwrap();
+    // The statement ends before the request comes, and the record waits for a lock.
     let hold = "BEGIN; LOCK TABLE __diesel_schema_migrations IN EXCLUSIVE MODE; SELECT pg_advisory_unlock(7)";
     writer.batch_execute(hold).await.unwrap();
     let record = "SELECT query_start::text FROM pg_stat_activity \
@@ -489,6 +495,7 @@ async fn a_cancel_request_that_comes_late_does_not_stop_the_record_of_a_migratio
         sleep(TICK).await;
     };
     let first = finish(record()).await;
+    front.pass_on().await;
     finish(async { while record().await == first {} }).await;
     drop(writer);
     until(&neon, LOCKS, "0").await;
