@@ -12,8 +12,10 @@ use super::faults::Faults;
 use crate::servers::cluster::Cluster;
 use crate::sync::locked;
 
-/// How long a suspension waits for clients that do not read, and for backends to end.
+/// How long a suspension waits for clients that do not read.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it waits for backends to end, which takes milliseconds unless the machine is busy.
+const BACKENDS: Duration = Duration::from_secs(30);
 
 /// A suspension's order to end a session; dropping the order says that it has been carried out.
 #[derive(Debug)]
@@ -198,7 +200,7 @@ impl Compute {
         drop(done);
         let _ = timeout(PATIENCE, all_done.recv()).await;
         let ending = self.cluster.end_sessions(self.database.as_deref());
-        let _ = timeout(PATIENCE, ending).await;
+        let _ = timeout(BACKENDS, ending).await;
     }
 
     /// Wakes the compute if it is suspended; errors are texts for the client.

@@ -184,7 +184,8 @@ impl Cluster {
         self.connect(server, server.database()).await.is_ok()
     }
 
-    /// Ends every session that came through a proxy, so that no state of it is left: those in this database, or all.
+    /// Ends every session that came through a proxy, so that no state of it is left: those in this database, or all. Sessions
+    /// that begin meanwhile are those of clients past the stand-in's own proxy, and stay.
     pub(crate) async fn end_sessions(
         &self,
         database: Option<&str>,
@@ -193,23 +194,38 @@ impl Cluster {
         let there = database.map_or(String::new(), |name| {
             format!(" AND datname = '{}'", name.replace('\'', "''"))
         });
-        let terminate = format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-             WHERE backend_type IN ('client backend', 'walsender') AND client_addr IS NULL \
-             AND application_name <> 'neon-sim'{there}"
+        let through_proxy = format!(
+            "FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender') \
+             AND client_addr IS NULL AND application_name <> 'neon-sim'{there}"
         );
-        until_no_row(&postgres, &terminate, |_| true).await?;
+        let now = rows(&postgres, "SELECT clock_timestamp()").await?;
+        let now = now.first().and_then(|row| row.get(0)).unwrap_or("infinity");
+        let terminate = format!(
+            "SELECT pg_terminate_backend(pid) {through_proxy} AND backend_start <= '{now}'"
+        );
+        while !rows(&postgres, &terminate).await?.is_empty() {
+            sleep(END_PAUSE).await;
+        }
         if self.pgbouncer.is_none() {
             return Ok(());
         }
-        // PgBouncer must not give a connection that has just ended to a new client.
+        // PgBouncer must not give a connection that has just ended to a new client. It knows of the end when it has no more
+        // connections than PostgreSQL.
         let pgbouncer = self.connect(Server::PgBouncer, "pgbouncer").await?;
-        let is_server = |row: &SimpleQueryRow| match (row.get("database"), database) {
+        let is_server = |row: &&SimpleQueryRow| match (row.get("database"), database) {
             (Some("pgbouncer"), _) => false,
             (name, Some(_)) => name == database,
             (_, None) => true,
         };
-        until_no_row(&pgbouncer, "SHOW SERVERS", is_server).await
+        let living = format!("SELECT 1 {through_proxy}");
+        loop {
+            let living = rows(&postgres, &living).await?.len();
+            let servers = rows(&pgbouncer, "SHOW SERVERS").await?;
+            if servers.iter().filter(is_server).count() <= living {
+                return Ok(());
+            }
+            sleep(END_PAUSE).await;
+        }
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -282,23 +298,17 @@ fn must_fit_sockets(directory: &Path) -> Result<(), Error> {
     }
 }
 
-/// Repeats a statement until it returns no such row.
-async fn until_no_row(
+/// Returns the rows of a statement.
+async fn rows(
     client: &Client,
     statement: &str,
-    is_such: impl Fn(&SimpleQueryRow) -> bool,
-) -> Result<(), tokio_postgres::Error> {
-    loop {
-        let messages = client.simple_query(statement).await?;
-        let is_left = |message: &SimpleQueryMessage| match message {
-            SimpleQueryMessage::Row(row) => is_such(row),
-            _ => false,
-        };
-        if !messages.iter().any(is_left) {
-            return Ok(());
-        }
-        sleep(END_PAUSE).await;
-    }
+) -> Result<Vec<SimpleQueryRow>, tokio_postgres::Error> {
+    let messages = client.simple_query(statement).await?;
+    let row = |message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    };
+    Ok(messages.into_iter().filter_map(row).collect())
 }
 
 /// Chooses two ports that are free, among those that no client's socket is given: one could take a port before the server
