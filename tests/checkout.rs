@@ -120,7 +120,7 @@ async fn a_check_that_was_cancelled_leaves_no_dead_connection_behind() {
 async fn a_connection_past_its_deadline_is_not_handed_out_before_the_reaper_comes() {
     let neon = start().await;
     let policy = Policy::builder()
-        .suspend_after(Duration::from_millis(500))
+        .suspend_after(Duration::from_secs(6))
         .build()
         .unwrap();
     let manager: ConnectionManager = ConnectionManager::new(&url(&neon), policy).unwrap();
@@ -227,14 +227,15 @@ async fn an_error_in_a_statement_keeps_the_connection() {
 
 #[tokio::test]
 async fn an_idle_pool_sends_not_one_byte_and_closes_its_connections_within_suspend_after() {
-    const WINDOW: Duration = Duration::from_millis(150);
+    // The compute is awake for longer than any pause while the pools fill.
+    const WINDOW: Duration = Duration::from_secs(3);
 
     let neon = neon_with(|neon| neon.suspend_after(WINDOW)).await;
     for url in [neon.url(), neon.pooled_url()] {
         // The first pool's connections outlive the test, so that only silence can explain the sleep; the second pool
         // closes its connections in time.
         let outliving = pool(&url, PolicyBuilder::never_suspends);
-        let closing = pool(&url, |policy| policy.suspend_after(WINDOW));
+        let closing = pool(&url, |policy| policy.suspend_after(WINDOW / 3));
         let terminates = || {
             let counted = neon.counters();
             counted.direct.terminates + counted.pooled.terminates
@@ -252,7 +253,7 @@ async fn an_idle_pool_sends_not_one_byte_and_closes_its_connections_within_suspe
         .unwrap();
 
         let before = neon.counters();
-        tokio::time::sleep(WINDOW * 20).await;
+        tokio::time::sleep(WINDOW).await;
         let since = neon.counters() - before;
         for endpoint in [since.direct, since.pooled] {
             assert_eq!((endpoint.bytes_in, endpoint.attempts), (0, 0));
@@ -369,7 +370,10 @@ async fn max_size_bounds_the_connections_and_a_caller_that_gets_none_is_told() {
     let pool = pool(&neon.url(), |policy| {
         policy.max_size(2).checkout_timeout(Duration::from_secs(3))
     });
-    let held = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    let held = (
+        pool.get_timeout(HANG).await.unwrap(),
+        pool.get_timeout(HANG).await.unwrap(),
+    );
     let error = timeout(HANG, pool.get()).await.unwrap().unwrap_err();
     assert!(matches!(error, PoolError::Exhausted { .. }));
     assert!(error.is_transient());

@@ -15,6 +15,7 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{ConnectErrorKind, Connection, DatabaseErrorExt};
 use front::Front;
 use futures_util::future::{join, poll_immediate};
+use neon_sim::NeonSim;
 use tokio::time::{sleep, timeout};
 
 async fn slow_one(connection: &mut Connection) -> QueryResult<i32> {
@@ -24,6 +25,26 @@ async fn slow_one(connection: &mut Connection) -> QueryResult<i32> {
         .await?;
     let one = diesel::select(1.into_sql::<Integer>());
     one.get_result(connection).await
+}
+
+/// Counts the statements that wait for a lock.
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+
+/// Holds up statements that ask for the advisory lock 7.
+struct Gate(Connection);
+
+impl Gate {
+    async fn hold(neon: &NeonSim) -> Self {
+        let mut connection = connect(&neon.postgres_url()).await;
+        let lock = connection.batch_execute("SELECT pg_advisory_lock(7)");
+        lock.await.unwrap();
+        Self(connection)
+    }
+
+    async fn open(mut self) {
+        let unlock = self.0.batch_execute("SELECT pg_advisory_unlock(7)");
+        unlock.await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -59,7 +80,7 @@ async fn a_server_that_ignores_a_cancel_request_is_not_waited_for_for_ever() {
     let neon = start().await;
     let mut front = Front::start(&neon.postgres_url(), false).await;
     let separator = if front.url.contains('?') { '&' } else { '?' };
-    let connection = connect(&format!("{}{separator}connect_timeout=1", front.url)).await;
+    let connection = connect(&format!("{}{separator}connect_timeout=5", front.url)).await;
     let token = connection.cancel_token();
     let mut shared = &connection;
     let mut slow = Box::pin(shared.batch_execute("SELECT pg_sleep(60)"));
@@ -104,14 +125,19 @@ async fn a_request_that_may_still_be_under_way_costs_the_connection_and_no_state
     for round in 0..3 {
         let mut connection = pool.get().await.unwrap();
         let token = connection.cancel_token();
+        let gate = Gate::hold(&neon).await;
         let shared = &*connection;
         let mut slow = Box::pin(async {
             let mut shared = shared;
-            shared.batch_execute("SELECT pg_sleep(0.3)").await
+            shared
+                .batch_execute("SELECT pg_advisory_xact_lock(7)")
+                .await
         });
         assert!(poll_immediate(&mut slow).await.is_none());
         token.cancel().await.unwrap();
+        front.asked.recv().await.unwrap();
         // The statement ends before the request is passed on.
+        gate.open().await;
         assert_eq!(slow.await, Ok(()), "{round}");
         let refused = connection.batch_execute("SELECT pg_sleep(0.3)").await;
         let refused = refused.unwrap_err();
@@ -152,16 +178,18 @@ async fn a_timeout_of_the_servers_own_is_not_taken_for_the_request() {
     let neon = start().await;
     let mut front = Front::new(&neon.postgres_url()).await;
     let mut connection = connect(&front.url).await;
-    let timeout = "SET statement_timeout = '200ms'";
-    connection.batch_execute(timeout).await.unwrap();
     let token = connection.cancel_token();
-    let slow = sql_query("SELECT pg_sleep(60)").execute(&mut connection);
-    let (slow, cancelled) = join(slow, async {
-        sleep(Duration::from_millis(50)).await;
-        token.cancel().await
+    let gate = Gate::hold(&neon).await;
+    // The request is under way before the time begins.
+    let slow = connection.batch_execute(
+        "SELECT pg_advisory_lock(7); SET statement_timeout = '200ms'; SELECT pg_sleep(60)",
+    );
+    let (slow, ()) = join(slow, async {
+        until(&neon, WAITING, "1").await;
+        token.cancel().await.unwrap();
+        gate.open().await;
     })
     .await;
-    cancelled.unwrap();
     assert_eq!(slow.unwrap_err().sqlstate(), Some("57014"));
     let next = connection.batch_execute("SELECT 1").await;
     assert!(next.unwrap_err().is_connection_lost());
@@ -214,15 +242,17 @@ async fn a_token_stops_nothing_of_the_next_holder_of_the_connection() {
         let mut connection = pool.get().await.unwrap();
         let token = connection.cancel_token();
         for (token, stops) in [(stale, false), (token, true)] {
-            let seconds = if stops { 600.0 } else { 0.5 };
-            let sql = format!("SELECT pg_sleep({seconds})");
-            let slow = connection.batch_execute(&sql);
-            let (slow, cancelled) = join(timeout(HANG, slow), async {
-                until(&neon, RUNNING, "1").await;
-                token.cancel().await
+            let gate = Gate::hold(&neon).await;
+            let slow = connection.batch_execute("SELECT pg_advisory_xact_lock(7)");
+            let (slow, ()) = join(timeout(HANG, slow), async {
+                until(&neon, WAITING, "1").await;
+                token.cancel().await.unwrap();
+                if stops {
+                    until(&neon, WAITING, "0").await;
+                }
+                gate.open().await;
             })
             .await;
-            cancelled.unwrap();
             assert_eq!(slow.expect("no hang").is_err(), stops, "{url}");
         }
     }

@@ -7,7 +7,7 @@ use std::future::{Future, pending};
 use std::time::Duration;
 
 use common::{
-    HANG, IN_TRANSACTION, RUNNING, connect, pool, routes, start, undisturbed, until, users,
+    GivenUp, HANG, IN_TRANSACTION, RUNNING, connect, pool, routes, start, undisturbed, until, users,
 };
 use diesel::prelude::*;
 use diesel::result::Error;
@@ -394,24 +394,35 @@ async fn without_a_pool_an_abandoned_transaction_can_be_rolled_back() {
 #[tokio::test]
 async fn to_roll_back_waits_for_the_statement_that_was_dropped_and_tells_of_its_end() {
     let neon = start().await;
-    for (seconds, is_kept) in [(0.05, true), (60.0, false)] {
+    let abandon = async |seconds: f64, given_up: &GivenUp| {
         let mut connection = connect(&neon.url()).await;
         connection.batch_execute("BEGIN").await.unwrap();
         insert(&mut connection, "given up").await.unwrap();
         let slow = sql_query(format!("SELECT pg_sleep({seconds})"));
+        given_up.note();
         timeout(Duration::from_millis(1), slow.execute(&mut connection))
             .await
             .unwrap_err();
+        connection
+    };
+    undisturbed(async |given_up| {
+        let mut connection = abandon(0.05, given_up).await;
         for _ in 0..2 {
             let rolled_back = timeout(HANG, connection.roll_back_abandoned()).await;
             match rolled_back.expect("no hang") {
-                Ok(()) => assert!(is_kept),
-                Err(error) => assert!(!is_kept && error.is_connection_lost(), "{error}"),
+                Err(error) if error.is_connection_lost() => return false,
+                rolled_back => assert_eq!(rolled_back, Ok(())),
             }
         }
-        if is_kept {
-            assert_eq!(insert(&mut connection, "kept").await, Ok(1));
-        }
+        assert_eq!(insert(&mut connection, "kept").await, Ok(1));
+        true
+    })
+    .await;
+    let mut connection = abandon(60.0, &GivenUp::default()).await;
+    for _ in 0..2 {
+        let rolled_back = timeout(HANG, connection.roll_back_abandoned()).await;
+        let error = rolled_back.expect("no hang").unwrap_err();
+        assert!(error.is_connection_lost(), "{error}");
     }
     let all = neon.sql("SELECT string_agg(name, ',') FROM users");
     assert_eq!(all.await.unwrap()[0][0].as_deref(), Some("kept"));
@@ -420,25 +431,33 @@ async fn to_roll_back_waits_for_the_statement_that_was_dropped_and_tells_of_its_
 #[tokio::test]
 async fn a_rollback_that_is_given_up_leaves_a_connection_that_can_be_used_again() {
     let neon = start().await;
-    let mut connection = connect(&neon.url()).await;
     for round in 0..20 {
-        neon.set_latency(Duration::from_millis(5));
-        let mut rolled_back = Box::pin(connection.transaction(async |connection| {
-            insert(connection, "rolled back").await?;
-            Err::<(), _>(Error::RollbackTransaction)
-        }));
-        for _ in 0..round {
-            if poll_immediate(&mut rolled_back).await.is_some() {
-                break;
+        undisturbed(async |given_up| {
+            let mut connection = connect(&neon.url()).await;
+            neon.set_latency(Duration::from_millis(5));
+            let mut rolled_back = Box::pin(connection.transaction(async |connection| {
+                insert(connection, "rolled back").await?;
+                Err::<(), _>(Error::RollbackTransaction)
+            }));
+            for _ in 0..round {
+                if poll_immediate(&mut rolled_back).await.is_some() {
+                    break;
+                }
+                sleep(Duration::from_millis(1)).await;
             }
-            sleep(Duration::from_millis(1)).await;
-        }
-        drop(rolled_back);
-        neon.set_latency(Duration::ZERO);
-        let again = timeout(HANG, connection.roll_back_abandoned()).await;
-        again.expect("no hang").unwrap();
-        let name = round.to_string();
-        assert_eq!(insert(&mut connection, &name).await, Ok(1));
+            given_up.note();
+            drop(rolled_back);
+            neon.set_latency(Duration::ZERO);
+            let again = timeout(HANG, connection.roll_back_abandoned()).await;
+            match again.expect("no hang") {
+                Err(error) if error.is_connection_lost() => return false,
+                again => assert_eq!(again, Ok(())),
+            }
+            let name = round.to_string();
+            assert_eq!(insert(&mut connection, &name).await, Ok(1));
+            true
+        })
+        .await;
     }
     let all = neon.sql("SELECT count(*) FROM users").await.unwrap();
     assert_eq!(all[0][0].as_deref(), Some("20"));

@@ -14,12 +14,16 @@ use diesel_neon::{
 use neon_sim::Suspension;
 use tokio::time::timeout;
 
-use addresses::Addresses;
 use addresses::Behaviour::{self, *};
+use addresses::{Addresses, brisk};
 use common::{HANG, neon, neon_with, pool, until};
 
 /// Counts the sessions of clients.
 const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'neondb_owner'";
+
+/// After how long the next address is tried beside one that does not answer, and beside one that says nothing to a login.
+const STAGGER: Duration = Duration::from_millis(250);
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Returns twelve addresses of which one works; `order` permutes them.
 async fn dozen(port: u16, order: impl FnOnce(&mut Vec<Behaviour>)) -> Addresses {
@@ -73,18 +77,22 @@ async fn what_one_address_says_is_not_held_against_the_next() {
     let neon = neon().await;
     let postgres = DatabaseUrl::parse(&neon.postgres_url()).unwrap().hosts()[0].port;
     for severity in ["FATAL", "ERROR"] {
-        let addresses = Addresses::new(&[Starting(severity), LeadsTo(postgres)]).await;
-        let pool = pool(&addresses.url(&neon.postgres_url(), "localhost"), |p| p);
-        let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
-        let first = process(&mut connection).await;
-        drop(connection);
-        for _ in 0..10 {
+        brisk(SILENCE, &[1, 1], async || {
+            let addresses = Addresses::new(&[Starting(severity), LeadsTo(postgres)]).await;
+            let url = addresses.url(&neon.postgres_url(), "localhost");
+            let pool = pool(&url, |policy| policy.validation_bypass(HANG));
             let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
-            assert_eq!(process(&mut connection).await, first, "{severity}");
-        }
-        assert_eq!(addresses.accepted(), [1, 1], "{severity}");
-        let status = pool.status();
-        assert_eq!(status.checks.passed + status.checks.failed, 0, "{severity}");
+            let first = process(&mut connection).await;
+            drop(connection);
+            for _ in 0..10 {
+                let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
+                assert_eq!(process(&mut connection).await, first, "{severity}");
+            }
+            let status = pool.status();
+            assert_eq!(status.checks.passed + status.checks.failed, 0, "{severity}");
+            addresses.accepted()
+        })
+        .await;
     }
 }
 
@@ -92,34 +100,38 @@ async fn what_one_address_says_is_not_held_against_the_next() {
 async fn a_server_that_refuses_is_not_asked_at_every_address() {
     let neon = neon().await;
     let postgres = DatabaseUrl::parse(&neon.postgres_url()).unwrap().hosts()[0].port;
-    let addresses = Addresses::new(&[LeadsTo(postgres); 6]).await;
-    let url = addresses.url(&neon.postgres_url(), "localhost");
-    let error = Connection::establish(&url.replace(neon.password(), "wrong")).await;
-    assert!(
-        error
-            .err()
-            .unwrap()
-            .to_string()
-            .contains("password authentication failed")
-    );
-    assert_eq!(addresses.accepted(), [1, 0, 0, 0, 0, 0]);
+    brisk(STAGGER, &[1, 0, 0, 0, 0, 0], async || {
+        let addresses = Addresses::new(&[LeadsTo(postgres); 6]).await;
+        let url = addresses.url(&neon.postgres_url(), "localhost");
+        let error = Connection::establish(&url.replace(neon.password(), "wrong")).await;
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains("password authentication failed"), "{error}");
+        addresses.accepted()
+    })
+    .await;
 
     for (message, logins) in [
         ("Couldn't connect to compute node", [1, 1, 0, 0, 0, 0]),
         ("Too many connections attempts", [1, 0, 0, 0, 0, 0]),
     ] {
-        let addresses = Addresses::new(&[LeadsTo(neon.port()); 6]).await;
-        neon.refuse_connections(6, message);
-        let error = Connection::establish(&addresses.url(&neon.url(), &neon.host())).await;
-        assert!(error.err().unwrap().to_string().starts_with(message));
-        assert_eq!(addresses.accepted(), logins, "{message}");
-        neon.clear_faults();
+        brisk(STAGGER, &logins, async || {
+            let addresses = Addresses::new(&[LeadsTo(neon.port()); 6]).await;
+            neon.refuse_connections(6, message);
+            let error = Connection::establish(&addresses.url(&neon.url(), &neon.host())).await;
+            assert!(error.err().unwrap().to_string().starts_with(message));
+            neon.clear_faults();
+            addresses.accepted()
+        })
+        .await;
     }
 
-    let addresses = Addresses::new(&[Starting("FATAL"); 6]).await;
-    let error = Connection::establish(&addresses.url(&neon.postgres_url(), "localhost")).await;
-    assert!(error.err().unwrap().to_string().contains("is starting up"));
-    assert_eq!(addresses.accepted(), [1, 1, 0, 0, 0, 0]);
+    brisk(STAGGER, &[1, 1, 0, 0, 0, 0], async || {
+        let addresses = Addresses::new(&[Starting("FATAL"); 6]).await;
+        let error = Connection::establish(&addresses.url(&neon.postgres_url(), "localhost")).await;
+        assert!(error.err().unwrap().to_string().contains("is starting up"));
+        addresses.accepted()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -128,43 +140,53 @@ async fn addresses_that_refused_last_time_are_tried_last() {
     let postgres = DatabaseUrl::parse(&neon.postgres_url()).unwrap().hosts()[0].port;
     for severity in ["FATAL", "ERROR"] {
         let starting = Starting(severity);
-        let addresses = Addresses::new(&[starting, starting, starting, LeadsTo(postgres)]).await;
-        let url = addresses.url(&neon.postgres_url(), "localhost");
-        let pool = pool(&url, |policy| policy.max_size(3));
-        let mut held = Vec::new();
-        for _ in 0..3 {
-            held.push(timeout(HANG, pool.get()).await.unwrap().unwrap());
-        }
         // What the first attempts have found out holds for every connection behind them.
-        assert_eq!(addresses.accepted(), [1, 1, 1, 3], "{severity}");
+        brisk(SILENCE, &[1, 1, 1, 3], async || {
+            let addresses = [starting, starting, starting, LeadsTo(postgres)];
+            let addresses = Addresses::new(&addresses).await;
+            let url = addresses.url(&neon.postgres_url(), "localhost");
+            let pool = pool(&url, |policy| policy.max_size(3));
+            let mut held = Vec::new();
+            for _ in 0..3 {
+                held.push(timeout(HANG, pool.get()).await.unwrap().unwrap());
+            }
+            addresses.accepted()
+        })
+        .await;
     }
 }
 
 #[tokio::test]
 async fn a_login_that_outlasts_a_cold_start_is_made_once_more_and_the_loser_says_goodbye() {
-    let neon = neon_with(|neon| neon.cold_start(Duration::from_secs(8))).await;
-    neon.suspend(Suspension::Normal).await;
-    let addresses = Addresses::new(&[LeadsTo(neon.port()); 6]).await;
-    let before = neon.counters();
-    let pool = pool(&addresses.url(&neon.url(), &neon.host()), |p| p);
-    let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
-    connection.batch_execute("SELECT 1").await.unwrap();
-    assert_eq!(addresses.accepted(), [1, 1, 0, 0, 0, 0]);
-    let counted = (neon.counters() - before).direct;
-    assert_eq!(counted.attempts, 2);
-    until(&neon, SESSIONS, "1").await;
-    let counted = (neon.counters() - before).direct;
-    assert_eq!(counted.terminates + 1, counted.connections);
+    let cold_start = Duration::from_secs(8);
+    let neon = neon_with(|neon| neon.cold_start(cold_start)).await;
+    brisk(cold_start + STAGGER, &[1, 1, 0, 0, 0, 0], async || {
+        neon.suspend(Suspension::Normal).await;
+        let addresses = Addresses::new(&[LeadsTo(neon.port()); 6]).await;
+        let before = neon.counters();
+        let pool = pool(&addresses.url(&neon.url(), &neon.host()), |p| p);
+        let mut connection = timeout(HANG, pool.get()).await.unwrap().unwrap();
+        connection.batch_execute("SELECT 1").await.unwrap();
+        until(&neon, SESSIONS, "1").await;
+        let counted = (neon.counters() - before).direct;
+        assert_eq!(counted.terminates + 1, counted.connections);
+        addresses.accepted()
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_cold_start_is_waited_for_at_one_address() {
-    let neon = neon_with(|neon| neon.cold_start(Duration::from_secs(3))).await;
-    neon.suspend(Suspension::Normal).await;
-    let addresses = Addresses::new(&[LeadsTo(neon.port()); 3]).await;
-    let pool = pool(&addresses.url(&neon.url(), &neon.host()), |p| p);
-    drop(timeout(HANG, pool.get()).await.unwrap().unwrap());
-    assert_eq!(addresses.accepted(), [1, 0, 0]);
+    let cold_start = Duration::from_secs(3);
+    let neon = neon_with(|neon| neon.cold_start(cold_start)).await;
+    brisk(cold_start + STAGGER, &[1, 0, 0], async || {
+        neon.suspend(Suspension::Normal).await;
+        let addresses = Addresses::new(&[LeadsTo(neon.port()); 3]).await;
+        let pool = pool(&addresses.url(&neon.url(), &neon.host()), |p| p);
+        drop(timeout(HANG, pool.get()).await.unwrap().unwrap());
+        addresses.accepted()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -176,27 +198,27 @@ async fn hosts_are_tried_in_their_order_unless_they_are_to_be_balanced() {
         ("random", "localhost"),
         ("random", ""),
     ] {
-        let addresses = Addresses::new(&[LeadsTo(postgres); 4]).await;
-        let url = match name {
-            // Each address is a host name of its own here, so that they count as different servers.
-            "" => addresses
-                .url(&neon.postgres_url(), "")
-                .replace("&host=,,,", ""),
-            name => addresses.url(&neon.postgres_url(), name),
+        let accepted = async || {
+            let addresses = Addresses::new(&[LeadsTo(postgres); 4]).await;
+            let url = match name {
+                // Each address is a host name of its own here, so that they count as different servers.
+                "" => addresses
+                    .url(&neon.postgres_url(), "")
+                    .replace("&host=,,,", ""),
+                name => addresses.url(&neon.postgres_url(), name),
+            };
+            let url = format!("{url}&load_balance_hosts={balance}");
+            for _ in 0..32 {
+                let connected = timeout(HANG, Connection::establish(&url)).await;
+                drop(connected.unwrap().unwrap());
+            }
+            addresses.accepted()
         };
-        let url = format!("{url}&load_balance_hosts={balance}");
-        for _ in 0..32 {
-            drop(
-                timeout(HANG, Connection::establish(&url))
-                    .await
-                    .unwrap()
-                    .unwrap(),
-            );
-        }
-        let accepted = addresses.accepted();
-        match balance {
-            "disable" => assert_eq!(accepted, [32, 0, 0, 0]),
-            _ => assert!(accepted.iter().all(|n| *n > 0), "{name}: {accepted:?}"),
+        if balance == "disable" {
+            brisk(STAGGER, &[32, 0, 0, 0], accepted).await;
+        } else {
+            let accepted = accepted().await;
+            assert!(accepted.iter().all(|n| *n > 0), "{name}: {accepted:?}");
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -126,6 +126,21 @@ impl Addresses {
             self.port
         )
     }
+}
+
+/// Makes attempts until one counts what it should, 20 at most. An address that is silent for a moment is joined by the next, so
+/// that a busy machine may ask more of them; what an attempt has counted in less than `moment` is the dialler's own doing.
+pub async fn brisk(moment: Duration, expected: &[usize], attempt: impl AsyncFn() -> Vec<usize>) {
+    for _ in 0..20 {
+        let began = Instant::now();
+        let counted = attempt().await;
+        if counted == expected {
+            return;
+        }
+        let took = began.elapsed();
+        assert!(took >= moment, "{counted:?} within {took:?}");
+    }
+    panic!("never {expected:?}");
 }
 
 fn ip(at: usize) -> Ipv4Addr {
