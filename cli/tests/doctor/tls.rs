@@ -45,7 +45,7 @@ async fn certificates_that_are_not_trusted_are_shown_and_diagnosed() {
 async fn a_certificate_that_ends_soon_is_a_warning() {
     let neon = with(NeonSim::builder().certificate(Certificate::Expiring)).await;
     let doctor = Doctor::new("expiring").set("DATABASE_URL", &neon.url());
-    let report = doctor.json().await;
+    let (report, text) = doctor.near().await;
     let check = report.check("certificate");
     assert_eq!(check["code"], "certificate-expiring");
     assert!(
@@ -53,7 +53,6 @@ async fn a_certificate_that_ends_soon_is_a_warning() {
         "{check}"
     );
     assert_eq!((report.code, report.verdict()), (0, "warning"));
-    let text = doctor.text().await;
     assert_eq!(text.code, Some(0));
     assert!(
         text.stdout.contains("Verdict: works, with 1 warning"),
