@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -13,7 +13,7 @@ use diesel_neon::{Connection, DatabaseErrorExt, Establish, Pool, RetryError};
 use neon_sim::{NeonSim, Suspension};
 use tokio::time::sleep;
 
-use common::{neon, pool, pool_of};
+use common::{neon, pool, pool_of, until};
 
 async fn start() -> (NeonSim, Vec<Pool>) {
     let neon = neon().await;
@@ -362,6 +362,10 @@ async fn work_that_ends_the_transaction_itself_is_not_done_again() {
     }
 }
 
+/// Counts the sessions that have run their savepoint.
+const SET: &str = "SELECT count(*) FROM pg_stat_activity \
+     WHERE state LIKE 'idle%' AND query LIKE 'SAVEPOINT a;%'";
+
 /// It is unknown whether the work's own COMMIT counted: the connection was lost before its response.
 #[tokio::test]
 async fn work_whose_own_commit_has_no_answer_is_not_done_again_unless_declared_idempotent() {
@@ -373,7 +377,7 @@ async fn work_whose_own_commit_has_no_answer_is_not_done_again_unless_declared_i
         diesel::query_builder::SqlQuery: diesel_async::methods::ExecuteDsl<C>,
     {
         let before = notes(neon).await;
-        let (attempts, ends) = (AtomicU32::new(0), AtomicBool::new(false));
+        let attempts = AtomicU32::new(0);
         let work = async |connection: &mut C| {
             let nth = attempts.fetch_add(1, Ordering::Relaxed);
             let insert = format!(
@@ -384,8 +388,11 @@ async fn work_whose_own_commit_has_no_answer_is_not_done_again_unless_declared_i
             if nth > 0 {
                 return Ok(());
             }
-            neon.set_latency(Duration::from_millis(300));
-            ends.store(true, Ordering::Release);
+            match ending.starts_with("extended") {
+                // The answer to what prepares it must come.
+                true => neon.set_latency(Duration::from_secs(1)),
+                false => neon.lose_responses(),
+            }
             match ending.strip_prefix("extended ") {
                 Some(ending) => diesel::sql_query(ending)
                     .execute(connection)
@@ -398,12 +405,7 @@ async fn work_whose_own_commit_has_no_answer_is_not_done_again_unless_declared_i
         let lost = async {
             match ending.contains("SAVEPOINT") {
                 // It has arrived by then, and its answer has not.
-                true => {
-                    while !AtomicBool::load(&ends, Ordering::Acquire) {
-                        sleep(Duration::from_millis(5)).await;
-                    }
-                    sleep(Duration::from_millis(400)).await;
-                }
+                true => until(neon, SET, "1").await,
                 false => {
                     while notes(neon).await == before {
                         sleep(Duration::from_millis(5)).await;
