@@ -90,7 +90,7 @@ fn a_statement_that_was_not_sent_by_its_error_is_not_sent_later() {
     let clients = clients.worker_threads(4).enable_all().build().unwrap();
     let error = clients.block_on(async {
         let connection = HttpConnection::builder(url)
-            .request_timeout(Duration::from_secs(3))
+            .request_timeout(Duration::from_secs(10))
             .build()
             .unwrap();
         assert_eq!(seven(&connection).await, Ok(7));

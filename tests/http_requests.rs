@@ -178,6 +178,8 @@ async fn a_dropped_future_cancels_its_statement_and_others_go_on() {
             .await
     });
     until(&neon, RUNNING, "1").await;
+    // A connection that brings nothing for a second would be given up.
+    assert_eq!(users::table.count().get_result(&mut other).await, Ok(0_i64));
     sleeping.abort();
     until(&neon, RUNNING, "0").await;
     assert_eq!(users::table.count().get_result(&mut other).await, Ok(0_i64));
