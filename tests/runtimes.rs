@@ -172,7 +172,7 @@ fn idle_connections_are_still_closed_when_the_first_runtime_has_ended() {
     drop(first);
     runtime.block_on(async {
         select(&pool).await;
-        assert_eq!(pool.status().idle, 1);
+        assert_eq!(pool.status().connects.opened, 1);
         let closed = async {
             while pool.status().size > 0 {
                 sleep(Duration::from_millis(5)).await;
@@ -292,7 +292,7 @@ fn a_response_timeout_needs_no_runtime_around_the_statement() {
     }
 
     let (runtime, neon) = start();
-    let limit = Duration::from_millis(300);
+    let limit = Duration::from_secs(4);
     let _entered = runtime.enter();
     let pool = pool(&neon.url(), |policy| policy.response_timeout(limit));
     let mut connection = runtime.block_on(pool.get()).unwrap();
