@@ -55,6 +55,10 @@ const NAMELESS: &str = r"
     return wrong;
 ";
 
+/// Whether no colour changes any more.
+const STILL: &str =
+    "!document.getAnimations().some((animation) => animation instanceof CSSTransition)";
+
 /// Returns what reaches out of the page to the right.
 const TOO_WIDE: &str = r"
     const wide = [...document.querySelectorAll('body *')].filter((node) => node.checkVisibility() && !node.closest('svg')
@@ -91,7 +95,7 @@ async fn light_and_dark_wide_and_narrow() {
             browser.until(&format!(
                 "document.getElementById('answers').viewBox.baseVal.width < {width}"
             ));
-            sleep(Duration::from_millis(200)).await;
+            browser.until(STILL);
             assert_eq!(browser.run(TOO_WIDE), json!([false]), "{scheme}, {name}");
             assert_eq!(browser.run(FAINT), json!([]), "{scheme}, {name}");
             browser.picture(&pictures.join(format!("{scheme}-{name}.png")), None);

@@ -88,7 +88,7 @@ pub async fn terminated<C: Subject>(c: &mut C) -> Error {
 
 /// Returns the result of the statement behind one that was given up.
 pub async fn given_up<C: Subject>(c: &mut C) -> QueryResult<String> {
-    let sleep = c.execute_returning_count(sql_query("SELECT pg_sleep(0.5)"));
+    let sleep = c.execute_returning_count(sql_query("SELECT pg_sleep(5)"));
     let given_up = timeout(Duration::from_millis(20), sleep).await;
     given_up.unwrap_err();
     timeout(HANG, rows(c, sql_query("SELECT 1"))).await.unwrap()

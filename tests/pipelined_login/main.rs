@@ -142,12 +142,12 @@ async fn a_login_that_passes_is_tried_again_with_its_statement() {
 
 #[tokio::test]
 async fn the_first_statement_waits_for_the_compute_to_wake() {
-    let neon = neon_with(|neon| neon.cold_start(Duration::from_millis(2500))).await;
+    let neon = neon_with(|neon| neon.cold_start(Duration::from_millis(3500))).await;
     for url in [neon.url(), neon.pooled_url()] {
         let url = pipelined(&over_websocket(&neon, url));
         // The server may be silent while it wakes its compute.
         let pool = pool(&url, |policy| {
-            policy.response_timeout(Duration::from_secs(2))
+            policy.response_timeout(Duration::from_secs(3))
         });
         for suspension in [Suspension::Normal, Suspension::Silent] {
             neon.suspend(suspension).await;
@@ -327,7 +327,12 @@ async fn a_connection_that_comes_back_without_a_statement_is_kept() {
 
 #[tokio::test]
 async fn a_statement_is_cancelled_also_before_its_login_is_answered() {
-    let neon = neon_with(|neon| neon.cold_start(Duration::from_millis(500))).await;
+    let neon = neon_with(|neon| {
+        // The statement has begun before the request to cancel it is passed on.
+        neon.cold_start(Duration::from_secs(2))
+            .cancel_delay(Duration::from_secs(4))
+    });
+    let neon = neon.await;
     neon.suspend(Suspension::Normal).await;
     let mut connection = connect(&over_443(&neon)).await;
     let token = connection.cancel_token();

@@ -144,12 +144,12 @@ async fn a_login_outlasts_checks(
     let neon = start().await;
     neon.hold_answers(LOGIN);
     let pool = pool(&over_443(&neon), |settings| {
-        policy(settings.validation_timeout(Duration::from_secs(2)))
+        policy(settings.validation_timeout(Duration::from_secs(4)))
     });
     drop(get(&pool).await.unwrap());
     let use_it = use_it(&pool, &neon);
     let released = async {
-        sleep(Duration::from_millis(2500)).await;
+        sleep(Duration::from_millis(4500)).await;
         // Nothing was late, and nothing has taken its place.
         assert_eq!(pool.status().closed, Closed::default());
         assert_eq!(neon.counters().direct.attempts, 1);
