@@ -122,12 +122,12 @@ async fn a_request_that_is_dropped_takes_its_transaction_with_it() {
 #[tokio::test]
 async fn where_there_is_no_connection_the_answer_says_when_to_come_back() {
     let neon = start().await;
-    let short = Duration::from_secs(2);
+    let short = Duration::from_secs(4);
     let pool = pool(&neon.url(), |policy| {
         policy.max_size(1).checkout_timeout(short)
     });
     let app = app(&pool);
-    let held = pool.get().await.unwrap();
+    let held = pool.get_timeout(HANG).await.unwrap();
     let exhausted = problem(send(&app, "GET", "/users").await, 503).await;
     assert_eq!(exhausted["title"], "Service Unavailable");
     assert_eq!(

@@ -27,8 +27,8 @@ const CLIENTS: usize = 16;
 const PROCESSES: usize = 2;
 /// The number of rounds of each client, of twelve SQL commands each: 76,800 in all.
 const ROUNDS: usize = 200;
-/// How long a table keeps its columns.
-const BETWEEN_CHANGES: Duration = Duration::from_millis(300);
+/// For how many statements a table keeps its columns.
+const BETWEEN_CHANGES: u64 = 1500;
 const URL: &str = "DIESEL_NEON_TEST_WORKER_URL";
 const WORKER: &str = "DIESEL_NEON_TEST_WORKER";
 
@@ -306,7 +306,10 @@ async fn two_processes_share_a_few_servers_without_a_failure() {
         for change in ["ADD extra TEXT", "DROP extra"].into_iter().cycle() {
             let change = format!("ALTER TABLE logs {change}");
             neon.sql(&change).await.unwrap();
-            sleep(BETWEEN_CHANGES).await;
+            let changed = neon.counters().pooled.statements;
+            while neon.counters().pooled.statements < changed + BETWEEN_CHANGES {
+                sleep(Duration::from_millis(5)).await;
+            }
         }
     };
     tokio::select! {

@@ -159,7 +159,7 @@ fn assert_story(error: &(impl Error + 'static), causes: usize) -> String {
 }
 
 async fn refusal(url: &str) -> PoolError {
-    let pool = pool(url, |policy| policy.connect_timeout(Duration::from_secs(1)));
+    let pool = pool(url, |policy| policy.connect_timeout(Duration::from_secs(4)));
     let refused = timeout(HANG, pool.get()).await.expect("no hang").map(drop);
     refused.expect_err("no connection")
 }

@@ -75,7 +75,7 @@ async fn a_cancel_request_in_plain_text_does_too() {
 #[tokio::test]
 async fn a_statement_sent_after_the_close_of_a_cancel_request_is_cancelled() {
     let builder = NeonSim::builder().never_suspend();
-    let builder = builder.cancel_delay(Duration::from_millis(300));
+    let builder = builder.cancel_delay(Duration::from_secs(3));
     let neon = bounded(builder.start()).await.unwrap();
     for url in [neon.url(), neon.pooled_url()] {
         for encrypted in [false, true] {

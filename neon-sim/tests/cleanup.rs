@@ -179,7 +179,7 @@ async fn the_command_tells_what_happens_and_stops_cleanly() {
     let file = directory.path().join("neon.env");
     let arguments = [
         "--suspend-after",
-        "300ms",
+        "4s",
         "--cold-start",
         "10ms",
         "--env-file",
@@ -198,7 +198,7 @@ async fn the_command_tells_what_happens_and_stops_cleanly() {
 
     let mut said = BufReader::new(running.child.stderr.take().unwrap()).lines();
     let mut expected = [
-        "ready, suspends after 300ms",
+        "ready, suspends after 4s",
         "suspended",
         "waking",
         "awake, slept ",
@@ -386,7 +386,7 @@ async fn an_order_is_carried_out_though_its_client_leaves() {
     let neon = neon.unwrap();
     let control = neon.serve_control(0).await.unwrap();
     let is_up = async || neon.sql("SELECT 1").await.is_ok();
-    let restart = format!("{control}/restart_postgres?milliseconds=500");
+    let restart = format!("{control}/restart_postgres?milliseconds=5000");
     let client = request("POST", &restart).await;
     eventually("PostgreSQL is down", async || !is_up().await).await;
     drop(client);

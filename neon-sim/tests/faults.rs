@@ -34,7 +34,7 @@ async fn a_connection_hangs_in_authentication() {
     neon.hang_connections(1);
     let config = config(&neon.url());
     let hanging = config.connect(MakeRustlsConnect::new(tls(neon.ca_path())));
-    let answer = tokio::time::timeout(Duration::from_millis(300), hanging).await;
+    let answer = tokio::time::timeout(Duration::from_secs(5), hanging).await;
     assert!(answer.is_err(), "nothing should answer");
     try_connect(&config, neon.ca_path()).await.unwrap();
     let direct = neon.counters().direct;
@@ -59,7 +59,11 @@ async fn what_open_sessions_send_is_lost_in_either_direction() {
             tokio::time::timeout(Duration::from_millis(300), client.batch_execute(&insert));
         assert!(answer.await.is_err(), "nothing should answer");
         let found = format!("SELECT 1 FROM lost WHERE way = '{way}'");
-        assert_eq!(neon.sql(&found).await.unwrap().len(), usize::from(arrives));
+        let is_found = async || neon.sql(&found).await.unwrap().len() == 1;
+        match arrives {
+            false => assert!(!is_found().await),
+            true => common::eventually("it arrives", is_found).await,
+        }
         let (other, _driver) = connect(&neon.url(), neon.ca_path()).await;
         other.batch_execute("SELECT 1").await.unwrap();
     }
@@ -83,7 +87,7 @@ async fn servers_that_are_restarted_come_back_with_what_was_committed() {
     let (direct, driver) = connect(&neon.url(), neon.ca_path()).await;
     let notes = "CREATE TABLE notes AS SELECT 1";
     direct.batch_execute(notes).await.unwrap();
-    let down = Duration::from_millis(500);
+    let down = Duration::from_secs(4);
 
     let (pooled, pooled_driver) = connect(&neon.pooled_url(), neon.ca_path()).await;
     let refused = async {

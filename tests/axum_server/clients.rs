@@ -18,7 +18,7 @@ const HALF_A_HEAD: &[u8] = b"GET /books HTTP/1.1\r\nhost: local";
 #[tokio::test]
 async fn clients_that_send_half_a_head_do_not_take_the_server_down() {
     let neon = neon().await;
-    let server = command(&neon.url(), &[("REQUEST_TIMEOUT", "2")]);
+    let server = command(&neon.url(), &[("REQUEST_TIMEOUT", "10")]);
     // Some systems allow so few open files.
     let mut limited = Command::new("sh");
     limited

@@ -338,7 +338,7 @@ async fn a_password_that_is_wrong_is_nobodys_business() {
 #[tokio::test]
 async fn an_exhausted_pool_and_a_slow_query_are_told_apart() {
     let neon = neon().await;
-    let settings = [("REQUEST_TIMEOUT", "3"), ("POOL_SIZE", "1")];
+    let settings = [("REQUEST_TIMEOUT", "6"), ("POOL_SIZE", "1")];
     let server = Server::start(&neon.url(), &settings).await;
 
     let lock = Lock::take(&neon).await;
