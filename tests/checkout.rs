@@ -193,7 +193,9 @@ async fn a_connection_that_comes_back_in_a_transaction_is_closed() {
 #[tokio::test]
 async fn a_transaction_that_ended_keeps_its_connection() {
     let neon = start().await;
-    let pool = pool(&neon.url(), |policy| policy.max_size(1));
+    let pool = pool(&neon.url(), |policy| {
+        policy.max_size(1).validation_bypass(HANG)
+    });
     let mut connection = pool.get().await.unwrap();
     let before = backend(&mut connection).await;
     let sum: i32 = connection
@@ -213,7 +215,9 @@ async fn a_transaction_that_ended_keeps_its_connection() {
 #[tokio::test]
 async fn an_error_in_a_statement_keeps_the_connection() {
     let neon = start().await;
-    let pool = pool(&neon.url(), |policy| policy.max_size(1));
+    let pool = pool(&neon.url(), |policy| {
+        policy.max_size(1).validation_bypass(HANG)
+    });
     let mut connection = pool.get().await.unwrap();
     let before = backend(&mut connection).await;
     connection
