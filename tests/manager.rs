@@ -106,7 +106,7 @@ async fn a_spare_is_the_next_connection_of_the_pool_or_is_closed() {
 }
 
 /// On the way to the server and back.
-const ROUND_TRIP: Duration = Duration::from_secs(1);
+const ROUND_TRIP: Duration = Duration::from_millis(700);
 
 #[tokio::test]
 async fn a_connection_that_answers_is_kept_although_a_spare_waits() {

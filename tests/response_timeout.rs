@@ -216,7 +216,7 @@ async fn response_timeout_does_not_end_a_request_that_is_still_being_sent() {
     // Longer than what the sockets' buffers hold takes to be read.
     let limit = Duration::from_millis(4500);
     let pool = pool(&url, |policy| policy.max_size(1).response_timeout(limit));
-    let long = 80 * PIECE;
+    let long = 70 * PIECE;
     let mut connection = pool.get().await.unwrap();
     let text = format!("SELECT '{}'", "x".repeat(long));
     let sent = timeout(HANG, connection.batch_execute(&text)).await;
