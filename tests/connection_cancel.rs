@@ -5,6 +5,8 @@ mod common;
 #[path = "common/front.rs"]
 mod front;
 
+use std::cell::OnceCell;
+use std::pin::pin;
 use std::time::Duration;
 
 use common::{HANG, RUNNING, connect, counted, pool, start, until};
@@ -13,7 +15,7 @@ use diesel::sql_query;
 use diesel::sql_types::Integer;
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{ConnectErrorKind, Connection, DatabaseErrorExt};
-use front::Front;
+use front::{Closes, Front};
 use futures_util::future::{join, poll_immediate};
 use neon_sim::NeonSim;
 use tokio::time::{sleep, timeout};
@@ -78,7 +80,7 @@ async fn without_a_running_statement_no_request_is_made_and_the_next_statement_i
 #[tokio::test]
 async fn a_server_that_ignores_a_cancel_request_is_not_waited_for_for_ever() {
     let neon = start().await;
-    let mut front = Front::start(&neon.postgres_url(), false).await;
+    let mut front = Front::start(&neon.postgres_url(), Closes::Never).await;
     let separator = if front.url.contains('?') { '&' } else { '?' };
     let connection = connect(&format!("{}{separator}connect_timeout=5", front.url)).await;
     let token = connection.cancel_token();
@@ -88,7 +90,7 @@ async fn a_server_that_ignores_a_cancel_request_is_not_waited_for_for_ever() {
     until(&neon, RUNNING, "1").await;
     let cancelled = timeout(HANG, token.cancel()).await.expect("no hang");
     assert_eq!(cancelled.unwrap_err().kind(), ConnectErrorKind::TimedOut);
-    front.asked.recv().await.unwrap();
+    front.asked().await;
 }
 
 #[tokio::test]
@@ -103,7 +105,7 @@ async fn the_next_statement_waits_until_the_cancelled_one_is_answered() {
         assert!(poll_immediate(&mut slow).await.is_none());
         until(&neon, RUNNING, "1").await;
         token.cancel().await.unwrap();
-        front.asked.recv().await.unwrap();
+        front.asked().await;
         let mut next = Box::pin(async {
             let mut shared = &connection;
             shared.batch_execute("SELECT pg_sleep(0.1)").await
@@ -135,7 +137,7 @@ async fn a_request_that_may_still_be_under_way_costs_the_connection_and_no_state
         });
         assert!(poll_immediate(&mut slow).await.is_none());
         token.cancel().await.unwrap();
-        front.asked.recv().await.unwrap();
+        front.asked().await;
         // The statement ends before the request is passed on.
         gate.open().await;
         assert_eq!(slow.await, Ok(()), "{round}");
@@ -207,7 +209,7 @@ async fn behind_a_pooler_the_socket_stays_open_until_a_late_request_has_done_its
     until(&neon, RUNNING, "1").await;
     drop(slow);
     drop(connection);
-    front.asked.recv().await.unwrap();
+    front.asked().await;
     sleep(Duration::from_secs(1)).await;
     front.let_through.add_permits(1000);
     until(&neon, RUNNING, "0").await;
@@ -258,51 +260,135 @@ async fn a_token_stops_nothing_of_the_next_holder_of_the_connection() {
     }
 }
 
-/// The first statement of a connection has the question in front whether statements may have names.
+/// Stops a connection's first statement while the question in front of it, whether statements may have names, waits for a
+/// lock; `meanwhile` runs until the statement has ended.
+async fn stopped_in_front(
+    neon: &NeonSim,
+    connection: &mut Connection,
+    meanwhile: impl Future<Output = ()>,
+) -> diesel::result::Error {
+    let token = connection.cancel_token();
+    let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
+         AND relation = 'pg_prepared_statements'::regclass";
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    // The table stays locked until the gate opens.
+    let mut gate = connect(&neon.postgres_url()).await;
+    gate.batch_execute("SELECT pg_advisory_lock(7)")
+        .await
+        .unwrap();
+    let lock = "BEGIN; LOCK TABLE pg_catalog.pg_prepared_statements; \
+         SELECT pg_advisory_xact_lock(7); COMMIT";
+    let stopped = async {
+        until(neon, locked, "1").await;
+        let slow = sql_query("SELECT pg_sleep(600)").execute(connection);
+        let slow = async {
+            let mut slow = pin!(timeout(HANG, slow));
+            tokio::select! {
+                slow = &mut slow => slow,
+                () = meanwhile => slow.await,
+            }
+        };
+        let (slow, cancelled) = join(slow, async {
+            // The one for the gate, the other for the table.
+            until(neon, waiting, "2").await;
+            token.cancel().await
+        })
+        .await;
+        gate.batch_execute("SELECT pg_advisory_unlock(7)")
+            .await
+            .unwrap();
+        cancelled.unwrap();
+        slow.expect("no hang").unwrap_err()
+    };
+    let (held, stopped) = join(neon.sql(lock), stopped).await;
+    held.unwrap();
+    stopped
+}
+
 #[tokio::test]
 async fn a_request_that_hits_the_question_in_front_stops_the_statement_and_settles_nothing() {
     let neon = start().await;
     for url in [neon.postgres_url(), neon.pgbouncer_url()] {
-        let mut connection = connect(&url).await;
-        let token = connection.cancel_token();
-        let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
-             AND relation = 'pg_prepared_statements'::regclass";
-        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-        // The table stays locked until the gate opens.
-        let mut gate = connect(&neon.postgres_url()).await;
-        gate.batch_execute("SELECT pg_advisory_lock(7)")
-            .await
-            .unwrap();
-        let lock = "BEGIN; LOCK TABLE pg_catalog.pg_prepared_statements; \
-             SELECT pg_advisory_xact_lock(7); COMMIT";
-        let stopped = async {
-            until(&neon, locked, "1").await;
-            let slow = sql_query("SELECT pg_sleep(600)").execute(&mut connection);
-            let (slow, cancelled) = join(timeout(HANG, slow), async {
-                // The one for the gate, the other for the table.
-                until(&neon, waiting, "2").await;
-                token.cancel().await
-            })
-            .await;
-            gate.batch_execute("SELECT pg_advisory_unlock(7)")
+        let settles_nothing = async || {
+            let mut connection = connect(&url).await;
+            let stopped = stopped_in_front(&neon, &mut connection, async {}).await;
+            assert_eq!(stopped.sqlstate(), Some("57014"), "{url}");
+            // It is asked again, and the answer is the server's.
+            let one = async |connection: &mut Connection| {
+                let one = diesel::select(1.into_sql::<Integer>());
+                one.get_result::<i32>(connection).await
+            };
+            if one(&mut connection)
                 .await
-                .unwrap();
-            cancelled.unwrap();
-            slow.expect("no hang").unwrap_err()
+                .is_err_and(|error| error.is_connection_lost())
+            {
+                return false;
+            }
+            for _ in 0..3 {
+                assert_eq!(one(&mut connection).await, Ok(1), "{url}");
+            }
+            let names = common::prepared(&mut connection).await;
+            let are_named = names.iter().any(|name| name.contains("$1"));
+            assert_eq!(are_named, url == neon.postgres_url(), "{url}: {names:?}");
+            true
         };
-        let (held, stopped) = join(neon.sql(lock), stopped).await;
-        held.unwrap();
-        assert_eq!(stopped.sqlstate(), Some("57014"), "{url}");
-        // It is asked again, and the answer is the server's.
-        let one = async |connection: &mut Connection| {
-            let one = diesel::select(1.into_sql::<Integer>());
-            one.get_result::<i32>(connection).await
-        };
-        for _ in 0..3 {
-            assert_eq!(one(&mut connection).await, Ok(1), "{url}");
+        // A request that overtakes the statement is repeated, and costs the connection.
+        let mut tries = 0;
+        while !settles_nothing().await {
+            tries += 1;
+            assert!(tries < 10, "{url}");
         }
-        let names = common::prepared(&mut connection).await;
-        let are_named = names.iter().any(|name| name.contains("$1"));
-        assert_eq!(are_named, url == neon.postgres_url(), "{url}: {names:?}");
     }
+}
+
+#[tokio::test]
+async fn a_request_that_comes_between_two_statements_is_made_again() {
+    let neon = start().await;
+    let mut front = Front::new(&neon.postgres_url()).await;
+    let mut is_lost = false;
+    for _ in 0..20 {
+        let mut connection = connect(&front.url).await;
+        let requests = async {
+            front.asked().await;
+            front.pass_on().await;
+            front.asked().await;
+            front.lose().await;
+            is_lost = true;
+            front.let_through.add_permits(1000);
+        };
+        let stopped = stopped_in_front(&neon, &mut connection, requests).await;
+        assert_eq!(stopped.sqlstate(), Some("57014"));
+        if is_lost {
+            return;
+        }
+        // The server signals a process twice; here the second signal has stopped the statement.
+    }
+    panic!("no request was lost");
+}
+
+/// PostgreSQL signals the process once more when the statement may have ended already.
+#[tokio::test]
+async fn nothing_is_sent_until_the_server_is_done_with_the_request() {
+    let neon = start().await;
+    let front = Front::start(&neon.postgres_url(), Closes::Last).await;
+    let mut connection = connect(&front.url).await;
+    let token = connection.cancel_token();
+    let slow = connection.batch_execute("SELECT pg_sleep(600)");
+    let (running, request) = (until(&neon, RUNNING, "1"), OnceCell::new());
+    let (slow, ()) = join(timeout(HANG, slow), async {
+        running.await;
+        let _ = request.set(tokio::spawn(async move { token.cancel().await }));
+    })
+    .await;
+    let request = request.into_inner().expect("it was made");
+    let stopped = slow.expect("no hang").unwrap_err();
+    assert_eq!(stopped.sqlstate(), Some("57014"));
+    let one = diesel::select(1.into_sql::<Integer>());
+    let mut next = Box::pin(one.get_result::<i32>(&mut connection));
+    let early = timeout(Duration::from_millis(300), &mut next).await;
+    assert!(early.is_err(), "{early:?}");
+    assert!(!request.is_finished());
+    front.let_through.add_permits(1);
+    assert_eq!(timeout(HANG, next).await.expect("no hang"), Ok(1));
+    request.await.unwrap().unwrap();
 }

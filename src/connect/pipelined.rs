@@ -177,7 +177,7 @@ mod tests {
             session: session.clone(),
         });
         assert!(session.status.has_ended());
-        let cancelled = session.canceller.cancel_if(|| true);
+        let cancelled = session.canceller.cancel_if(|| Some(()));
         let cancelled = tokio::time::timeout(Duration::from_secs(60), cancelled).await;
         assert!(cancelled.expect("no hang").is_ok());
     }

@@ -115,7 +115,7 @@ impl Session {
             biased;
             outcome = &mut batch => outcome,
             () = self.stop.cancelled() => {
-                let cancel = self.session.canceller.cancel_if(|| true);
+                let cancel = self.session.canceller.cancel_if(|| Some(()));
                 let outcome = timeout(CLOSE_TIMEOUT, async { tokio::join!(cancel, batch).1 }).await;
                 outcome.unwrap_or(Err(Interrupted::Stopped))
             }

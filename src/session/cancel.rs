@@ -3,7 +3,8 @@
 //! Neon's proxy closes the socket of a cancel request before it passes the request on. Only the error of a cancelled
 //! statement tells that the request has arrived; until then, the request could cancel the next statement instead.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::handle::SessionHandle;
 use super::pipeline::Pipeline;
@@ -11,19 +12,23 @@ use crate::protocol::ServerError;
 
 impl SessionHandle {
     /// Cancels the requests in flight, in the background: a cancel request that was meant for them has hit the one in
-    /// front.
+    /// front. Asks again while they run, but five times at most: the server may not have begun the next one when the
+    /// request comes, which then stops nothing.
     pub(crate) fn cancel_rest(self: &Arc<Self>) {
         let Some(in_flight) = self.in_flight(self.holder()) else {
             return;
         };
         let (session, canceller) = (Arc::downgrade(self), self.canceller().clone());
         self.canceller().spawn(async move {
-            let is_needed = || {
-                session
-                    .upgrade()
-                    .is_some_and(|session| session.begin_cancel(&in_flight))
-            };
-            canceller.cancel_in_time(is_needed).await;
+            let begin = || session.upgrade()?.begin_cancel(&in_flight);
+            for _ in 0..5 {
+                canceller.cancel_in_time(begin).await;
+                canceller.sleep(LATE_REQUEST).await;
+                let session = session.upgrade();
+                if !session.is_some_and(|session| session.lock().is_outstanding(&in_flight)) {
+                    return;
+                }
+            }
         });
     }
 
@@ -39,19 +44,30 @@ impl SessionHandle {
         (is_outstanding && self.holder() == holder).then_some(in_flight)
     }
 
-    /// Begins to cancel the requests, unless they are complete; returns whether a cancel request is to be sent. If so,
-    /// no other request is sent until it is known that the cancel request has arrived.
-    pub(crate) fn begin_cancel(&self, in_flight: &InFlight) -> bool {
+    /// Begins to cancel the requests, unless they are complete; returns what is to be held while a cancel request is made.
+    /// No other request is sent until it is known that the cancel request has arrived, and that its server is done with it.
+    pub(crate) fn begin_cancel(self: &Arc<Self>, in_flight: &InFlight) -> Option<CancelInProgress> {
         let mut pipeline = self.lock();
-        pipeline.read_available();
-        let current = pipeline.requests.current();
-        let is_outstanding = pipeline.lost.is_none()
-            && self.holder() == in_flight.holder
-            && current.is_some_and(|request| request.id < in_flight.end);
-        if is_outstanding {
+        let is_needed = pipeline.is_outstanding(in_flight) && self.holder() == in_flight.holder;
+        is_needed.then(|| {
             pipeline.cancels += 1;
+            pipeline.open_cancels += 1;
+            CancelInProgress(Arc::downgrade(self))
+        })
+    }
+}
+
+/// A cancel request that the server may not be done with: it signals a process twice, and the second signal would stop a
+/// statement that has begun since the first (`signal_child` in PostgreSQL's `postmaster.c`).
+#[derive(Debug)]
+pub(crate) struct CancelInProgress(Weak<SessionHandle>);
+
+impl Drop for CancelInProgress {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.upgrade() {
+            session.waiters().set_due();
+            session.lock().open_cancels -= 1;
         }
-        is_outstanding
     }
 }
 
@@ -64,6 +80,12 @@ pub(crate) struct InFlight {
 }
 
 impl Pipeline {
+    fn is_outstanding(&mut self, in_flight: &InFlight) -> bool {
+        self.read_available();
+        let current = self.requests.current();
+        self.lost.is_none() && current.is_some_and(|request| request.id < in_flight.end)
+    }
+
     /// Notes from an ErrorResponse that a cancel request has arrived. A statement_timeout has the same code, so the
     /// text decides; a text in another language costs the connection.
     pub(super) fn note_cancelled(&mut self, body: &[u8]) {
@@ -86,3 +108,7 @@ impl Pipeline {
         }
     }
 }
+
+/// How long a proxy may take to pass a cancel request on. One that comes behind its statement costs the connection, so each
+/// has time before there is another.
+const LATE_REQUEST: Duration = Duration::from_millis(500);

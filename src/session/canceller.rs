@@ -76,28 +76,27 @@ impl Canceller {
         &self.0.dialler
     }
 
-    /// Sends a cancel request if it is still needed once its stream is open, and waits until the server has read it.
-    pub(crate) async fn cancel_if(
+    /// Sends a cancel request if `begin` still wants it once its stream is open, and waits until the server has read it.
+    /// Holds what `begin` returns until then.
+    pub(crate) async fn cancel_if<T>(
         &self,
-        is_needed: impl FnOnce() -> bool,
+        begin: impl FnOnce() -> Option<T>,
     ) -> Result<(), CancelFailure> {
         let Some(Key { token, peer }) = self.0.key.wait().await else {
             return Ok(());
         };
         let stream = Lingering(self.0.dialler.redial(peer).await?);
-        if !is_needed() {
+        let Some(_in_progress) = begin() else {
             return Ok(());
-        }
+        };
         let cancelled = token.cancel_query_raw(stream, Negotiated).await;
         Ok(cancelled?)
     }
 
-    /// Sends a cancel request that nobody waits for, if it is still needed once its stream is open.
-    pub(super) async fn cancel_in_time(&self, is_needed: impl FnOnce() -> bool) {
+    /// Sends a cancel request that nobody waits for, as [`cancel_if`](Self::cancel_if) does.
+    pub(super) async fn cancel_in_time<T>(&self, begin: impl FnOnce() -> Option<T>) {
         let timer = self.0.dialler.timer();
-        let cancelled = timer
-            .timeout(REQUEST_TIMEOUT, self.cancel_if(is_needed))
-            .await;
+        let cancelled = timer.timeout(REQUEST_TIMEOUT, self.cancel_if(begin)).await;
         if let Some(Err(error)) = cancelled {
             tracing::debug!(error = ?error, "a statement could not be cancelled");
         }
@@ -114,7 +113,7 @@ impl Canceller {
     ) {
         let mut pauses = PAUSES.iter();
         while let Some(pause) = pauses.next() {
-            self.cancel_in_time(|| true).await;
+            self.cancel_in_time(|| Some(())).await;
             let pause = pin!(self.sleep(Duration::from_millis(*pause)));
             match select(outstanding.next(), pause).await {
                 Either::Left((None, _)) => return,

@@ -44,6 +44,8 @@ pub(super) struct Pipeline {
     pub(super) is_reading_orphans: bool,
     /// Counts the cancel requests that may be under way.
     pub(super) cancels: u32,
+    /// Counts those that a server has not confirmed yet.
+    pub(super) open_cancels: u32,
     /// Why the session has ended.
     pub(super) lost: Option<Box<ServerError>>,
 }
@@ -72,6 +74,7 @@ impl Pipeline {
             notifications: VecDeque::new(),
             is_reading_orphans: false,
             cancels: 0,
+            open_cancels: 0,
             lost: None,
         }
     }

@@ -116,7 +116,7 @@ impl SessionHandle {
             let is_blocked = requests.has_unconfirmed_preamble()
                 || requests.is_copying()
                 || requests.is_abandoned();
-            if !is_blocked && pipeline.cancels == 0 {
+            if !is_blocked && pipeline.cancels == 0 && pipeline.open_cancels == 0 {
                 break;
             }
             waiting.register(cx);
