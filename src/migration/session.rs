@@ -123,13 +123,15 @@ impl Session {
     }
 
     /// Records a migration whose statements have ended. The cancel request for them may be late and end the
-    /// record instead; it ends only one statement, so the record is then run again.
+    /// record instead, which is then run again: twice at most, since the server signals its process twice.
     pub(super) async fn record(&self, sql: &str) -> Result<(), Interrupted> {
-        let recorded = self.to_the_end(sql).await;
-        match self.stop.is_cancelled() && is_cancelled(&recorded) {
-            true => self.to_the_end(sql).await,
-            false => recorded,
+        let mut recorded = self.to_the_end(sql).await;
+        for _ in 0..2 {
+            if self.stop.is_cancelled() && is_cancelled(&recorded) {
+                recorded = self.to_the_end(sql).await;
+            }
         }
+        recorded
     }
 
     /// Runs statements that must not be stopped.
