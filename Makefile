@@ -1,7 +1,7 @@
 # What setup installed comes first; a login shell's PATH is not needed.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test
+.PHONY: help setup demo test bench
 
 help:
 	@echo 'make setup  install what this machine lacks: PostgreSQL, PgBouncer, the diesel CLI, Chromium;'
@@ -9,6 +9,8 @@ help:
 	@echo 'make demo   the book server and its page on a stand-in for Neon, or on DATABASE_URL;'
 	@echo '            PORT=3000 SUSPEND_AFTER=5s'
 	@echo 'make test   all tests, on a stand-in for Neon'
+	@echo 'make bench  this crate beside its peers, into docs/benchmarks.md; SUITE=checkout,words for some;'
+	@echo '            COMPARE=FILE, an earlier benchmarks.json: fails if a figure has got worse'
 
 setup:
 	@scripts/setup --for-tests
@@ -18,4 +20,8 @@ demo:
 	@scripts/demo
 
 test: setup
-	cargo test --workspace --all-features --no-fail-fast
+	cargo test --all-features --no-fail-fast
+
+bench:
+	@scripts/setup --for-bench
+	cargo run --quiet --release -p diesel-neon-bench

@@ -1,0 +1,88 @@
+//! This crate beside its peers: `make bench`, or `SUITE=checkout,words make bench`.
+//!
+//! All run against the same server in the same run, and take turns; a ratio is the median over the rounds, so that
+//! whatever else the machine does hits all alike. Writes `docs/benchmarks.md`, and the figures as `docs/benchmarks.json`.
+//! `COMPARE=FILE` names an earlier `benchmarks.json`: what got worse by more than its spread is told, and is a failure.
+
+mod compare;
+mod count;
+mod page;
+mod plot;
+mod pools;
+mod report;
+mod schema;
+mod stand_in;
+mod stats;
+mod suites;
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::page::Page;
+use crate::suites::{ALL, Suite};
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let [suite, rest @ ..] = &arguments[..] {
+        // A part of a suite that needs a process of its own.
+        suites::run_part(suite, rest);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let before = match env::var("COMPARE") {
+        Ok(file) if !file.is_empty() => Some(Page::read(file.as_ref())?),
+        _ => None,
+    };
+    let docs = stand_in::repository().join("docs");
+    let json = docs.join("benchmarks.json");
+    let mut page = match json.exists() {
+        true => Page::read(&json)?,
+        false => Page::default(),
+    };
+    let mut now = Vec::new();
+    for suite in wanted(&env::var("SUITE").unwrap_or_default())? {
+        let began = Instant::now();
+        eprintln!("{} …", suite.name);
+        let chapter = (suite.run)();
+        eprintln!("{}: {:.0} s", suite.name, began.elapsed().as_secs_f64());
+        println!("{}", page::markdown_of(&chapter));
+        page.replace(chapter.clone());
+        // What is done is kept if a later suite fails.
+        fs::write(&json, page.json()?)?;
+        fs::write(docs.join("benchmarks.md"), page.markdown())?;
+        now.push(chapter);
+    }
+    let worse = before.map_or_else(Vec::new, |before| compare::worse(&before.chapters, &now));
+    for line in &worse {
+        eprintln!("worse: {line}");
+    }
+    Ok(match worse.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Returns the suites of a list with commas; all, if it is empty.
+fn wanted(list: &str) -> Result<Vec<&'static Suite>, String> {
+    let names: Vec<_> = list
+        .split([',', ' '])
+        .filter(|name| !name.is_empty())
+        .collect();
+    if names.is_empty() {
+        return Ok(ALL.iter().collect());
+    }
+    let find = |name: &&str| {
+        let known: Vec<_> = ALL.iter().map(|suite| suite.name).collect();
+        let suite = ALL.iter().find(|suite| suite.name == *name);
+        suite.ok_or_else(|| {
+            format!(
+                "no suite is called {name}: SUITE takes {}",
+                known.join(", ")
+            )
+        })
+    };
+    names.iter().map(find).collect()
+}

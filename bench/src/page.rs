@@ -1,0 +1,137 @@
+//! `docs/benchmarks.md`, and the figures that it is made of.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::Chapter;
+use crate::suites::ALL;
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub struct Page {
+    /// Where and when the last suite ran.
+    machine: String,
+    pub chapters: Vec<Chapter>,
+}
+
+impl Page {
+    pub fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
+        let read = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
+        Ok(serde_json::from_str(&read?)?)
+    }
+
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self).map(|json| json + "\n")
+    }
+
+    /// Puts a chapter at its place, instead of the one that was there.
+    pub fn replace(&mut self, chapter: Chapter) {
+        self.machine = machine();
+        self.chapters.retain(|one| one.suite != chapter.suite);
+        self.chapters.push(chapter);
+        let place = |chapter: &Chapter| ALL.iter().position(|suite| suite.name == chapter.suite);
+        self.chapters.sort_by_key(place);
+    }
+
+    pub fn markdown(&self) -> String {
+        let chapters: Vec<_> = self.chapters.iter().map(markdown_of).collect();
+        format!("{HEAD}\n{}\n\n{}{FOOT}", self.machine, chapters.join("\n"))
+    }
+}
+
+pub fn markdown_of(chapter: &Chapter) -> String {
+    let Chapter {
+        suite, title, text, ..
+    } = chapter;
+    let mut page = format!("## {title}\n\n`SUITE={suite} make bench`. {text}\n\n");
+    for plot in &chapter.plots {
+        page += &format!("![{}]({})\n\n", plot.alt, plot.path);
+    }
+    for table in &chapter.tables {
+        page += &format!("{}\n", table.markdown());
+    }
+    page
+}
+
+/// Says what ran where, and when.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = model
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model);
+    let output = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().ok()?;
+        let line = String::from_utf8(output.stdout).ok()?;
+        Some(line.lines().next()?.trim().to_owned())
+    };
+    let said = |program, arguments: &[&str]| {
+        output(program, arguments).unwrap_or_else(|| format!("no {program}"))
+    };
+    let versions = [
+        said("postgres", &["--version"]),
+        said("pgbouncer-tracking", &["--version"]),
+        said("rustc", &["--version"]),
+        peers(),
+    ];
+    let date = said("date", &["-u", "+%Y-%m-%d"]);
+    format!(
+        "Machine: {cores} cores, {model}; {}. {date}.",
+        versions.join("; ")
+    )
+}
+
+/// Returns the peers' versions, as the lock file has them.
+fn peers() -> String {
+    let lock = include_str!("../../Cargo.lock");
+    let version = |name: &&str| {
+        let entry = lock.split_once(&format!("\nname = \"{name}\"\nversion = \""))?;
+        Some(format!("{name} {}", entry.1.split('"').next()?))
+    };
+    let names = [
+        "diesel",
+        "diesel-async",
+        "bb8",
+        "deadpool",
+        "mobc",
+        "deadpool-postgres",
+        "sqlx",
+        "r2d2",
+        "tokio-postgres",
+    ];
+    let versions: Vec<_> = names.iter().filter_map(version).collect();
+    versions.join(", ")
+}
+
+const HEAD: &str = "\
+# Benchmarks
+
+`make bench` writes this page: this crate beside its peers, on `neon-sim` and one PostgreSQL, in turns. A peer's cell has ours divided
+by the peer's, the median over the rounds and how far the middle half of them lies apart, and in brackets what the peer has by itself.
+Bold: ours is better by more than that. Absolute times vary between runs; ratios of arms that take turns, and counts, do not.
+";
+
+const FOOT: &str = "
+## COPY over a WebSocket
+
+`cargo bench --features websocket --bench websocket` copies 100 MB each way: 0.92 of the throughput over TLS to the client, and 1.02
+to the server.
+
+## Memory
+
+An open connection with 50 named statements takes 41 kB on the client, and 65 kB as an `AsyncPgConnection`
+(`CONNECTIONS=1000 cargo test --test memory -- --nocapture`). A result of 100 MB is streamed in less than 0.2 MB.
+
+## Weight
+
+[What a program gets](weight.md): crates, time to build and size, beside the same program on diesel-async's own pool.
+
+## Soak
+
+`cargo run -p neon-sim --example soak` mixes load with suspensions of every kind, kills, refusals, hung logins and
+cancellations for ten minutes, and verifies after each round that no acknowledged write is missing or doubled.
+";

@@ -1,0 +1,166 @@
+//! Pictures for the page: lines over an axis, and bars.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+/// A line: its name, and its points.
+pub struct Line {
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A picture of lines.
+pub struct Lines<'a> {
+    pub title: &'a str,
+    pub x: &'a str,
+    pub y: &'a str,
+    /// Whether the y axis is logarithmic; its values must then be above zero.
+    pub logarithmic: bool,
+    pub lines: &'a [Line],
+}
+
+/// A picture of bars: groups of one bar for each name.
+pub struct Bars<'a> {
+    pub title: &'a str,
+    pub y: &'a str,
+    /// The arms' names; the first is ours.
+    pub names: &'a [&'a str],
+    /// The group's name, and a value for each arm.
+    pub groups: &'a [(String, Vec<f64>)],
+}
+
+const SIZE: (u32, u32) = (820, 360);
+const FONT: (&str, u32) = ("sans-serif", 13);
+/// Told apart without red and green; the first is ours. After Okabe and Ito.
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(230, 159, 0),
+    RGBColor(90, 90, 90),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(0, 158, 115),
+    RGBColor(213, 94, 0),
+    RGBColor(150, 130, 60),
+];
+
+type Drawn = Result<(), Box<dyn Error>>;
+
+impl Lines<'_> {
+    /// Writes the picture into a file.
+    pub fn write(&self, path: &Path) -> Drawn {
+        let area = canvas(path, self.title)?;
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let (left, right) = bounds(points().map(|point| point.0));
+        let (bottom, top) = bounds(points().map(|point| point.1));
+        let x = left..right;
+        let mut builder = chart(&area);
+        // The two kinds of axis are two types.
+        macro_rules! draw {
+            ($y:expr) => {{
+                let mut chart = builder.build_cartesian_2d(x, $y)?;
+                let mut mesh = chart.configure_mesh();
+                let mesh = mesh.label_style(FONT).light_line_style(WHITE.mix(0.0));
+                mesh.x_desc(self.x).y_desc(self.y).draw()?;
+                for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
+                    let series =
+                        LineSeries::new(line.points.iter().copied(), colour.stroke_width(2));
+                    let named = chart.draw_series(series)?.label(&line.name);
+                    named.legend(move |(x, y)| {
+                        PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2))
+                    });
+                }
+                let mut legend = chart.configure_series_labels();
+                let legend = legend.background_style(WHITE.mix(0.8)).label_font(FONT);
+                legend.position(SeriesLabelPosition::UpperRight).draw()?;
+            }};
+        }
+        match self.logarithmic {
+            true => draw!((bottom..top * 1.5).log_scale()),
+            false => draw!(0.0..top * 1.1),
+        }
+        area.present()?;
+        Ok(())
+    }
+}
+
+impl Bars<'_> {
+    /// Writes the picture into a file.
+    pub fn write(&self, path: &Path) -> Drawn {
+        let area = canvas(path, self.title)?;
+        let (_, top) = bounds(self.groups.iter().flat_map(|group| group.1.iter().copied()));
+        let width = self.names.len() as f64 + 1.0;
+        let mut builder = chart(&area);
+        let x = 0.0..width * self.groups.len() as f64;
+        let mut chart = builder.build_cartesian_2d(x, 0.0..top * 1.5)?;
+        let group = |x: &f64| {
+            let at = (x / width) as usize;
+            let from_middle = x - (at as f64 + 0.5) * width;
+            let is_middle = (-0.5..0.5).contains(&from_middle);
+            match self.groups.get(at) {
+                Some(group) if is_middle => group.0.clone(),
+                _ => String::new(),
+            }
+        };
+        let mut mesh = chart.configure_mesh();
+        let mesh = mesh.label_style(FONT).disable_x_mesh().y_desc(self.y);
+        let mesh = mesh
+            .light_line_style(WHITE.mix(0.0))
+            .x_label_formatter(&group);
+        mesh.x_labels((width as usize) * self.groups.len() + 1)
+            .draw()?;
+        for (arm, (name, colour)) in self.names.iter().zip(COLOURS.iter().cycle()).enumerate() {
+            let bars = self.groups.iter().enumerate().map(|(at, group)| {
+                let left = at as f64 * width + 0.5 + arm as f64;
+                let value = group.1.get(arm).copied().unwrap_or_default();
+                Rectangle::new([(left, 0.0), (left + 0.9, value)], colour.filled())
+            });
+            let named = chart.draw_series(bars)?.label(*name);
+            named.legend(move |(x, y)| {
+                Rectangle::new([(x, y - 5), (x + 10, y + 5)], colour.filled())
+            });
+        }
+        let mut legend = chart.configure_series_labels();
+        let legend = legend.background_style(WHITE.mix(0.8)).label_font(FONT);
+        legend.position(SeriesLabelPosition::UpperRight).draw()?;
+        area.present()?;
+        Ok(())
+    }
+}
+
+type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+fn canvas<'a>(path: &'a Path, title: &str) -> Result<Canvas<'a>, Box<dyn Error>> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    Ok(area.titled(title, ("sans-serif", 18))?)
+}
+
+fn chart<'a, 'b>(area: &'b Canvas<'a>) -> ChartBuilder<'b, 'b, SVGBackend<'a>>
+where
+    'a: 'b,
+{
+    let mut builder = ChartBuilder::on(area);
+    builder
+        .margin(10)
+        .x_label_area_size(40)
+        .y_label_area_size(70);
+    builder
+}
+
+fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (least, most) = values.fold((f64::MAX, f64::MIN), |(least, most), value| {
+        (least.min(value), most.max(value))
+    });
+    match least < most {
+        true => (least, most),
+        // One value, or none: an axis needs a length.
+        false => (0.0, if most > 0.0 { most } else { 1.0 }),
+    }
+}

@@ -1,0 +1,143 @@
+//! The pools, each as an app would hold it, behind one interface.
+//!
+//! Each is there as it comes, and as good as its own settings make it for a compute that suspends after five minutes:
+//! connections that are checked when they are handed out, with a limit on the check where the pool has one, and none that is
+//! idle for four minutes. What cannot be set by a pool's user is not set here.
+
+mod diesel_async_manager;
+mod with_bb8;
+mod with_deadpool;
+mod with_deadpool_postgres;
+mod with_mobc;
+mod with_ours;
+mod with_sqlx;
+
+use std::time::Duration;
+
+use tokio::sync::Barrier;
+
+pub use self::diesel_async_manager::manager;
+pub use self::with_bb8::Bb8;
+pub use self::with_deadpool::Deadpool;
+pub use self::with_deadpool_postgres::DeadpoolPostgres;
+pub use self::with_mobc::Mobc;
+pub use self::with_ours::Ours;
+pub use self::with_sqlx::{Sqlx, connect_options};
+
+/// How a pool is set up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Configuration {
+    /// As its documentation's first example has it, with the size and the patience that are asked for.
+    Default,
+    /// With what it has for a server that goes away.
+    Serverless,
+    /// Without any check, to compare what is left.
+    Unchecked,
+}
+
+/// What all pools of a measurement have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub configuration: Configuration,
+    pub max_size: u32,
+    /// How long a caller waits for a connection.
+    pub patience: Duration,
+}
+
+/// An app's pool.
+pub trait Pool: Clone + Send + Sync + 'static {
+    /// Builds a pool on a URL as Neon's console prints it, with TLS unless the URL is without.
+    fn build(url: &str, settings: Settings) -> impl Future<Output = Self> + Send;
+
+    /// Looks a book up on a connection of the pool, gives it back, and returns the row's ID.
+    fn look_up(&self, id: i32) -> impl Future<Output = Result<i32, String>> + Send;
+
+    /// Gets a connection, waits for `meanwhile`, and gives it back.
+    fn hold<F: Future<Output = ()> + Send>(
+        &self,
+        meanwhile: F,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// Of connections that are idle so long, in a [`Configuration::Serverless`].
+pub const IDLE: Duration = Duration::from_secs(240);
+/// For a check or a connect, where a pool has a limit, in a [`Configuration::Serverless`].
+const CHECK: Duration = Duration::from_secs(1);
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Opens this many connections of a pool, and uses them.
+pub async fn fill<P: Pool>(pool: &P, connections: usize) {
+    let all = Barrier::new(connections);
+    let held = (0..connections).map(|_| {
+        pool.hold(async {
+            all.wait().await;
+        })
+    });
+    let held = futures_util::future::join_all(held).await;
+    let used = (0..connections).map(|id| pool.look_up(id as i32 + 1));
+    let used = futures_util::future::join_all(used).await;
+    let outcomes = held
+        .into_iter()
+        .chain(used.into_iter().map(|id| id.map(|_| ())));
+    let all: Result<(), String> = outcomes.collect();
+    all.expect("a pool that nothing disturbs is filled");
+}
+
+const LOOK_UP: &str = "SELECT id, author_id, title, pages, rating, note FROM books WHERE id = $1";
+
+/// Returns the error as `main` would print it: its own words and its causes'.
+pub fn words(error: impl std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_words = cause.to_string();
+        if !words.contains(&cause_words) {
+            words += &format!(": {cause_words}");
+        }
+        source = cause.source();
+    }
+    words
+}
+
+/// Runs a block for the type of each pool, in the page's order, and collects what it returns.
+#[macro_export]
+macro_rules! each_pool {
+    ($pool:ident => $run:expr) => {
+        [
+            {
+                type $pool = $crate::pools::Ours;
+                $run
+            },
+            {
+                type $pool = $crate::pools::Bb8;
+                $run
+            },
+            {
+                type $pool = $crate::pools::Deadpool;
+                $run
+            },
+            {
+                type $pool = $crate::pools::Mobc;
+                $run
+            },
+            {
+                type $pool = $crate::pools::DeadpoolPostgres;
+                $run
+            },
+            {
+                type $pool = $crate::pools::Sqlx;
+                $run
+            },
+        ]
+    };
+}
+
+/// The names of [`each_pool`]'s pools.
+pub const NAMES: [&str; 6] = [
+    "diesel-neon",
+    "bb8, diesel-async",
+    "deadpool, diesel-async",
+    "mobc, diesel-async",
+    "deadpool-postgres",
+    "sqlx",
+];

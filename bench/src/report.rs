@@ -1,0 +1,239 @@
+//! What a suite found, as a chapter of the page.
+
+use serde::{Deserialize, Serialize};
+
+use crate::stats::Figure;
+
+/// A suite's results, and how they were come by.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Chapter {
+    /// The suite's name, as `SUITE=` takes it.
+    pub suite: String,
+    pub title: String,
+    /// Markdown: what was done, and what a reader should make of it.
+    pub text: String,
+    pub tables: Vec<Table>,
+    /// Where a chapter has pictures, these files stand beside the page.
+    pub plots: Vec<PlotFile>,
+}
+
+/// A picture that was written, relative to the page.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PlotFile {
+    pub path: String,
+    /// What it shows, for those who do not see it.
+    pub alt: String,
+}
+
+/// Rows of figures: this crate's, and those of its peers.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Table {
+    /// Unique in its chapter.
+    pub name: String,
+    /// Markdown in front of the table; may be empty.
+    pub text: String,
+    /// What a row's first column is.
+    pub head: String,
+    /// The arms' names; the first is ours.
+    pub arms: Vec<String>,
+    pub rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Row {
+    pub what: String,
+    pub unit: Unit,
+    pub cells: Vec<Cell>,
+}
+
+/// What one arm has in a row.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub enum Cell {
+    Measured {
+        value: Figure,
+        /// Ours divided by this arm's, round by round; none in our own column.
+        ratio: Option<Figure>,
+    },
+    /// What cannot be a number, such as an error's text.
+    Words(String),
+    /// The arm has no such thing.
+    Nothing,
+}
+
+/// What a row counts, and whether less of it is better.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub enum Unit {
+    /// Flights, connections, failures, allocations: less is better.
+    Count,
+    /// Instructions: less is better.
+    Instructions,
+    /// Seconds: less is better.
+    Seconds,
+    /// Bytes: less is better.
+    Bytes,
+    /// Per second: more is better.
+    PerSecond,
+    /// How many times another figure of the same arm: less is better.
+    Times,
+    /// Of the time, from 0 to 1: less is better.
+    Share,
+    /// Of the time asleep, from 0 to 1: more is better.
+    ShareAsleep,
+    /// Words alone.
+    None,
+}
+
+impl Unit {
+    pub fn less_is_better(self) -> bool {
+        !matches!(self, Self::PerSecond | Self::ShareAsleep)
+    }
+
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Self::Seconds => seconds(value),
+            Self::Bytes => scaled(value, 1000.0, &["B", "kB", "MB", "GB"]),
+            Self::Share | Self::ShareAsleep => format!("{:.1} %", value * 100.0),
+            Self::PerSecond => format!("{} /s", number(value)),
+            Self::Times => format!("{} ×", number(value)),
+            Self::Count | Self::Instructions | Self::None => number(value),
+        }
+    }
+}
+
+fn seconds(value: f64) -> String {
+    match value {
+        v if v < 1e-6 => format!("{:.0} ns", v * 1e9),
+        v if v < 1e-3 => format!("{:.1} µs", v * 1e6),
+        v if v < 1.0 => format!("{:.1} ms", v * 1e3),
+        v => format!("{v:.1} s"),
+    }
+}
+
+fn scaled(value: f64, step: f64, units: &[&str]) -> String {
+    let mut value = value;
+    let mut units = units.iter();
+    let mut unit = units.next();
+    for next in units {
+        if value < step {
+            break;
+        }
+        value /= step;
+        unit = Some(next);
+    }
+    format!("{} {}", number(value), unit.copied().unwrap_or_default())
+}
+
+fn number(value: f64) -> String {
+    match value.abs() {
+        v if v >= 10_000.0 => format!("{:.1} k", value / 1000.0),
+        v if v >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+impl Table {
+    pub fn new(name: &str, head: &str, arms: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            text: String::new(),
+            head: head.to_owned(),
+            arms: arms.iter().map(|&arm| arm.to_owned()).collect(),
+            rows: Vec::new(),
+        }
+    }
+
+    pub fn text(mut self, text: &str) -> Self {
+        self.text = text.to_owned();
+        self
+    }
+
+    /// Adds the rounds of each arm; an arm without any has nothing to show.
+    pub fn measured(&mut self, what: &str, unit: Unit, rounds: &[Vec<f64>]) {
+        let cells = rounds.iter().enumerate().map(|(arm, theirs)| {
+            if theirs.is_empty() {
+                return Cell::Nothing;
+            }
+            let ratio = match arm {
+                0 => None,
+                _ => Figure::ratio(&rounds[0], theirs),
+            };
+            let value = Figure::of(theirs);
+            Cell::Measured { value, ratio }
+        });
+        self.row(what, unit, cells.collect());
+    }
+
+    /// Adds one number of each arm, such as a count that does not shake.
+    pub fn counted(&mut self, what: &str, unit: Unit, counts: &[Option<f64>]) {
+        let rounds: Vec<Vec<f64>> = counts.iter().map(|n| n.iter().copied().collect()).collect();
+        self.measured(what, unit, &rounds);
+    }
+
+    /// Adds words of each arm.
+    pub fn words(&mut self, what: &str, words: Vec<String>) {
+        self.row(
+            what,
+            Unit::None,
+            words.into_iter().map(Cell::Words).collect(),
+        );
+    }
+
+    /// Adds a row whose cells are of several kinds.
+    pub fn row(&mut self, what: &str, unit: Unit, cells: Vec<Cell>) {
+        assert_eq!(cells.len(), self.arms.len(), "{what}: a cell for each arm");
+        let what = what.to_owned();
+        self.rows.push(Row { what, unit, cells });
+    }
+
+    /// Returns what an arm has in a row, if that is a number.
+    pub fn median(&self, what: &str, arm: &str) -> Option<f64> {
+        let at = self.arms.iter().position(|one| one == arm)?;
+        let row = self.rows.iter().find(|row| row.what == what)?;
+        match &row.cells[at] {
+            Cell::Measured { value, .. } => Some(value.median),
+            _ => None,
+        }
+    }
+
+    pub fn markdown(&self) -> String {
+        let mut page = String::new();
+        if !self.text.is_empty() {
+            page += &format!("{}\n\n", self.text);
+        }
+        page += &format!("| {} | {} |\n", self.head, self.arms.join(" | "));
+        page += &format!("|---|{}\n", "---|".repeat(self.arms.len()));
+        for row in &self.rows {
+            let cells = row.cells.iter().map(|cell| match cell {
+                Cell::Measured { value, ratio: None } => row.unit.show(value.median),
+                Cell::Measured {
+                    value,
+                    ratio: Some(ratio),
+                } => {
+                    let value = row.unit.show(value.median);
+                    // Better by more than it spreads.
+                    let is_better = match row.unit.less_is_better() {
+                        true => ratio.median + ratio.spread < 1.0,
+                        false => ratio.median - ratio.spread > 1.0,
+                    };
+                    match is_better {
+                        true => format!("**{}** ({value})", shown_ratio(*ratio)),
+                        false => format!("{} ({value})", shown_ratio(*ratio)),
+                    }
+                }
+                Cell::Words(words) => words.replace('|', "\\|").replace('\n', " "),
+                Cell::Nothing => "–".into(),
+            });
+            let cells: Vec<_> = cells.collect();
+            page += &format!("| {} | {} |\n", row.what, cells.join(" | "));
+        }
+        page
+    }
+}
+
+fn shown_ratio(ratio: Figure) -> String {
+    match ratio.spread {
+        spread if spread >= 0.005 => format!("{:.2} ± {spread:.2}", ratio.median),
+        _ => format!("{:.2}", ratio.median),
+    }
+}

@@ -1,0 +1,89 @@
+//! What is measured, a chapter each.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::report::Chapter;
+
+mod addresses;
+mod checkout;
+mod dial;
+mod flights;
+mod habits;
+mod relay;
+mod rest;
+mod statements;
+mod suspension;
+mod words;
+
+/// A suite: its name, and what runs it.
+pub struct Suite {
+    pub name: &'static str,
+    pub run: fn() -> Chapter,
+}
+
+/// In the order of the page.
+pub const ALL: &[Suite] = &[
+    Suite {
+        name: "suspension",
+        run: suspension::run,
+    },
+    Suite {
+        name: "habits",
+        run: habits::run,
+    },
+    Suite {
+        name: "rest",
+        run: rest::run,
+    },
+    Suite {
+        name: "words",
+        run: words::run,
+    },
+    Suite {
+        name: "addresses",
+        run: addresses::run,
+    },
+    Suite {
+        name: "flights",
+        run: flights::run,
+    },
+    Suite {
+        name: "statements",
+        run: statements::run,
+    },
+    Suite {
+        name: "checkout",
+        run: checkout::run,
+    },
+];
+
+/// Runs a part of a suite that has a process to itself, such as one whose instructions are counted.
+pub fn run_part(part: &str, arguments: &[&str]) {
+    match (part, arguments) {
+        ("checkout", [work, arm, crowds]) => checkout::run_part(work, arm, crowds),
+        (statements::PART, _) => statements::run_part(arguments),
+        _ => panic!("no part is called {part}: {arguments:?}"),
+    }
+}
+
+/// Returns the order in which so many arms take their turns in a round: each round has another, so that no arm always comes
+/// behind the same one.
+fn turns(round: usize, arms: usize) -> Vec<usize> {
+    let mut turns: Vec<_> = (0..arms).collect();
+    turns.sort_by_key(|arm| {
+        let mut hasher = DefaultHasher::new();
+        (round, arm).hash(&mut hasher);
+        hasher.finish()
+    });
+    turns
+}
+
+/// Runs a suite's future on the runtime that the suites have in common: two workers, as on the smallest machines.
+fn on_runtime<T>(suite: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(suite)
+}

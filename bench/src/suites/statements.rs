@@ -1,0 +1,213 @@
+//! One statement after another on connections that are there: what a client makes of a server's time.
+
+mod blocking;
+mod instructions;
+pub mod operations;
+mod race;
+mod with_diesel;
+mod with_sqlx;
+mod with_tokio_postgres;
+mod with_tokio_postgres_typed;
+
+use std::time::Duration;
+
+use neon_sim::NeonSim;
+use tokio::task::block_in_place;
+
+pub use self::instructions::{PART, run as run_part};
+use self::operations::{CLEAN, Operation, TABLES};
+use self::race::Arm;
+pub use self::with_diesel::{Ours, Stock};
+pub use self::with_sqlx::Sqlx;
+pub use self::with_tokio_postgres::TokioPostgres;
+pub use self::with_tokio_postgres_typed::Typed;
+use super::on_runtime;
+use crate::plot::Bars;
+use crate::report::{Chapter, PlotFile, Table};
+use crate::stand_in::{self, SCHEMA};
+
+pub fn run() -> Chapter {
+    on_runtime(async {
+        let mut tables = Vec::new();
+        let neon = stand_in::start().await;
+        let untracked = untracked().await;
+        for neon in [&neon, &untracked] {
+            for sql in [SCHEMA, TABLES] {
+                neon.sql(sql).await.expect("the tables");
+            }
+        }
+        let routes = [
+            ("plain", PLAIN, neon.postgres_url()),
+            ("TLS", TLS, neon.url()),
+            ("pooled", POOLED, neon.pooled_url()),
+        ];
+        let mut bars = Vec::new();
+        for (name, text, url) in routes {
+            let mut arms = arms(&url).await;
+            let (table, rates) = table(name, text, &ARMS, &mut arms, &neon).await;
+            tables.push(table);
+            bars = rates;
+        }
+        let plot = plot(&bars);
+        let mut arms = arms_for_untracked(&untracked.pooled_url()).await;
+        tables.push(
+            table(
+                "untracked",
+                UNTRACKED,
+                &ARMS_UNTRACKED,
+                &mut arms,
+                &untracked,
+            )
+            .await
+            .0,
+        );
+        drop((arms, untracked));
+        neon.set_latency(Duration::from_millis(1));
+        let mut arms = self::arms(&neon.url()).await;
+        tables.push(table("TLS, 2 ms", FAR, &ARMS, &mut arms, &neon).await.0);
+        drop(arms);
+        neon.set_latency(Duration::ZERO);
+        let plain = neon.postgres_url();
+        tables.push(block_in_place(|| instructions::table(&plain)).text(INSTRUCTIONS));
+        let url = neon.url();
+        tables.push(block_in_place(|| {
+            blocking::table("blocking", BLOCKING, &url)
+        }));
+        neon.set_latency(Duration::from_millis(1));
+        tables.push(block_in_place(|| {
+            blocking::table("blocking, 2 ms", BLOCKING_FAR, &url)
+        }));
+        Chapter {
+            suite: "statements".into(),
+            title: "Statements".into(),
+            text: TEXT.into(),
+            tables,
+            plots: vec![plot],
+        }
+    })
+}
+
+/// A pooler that does not track prepared statements, whose servers take turns, as they do among other clients.
+async fn untracked() -> NeonSim {
+    let builder = stand_in::builder().never_suspend().pgbouncer_settings([
+        ("max_prepared_statements", "0"),
+        ("min_pool_size", "8"),
+        ("server_round_robin", "1"),
+    ]);
+    builder.start().await.expect("the stand-in for Neon starts")
+}
+
+const ARMS: [&str; 4] = ["diesel-neon", "AsyncPgConnection", "tokio-postgres", "sqlx"];
+
+async fn arms(url: &str) -> Vec<Arm> {
+    vec![
+        Arm::connect::<Ours>(url).await,
+        Arm::connect::<Stock<true>>(url).await,
+        Arm::connect::<TokioPostgres>(url).await,
+        Arm::connect::<Sqlx<true>>(url).await,
+    ]
+}
+
+const ARMS_UNTRACKED: [&str; 7] = [
+    "diesel-neon",
+    "AsyncPgConnection",
+    "AsyncPgConnection without its cache",
+    "tokio-postgres",
+    "tokio-postgres, `query_typed`",
+    "sqlx",
+    "sqlx without its cache",
+];
+
+async fn arms_for_untracked(url: &str) -> Vec<Arm> {
+    vec![
+        Arm::connect::<Ours>(url).await,
+        Arm::connect::<Stock<true>>(url).await,
+        Arm::connect::<Stock<false>>(url).await,
+        Arm::connect::<TokioPostgres>(url).await,
+        Arm::connect::<Typed>(url).await,
+        Arm::connect::<Sqlx<true>>(url).await,
+        Arm::connect::<Sqlx<false>>(url).await,
+    ]
+}
+
+type Rates = Vec<(Operation, Vec<Option<f64>>)>;
+
+/// Returns a route's table, and each operation's rates on one connection.
+async fn table(
+    name: &str,
+    text: &str,
+    names: &[&str],
+    arms: &mut [Arm],
+    neon: &NeonSim,
+) -> (Table, Rates) {
+    let mut table = Table::new(name, "operation, connections", names).text(text);
+    let mut rates = Vec::new();
+    for operation in Operation::ALL {
+        rates.push((operation, race::rows(operation, arms, &mut table).await));
+        neon.sql(CLEAN).await.expect("empty tables");
+    }
+    (table, rates)
+}
+
+fn plot(rates: &Rates) -> PlotFile {
+    let group = |(operation, rates): &(Operation, Vec<Option<f64>>)| {
+        let ours = rates[0].unwrap_or(1.0);
+        let shares = rates.iter().map(|rate| rate.unwrap_or_default() / ours);
+        (short(*operation).to_owned(), shares.collect())
+    };
+    let groups: Vec<_> = rates.iter().map(group).collect();
+    let bars = Bars {
+        title: "Pooled endpoint, TLS, one connection",
+        y: "per second, diesel-neon = 1",
+        names: &ARMS,
+        groups: &groups,
+    };
+    let path = "benchmarks/statements-pooled.svg";
+    let file = stand_in::repository().join("docs").join(path);
+    bars.write(&file).expect("a picture");
+    PlotFile {
+        path: path.into(),
+        alt: "Bars: what each client gets done in a second, as a share of what this crate does, for each operation".into(),
+    }
+}
+
+/// What fits below bars.
+fn short(operation: Operation) -> &'static str {
+    match operation {
+        Operation::LookUp => "look-up",
+        Operation::Insert => "INSERT",
+        Operation::Update => "update",
+        Operation::Batch => "batch",
+        Operation::Join => "join",
+        Operation::SqlQuery => "sql_query",
+        Operation::Transaction => "transaction",
+        Operation::ManyRows => "10,000 rows",
+        Operation::CopyIn => "COPY",
+        Operation::Pipeline => "100 at once",
+    }
+}
+
+const TEXT: &str = "\
+Each client runs the same operation again and again, on one connection and on eight at the same time, in slices that take turns. All read \
+what comes back into the same types, and look at it. tokio-postgres runs statements that it has prepared; `AsyncPgConnection` and sqlx \
+prepare theirs and keep them, and so do we. COPY is what `AsyncPgConnection` does not have. Of a hundred look-ups at once, sqlx makes one after \
+another, since it has no pipeline; the others send all before they read. A statement's time is for the most part the server's, on this \
+machine too, so that the ratios of times lie nearer to one than those of instructions. `sql_query` is Diesel's; the other \
+two run the same SQL by their own ways.";
+
+const PLAIN: &str = "PostgreSQL on loopback, without TLS and without a proxy:";
+const TLS: &str = "The direct endpoint, with TLS:";
+const POOLED: &str =
+    "The pooled endpoint, with TLS. The pooler tracks prepared statements, as Neon's does:";
+const UNTRACKED: &str = "\
+The same behind a pooler that does not track prepared statements, and hands each transaction to the next of its servers. We find that out, and send \
+statements without names. The peers run as they come, and in the way that they have for such poolers: `AsyncPgConnection` and sqlx without their \
+caches (sqlx with `persistent(false)`, too), and tokio-postgres with `query_typed`. What fails, fails with the error of the first try:";
+const FAR: &str = "The direct endpoint, with TLS, and round trips of 2 ms, where what counts is how many an operation takes:";
+const INSTRUCTIONS: &str = "\
+The instructions that a client executes for one operation, as valgrind counts them, on loopback without TLS. What else the machine does \
+changes nothing here:";
+const BLOCKING: &str = "\
+Synchronous Diesel, as apps hold it: a pool of ten connections, and threads that check one out for each operation. r2d2 asks the server at \
+each checkout, as it comes; we ask when a connection was quiet for half a second. The direct endpoint, with TLS:";
+const BLOCKING_FAR: &str = "The same, with round trips of 2 ms:";
