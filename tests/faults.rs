@@ -224,6 +224,8 @@ async fn what_a_pooler_says_of_a_server_that_is_gone_is_told() {
             .checkout_timeout(Duration::from_secs(5))
             .connect_timeout(Duration::from_secs(5))
             .validation_timeout(Duration::from_millis(500))
+            // A statement that is sent unasked waits at the pooler until the server is back.
+            .validation_bypass(Duration::ZERO)
     });
     assert_eq!(burst(&pool, 3).await, [""; 0]);
     assert!(pool.status().check_failure.is_none());
