@@ -18,10 +18,14 @@ use crate::util::error_chain::chain;
 /// password. What made that step fail is the `source()`. Debug has all of it in one line, as has [`reason`](Self::reason)
 /// without what to do.
 #[derive(Clone)]
-pub struct ConnectError {
+pub struct ConnectError(Box<Details>);
+
+/// Boxed: an error is rare, and every result has room for it.
+#[derive(Clone)]
+struct Details {
     diagnosis: &'static Diagnosis,
     retry_class: RetryClass,
-    failure: Option<Box<Failure>>,
+    failure: Option<Failure>,
     budget: Duration,
     attempts: u32,
     elapsed: Duration,
@@ -31,15 +35,15 @@ pub struct ConnectError {
 
 impl ConnectError {
     pub(super) fn new(failure: Failure, attempts: u32, elapsed: Duration) -> Self {
-        Self {
+        Self(Box::new(Details {
             diagnosis: failure.diagnosis,
             retry_class: failure.diagnosis.kind().retry_class(),
-            failure: Some(Box::new(failure)),
+            failure: Some(failure),
             budget: Duration::ZERO,
             attempts,
             elapsed,
             due_in: None,
-        }
+        }))
     }
 
     pub(super) fn timed_out(
@@ -48,23 +52,22 @@ impl ConnectError {
         attempts: u32,
         elapsed: Duration,
     ) -> Self {
-        Self {
+        Self(Box::new(Details {
             diagnosis: &steps::TIMED_OUT,
             retry_class: RetryClass::Patient,
-            failure: last.map(Box::new),
+            failure: last,
             budget,
             attempts,
             elapsed,
             due_in: None,
-        }
+        }))
     }
 
     /// One step of a single attempt had no answer within `limit`.
     pub(super) fn late(step: &'static Diagnosis, limit: Duration, elapsed: Duration) -> Self {
-        Self {
-            diagnosis: step,
-            ..Self::timed_out(None, limit, 1, elapsed)
-        }
+        let mut late = Self::timed_out(None, limit, 1, elapsed);
+        late.0.diagnosis = step;
+        late
     }
 
     /// The server's proxy has refused, in these words, before a statement ran.
@@ -87,20 +90,20 @@ impl ConnectError {
 
     /// Returns the class of the failure.
     pub fn kind(&self) -> ConnectErrorKind {
-        self.diagnosis.kind()
+        self.0.diagnosis.kind()
     }
 
     /// Returns the meaning of the failure, and what to do.
     pub fn diagnosis(&self) -> &'static Diagnosis {
-        self.diagnosis
+        self.0.diagnosis
     }
 
     /// Returns why there is no connection, in the server's own words if it gave a reason, else with the causes, without
     /// what to do.
     pub fn reason(&self) -> String {
-        match (self.kind(), &self.failure) {
+        match (self.kind(), &self.0.failure) {
             (ConnectErrorKind::TimedOut, Some(last)) => {
-                format!("{}: {}", self.words(), chain(&**last))
+                format!("{}: {}", self.words(), chain(last))
             }
             (_, Some(failure)) => failure.reason(),
             (_, None) => self.words(),
@@ -109,36 +112,36 @@ impl ConnectError {
 
     /// Returns the error's own words, without what to do.
     fn words(&self) -> String {
-        match (self.kind(), &self.failure) {
+        match (self.kind(), &self.0.failure) {
             (ConnectErrorKind::TimedOut, Some(_)) => {
-                let budget = self.budget;
+                let budget = self.0.budget;
                 format!("no connection within {budget:?}, and the last attempt failed")
             }
             (_, Some(failure)) => failure.to_string(),
-            (_, None) => format!("no connection within {:?}", self.budget),
+            (_, None) => format!("no connection within {:?}", self.0.budget),
         }
     }
 
     /// Returns the error that the server sent, with all of its fields, if it sent one.
     pub fn server_error(&self) -> Option<&DbError> {
-        self.failure.as_ref()?.server.as_deref()
+        self.0.failure.as_ref()?.server.as_deref()
     }
 
     /// Returns the server's SQLSTATE, if it sent one. Neon's proxy sends `XX000` for every error, so go by
     /// [`kind`](Self::kind).
     pub fn sqlstate(&self) -> Option<&str> {
-        self.failure.as_ref()?.code.as_ref().map(SqlState::code)
+        self.0.failure.as_ref()?.code.as_ref().map(SqlState::code)
     }
 
     /// Returns whether the same attempt may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
-        self.retry_class != RetryClass::Final
+        self.0.retry_class != RetryClass::Final
     }
 
     /// Returns for how long a manager may answer with this from memory, if it does so for `longest` at most: the server,
     /// or a check of its certificate, has refused the connection, and is likely to refuse the next one.
     pub(crate) fn holds_for(&self, longest: Duration) -> Option<Duration> {
-        match self.retry_class {
+        match self.0.retry_class {
             RetryClass::Final => Some(longest),
             RetryClass::Brief => Some(longest.min(MAY_PASS)),
             RetryClass::Restart | RetryClass::Patient => None,
@@ -147,20 +150,19 @@ impl ConnectError {
 
     /// Returns the error of a connect that was not made: the next one is due then.
     pub(crate) fn to_remembered(&self, due_in: Duration) -> Self {
-        Self {
-            due_in: Some(due_in),
-            ..self.clone()
-        }
+        let mut remembered = self.clone();
+        remembered.0.due_in = Some(due_in);
+        remembered
     }
 
     /// Returns how many attempts were made.
     pub fn attempts(&self) -> u32 {
-        self.attempts
+        self.0.attempts
     }
 
     /// Returns how long the attempts took together.
     pub fn elapsed(&self) -> Duration {
-        self.elapsed
+        self.0.elapsed
     }
 
     /// Returns whether a caller who has `waited` so long should wait for the next connect.
@@ -170,7 +172,7 @@ impl ConnectError {
 
     /// Returns the part of `budget` in which to retry.
     pub(crate) fn retry_budget(&self, budget: Duration) -> Duration {
-        match self.retry_class {
+        match self.0.retry_class {
             RetryClass::Final => Duration::ZERO,
             RetryClass::Brief => BRIEF.min(budget),
             RetryClass::Restart => RESTART.min(budget),
@@ -180,8 +182,8 @@ impl ConnectError {
 
     /// Returns the error of a server that was reached before: its host is not misspelt, so it will be back.
     pub(super) fn of_known_server(mut self) -> Self {
-        if self.retry_class == RetryClass::Restart {
-            self.retry_class = RetryClass::Patient;
+        if self.0.retry_class == RetryClass::Restart {
+            self.0.retry_class = RetryClass::Patient;
         }
         self
     }
@@ -190,10 +192,10 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words())?;
-        if self.attempts > 1 {
-            write!(f, " ({} attempts)", self.attempts)?;
+        if self.0.attempts > 1 {
+            write!(f, " ({} attempts)", self.0.attempts)?;
         }
-        if let Some(due_in) = self.due_in {
+        if let Some(due_in) = self.0.due_in {
             let seconds = due_in.as_secs() + 1;
             write!(
                 f,
@@ -203,14 +205,14 @@ impl fmt::Display for ConnectError {
         match self.kind() {
             // The first passes by itself; of the second only its own words are known.
             ConnectErrorKind::Unavailable | ConnectErrorKind::Other => Ok(()),
-            _ => write!(f, "; {}", self.diagnosis.hint()),
+            _ => write!(f, "; {}", self.0.diagnosis.hint()),
         }
     }
 }
 
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let failure = self.failure.as_deref()?;
+        let failure = self.0.failure.as_ref()?;
         match self.kind() {
             ConnectErrorKind::TimedOut => Some(failure),
             _ => failure.source(),

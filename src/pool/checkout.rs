@@ -8,19 +8,15 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::time::Instant;
-
 use super::Pool;
 use super::check::Examined;
 use super::connections::Connections;
 use super::entry::PoolEntry;
 use super::error::PoolError;
-use super::queue::{Place, Ticket};
+use super::queue::Place;
 use super::turn::Turn;
 use crate::connect::Establish;
 use crate::connection::Connection;
-use crate::util::clock;
 
 impl<C: Establish> Pool<C> {
     /// Gets a connection that works.
@@ -104,8 +100,19 @@ async fn check_out<'a, C: Establish>(
             Ok(Examined::Fit(taken)) if !connections.must_run_hook(&taken) => {
                 (taken.into_entry(), Duration::ZERO)
             }
-            // Boxed, to keep the future of every other checkout small.
-            other => Box::pin(wait(&connections, timeout, asked_at, other)).await?,
+            taken => {
+                let (mut turn, taken) = Turn::begin(&connections, taken, timeout)?;
+                let taken = match taken {
+                    Some(taken) => Ok(taken),
+                    None => turn.until_served(None).await,
+                };
+                let taken = match taken {
+                    Ok(Examined::Fit(taken)) if !connections.must_run_hook(&taken) => Ok(taken),
+                    // Boxed, to keep the future of every other checkout small.
+                    taken => Box::pin(turn.until_fit(taken)).await,
+                };
+                turn.end(taken, asked_at)?
+            }
         }
     };
     Ok(hand_out(connections, entry, waited, asked_at))
@@ -127,38 +134,6 @@ pub(super) fn hand_out<'a, C: Establish>(
     state.health.record_served();
     state.stats.metrics.handed_out(waited);
     connection
-}
-
-/// Waits for a connection that works. `first` is the one that the caller has taken, or its ticket.
-async fn wait<C: Establish>(
-    connections: &Arc<Connections<C>>,
-    timeout: Duration,
-    asked_at: &'static Location<'static>,
-    first: Result<Examined<'_, C>, Ticket>,
-) -> Result<(PoolEntry<C>, Duration), PoolError> {
-    if Handle::try_current().is_err() {
-        if let Ok(Examined::Fit(taken) | Examined::Doubtful(taken)) = first {
-            taken.let_idle();
-        }
-        return Err(PoolError::NoRuntime);
-    }
-    let (ticket, examined) = match first {
-        Ok(examined) => (connections.queue().ticket(), Some(examined)),
-        Err(ticket) => (ticket, None),
-    };
-    let began = Instant::now();
-    let mut turn = Turn::new(connections, ticket, began);
-    let taken = turn.until_fit(examined, clock::after(began, timeout)).await;
-    let taken = taken.map_err(|failed| {
-        connections.state.health.record_refused();
-        turn.error(failed, timeout)
-    })?;
-    let waited = began.elapsed();
-    let limit = connections.state.policy.slow_checkout_threshold();
-    if limit.is_some_and(|limit| waited >= limit) {
-        tracing::warn!(waited = ?waited, asked_at = %asked_at, status = %connections.status(), "a slow checkout");
-    }
-    Ok((taken.into_entry(), waited))
 }
 
 impl<C: Establish> Connections<C> {
@@ -196,7 +171,7 @@ impl<C: Establish> Drop for PooledConnection<'_, C> {
                 false => Place::InUse,
             };
             self.connections.take_back(place, entry);
-            self.connections.state.stats.metrics.returned(since);
+            self.connections.state.stats.metrics.returned(&since);
         }
     }
 }

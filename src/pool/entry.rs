@@ -98,6 +98,11 @@ impl<C> PoolEntry<C> {
         self.inner.inspected_at = *now;
     }
 
+    /// Returns when the connection was last inspected for a checkout.
+    pub(crate) fn inspected_at(&self) -> Instant {
+        self.inner.inspected_at.monotonic()
+    }
+
     /// Records the caller that holds the connection from now on.
     pub(crate) fn hand_out(&mut self, asked_at: &'static Location<'static>) {
         self.inner.uses += 1;
@@ -106,9 +111,9 @@ impl<C> PoolEntry<C> {
 
     /// Records that no caller holds the connection any more. Returns since when one has, and whether the pool has given
     /// it up before.
-    pub(crate) fn take_back(&self) -> (Instant, bool) {
+    pub(crate) fn take_back(&self) -> (Moment, bool) {
         let is_given_up = self.inner.record.end();
-        (self.inner.inspected_at.monotonic(), is_given_up)
+        (self.inner.inspected_at, is_given_up)
     }
 
     /// Records that the connection came back now, which a hook will be told.

@@ -4,10 +4,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::policy::Policy;
 use crate::url::DatabaseUrl;
+use crate::util::clock::Moment;
 
 /// The instruments of one pool; empty without the feature `metrics`.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ impl Metrics {
     pub(crate) fn stopped_waiting(&self) {}
     pub(crate) fn timed_out(&self) {}
     pub(crate) fn handed_out(&self, _: Duration) {}
-    pub(crate) fn returned(&self, _: Instant) {}
+    pub(crate) fn returned(&self, _: &Moment) {}
 }
 
 #[cfg(feature = "metrics")]
@@ -109,11 +108,11 @@ impl Metrics {
         });
     }
 
-    pub(crate) fn returned(&self, since: Instant) {
+    pub(crate) fn returned(&self, since: &Moment) {
         self.tell(|to| {
             to.used.decrement(1);
             to.idle.increment(1);
-            to.use_time.record(since.elapsed());
+            to.use_time.record(since.monotonic().elapsed());
         });
     }
 

@@ -221,15 +221,12 @@ impl<T, E> Queue<T, E> {
     }
 
     fn due(&self) -> u32 {
-        if self.is_closed {
-            return 0;
-        }
-        let short_of_idle = self.limits.min_idle.saturating_sub(count(self.idle.len()));
-        let wanted = count(self.waiting.len()).saturating_add(short_of_idle);
-        let expected = self.at(Place::Checking) + self.at(Place::Connecting);
         let connecting = self.at(Place::Connecting);
         let max_size = self.limits.max_size;
         let room = max_size.saturating_sub(self.usable() + connecting);
+        if room == 0 || self.is_closed {
+            return 0;
+        }
         // Suspects are replaced at once, but a server that is only slow does not see ever more connections.
         let most = max_size.saturating_mul(2);
         let room = room.min(most.saturating_sub(self.size() + self.connecting()));
@@ -239,6 +236,9 @@ impl<T, E> Queue<T, E> {
             None => self.limits.max_connecting,
         };
         let room = room.min(at_once.saturating_sub(connecting));
+        let short_of_idle = self.limits.min_idle.saturating_sub(count(self.idle.len()));
+        let wanted = count(self.waiting.len()).saturating_add(short_of_idle);
+        let expected = self.at(Place::Checking) + connecting;
         wanted.saturating_sub(expected).min(room)
     }
 

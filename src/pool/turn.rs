@@ -1,11 +1,14 @@
 //! [`Turn`]: how a caller waits in line for a connection.
 
 use std::future::{Future, poll_fn};
+use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::task;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::check::{Check, Examined};
@@ -22,6 +25,7 @@ pub(super) struct Turn<'a, C: Establish> {
     connections: &'a Arc<Connections<C>>,
     ticket: Ticket,
     began: Instant,
+    timeout: Duration,
     /// Whether the queue knows of the caller.
     is_in_line: bool,
 }
@@ -36,66 +40,69 @@ pub(super) enum Failed {
 }
 
 impl<'a, C: Establish> Turn<'a, C> {
-    pub(super) fn new(
+    /// Begins with the connection that a caller has taken, which is returned, or with its ticket.
+    #[inline]
+    pub(super) fn begin(
         connections: &'a Arc<Connections<C>>,
-        ticket: Ticket,
-        began: Instant,
-    ) -> Self {
+        first: Result<Examined<'a, C>, Ticket>,
+        timeout: Duration,
+    ) -> Result<(Self, Option<Examined<'a, C>>), PoolError> {
+        // A task has one, and to ask for its number is cheaper.
+        if task::try_id().is_none() && Handle::try_current().is_err() {
+            if let Ok(Examined::Fit(taken) | Examined::Doubtful(taken)) = first {
+                taken.let_idle();
+            }
+            return Err(PoolError::NoRuntime);
+        }
         connections.state.stats.metrics.started_waiting();
-        Self {
+        let (ticket, taken) = match first {
+            Ok(taken) => (connections.queue().ticket(), Some(taken)),
+            Err(ticket) => (ticket, None),
+        };
+        let turn = Self {
             connections,
             ticket,
-            began,
+            began: Instant::now(),
+            timeout,
             is_in_line: false,
-        }
+        };
+        Ok((turn, taken))
     }
 
-    /// Waits until the caller has a connection that may be handed out. `examined` is the one that it has taken.
+    /// Waits until the caller has a connection that may be handed out, with more to do than to wait.
     pub(super) async fn until_fit(
         &mut self,
-        mut examined: Option<Examined<'a, C>>,
-        deadline: Instant,
+        mut examined: Result<Examined<'a, C>, Failed>,
     ) -> Result<Taken<'a, C>, Failed> {
         loop {
-            let mut check = None;
-            let is_of_no_use = match examined {
-                Some(Examined::Fit(taken)) => match self.acquire(taken, deadline).await? {
+            let check = match examined? {
+                Examined::Fit(taken) => match self.acquire(taken).await? {
                     Some(taken) => return Ok(taken),
-                    None => true,
+                    None => None,
                 },
-                Some(Examined::Doubtful(taken)) => {
-                    check = Some(self.connections.begin_check(taken));
-                    false
-                }
-                Some(Examined::Refused(error)) => return Err(Failed::Connect(error)),
-                Some(Examined::Evicted) => true,
-                None => false,
+                Examined::Doubtful(taken) => Some(self.connections.begin_check(taken)),
+                Examined::Refused(error) => return Err(Failed::Connect(error)),
+                Examined::Evicted => None,
             };
-            if is_of_no_use {
-                // Another one may idle.
-                let taken = self.connections.queue().take();
-                examined = taken.map(|entry| self.connections.examine(entry, false));
-                if examined.is_some() {
-                    continue;
-                }
-            }
-            examined = match self.until_served(check, deadline).await? {
-                Served::Connection(entry, from) => {
-                    Some(self.connections.examine(entry, from != Place::InUse))
-                }
-                Served::Failed(error) => return Err(Failed::Connect(error)),
-                Served::Closed => return Err(Failed::Closed),
+            // Another one may idle.
+            let idle = match check {
+                Some(_) => None,
+                None => self.connections.queue().take(),
+            };
+            examined = match idle {
+                Some(entry) => Ok(self.connections.examine(entry, false)),
+                None => self.until_served(check).await,
             };
         }
     }
 
-    /// Waits in line until the queue gives the caller something. Begins `check` once the caller is in line.
-    async fn until_served(
+    /// Waits in line until the queue gives the caller a connection. Begins `check` once the caller is in line.
+    pub(super) async fn until_served(
         &mut self,
         mut check: Option<Check<C>>,
-        deadline: Instant,
-    ) -> Result<Served<PoolEntry<C>, ConnectError>, Failed> {
+    ) -> Result<Examined<'a, C>, Failed> {
         let mut now = self.began;
+        let mut left = self.timeout;
         loop {
             let mut sleep = pin!(None::<Sleep>);
             let served = poll_fn(|cx| {
@@ -109,17 +116,25 @@ impl<'a, C: Establish> Turn<'a, C> {
                 }
                 if sleep.is_none() {
                     // Each caller's is later than that of the one before: an earlier one would wake the runtime's driver.
-                    let look_again = clock::after(now, NEGLECT);
-                    sleep.set(Some(sleep_until(deadline.min(look_again))));
+                    sleep.set(Some(sleep_until(clock::after(now, left.min(NEGLECT)))));
                 }
                 let over = sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx));
                 over.unwrap_or(Poll::Pending).map(|()| None)
             });
-            if let Some(served) = served.await {
-                return Ok(served);
+            match served.await {
+                Some(Served::Connection(entry, from)) => {
+                    let is_proven = from != Place::InUse;
+                    return Ok(self.connections.examine(entry, is_proven));
+                }
+                Some(Served::Failed(error)) => return Err(Failed::Connect(error)),
+                Some(Served::Closed) => return Err(Failed::Closed),
+                None => {}
             }
             now = Instant::now();
-            if now >= deadline {
+            left = self
+                .timeout
+                .saturating_sub(now.saturating_duration_since(self.began));
+            if left.is_zero() {
                 return Err(Failed::TimedOut);
             }
             self.connections.expire();
@@ -127,17 +142,14 @@ impl<'a, C: Establish> Turn<'a, C> {
     }
 
     /// Has the hook `before_acquire` look at a connection. Returns `None` if that closes it.
-    async fn acquire(
-        &self,
-        mut taken: Taken<'a, C>,
-        deadline: Instant,
-    ) -> Result<Option<Taken<'a, C>>, Failed> {
+    async fn acquire(&self, mut taken: Taken<'a, C>) -> Result<Option<Taken<'a, C>>, Failed> {
         let state = &self.connections.state;
         let hook = self.connections.hooks.before_acquire.as_ref();
         let Some(hook) = hook.filter(|_| taken.is_used()) else {
             return Ok(Some(taken));
         };
         let metadata = taken.metadata();
+        let deadline = clock::after(self.began, self.timeout);
         // If this future is dropped, the connection goes back as from a holder.
         let Ok(verdict) = timeout_at(deadline, hook(&mut taken, metadata)).await else {
             return Err(Failed::TimedOutInHook);
@@ -162,6 +174,7 @@ impl<'a, C: Establish> Turn<'a, C> {
     }
 
     /// Returns what the caller is given, if it is given anything.
+    #[inline]
     fn poll_served(&mut self, cx: &Context<'_>) -> Option<Served<PoolEntry<C>, ConnectError>> {
         let mut queue = self.connections.queue();
         let polled = queue.poll(self.ticket, self.began, cx.waker());
@@ -176,22 +189,43 @@ impl<'a, C: Establish> Turn<'a, C> {
         polled.served
     }
 
-    /// Returns what the caller is told that has waited in vain for `timeout` at most.
-    pub(super) fn error(&self, failed: Failed, timeout: Duration) -> PoolError {
+    /// Ends with the connection, and how long the caller has waited for it.
+    #[inline]
+    pub(super) fn end(
+        self,
+        taken: Result<Taken<'a, C>, Failed>,
+        asked_at: &'static Location<'static>,
+    ) -> Result<(PoolEntry<C>, Duration), PoolError> {
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(failed) => return Err(self.error(failed)),
+        };
+        let waited = taken.inspected_at().saturating_duration_since(self.began);
+        let limit = self.connections.state.policy.slow_checkout_threshold();
+        if limit.is_some_and(|limit| waited >= limit) {
+            let status = self.connections.status();
+            tracing::warn!(waited = ?waited, asked_at = %asked_at, status = %status, "a slow checkout");
+        }
+        Ok((taken.into_entry(), waited))
+    }
+
+    /// Returns what the caller is told that has waited in vain.
+    fn error(&self, failed: Failed) -> PoolError {
+        self.connections.state.health.record_refused();
         match failed {
             Failed::Closed => PoolError::Closed,
             Failed::Connect(error) => PoolError::Connect(error),
             Failed::TimedOut => {
                 let lack = self.connections.queue().lack(self.ticket);
-                self.out_of_time(lack, timeout)
+                self.out_of_time(lack)
             }
-            Failed::TimedOutInHook => self.out_of_time(Lack::Validating, timeout),
+            Failed::TimedOutInHook => self.out_of_time(Lack::Validating),
         }
     }
 
-    fn out_of_time(&self, lack: Lack, waited: Duration) -> PoolError {
+    fn out_of_time(&self, lack: Lack) -> PoolError {
         self.connections.state.stats.metrics.timed_out();
-        let status = Box::new(self.connections.status());
+        let (waited, status) = (self.timeout, Box::new(self.connections.status()));
         match lack {
             Lack::Exhausted => PoolError::Exhausted { waited, status },
             Lack::Connecting => PoolError::Connecting { waited, status },

@@ -27,7 +27,8 @@ impl PoolState {
     ) -> Result<(), EvictReason> {
         entry.hold();
         let past_deadline = entry.is_past_deadline(now);
-        self.known(entry, past_deadline).verdict()?;
+        let known = self.known(entry, past_deadline);
+        known.verdict(|| end_of(&entry.session().status))?;
         entry.set_inspected(now);
         Ok(())
     }
@@ -39,7 +40,7 @@ impl PoolState {
     ) -> Result<(), EvictReason> {
         entry.release();
         self.known(entry, false)
-            .verdict()
+            .verdict(|| end_of(&entry.session().status))
             .inspect_err(|reason| self.record_ended(entry, reason))
     }
 
@@ -49,7 +50,7 @@ impl PoolState {
         Known {
             pool_closed: self.generation.is_closed(),
             abandoned: entry.session().status.is_given_up(),
-            ended: ended(&entry.session().status),
+            ended: entry.session().status.has_ended(),
             runtime_ended: entry.runtime().has_ended(),
             check_cancelled: entry.is_validating(),
             in_transaction: is_broken || (in_transaction && !is_in_test_transaction(&mut **entry)),
@@ -157,11 +158,11 @@ impl PoolState {
 }
 
 /// What the pool knows of a connection without asking the server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Known {
     pool_closed: bool,
     abandoned: bool,
-    ended: Option<EvictReason>,
+    ended: bool,
     runtime_ended: bool,
     check_cancelled: bool,
     in_transaction: bool,
@@ -170,14 +171,15 @@ struct Known {
 }
 
 impl Known {
-    /// Returns why the connection is evicted, if it is: the first reason in the order of the fields.
-    fn verdict(self) -> Result<(), EvictReason> {
+    /// Returns why the connection is evicted, if it is: the first reason in the order of the fields. `end` tells how it has
+    /// ended.
+    fn verdict(self, end: impl FnOnce() -> EvictReason) -> Result<(), EvictReason> {
         Err(if self.pool_closed {
             EvictReason::PoolClosed
         } else if self.abandoned {
             EvictReason::Abandoned
-        } else if let Some(ended) = self.ended {
-            ended
+        } else if self.ended {
+            end()
         } else if self.runtime_ended {
             EvictReason::RuntimeEnded
         } else if self.check_cancelled {
@@ -221,8 +223,9 @@ fn is_unproven<C>(entry: &PoolEntry<C>) -> bool {
     entry.session().status.responses() <= 1
 }
 
-fn ended(status: &SessionStatus) -> Option<EvictReason> {
-    status.has_ended().then(|| match status.fatal_error() {
+/// Returns how a session has ended.
+fn end_of(status: &SessionStatus) -> EvictReason {
+    match status.fatal_error() {
         Some(error) if error.is_lost_in_silence() => EvictReason::Silent {
             message: error.message,
         },
@@ -234,7 +237,7 @@ fn ended(status: &SessionStatus) -> Option<EvictReason> {
             sqlstate: None,
             message: "the connection was closed".to_owned(),
         },
-    })
+    }
 }
 
 #[cfg(test)]

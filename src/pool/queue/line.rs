@@ -32,18 +32,23 @@ impl<V> Line<V> {
     }
 
     /// Inserts the value of a ticket, and returns the one that it had.
+    #[inline]
     pub(super) fn insert(&mut self, ticket: Ticket, value: V) -> Option<V> {
+        if self.0.back().is_none_or(|(last, _)| *last < ticket) {
+            self.0.push_back((ticket, value));
+            return None;
+        }
         let at = self.ahead_of(ticket);
         match self.0.get_mut(at) {
             Some((other, earlier)) if *other == ticket => {
                 return Some(std::mem::replace(earlier, value));
             }
-            Some(_) => self.0.insert(at, (ticket, value)),
-            None => self.0.push_back((ticket, value)),
+            _ => self.0.insert(at, (ticket, value)),
         }
         None
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<V> {
         let (first, _) = self.0.front()?;
         if *first == ticket {
@@ -57,6 +62,7 @@ impl<V> Line<V> {
         self.0.remove(at).map(|(_, value)| value)
     }
 
+    #[inline]
     pub(super) fn pop_first(&mut self) -> Option<(Ticket, V)> {
         self.0.pop_front()
     }

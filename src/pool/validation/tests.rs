@@ -17,7 +17,7 @@ fn the_first_reason_to_evict_is_told() {
     let ended = check_failed("57P01", "gone");
     let mut known = Known {
         pool_closed: true,
-        ended: Some(ended.clone()),
+        ended: true,
         runtime_ended: true,
         check_cancelled: true,
         abandoned: true,
@@ -29,7 +29,7 @@ fn the_first_reason_to_evict_is_told() {
     let reasons: [(EvictReason, Clear); 8] = [
         (EvictReason::PoolClosed, |known| known.pool_closed = false),
         (EvictReason::Abandoned, |known| known.abandoned = false),
-        (ended, |known| known.ended = None),
+        (ended.clone(), |known| known.ended = false),
         (EvictReason::RuntimeEnded, |known| {
             known.runtime_ended = false;
         }),
@@ -45,10 +45,10 @@ fn the_first_reason_to_evict_is_told() {
         (EvictReason::Lifetime, |known| known.past_deadline = false),
     ];
     for (reason, clear) in reasons {
-        assert_eq!(known.clone().verdict(), Err(reason));
+        assert_eq!(known.verdict(|| ended.clone()), Err(reason));
         clear(&mut known);
     }
-    assert_eq!(known.verdict(), Ok(()));
+    assert_eq!(known.verdict(|| ended), Ok(()));
 }
 
 #[test]
