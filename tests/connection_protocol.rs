@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,7 +17,9 @@ use diesel::sql_query;
 use diesel::sql_types::Integer;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{Connection, DatabaseErrorExt, NamedStatements, RetryError};
+use futures_util::poll;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 async fn in_transaction(connection: &mut Connection) -> Result<usize, Error> {
@@ -53,6 +56,59 @@ async fn an_answer_that_does_not_say_how_a_statement_went_is_no_success() {
         let next = connection.batch_execute("SELECT 1").await.unwrap_err();
         assert!(next.is_connection_lost(), "{next:?}");
     }
+}
+
+/// Returns what has arrived. Loopback delivers what is written at once.
+fn arrived(server: &mut std::net::TcpStream) -> Vec<u8> {
+    let mut bytes = vec![0; 65_536];
+    match server.read(&mut bytes) {
+        Ok(len) => bytes[..len].to_vec(),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Vec::new(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn statements_behind_two_others_are_written_at_once() {
+    let (accepted, mut sockets) = mpsc::channel(1);
+    let port = scripted::listen(move |mut stream| {
+        let accepted = accepted.clone();
+        async move {
+            scripted::startup(&mut stream).await.unwrap();
+            stream.write_all(&scripted::greeting()).await.unwrap();
+            accepted.send(stream).await.unwrap();
+        }
+    })
+    .await;
+    let url = format!("postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable");
+    let pool = pool(&url, |policy| {
+        policy.named_statements(NamedStatements::Never)
+    });
+    let pooled = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    let mut server = sockets.recv().await.unwrap().into_std().unwrap();
+    arrived(&mut server);
+
+    let connection: &Connection = &pooled;
+    let statement = |n: usize| {
+        let sql = format!("SELECT {n}");
+        async move { (&mut &*connection).batch_execute(&sql).await }
+    };
+    let mut statements: Vec<_> = (0..6).map(|n| Box::pin(statement(n))).collect();
+    let query = |n: usize| message(b'Q', format!("SELECT {n}\0").as_bytes());
+    // With two under way, more may be coming.
+    for (n, written) in [(0, query(0)), (1, query(1)), (2, vec![]), (3, vec![])] {
+        assert!(poll!(&mut statements[n]).is_pending());
+        assert_eq!(arrived(&mut server), written, "statement {n}");
+    }
+    assert!(poll!(&mut statements[2]).is_pending());
+    assert_eq!(arrived(&mut server), [query(2), query(3)].concat());
+    // Whoever goes away meanwhile keeps nobody from being served.
+    for n in [4, 5] {
+        assert!(poll!(&mut statements[n]).is_pending());
+        assert_eq!(arrived(&mut server), b"", "statement {n}");
+    }
+    drop(statements.remove(4));
+    assert_eq!(arrived(&mut server), [query(4), query(5)].concat());
 }
 
 /// Serves a transaction of one INSERT, and answers its COMMIT with `at_commit`.

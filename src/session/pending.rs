@@ -136,6 +136,11 @@ impl PendingRequests {
         self.current().is_some()
     }
 
+    /// Returns whether more than one response is outstanding.
+    pub(super) fn are_several_outstanding(&self) -> bool {
+        self.outstanding().nth(1).is_some()
+    }
+
     /// Returns whether the outcome of a preamble is outstanding.
     pub(super) fn has_unconfirmed_preamble(&self) -> bool {
         self.outstanding().any(|request| request.preamble > 0)

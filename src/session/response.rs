@@ -123,6 +123,7 @@ impl SessionHandle {
             waiting.stalled = pipeline.requests.stalled(None);
             ready!(pipeline.pump());
         }
+        waiting.is_held_back = pipeline.requests.are_several_outstanding();
         Poll::Ready(
             pipeline
                 .submit(request, with_preamble)

@@ -80,6 +80,8 @@ pub(super) struct Waiting<'a> {
     key: Option<usize>,
     /// How many messages of the response in front had been taken when there was no room to read ahead.
     pub(super) stalled: Option<u64>,
+    /// Whether the request is written when the waiter is polled for the second time.
+    pub(super) is_held_back: bool,
 }
 
 impl<'a> Waiting<'a> {
@@ -89,6 +91,7 @@ impl<'a> Waiting<'a> {
             waiters,
             key: None,
             stalled: None,
+            is_held_back: false,
         }
     }
 
