@@ -1,6 +1,7 @@
 //! One statement after another on connections that are there: what a client makes of a server's time.
 
 mod blocking;
+mod client;
 mod instructions;
 pub mod operations;
 mod race;
@@ -9,14 +10,14 @@ mod with_sqlx;
 mod with_tokio_postgres;
 mod with_tokio_postgres_typed;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neon_sim::NeonSim;
 use tokio::task::block_in_place;
 
 pub use self::instructions::{PART, run as run_part};
 use self::operations::{CLEAN, Operation, TABLES};
-use self::race::Arm;
+use self::race::{Arm, CONNECTIONS};
 pub use self::with_diesel::{Ours, Stock};
 pub use self::with_sqlx::Sqlx;
 pub use self::with_tokio_postgres::TokioPostgres;
@@ -36,46 +37,60 @@ pub fn run() -> Chapter {
                 neon.sql(sql).await.expect("the tables");
             }
         }
+        const BOTH: &[usize] = &[1, CONNECTIONS];
         let routes = [
-            ("plain", PLAIN, neon.postgres_url()),
-            ("TLS", TLS, neon.url()),
-            ("pooled", POOLED, neon.pooled_url()),
+            ("plain", PLAIN, neon.postgres_url(), &WITHOUT_TLS[..]),
+            ("TLS", TLS, neon.url(), &Operation::ALL),
+            ("pooled", POOLED, neon.pooled_url(), &Operation::ALL),
         ];
         let mut bars = Vec::new();
-        for (name, text, url) in routes {
+        for (name, text, url, operations) in routes {
             let mut arms = arms(&url).await;
-            let (table, rates) = table(name, text, &ARMS, &mut arms, &neon).await;
+            let empty = Table::new(name, HEAD, &ARMS).text(text);
+            let (table, rates) = race_all(operations, BOTH, &mut arms, &neon, empty).await;
             tables.push(table);
             bars = rates;
         }
         let plot = plot(&bars);
-        let mut arms = arms_for_untracked(&untracked.pooled_url()).await;
-        tables.push(
-            table(
-                "untracked",
-                UNTRACKED,
-                &ARMS_UNTRACKED,
-                &mut arms,
-                &untracked,
-            )
-            .await
-            .0,
-        );
-        drop((arms, untracked));
-        neon.set_latency(Duration::from_millis(1));
-        let mut arms = self::arms(&neon.url()).await;
-        tables.push(table("TLS, 2 ms", FAR, &ARMS, &mut arms, &neon).await.0);
-        drop(arms);
+        let url = untracked.pooled_url();
+        for (name, text, connections, latency) in [
+            ("untracked", UNTRACKED, BOTH, Duration::ZERO),
+            ("untracked, 2 ms", UNTRACKED_FAR, &[1], LATENCY),
+        ] {
+            untracked.set_latency(latency);
+            let mut arms = arms_for_untracked(&url).await;
+            let empty = Table::new(name, HEAD, &ARMS_UNTRACKED).text(text);
+            let all = &Operation::ALL;
+            let (table, _) = race_all(all, connections, &mut arms, &untracked, empty).await;
+            tables.push(table);
+        }
+        drop(untracked);
+        neon.set_latency(LATENCY);
+        let mut far = arms(&neon.url()).await;
+        let empty = Table::new("TLS, 2 ms", HEAD, &ARMS).text(FAR);
+        let (table, _) = race_all(&Operation::ALL, &[1], &mut far, &neon, empty).await;
+        tables.push(table);
+        drop(far);
         neon.set_latency(Duration::ZERO);
-        let plain = neon.postgres_url();
-        tables.push(block_in_place(|| instructions::table(&plain)).text(INSTRUCTIONS));
-        let url = neon.url();
+        let (plain, url) = (neon.postgres_url(), neon.url());
         tables.push(block_in_place(|| {
-            blocking::table("blocking", BLOCKING, &url)
+            timed("instructions", || {
+                instructions::table(&plain).text(INSTRUCTIONS)
+            })
         }));
-        neon.set_latency(Duration::from_millis(1));
         tables.push(block_in_place(|| {
-            blocking::table("blocking, 2 ms", BLOCKING_FAR, &url)
+            timed("client", || client::table(CLIENT, &plain))
+        }));
+        tables.push(block_in_place(|| {
+            timed("blocking", || {
+                blocking::table("blocking", BLOCKING, &url, &[1, 8, 64])
+            })
+        }));
+        neon.set_latency(LATENCY);
+        tables.push(block_in_place(|| {
+            timed("blocking, 2 ms", || {
+                blocking::table("blocking, 2 ms", BLOCKING_FAR, &url, &[8])
+            })
         }));
         Chapter {
             suite: "statements".into(),
@@ -132,22 +147,42 @@ async fn arms_for_untracked(url: &str) -> Vec<Arm> {
 
 type Rates = Vec<(Operation, Vec<Option<f64>>)>;
 
-/// Returns a route's table, and each operation's rates on one connection.
-async fn table(
-    name: &str,
-    text: &str,
-    names: &[&str],
+/// Fills a route's table, and returns each operation's rates with the first number of connections.
+async fn race_all(
+    operations: &[Operation],
+    connections: &[usize],
     arms: &mut [Arm],
     neon: &NeonSim,
+    mut table: Table,
 ) -> (Table, Rates) {
-    let mut table = Table::new(name, "operation, connections", names).text(text);
+    let began = Instant::now();
     let mut rates = Vec::new();
-    for operation in Operation::ALL {
-        rates.push((operation, race::rows(operation, arms, &mut table).await));
+    for &operation in operations {
+        let rows = race::rows(operation, connections, arms, &mut table);
+        rates.push((operation, rows.await));
         neon.sql(CLEAN).await.expect("empty tables");
     }
+    tell(&table.name, began);
     (table, rates)
 }
+
+fn timed(name: &str, table: impl FnOnce() -> Table) -> Table {
+    let began = Instant::now();
+    let table = table();
+    tell(name, began);
+    table
+}
+
+/// Says where the time goes.
+fn tell(name: &str, began: Instant) {
+    eprintln!("  {name}: {:.0} s", began.elapsed().as_secs_f64());
+}
+
+/// Where TLS costs more than a little: the shortest, and those with many bytes.
+const WITHOUT_TLS: [Operation; 3] = [Operation::LookUp, Operation::ManyRows, Operation::CopyIn];
+const HEAD: &str = "operation, connections";
+/// One way.
+const LATENCY: Duration = Duration::from_millis(1);
 
 fn plot(rates: &Rates) -> PlotFile {
     let group = |(operation, rates): &(Operation, Vec<Option<f64>>)| {
@@ -195,7 +230,7 @@ another, since it has no pipeline; the others send all before they read. A state
 machine too, so that the ratios of times lie nearer to one than those of instructions. `sql_query` is Diesel's; the other \
 two run the same SQL by their own ways.";
 
-const PLAIN: &str = "PostgreSQL on loopback, without TLS and without a proxy:";
+const PLAIN: &str = "PostgreSQL on loopback, without TLS and without a proxy; what differs most from the next table:";
 const TLS: &str = "The direct endpoint, with TLS:";
 const POOLED: &str =
     "The pooled endpoint, with TLS. The pooler tracks prepared statements, as Neon's does:";
@@ -203,10 +238,14 @@ const UNTRACKED: &str = "\
 The same behind a pooler that does not track prepared statements, and hands each transaction to the next of its servers. We find that out, and send \
 statements without names. The peers run as they come, and in the way that they have for such poolers: `AsyncPgConnection` and sqlx without their \
 caches (sqlx with `persistent(false)`, too), and tokio-postgres with `query_typed`. What fails, fails with the error of the first try:";
+const UNTRACKED_FAR: &str = "The same, with round trips of 2 ms:";
 const FAR: &str = "The direct endpoint, with TLS, and round trips of 2 ms, where what counts is how many an operation takes:";
 const INSTRUCTIONS: &str = "\
-The instructions that a client executes for one operation, as valgrind counts them, on loopback without TLS. What else the machine does \
-changes nothing here:";
+The instructions that a client executes for one operation, as valgrind counts them, on loopback without TLS, on one connection for all \
+operations. What else the machine does changes nothing here:";
+const CLIENT: &str = "\
+What a client takes of its own machine, on one thread, on loopback without TLS: memory, and the time of the processor for one operation, \
+that of the system included. Each connection has done all operations before; what it needs for one is above what it keeps:";
 const BLOCKING: &str = "\
 Synchronous Diesel, as apps hold it: a pool of ten connections, and threads that check one out for each operation. r2d2 asks the server at \
 each checkout, as it comes; we ask when a connection was quiet for half a second. The direct endpoint, with TLS:";

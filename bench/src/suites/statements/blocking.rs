@@ -19,7 +19,7 @@ use crate::schema::{Book, NewBook, books, inserted};
 type R2d2 = r2d2::Pool<ConnectionManager<PgConnection>>;
 
 /// Returns what each gets done on a route.
-pub fn table(name: &str, text: &str, url: &str) -> Table {
+pub fn table(name: &str, text: &str, url: &str, threads: &[usize]) -> Table {
     let ours = blocking::Pool::builder(url).build_blocking();
     let ours = ours.expect("a pool");
     let r2d2 = |checks: bool| -> R2d2 {
@@ -31,7 +31,7 @@ pub fn table(name: &str, text: &str, url: &str) -> Table {
     let pools: [&dyn Pool; 3] = [&ours, &r2d2, &unchecked];
     let mut table = Table::new(name, "operation, threads", &POOLS).text(text);
     for operation in [Operation::LookUp, Operation::Insert, Operation::Transaction] {
-        for threads in [1, 8, 64] {
+        for &threads in threads {
             let what = format!("{}, {threads}", operation.name());
             table.measured(&what, Unit::PerSecond, &race(operation, threads, pools));
         }
@@ -134,6 +134,6 @@ where
 }
 
 const OK: &str = "an answer";
-const WARM_UP: usize = 3;
+const WARM_UP: usize = 2;
 const ROUNDS: usize = 12;
 const SLICE: Duration = Duration::from_millis(40);

@@ -1,7 +1,7 @@
 //! How many instructions a client executes for one operation, as valgrind counts them, which other work on the machine does
 //! not change.
 //!
-//! A process for each: what runs on its warm connection is between two marks.
+//! A process for each client: what runs on its warm connection is between two marks.
 
 use std::thread;
 
@@ -18,61 +18,65 @@ const PEERS: [&str; 4] = ["diesel-neon", "AsyncPgConnection", "tokio-postgres", 
 pub const PART: &str = "instructions";
 
 pub fn table(url: &str) -> Table {
+    let count = |peer| move || count::instructions(&[PART.into(), String::from(peer)], url);
+    let counts = thread::scope(|scope| {
+        // As many at a time as there are cores, on the smallest machine.
+        let mut counts = Vec::new();
+        for two in PEERS.chunks(2) {
+            let processes: Vec<_> = two.iter().map(|peer| scope.spawn(count(*peer))).collect();
+            let joined = processes.into_iter().map(|one| one.join());
+            counts.extend(joined.map(|one| one.expect("no panic")));
+        }
+        counts
+    });
+    // Of each peer, those of its operations; the ways to them are between.
+    let mut counts: Vec<_> = counts
+        .into_iter()
+        .map(|counts| counts.unwrap_or_default().into_iter().step_by(2))
+        .collect();
     let mut table = Table::new("instructions", "", &PEERS);
     for operation in Operation::ALL {
-        let count = |peer| move || counted(peer, operation, url);
-        let counts = thread::scope(|scope| {
-            // As many at a time as there are cores, on the smallest machine.
-            let mut counts = Vec::new();
-            for two in PEERS.chunks(2) {
-                let processes: Vec<_> = two.iter().map(|peer| scope.spawn(count(*peer))).collect();
-                let joined = processes.into_iter().map(|one| one.join());
-                counts.extend(joined.map(|one| one.expect("no panic")));
-            }
-            counts
+        let repetitions = f64::from(operation.repetitions());
+        let peers = PEERS.iter().zip(&mut counts);
+        let by_peer = peers.map(|(peer, counts)| {
+            let count = has(peer, operation).then(|| counts.next());
+            Some(count?? / repetitions)
         });
-        table.counted(operation.name(), Unit::Instructions, &counts);
+        let by_peer: Vec<_> = by_peer.collect();
+        table.counted(operation.name(), Unit::Instructions, &by_peer);
     }
     table
 }
 
-fn counted(peer: &str, operation: Operation, url: &str) -> Option<f64> {
-    if peer == "AsyncPgConnection" && !Stock::<true>::has(operation) {
-        return None;
-    }
-    let arguments = [PART, peer, operation.name()].map(String::from);
-    let counts = count::instructions(&arguments, url)?;
-    Some(counts[0] / f64::from(operation.repetitions()))
+fn has(peer: &str, operation: Operation) -> bool {
+    peer != "AsyncPgConnection" || Stock::<true>::has(operation)
 }
 
-/// Runs an operation on one thread, under valgrind.
+/// Runs a client's operations on one thread, under valgrind.
 pub fn run(arguments: &[&str]) {
-    let [peer, name] = arguments else {
-        panic!("a peer and an operation, not {arguments:?}");
-    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
-    let operation = Operation::ALL.into_iter().find(|one| one.name() == *name);
-    let operation = operation.expect("a known operation");
-    match *peer {
-        "diesel-neon" => repeat::<Ours>(&runtime, operation),
-        "AsyncPgConnection" => repeat::<Stock<true>>(&runtime, operation),
-        "tokio-postgres" => repeat::<TokioPostgres>(&runtime, operation),
-        "sqlx" => repeat::<Sqlx<true>>(&runtime, operation),
-        unknown => panic!("no peer is called {unknown}"),
+    match arguments {
+        ["diesel-neon"] => repeat::<Ours>(&runtime),
+        ["AsyncPgConnection"] => repeat::<Stock<true>>(&runtime),
+        ["tokio-postgres"] => repeat::<TokioPostgres>(&runtime),
+        ["sqlx"] => repeat::<Sqlx<true>>(&runtime),
+        unknown => panic!("no peer is called {unknown:?}"),
     }
 }
 
-fn repeat<P: Peer>(runtime: &Runtime, operation: Operation) {
+fn repeat<P: Peer>(runtime: &Runtime) {
     let peer = runtime.block_on(P::connect(&count::url()));
     let mut peer = peer.expect("a connection");
-    // Statements are prepared, and buffers have grown.
-    runtime.block_on(times(&mut peer, operation, WARM_UP));
-    count::mark();
-    runtime.block_on(times(&mut peer, operation, operation.repetitions()));
-    count::mark();
+    for operation in Operation::ALL.into_iter().filter(|one| P::has(*one)) {
+        // Statements are prepared, and buffers have grown.
+        runtime.block_on(times(&mut peer, operation, WARM_UP));
+        count::mark();
+        runtime.block_on(times(&mut peer, operation, operation.repetitions()));
+        count::mark();
+    }
 }
 
 async fn times<P: Peer>(peer: &mut P, operation: Operation, count: i32) {

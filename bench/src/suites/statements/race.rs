@@ -1,5 +1,7 @@
 //! Who gets how much done in a slice of time.
 
+use std::fs;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -26,36 +28,66 @@ impl Arm {
 }
 
 /// Adds a row for each number of connections. Returns the operations per second of the first of them, of each arm.
-pub async fn rows(operation: Operation, arms: &mut [Arm], table: &mut Table) -> Vec<Option<f64>> {
+pub async fn rows(
+    operation: Operation,
+    connections: &[usize],
+    arms: &mut [Arm],
+    table: &mut Table,
+) -> Vec<Option<f64>> {
     let mut first = None;
-    for connections in [1, CONNECTIONS] {
-        let rounds = race(operation, connections, arms).await;
-        let rates: Vec<Vec<f64>> = rounds
-            .iter()
-            .map(|rounds| rounds.clone().unwrap_or_default())
-            .collect();
+    for &connections in connections {
+        let rounds = race(operation, connections, arms, wall_clock).await;
         let what = format!("{}, {connections}", operation.name());
-        table.measured(&what, Unit::PerSecond, &rates);
-        let row = table.rows.last_mut().expect("a row");
-        for (cell, rounds) in row.cells.iter_mut().zip(rounds) {
-            if let Err(told) = rounds {
-                *cell = told;
-            }
-        }
-        let value = |cell: &Cell| match cell {
-            Cell::Measured { value, .. } => Some(value.median),
-            _ => None,
-        };
-        first.get_or_insert_with(|| row.cells.iter().map(value).collect());
+        let rates = row(&what, Unit::PerSecond, rounds, table);
+        first.get_or_insert(rates);
     }
     first.unwrap_or_default()
 }
 
-/// Returns the operations per second, round by round, of each arm.
+/// Adds the time of the processor that an operation takes of this thread, on one connection.
+pub async fn processor_row(operation: Operation, arms: &mut [Arm], table: &mut Table) {
+    if processor_time().is_none() {
+        return;
+    }
+    let mut rounds = race(operation, 1, arms, processor_clock).await;
+    for rates in rounds.iter_mut().flatten() {
+        rates.iter_mut().for_each(|rate| *rate = 1.0 / *rate);
+    }
+    let what = format!("{}: time of the processor", operation.name());
+    row(&what, Unit::Seconds, rounds, table);
+}
+
+/// Returns each arm's median.
+fn row(
+    what: &str,
+    unit: Unit,
+    rounds: Vec<Result<Vec<f64>, Cell>>,
+    table: &mut Table,
+) -> Vec<Option<f64>> {
+    let figures: Vec<Vec<f64>> = rounds
+        .iter()
+        .map(|rounds| rounds.clone().unwrap_or_default())
+        .collect();
+    table.measured(what, unit, &figures);
+    let row = table.rows.last_mut().expect("a row");
+    for (cell, rounds) in row.cells.iter_mut().zip(rounds) {
+        if let Err(told) = rounds {
+            *cell = told;
+        }
+    }
+    let median = |cell: &Cell| match cell {
+        Cell::Measured { value, .. } => Some(value.median),
+        _ => None,
+    };
+    row.cells.iter().map(median).collect()
+}
+
+/// Returns the operations per second of a clock, round by round, of each arm.
 async fn race(
     operation: Operation,
     connections: usize,
     arms: &mut [Arm],
+    clock: Clock,
 ) -> Vec<Result<Vec<f64>, Cell>> {
     let mut rounds: Vec<Result<Vec<f64>, Cell>> = arms
         .iter()
@@ -65,18 +97,23 @@ async fn race(
             Err(told) => Err(fails(told)),
         })
         .collect();
-    for round in 0..WARM_UP + ROUNDS {
+    for round in 0..=ROUNDS {
+        // Each connection prepares its statements first.
+        let is_warm_up = round == 0;
         // Which core a server process is on makes a difference: no connection stands for all.
-        let first = round % (CONNECTIONS - connections + 1);
+        let (first, connections, time) = match is_warm_up {
+            true => (0, CONNECTIONS, WARM_UP),
+            false => (round % (CONNECTIONS - connections + 1), connections, SLICE),
+        };
         // Nobody always comes behind the same one.
         for turn in 0..arms.len() {
             let who = (turn + round) % arms.len();
             let (Ok(rates), Ok(arm)) = (&mut rounds[who], &mut arms[who].0) else {
                 continue;
             };
-            match arm.slice(operation, first, connections).await {
-                // Each connection prepares its statements first.
-                Ok(rate) if round >= WARM_UP => rates.push(rate),
+            let slice = arm.slice(operation, first, connections, time, clock);
+            match slice.await {
+                Ok(rate) if !is_warm_up => rates.push(rate),
                 Ok(_) => {}
                 Err(told) => rounds[who] = Err(fails(&told)),
             }
@@ -85,7 +122,38 @@ async fn race(
     rounds
 }
 
+/// Returns the seconds since some moment.
+type Clock = fn() -> f64;
+
+fn wall_clock() -> f64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGAN.elapsed().as_secs_f64()
+}
+
+/// That of this thread, where the system tells.
+fn processor_clock() -> f64 {
+    processor_time().unwrap_or(f64::NAN)
+}
+
+fn processor_time() -> Option<f64> {
+    let told = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds: f64 = told.split(' ').next()?.parse().ok()?;
+    Some(nanoseconds / 1e9)
+}
+
+/// Without the number that a statement happens to have, and what says that it is an error.
 fn fails(told: &str) -> Cell {
+    let mut told = told.to_owned();
+    for before in ["db error: ", "ERROR: ", "error returned from database: "] {
+        told = told.replace(before, "");
+    }
+    if let Some((words, _)) = told.split_once(" at line ") {
+        told = words.to_owned();
+    }
+    if let [before, name, behind] = told.split('"').collect::<Vec<_>>()[..] {
+        let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        told = format!("{before}`{name}…`{behind}");
+    }
     Cell::Words(format!("fails: {told}"))
 }
 
@@ -98,6 +166,8 @@ trait Connections: Send {
         operation: Operation,
         first: usize,
         many: usize,
+        time: Duration,
+        clock: Clock,
     ) -> BoxFuture<'_, Result<f64, String>>;
 }
 
@@ -111,20 +181,29 @@ impl<P: Peer> Connections for Vec<Option<P>> {
         operation: Operation,
         first: usize,
         many: usize,
+        time: Duration,
+        clock: Clock,
     ) -> BoxFuture<'_, Result<f64, String>> {
-        Box::pin(slice(operation, &mut self[first..first + many]))
+        Box::pin(slice(
+            operation,
+            &mut self[first..first + many],
+            time,
+            clock,
+        ))
     }
 }
 
 async fn slice<P: Peer>(
     operation: Operation,
     connections: &mut [Option<P>],
+    time: Duration,
+    clock: Clock,
 ) -> Result<f64, String> {
-    let began = Instant::now();
+    let (began, by_clock) = (Instant::now(), clock());
     let start = |(number, connection): (usize, &mut Option<P>)| {
         let mut connection = connection.take().expect("it was given back");
         tokio::spawn(async move {
-            let done = timeout(HANG, work(operation, number, began, &mut connection)).await;
+            let done = timeout(HANG, work(operation, number, began + time, &mut connection)).await;
             let silence = |_| Err(format!("no answer within {HANG:?}"));
             (connection, done.unwrap_or_else(silence))
         })
@@ -136,17 +215,17 @@ async fn slice<P: Peer>(
         *place = Some(connection);
         sum = sum.and_then(|sum| Ok(sum + done?));
     }
-    Ok(f64::from(sum?) / began.elapsed().as_secs_f64())
+    Ok(f64::from(sum?) / (clock() - by_clock))
 }
 
 async fn work<P: Peer>(
     operation: Operation,
     number: usize,
-    began: Instant,
+    end: Instant,
     connection: &mut P,
 ) -> Result<i32, String> {
     let mut done = 0;
-    while began.elapsed() < SLICE {
+    while Instant::now() < end {
         let id = 1 + (done * 7 + number as i32 * 211) % 2000;
         let run = connection.run(operation, id).await;
         run.map_err(|error| words(&*error))?;
@@ -155,8 +234,8 @@ async fn work<P: Peer>(
     Ok(done)
 }
 
-const CONNECTIONS: usize = 8;
-const WARM_UP: usize = 3;
-const ROUNDS: usize = 12;
+pub const CONNECTIONS: usize = 8;
+const ROUNDS: usize = 10;
+const WARM_UP: Duration = Duration::from_millis(20);
 const SLICE: Duration = Duration::from_millis(40);
 const HANG: Duration = Duration::from_secs(10);
