@@ -116,11 +116,6 @@ Bold: ours is better by more than that. Absolute times vary between runs; ratios
 ";
 
 const FOOT: &str = "
-## COPY over a WebSocket
-
-`cargo bench --features websocket --bench websocket` copies 100 MB each way: 0.92 of the throughput over TLS to the client, and 1.02
-to the server.
-
 ## Memory
 
 An open connection with 50 named statements takes 41 kB on the client, and 65 kB as an `AsyncPgConnection`

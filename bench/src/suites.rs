@@ -13,6 +13,7 @@ mod relay;
 mod rest;
 mod statements;
 mod suspension;
+mod websocket;
 mod words;
 
 /// A suite: its name, and what runs it.
@@ -54,6 +55,10 @@ pub const ALL: &[Suite] = &[
     Suite {
         name: "checkout",
         run: checkout::run,
+    },
+    Suite {
+        name: "websocket",
+        run: websocket::run,
     },
 ];
 
