@@ -4,6 +4,36 @@
 //! connections that are checked when they are handed out, with a limit on the check where the pool has one, and none that is
 //! idle for four minutes. What cannot be set by a pool's user is not set here.
 
+/// `hold`, for a pool that is a tuple's first field.
+macro_rules! hold {
+    () => {
+        async fn hold<F: Future<Output = ()> + Send>(&self, meanwhile: F) -> Result<(), String> {
+            let _connection = self.0.get().await.map_err($crate::pools::words)?;
+            meanwhile.await;
+            Ok(())
+        }
+    };
+}
+
+/// `look_up` and `hold`, for such a pool of connections that Diesel runs on.
+macro_rules! look_up_and_hold {
+    () => {
+        async fn look_up(&self, id: i32) -> Result<i32, String> {
+            use $crate::schema::{Book, books};
+
+            let mut connection = self.0.get().await.map_err($crate::pools::words)?;
+            let find = diesel::QueryDsl::find(books::table, id);
+            let book = diesel_async::RunQueryDsl::get_result(find, &mut connection).await;
+            let book: Book = book.map_err($crate::pools::words)?;
+            Ok(book.id)
+        }
+
+        $crate::pools::hold!();
+    };
+}
+
+pub(crate) use {hold, look_up_and_hold};
+
 mod diesel_async_manager;
 mod with_bb8;
 mod with_deadpool;

@@ -1,12 +1,10 @@
 //! bb8 with diesel-async's manager.
 
-use diesel::QueryDsl;
+use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::bb8;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::diesel_async_manager::manager;
-use super::{Configuration, IDLE, Pool, Settings, words};
-use crate::schema::{Book, books};
+use super::{Configuration, IDLE, Pool, Settings};
 
 #[derive(Clone)]
 pub struct Bb8(pub bb8::Pool<AsyncPgConnection>);
@@ -26,16 +24,5 @@ impl Pool for Bb8 {
         Self(builder.build(manager(url, settings)).await.expect("a pool"))
     }
 
-    async fn look_up(&self, id: i32) -> Result<i32, String> {
-        let mut connection = self.0.get().await.map_err(words)?;
-        let book = books::table.find(id).get_result(&mut connection).await;
-        let book: Book = book.map_err(words)?;
-        Ok(book.id)
-    }
-
-    async fn hold<F: Future<Output = ()> + Send>(&self, meanwhile: F) -> Result<(), String> {
-        let _connection = self.0.get().await.map_err(words)?;
-        meanwhile.await;
-        Ok(())
-    }
+    look_up_and_hold!();
 }

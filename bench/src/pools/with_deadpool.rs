@@ -1,13 +1,11 @@
 //! deadpool with diesel-async's manager.
 
 use deadpool_postgres::Runtime;
-use diesel::QueryDsl;
+use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::diesel_async_manager::manager;
-use super::{CHECK, CONNECT, Configuration, Pool, Settings, words};
-use crate::schema::{Book, books};
+use super::{CHECK, CONNECT, Configuration, Pool, Settings};
 
 #[derive(Clone)]
 pub struct Deadpool(deadpool::Pool<AsyncPgConnection>);
@@ -26,16 +24,5 @@ impl Pool for Deadpool {
         Self(builder.build().expect("a pool"))
     }
 
-    async fn look_up(&self, id: i32) -> Result<i32, String> {
-        let mut connection = self.0.get().await.map_err(words)?;
-        let book = books::table.find(id).get_result(&mut connection).await;
-        let book: Book = book.map_err(words)?;
-        Ok(book.id)
-    }
-
-    async fn hold<F: Future<Output = ()> + Send>(&self, meanwhile: F) -> Result<(), String> {
-        let _connection = self.0.get().await.map_err(words)?;
-        meanwhile.await;
-        Ok(())
-    }
+    look_up_and_hold!();
 }

@@ -50,9 +50,5 @@ impl Pool for DeadpoolPostgres {
         Ok(row.get(0))
     }
 
-    async fn hold<F: Future<Output = ()> + Send>(&self, meanwhile: F) -> Result<(), String> {
-        let _connection = self.0.get().await.map_err(words)?;
-        meanwhile.await;
-        Ok(())
-    }
+    hold!();
 }

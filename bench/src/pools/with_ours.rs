@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use diesel::QueryDsl;
-use diesel_async::RunQueryDsl;
-
-use super::{Configuration, Pool, Settings, words};
-use crate::schema::{Book, books};
+use super::{Configuration, Pool, Settings};
 
 #[derive(Clone)]
 pub struct Ours(pub diesel_neon::Pool);
@@ -22,16 +18,5 @@ impl Pool for Ours {
         Self(builder.build().expect("a pool"))
     }
 
-    async fn look_up(&self, id: i32) -> Result<i32, String> {
-        let mut connection = self.0.get().await.map_err(words)?;
-        let book = books::table.find(id).get_result(&mut connection).await;
-        let book: Book = book.map_err(words)?;
-        Ok(book.id)
-    }
-
-    async fn hold<F: Future<Output = ()> + Send>(&self, meanwhile: F) -> Result<(), String> {
-        let _connection = self.0.get().await.map_err(words)?;
-        meanwhile.await;
-        Ok(())
-    }
+    look_up_and_hold!();
 }

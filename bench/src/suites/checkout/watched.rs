@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use diesel::QueryDsl;
-use diesel_async::RunQueryDsl;
 use futures_util::FutureExt;
 
-use crate::pools::{Pool, Settings};
-use crate::schema::{Book, books};
+use crate::pools::{Pool, Settings, look_up_and_hold};
 
 #[derive(Clone)]
 pub struct Watched(diesel_neon::Pool);
@@ -23,16 +20,5 @@ impl Pool for Watched {
         Self(builder.build().expect("a pool"))
     }
 
-    async fn look_up(&self, id: i32) -> Result<i32, String> {
-        let mut connection = self.0.get().await.map_err(|error| error.to_string())?;
-        let book = books::table.find(id).get_result(&mut connection).await;
-        let book: Book = book.map_err(|error| error.to_string())?;
-        Ok(book.id)
-    }
-
-    async fn hold<F: Future<Output = ()> + Send>(&self, meanwhile: F) -> Result<(), String> {
-        let _connection = self.0.get().await.map_err(|error| error.to_string())?;
-        meanwhile.await;
-        Ok(())
-    }
+    look_up_and_hold!();
 }
