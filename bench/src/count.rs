@@ -9,7 +9,7 @@ use std::process::{Command, Stdio, id};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What has the server's URL in such a process: it has the password, and others on the machine can read arguments.
-const URL: &str = "BENCH_URL";
+pub const URL: &str = "BENCH_URL";
 
 /// Returns the server's URL, in a process that is counted.
 pub fn url() -> String {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pools::versions_of_python;
 use crate::report::Chapter;
 use crate::suites::ALL;
 
@@ -85,7 +86,7 @@ fn machine() -> String {
     )
 }
 
-/// Returns the peers' versions, as the lock file has them.
+/// Returns the peers' versions, as the lock file has them, and Python's as they say.
 fn peers() -> String {
     let lock = include_str!("../../Cargo.lock");
     let version = |name: &&str| {
@@ -103,8 +104,9 @@ fn peers() -> String {
         "r2d2",
         "tokio-postgres",
     ];
-    let versions: Vec<_> = names.iter().filter_map(version).collect();
-    versions.join(", ")
+    let versions = names.iter().filter_map(version);
+    let pythons = versions_of_python().map(String::from);
+    versions.chain(pythons).collect::<Vec<_>>().join(", ")
 }
 
 const HEAD: &str = "\

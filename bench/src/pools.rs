@@ -40,6 +40,7 @@ mod with_deadpool;
 mod with_deadpool_postgres;
 mod with_mobc;
 mod with_ours;
+mod with_python;
 mod with_sqlx;
 
 use std::time::Duration;
@@ -52,6 +53,7 @@ pub use self::with_deadpool::Deadpool;
 pub use self::with_deadpool_postgres::DeadpoolPostgres;
 pub use self::with_mobc::Mobc;
 pub use self::with_ours::Ours;
+pub use self::with_python::{Asyncpg, SqlAlchemy, end_processes, versions as versions_of_python};
 pub use self::with_sqlx::{Sqlx, connect_options};
 
 /// How a pool is set up.
@@ -74,8 +76,21 @@ pub struct Settings {
     pub patience: Duration,
 }
 
+/// When a pool opens connections.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Opens {
+    /// One for a caller for whom there is none.
+    OneMore,
+    /// All before it hands out the first. The one that came back last is handed out next.
+    AllAtOnce,
+    /// One for each caller, whose connection it then closes.
+    OneForEach,
+}
+
 /// An app's pool.
 pub trait Pool: Clone + Send + Sync + 'static {
+    const OPENS: Opens = Opens::OneMore;
+
     /// Builds a pool on a URL as Neon's console prints it, with TLS unless the URL is without.
     fn build(url: &str, settings: Settings) -> impl Future<Output = Self> + Send;
 
@@ -162,6 +177,23 @@ macro_rules! each_pool {
     };
 }
 
+/// As [`each_pool`], with the pools of Python's behind them, where there are any. Returns a list.
+#[macro_export]
+macro_rules! each_pool_and_pythons {
+    ($pool:ident => $run:expr) => {{
+        let mut all = $crate::each_pool!($pool => $run).to_vec();
+        if $crate::pools::versions_of_python().is_some() {
+            type $pool = $crate::pools::Asyncpg;
+            all.push($run);
+        }
+        if $crate::pools::versions_of_python().is_some() {
+            type $pool = $crate::pools::SqlAlchemy;
+            all.push($run);
+        }
+        all
+    }};
+}
+
 /// The names of [`each_pool`]'s pools.
 pub const NAMES: [&str; 6] = [
     "diesel-neon",
@@ -171,3 +203,12 @@ pub const NAMES: [&str; 6] = [
     "deadpool-postgres",
     "sqlx",
 ];
+
+/// The names of [`each_pool_and_pythons`]'s pools.
+pub fn names_with_pythons() -> Vec<&'static str> {
+    let pythons: &[&str] = match versions_of_python() {
+        Some(_) => &["asyncpg", "SQLAlchemy, asyncpg"],
+        None => &[],
+    };
+    [&NAMES, pythons].concat()
+}

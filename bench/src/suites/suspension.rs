@@ -7,66 +7,113 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use neon_sim::NeonSim;
-use tokio::sync::Barrier;
-use tokio::task::JoinSet;
 
-use self::cycle::{Cycle, Stage, Way, cycle};
-use super::on_runtime;
-use crate::each_pool;
+use self::cycle::{Cycle, Stage, Turns, Way, live};
+use super::{on_runtime, turns};
+use crate::each_pool_and_pythons;
 use crate::plot::Bars;
-use crate::pools::{Configuration, NAMES};
+use crate::pools::{Configuration, end_processes, names_with_pythons};
 use crate::report::{Chapter, PlotFile, Table, Unit};
 use crate::stand_in;
 use crate::stats::percentile;
 
-const CYCLES: usize = 8;
+const CYCLES: usize = 20;
+/// From one burst to the next, of all arms: a burst works for less than that. They wait equally long for the compute to wake,
+/// so that their work does not meet.
+const TURN: Duration = Duration::from_millis(85);
+/// Longer than any pool trusts a connection without a check.
+const REST: Duration = Duration::from_millis(600);
+/// An arm rests longer by this for each that is before it, so that their order is another in each cycle.
+const LONGER: Duration = Duration::from_millis(30);
+
+/// What happens on one compute, one way after the other. Where callers wait for a long time, others need not wait for them.
+const COMPUTES: [&[Way]; 3] = [
+    &[Way::Terminated, Way::Closed, Way::Reset, Way::Late],
+    &[Way::Silent],
+    &[Way::Refused],
+];
 
 pub fn run() -> Chapter {
     on_runtime(async {
         let arms = arms();
-        let sims: Vec<Arc<NeonSim>> = join_all(arms.iter().map(|_| sim())).await;
-        let mut outcomes = Vec::new();
-        for way in Way::ALL {
-            let mut of_arms = vec![Vec::new(); arms.len()];
-            for round in 0..CYCLES {
-                for (arm, cycle) in take_turns(&arms, &sims, way, round).await {
-                    of_arms[arm].push(cycle);
+        let computes = arms.len() * COMPUTES.len();
+        let sims = join_all((0..computes).map(|_| sim())).await;
+        let turns = Arc::new(Turns::new(TURN));
+        let all = arms
+            .iter()
+            .zip(sims.chunks(COMPUTES.len()))
+            .enumerate()
+            .map(|(number, (arm, sims))| {
+                let stages = COMPUTES.iter().zip(sims).map(|(ways, neon)| Stage {
+                    neon: Arc::clone(neon),
+                    ways,
+                    configuration: arm.configuration,
+                    turns: Arc::clone(&turns),
+                    rests: rests(number, arms.len()),
+                });
+                // Tasks of their own, so that they use both workers.
+                let living: Vec<_> = stages
+                    .map(|stage| tokio::spawn((arm.live)(stage)))
+                    .collect();
+                async {
+                    let lived = join_all(living).await.into_iter();
+                    lived.flat_map(|lived| lived.expect("no panic")).collect()
                 }
-            }
-            outcomes.push((way, of_arms));
-        }
-        chapter(&arms, &outcomes)
+            });
+        let lived = join_all(all).await;
+        end_processes();
+        chapter(&arms, &lived)
     })
 }
 
+/// What each arm lived through.
+type Lived = Vec<(Way, Vec<Cycle>)>;
+
 /// A pool in one of its configurations.
 struct Arm {
-    /// Which of [`NAMES`].
+    /// Which of the pools.
     pool: usize,
     configuration: Configuration,
-    cycle: fn(Stage) -> BoxFuture<'static, Cycle>,
+    live: fn(Stage) -> BoxFuture<'static, Lived>,
 }
 
-/// Ours has one configuration, the others two.
+/// Returns each pool as it comes, and those set up that have a setting that matters here.
 fn arms() -> Vec<Arm> {
-    let cycles: [fn(Stage) -> BoxFuture<'static, Cycle>; 6] =
-        each_pool!(P => |stage| Box::pin(cycle::<P>(stage)));
-    let mut arms = Vec::new();
-    for configuration in CONFIGURATIONS {
-        for (pool, &cycle) in cycles.iter().enumerate() {
-            if pool > 0 || configuration == Configuration::Default {
-                arms.push(Arm {
-                    pool,
-                    configuration,
-                    cycle,
-                });
-            }
-        }
-    }
-    arms
+    type Live = fn(Stage) -> BoxFuture<'static, Lived>;
+    let all: Vec<Live> = each_pool_and_pythons!(P => {
+        let live: Live = |stage| Box::pin(live::<P>(stage));
+        live
+    });
+    let arms = CONFIGURATIONS.into_iter().flat_map(|configuration| {
+        let is_one =
+            move |pool: &usize| configuration == Configuration::Default || SET_UP.contains(pool);
+        let of_pool = move |(pool, live)| Arm {
+            pool,
+            configuration,
+            live,
+        };
+        all.clone()
+            .into_iter()
+            .enumerate()
+            .filter(move |(pool, _)| is_one(pool))
+            .map(of_pool)
+    });
+    arms.collect()
 }
 
 const CONFIGURATIONS: [Configuration; 2] = [Configuration::Default, Configuration::Serverless];
+
+/// deadpool, deadpool-postgres and SQLAlchemy. The others have a limit on how long a connection may be idle, which none is here.
+const SET_UP: [usize; 3] = [2, 4, 7];
+
+/// Returns how long an arm rests in each cycle.
+fn rests(arm: usize, arms: usize) -> Vec<Duration> {
+    let rest = |cycle| {
+        let place = turns(cycle, arms).iter().position(|one| *one == arm);
+        REST + LONGER * place.unwrap_or_default() as u32
+    };
+    (0..CYCLES).map(rest).collect()
+}
 
 /// A compute of an arm's own. The proxy does not try again by itself to wake it: that takes longer than the callers wait.
 async fn sim() -> Arc<NeonSim> {
@@ -76,42 +123,14 @@ async fn sim() -> Arc<NeonSim> {
     Arc::new(neon)
 }
 
-/// Has each arm live through one cycle, one a little after the other, in another order each time.
-async fn take_turns(
-    arms: &[Arm],
-    sims: &[Arc<NeonSim>],
-    way: Way,
-    round: usize,
-) -> Vec<(usize, Cycle)> {
-    let filled = Arc::new(Barrier::new(arms.len()));
-    let mut cycles = JoinSet::new();
-    for (arm, neon) in sims.iter().enumerate() {
-        let turn = (arm + round * 5) % arms.len();
-        let stage = Stage {
-            neon: Arc::clone(neon),
-            way,
-            configuration: arms[arm].configuration,
-            filled: Arc::clone(&filled),
-            rest: REST + TURN * turn as u32,
-        };
-        let cycle = (arms[arm].cycle)(stage);
-        cycles.spawn(async move { (arm, cycle.await) });
-    }
-    cycles.join_all().await
-}
-
-/// Longer than any pool trusts a connection without a check.
-const REST: Duration = Duration::from_millis(700);
-/// From one arm's burst to the next's. A burst works for less than that, but for waiting.
-const TURN: Duration = Duration::from_millis(200);
-
-fn chapter(arms: &[Arm], outcomes: &[(Way, Vec<Vec<Cycle>>)]) -> Chapter {
-    let mut failed = Table::new("failed", "", &NAMES)
+fn chapter(arms: &[Arm], lived: &[Lived]) -> Chapter {
+    let names = names_with_pythons();
+    let mut failed = Table::new("failed", "", &names)
         .text("Requests that failed, of all that a pool was asked for:");
-    let mut first = Table::new("first answer", "", &NAMES).text("The time until the first answer:");
-    let mut late = Table::new("p99", "", &NAMES)
+    let mut first = Table::new("first answer", "", &names).text("The time until the first answer:");
+    let mut late = Table::new("p99", "", &names)
         .text("The 99th percentile of the answers that came, in a burst:");
-    let mut opened = Table::new("connections", "", &NAMES).text("Connections that a burst opened:");
+    let mut opened = Table::new("connections", "", &names).text("Connections that a burst opened:");
     let mut plots = Vec::new();
     for configuration in CONFIGURATIONS {
         let how = match configuration {
@@ -119,9 +138,9 @@ fn chapter(arms: &[Arm], outcomes: &[(Way, Vec<Vec<Cycle>>)]) -> Chapter {
             _ => "as it comes",
         };
         let mut groups = Vec::new();
-        for (way, of_arms) in outcomes {
-            let of_pools: Vec<_> = (0..NAMES.len())
-                .map(|pool| of_pool(arms, of_arms, pool, configuration))
+        for way in Way::ALL {
+            let of_pools: Vec<_> = (0..names.len())
+                .map(|pool| of_pool(arms, lived, pool, configuration, way))
                 .collect();
             let failures: Vec<f64> = of_pools
                 .iter()
@@ -147,7 +166,7 @@ fn chapter(arms: &[Arm], outcomes: &[(Way, Vec<Vec<Cycle>>)]) -> Chapter {
             let shares = failures.iter().map(|failed| failed * 100.0 / all as f64);
             groups.push((way.name().to_owned(), shares.collect()));
         }
-        plots.push(plot(configuration, &groups));
+        plots.push(plot(configuration, &names, &groups));
     }
     Chapter {
         suite: "suspension".into(),
@@ -158,19 +177,22 @@ fn chapter(arms: &[Arm], outcomes: &[(Way, Vec<Vec<Cycle>>)]) -> Chapter {
     }
 }
 
-/// Returns the cycles of a pool in a configuration.
+/// Returns the cycles of a pool in a configuration, or in the only one that it has.
 fn of_pool<'a>(
     arms: &[Arm],
-    of_arms: &'a [Vec<Cycle>],
+    lived: &'a [Lived],
     pool: usize,
     configuration: Configuration,
+    way: Way,
 ) -> &'a [Cycle] {
-    let is_it = |arm: &Arm| arm.pool == pool && (pool == 0 || arm.configuration == configuration);
-    let arm = arms.iter().position(is_it).expect("an arm of each pool");
-    &of_arms[arm]
+    let of_pool = arms.iter().zip(lived).filter(|(arm, _)| arm.pool == pool);
+    let ordered = of_pool.min_by_key(|(arm, _)| arm.configuration != configuration);
+    let (_, lived) = ordered.expect("an arm of each pool");
+    let cycles = lived.iter().find(|(one, _)| *one == way);
+    &cycles.expect("cycles of each way").1
 }
 
-fn plot(configuration: Configuration, groups: &[(String, Vec<f64>)]) -> PlotFile {
+fn plot(configuration: Configuration, names: &[&str], groups: &[(String, Vec<f64>)]) -> PlotFile {
     let (file, title) = match configuration {
         Configuration::Serverless => (
             "suspension-failed-set-up",
@@ -185,7 +207,7 @@ fn plot(configuration: Configuration, groups: &[(String, Vec<f64>)]) -> PlotFile
     let bars = Bars {
         title,
         y: "failed, %",
-        names: &NAMES,
+        names,
         groups,
     };
     let written = bars.write(&stand_in::repository().join("docs").join(&path));
@@ -197,19 +219,20 @@ fn plot(configuration: Configuration, groups: &[(String, Vec<f64>)]) -> PlotFile
 const TEXT: &str = "\
 A pool has ten connections, all used. After a rest the compute is suspended, and then 50 callers look a book up at once, each of whom \
 may wait three seconds; who has no answer half a second later has failed too, since not every pool's patience covers its check. The next \
-connection wakes the compute, which takes 0.4 s. It is done again with a new pool each time, on a compute of each arm's own, the arms one \
-shortly after the other, in another order every time.
+connection wakes the compute, which takes 0.4 s. A pool lives through 20 such cycles; one that has failed is replaced. Each arm has \
+computes of its own. All arms live at the same time, but their bursts begin one after another, in another order in every cycle.
 
 The connections die as direct ones do on Neon (57P01, then they are closed), as pooled ones do (closed without a word, behind PgBouncer), \
 by a reset, or in silence, when what lies between forgets them: no byte comes back. In *refused wake-ups* they end with 57P01, and for \
 half a second whoever connects is told that the endpoint is temporarily unavailable. In *a late answer* nothing dies: five callers come to \
-five idle connections, of which one, a busy one until then, answers after 0.4 s. *Set up* is a peer with the limits and checks that it \
-has; ours has only one way to be.
+five idle connections of a new pool, of which one, a busy one until then, answers after 0.4 s. *Set up* is a peer with the limits and \
+checks that it has: deadpool's time-outs, deadpool-postgres's check as well, SQLAlchemy's `pool_pre_ping`. The others have nothing to set \
+that would matter here, and the same figures in both rows; ours has only one way to be.
 
 A pool that checks what it hands out survives each death that the socket tells of. Silence takes a limit on the check, and one that is \
 short beside the caller's patience. A refused wake-up takes another try. A late answer must not cost a connection: what is opened for it \
 is a connection too many, if also one that a caller is served by sooner.
 
 mobc keeps no connection here: diesel-async's manager tells it of every connection that works that it is broken. So it opens one for each \
-request, and has none that could die or be late.\
+request, and has none that could die or be late. Python's pools are in a process of their own, one for each compute, and are asked through a pipe.\
 ";

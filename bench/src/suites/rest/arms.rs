@@ -8,8 +8,8 @@ use sqlx::postgres::PgPoolOptions;
 
 use super::{SCALE, WINDOW};
 use crate::pools::{
-    Bb8, Configuration, Deadpool, DeadpoolPostgres, IDLE, Mobc, Ours, Pool, Settings, Sqlx,
-    connect_options, fill, manager,
+    Asyncpg, Bb8, Configuration, Deadpool, DeadpoolPostgres, IDLE, Mobc, Ours, Pool, Settings,
+    SqlAlchemy, Sqlx, connect_options, fill, manager,
 };
 
 /// How a pool is set up to rest.
@@ -83,6 +83,8 @@ pub async fn start(kind: Kind, pool: usize, url: &str) -> Result<Box<dyn Any + S
         // Nor has this.
         4 => used(DeadpoolPostgres::build(url, settings).await).await,
         5 => used(with_sqlx(kind, url)).await,
+        6 => used(Asyncpg::build_shortened(url, settings, SCALE).await).await,
+        7 => used(SqlAlchemy::build_shortened(url, settings, SCALE).await).await,
         _ => panic!("no pool has the place {pool}"),
     })
 }

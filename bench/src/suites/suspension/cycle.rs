@@ -1,14 +1,14 @@
-//! One cycle of one pool: filled, at rest, suspended, and asked by many at once.
+//! The cycles of one pool: filled, at rest, suspended, and asked by many at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use neon_sim::{EndpointCounters, NeonSim, Suspension};
-use tokio::sync::Barrier;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::pools::{Configuration, Pool, Settings, fill};
+use crate::pools::{Configuration, Opens, Pool, Settings, fill};
 
 /// How an idle pool's connections die, if they do.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -110,6 +110,8 @@ impl Way {
     }
 }
 
+/// Of a pool that opens 50 connections where others open ten.
+const TURNS_OF_MANY: u32 = 3;
 const UNAVAILABLE: &str = "Control plane request failed: endpoint is temporarily unavailable. Check your quotas and/or contact our support.";
 const REFUSING: Duration = Duration::from_millis(500);
 const LATE: Duration = Duration::from_millis(400);
@@ -121,15 +123,43 @@ const PAUSES: [u64; 6] = [1, 2, 4, 8, 16, 32];
 const PATIENCE: Duration = Duration::from_secs(3);
 const PATIENCE_AT_MOST: Duration = Duration::from_millis(3500);
 
-/// What a cycle needs to know.
+/// What an arm needs to know to live through its cycles.
 pub struct Stage {
     pub neon: Arc<NeonSim>,
-    pub way: Way,
+    pub ways: &'static [Way],
     pub configuration: Configuration,
-    /// Passed when the pools of all arms are filled.
-    pub filled: Arc<Barrier>,
-    /// From then to the burst.
-    pub rest: Duration,
+    pub turns: Arc<Turns>,
+    /// From when a pool is filled to its turn, in each cycle.
+    pub rests: Vec<Duration>,
+}
+
+/// Has the bursts of all arms begin one after another, and keeps most of what else they do apart.
+pub struct Turns {
+    apart: Duration,
+    next: Mutex<Instant>,
+    /// Connecting works a processor hard.
+    fills: Semaphore,
+}
+
+impl Turns {
+    pub fn new(apart: Duration) -> Self {
+        Self {
+            apart,
+            next: Mutex::new(Instant::now()),
+            fills: Semaphore::new(1),
+        }
+    }
+
+    /// Waits until it is the caller's, whose burst works for so many turns.
+    async fn take(&self, turns: u32) {
+        let turn = {
+            let mut next = self.next.lock().expect("no panic");
+            let turn = (*next).max(Instant::now());
+            *next = turn + self.apart * turns;
+            turn
+        };
+        sleep_until(turn.into()).await;
+    }
 }
 
 /// What a burst met with.
@@ -141,11 +171,34 @@ pub struct Cycle {
     pub opened: u64,
 }
 
-pub async fn cycle<P: Pool>(stage: Stage) -> Cycle {
-    let Stage { neon, way, .. } = &stage;
-    let pool = filled::<P>(&stage).await;
-    stage.filled.wait().await;
-    sleep(stage.rest).await;
+/// Returns an arm's cycles, of each way in which connections die.
+pub async fn live<P: Pool>(stage: Stage) -> Vec<(Way, Vec<Cycle>)> {
+    let turns = match P::OPENS {
+        Opens::OneForEach => TURNS_OF_MANY,
+        _ => 1,
+    };
+    let mut lived = Vec::new();
+    for &way in stage.ways {
+        let mut cycles = Vec::new();
+        let mut pool: Option<P> = None;
+        for rest in &stage.rests {
+            let filled = filled(&stage, way, pool.take()).await;
+            sleep(*rest).await;
+            stage.turns.take(turns).await;
+            let cycle = burst(&stage.neon, way, &filled).await;
+            // One that has failed may not be what it was. One of whose connections one is to be late is new.
+            let is_kept = cycle.failed == 0 && way != Way::Late && P::OPENS != Opens::OneForEach;
+            if is_kept {
+                pool = Some(filled);
+            }
+            cycles.push(cycle);
+        }
+        lived.push((way, cycles));
+    }
+    lived
+}
+
+async fn burst<P: Pool>(neon: &Arc<NeonSim>, way: Way, pool: &P) -> Cycle {
     let before = way.counters(neon).connections;
     way.strike(neon).await;
     let began = Instant::now();
@@ -172,18 +225,30 @@ pub async fn cycle<P: Pool>(stage: Stage) -> Cycle {
     }
 }
 
-async fn filled<P: Pool>(stage: &Stage) -> P {
-    let Stage { neon, way, .. } = stage;
+/// Returns a pool all of whose connections are there and have been used.
+async fn filled<P: Pool>(stage: &Stage, way: Way, kept: Option<P>) -> P {
+    let neon = &stage.neon;
+    let connections = way.connections();
+    let fills = &stage.turns.fills;
+    if let Some(pool) = kept {
+        let _turn = fills.acquire().await.expect("never closed");
+        fill(&pool, connections).await;
+        return pool;
+    }
     let settings = Settings {
         configuration: stage.configuration,
-        max_size: way.connections() as u32,
+        max_size: connections as u32,
         patience: PATIENCE,
     };
     let url = way.url(neon);
     for pause in PAUSES {
         let before = way.counters(neon).connections;
         let pool = P::build(&url, settings).await;
-        if *way == Way::Late {
+        if P::OPENS == Opens::OneForEach {
+            // There is nothing that could be late, or die.
+            return pool;
+        }
+        if way == Way::Late {
             // Each look-up is a round trip at least, and all are the same connection's.
             for _ in 0..LOOK_UPS {
                 pool.look_up(1).await.expect("a book");
@@ -191,12 +256,16 @@ async fn filled<P: Pool>(stage: &Stage) -> P {
                 sleep(Duration::from_millis(pause)).await;
             }
             let opened = way.counters(neon).connections - before;
-            // A pool that opens one each time has none that could be late.
-            if opened > 1 && opened < LOOK_UPS {
+            let usual = match P::OPENS {
+                Opens::AllAtOnce => connections as u64,
+                _ => 1,
+            };
+            if opened > usual {
                 continue;
             }
         }
-        fill(&pool, way.connections()).await;
+        let _turn = fills.acquire().await.expect("never closed");
+        fill(&pool, connections).await;
         return pool;
     }
     panic!(
