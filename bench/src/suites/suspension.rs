@@ -229,7 +229,8 @@ five idle connections of a new pool, of which one, a busy one until then, answer
 checks that it has: deadpool's time-outs, deadpool-postgres's check as well, SQLAlchemy's `pool_pre_ping`. The others have nothing to set \
 that would matter here, and the same figures in both rows; ours has only one way to be.
 
-A pool that checks what it hands out survives each death that the socket tells of. Silence takes a limit on the check, and one that is \
+A pool that checks what it hands out survives each death that the socket tells of. SQLAlchemy learns of it as it comes from the first \
+statement that fails, one for all its connections. Silence takes a limit on the check, and one that is \
 short beside the caller's patience. A refused wake-up takes another try. A late answer must not cost a connection: what is opened for it \
 is a connection too many, if also one that a caller is served by sooner.
 
