@@ -19,9 +19,11 @@ use std::env;
 use std::error::Error;
 use std::fs;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Instant;
 
 use crate::page::Page;
+use crate::report::Chapter;
 use crate::suites::{ALL, Suite};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -43,17 +45,18 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         false => Page::default(),
     };
     let mut now = Vec::new();
-    for suite in wanted(&env::var("SUITE").unwrap_or_default())? {
-        let began = Instant::now();
-        eprintln!("{} …", suite.name);
-        let chapter = (suite.run)();
-        eprintln!("{}: {:.0} s", suite.name, began.elapsed().as_secs_f64());
-        println!("{}", page::markdown_of(&chapter));
-        page.replace(chapter.clone());
+    let wanted = wanted(&env::var("SUITE").unwrap_or_default())?;
+    let (waiting, working): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|suite| suite.waits);
+    let turns = once_if_any(waiting).chain(working.into_iter().map(|suite| vec![suite]));
+    for turn in turns {
+        for chapter in run(&turn) {
+            println!("{}", page::markdown_of(&chapter));
+            page.replace(chapter.clone());
+            now.push(chapter);
+        }
         // What is done is kept if a later suite fails.
         fs::write(&json, page.json()?)?;
         fs::write(docs.join("benchmarks.md"), page.markdown())?;
-        now.push(chapter);
     }
     let worse = before.map_or_else(Vec::new, |before| compare::worse(&before.chapters, &now));
     for line in &worse {
@@ -62,6 +65,29 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(match worse.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
+    })
+}
+
+fn once_if_any(suites: Vec<&'static Suite>) -> impl Iterator<Item = Vec<&'static Suite>> {
+    (!suites.is_empty()).then_some(suites).into_iter()
+}
+
+/// Runs suites beside each other.
+fn run(suites: &[&'static Suite]) -> Vec<Chapter> {
+    let run = |suite: &'static Suite| {
+        let began = Instant::now();
+        eprintln!("{} …", suite.name);
+        let chapter = (suite.run)();
+        eprintln!("{}: {:.0} s", suite.name, began.elapsed().as_secs_f64());
+        chapter
+    };
+    thread::scope(|scope| {
+        let running: Vec<_> = suites
+            .iter()
+            .map(|suite| scope.spawn(move || run(suite)))
+            .collect();
+        let ended = running.into_iter().map(|suite| suite.join());
+        ended.map(|chapter| chapter.expect("no panic")).collect()
     })
 }
 

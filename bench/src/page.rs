@@ -8,7 +8,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::pools::versions_of_python;
-use crate::report::Chapter;
+use crate::report::{Chapter, Standing};
 use crate::suites::ALL;
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -39,9 +39,42 @@ impl Page {
 
     pub fn markdown(&self) -> String {
         let chapters: Vec<_> = self.chapters.iter().map(markdown_of).collect();
-        format!("{HEAD}\n{}\n\n{}{FOOT}", self.machine, chapters.join("\n"))
+        let (machine, glance) = (&self.machine, self.glance());
+        format!(
+            "{HEAD}\n{machine}\n\n{glance}\n{}{FOOT}",
+            chapters.join("\n")
+        )
+    }
+
+    /// Returns a table that counts, for each chapter, the figures in which we are ahead of a peer, or not.
+    fn glance(&self) -> String {
+        let mut table = String::from(GLANCE);
+        for chapter in &self.chapters {
+            let rows = chapter.tables.iter().flat_map(|table| &table.rows);
+            let standings: Vec<_> = rows
+                .flat_map(|row| row.cells.iter().filter_map(|cell| row.standing(cell)))
+                .collect();
+            let count = |wanted| standings.iter().filter(|one| **one == wanted).count();
+            let anchor = chapter.title.to_lowercase().replace(' ', "-");
+            table += &format!(
+                "| [{}](#{anchor}) | {} | {} | {} |\n",
+                chapter.title,
+                count(Standing::Ahead),
+                count(Standing::Level),
+                count(Standing::Behind)
+            );
+        }
+        table
     }
 }
+
+const GLANCE: &str = "\
+How often a figure of ours is better than a peer's by more than both spread, level with it, or worse. Where we are behind, the chapter \
+says why.
+
+| | ahead | level | behind |
+|---|---|---|---|
+";
 
 pub fn markdown_of(chapter: &Chapter) -> String {
     let Chapter {

@@ -204,31 +204,58 @@ impl Table {
         page += &format!("| {} | {} |\n", self.head, self.arms.join(" | "));
         page += &format!("|---|{}\n", "---|".repeat(self.arms.len()));
         for row in &self.rows {
-            let cells = row.cells.iter().map(|cell| match cell {
-                Cell::Measured { value, ratio: None } => row.unit.show(value.median),
-                Cell::Measured {
-                    value,
-                    ratio: Some(ratio),
-                } => {
-                    let value = row.unit.show(value.median);
-                    // Better by more than it spreads.
-                    let is_better = match row.unit.less_is_better() {
-                        true => ratio.median + ratio.spread < 1.0,
-                        false => ratio.median - ratio.spread > 1.0,
-                    };
-                    match is_better {
-                        true => format!("**{}** ({value})", shown_ratio(*ratio)),
-                        false => format!("{} ({value})", shown_ratio(*ratio)),
-                    }
-                }
-                Cell::Words(words) => words.replace('|', "\\|").replace('\n', " "),
-                Cell::Nothing => "–".into(),
-            });
-            let cells: Vec<_> = cells.collect();
+            let cells: Vec<_> = row.cells.iter().map(|cell| row.shown(cell)).collect();
             page += &format!("| {} | {} |\n", row.what, cells.join(" | "));
         }
         page
     }
+}
+
+impl Row {
+    /// Returns how we stand beside an arm; nothing where there is no ratio.
+    pub fn standing(&self, cell: &Cell) -> Option<Standing> {
+        let Cell::Measured {
+            ratio: Some(ratio), ..
+        } = cell
+        else {
+            return None;
+        };
+        let (less, more) = (
+            ratio.median + ratio.spread < 1.0,
+            ratio.median - ratio.spread > 1.0,
+        );
+        Some(match (self.unit.less_is_better(), less, more) {
+            (true, true, _) | (false, _, true) => Standing::Ahead,
+            (true, _, true) | (false, true, _) => Standing::Behind,
+            _ => Standing::Level,
+        })
+    }
+
+    fn shown(&self, cell: &Cell) -> String {
+        match cell {
+            Cell::Measured { value, ratio: None } => self.unit.show(value.median),
+            Cell::Measured {
+                value,
+                ratio: Some(ratio),
+            } => {
+                let (ratio, value) = (shown_ratio(*ratio), self.unit.show(value.median));
+                match self.standing(cell) {
+                    Some(Standing::Ahead) => format!("**{ratio}** ({value})"),
+                    _ => format!("{ratio} ({value})"),
+                }
+            }
+            Cell::Words(words) => words.replace('|', "\\|").replace('\n', " "),
+            Cell::Nothing => "–".into(),
+        }
+    }
+}
+
+/// How we stand beside a peer, if a ratio differs from 1 by more than it spreads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Standing {
+    Ahead,
+    Level,
+    Behind,
 }
 
 fn shown_ratio(ratio: Figure) -> String {

@@ -20,6 +20,8 @@ mod words;
 pub struct Suite {
     pub name: &'static str,
     pub run: fn() -> Chapter,
+    /// Whether it waits nearly all the time, so that others of the kind may run beside it.
+    pub waits: bool,
 }
 
 /// In the order of the page.
@@ -27,38 +29,47 @@ pub const ALL: &[Suite] = &[
     Suite {
         name: "suspension",
         run: suspension::run,
+        waits: false,
     },
     Suite {
         name: "habits",
         run: habits::run,
+        waits: false,
     },
     Suite {
         name: "rest",
         run: rest::run,
+        waits: true,
     },
     Suite {
         name: "words",
         run: words::run,
+        waits: true,
     },
     Suite {
         name: "addresses",
         run: addresses::run,
+        waits: true,
     },
     Suite {
         name: "flights",
         run: flights::run,
+        waits: false,
     },
     Suite {
         name: "statements",
         run: statements::run,
+        waits: false,
     },
     Suite {
         name: "checkout",
         run: checkout::run,
+        waits: false,
     },
     Suite {
         name: "websocket",
         run: websocket::run,
+        waits: false,
     },
 ];
 
