@@ -128,7 +128,8 @@ pub async fn fill<P: Pool>(pool: &P, connections: usize) {
     all.expect("a pool that nothing disturbs is filled");
 }
 
-const LOOK_UP: &str = "SELECT id, author_id, title, pages, rating, note FROM books WHERE id = $1";
+pub const LOOK_UP: &str =
+    "SELECT id, author_id, title, pages, rating, note FROM books WHERE id = $1";
 
 /// Returns the error as `main` would print it: its own words and its causes'.
 pub fn words(error: impl std::error::Error) -> String {

@@ -7,6 +7,7 @@ use crate::report::Chapter;
 mod addresses;
 mod checkout;
 mod dial;
+mod fleet;
 mod flights;
 mod habits;
 mod relay;
@@ -40,6 +41,10 @@ pub const ALL: &[Suite] = &[
         name: "rest",
         run: rest::run,
         waits: true,
+    },
+    Suite {
+        name: "fleet",
+        run: fleet::run,
     },
     Suite {
         name: "words",
@@ -77,6 +82,7 @@ pub const ALL: &[Suite] = &[
 pub fn run_part(part: &str, arguments: &[&str]) {
     match (part, arguments) {
         ("checkout", [work, arm, crowds]) => checkout::run_part(work, arm, crowds),
+        (fleet::PART, _) => fleet::run_part(arguments),
         (statements::PART, _) => statements::run_part(arguments),
         _ => panic!("no part is called {part}: {arguments:?}"),
     }

@@ -178,10 +178,9 @@ impl Connector {
             on_failure(&error);
             let left = error.retry_budget(budget).saturating_sub(began.elapsed());
             let failures = self.failures.fetch_add(1, Ordering::Relaxed);
-            if left < LEAST {
+            let Some(pause) = backoff::pause_to_connect(failures, left) else {
                 return Err(error);
-            }
-            let pause = backoff::pause(failures, left);
+            };
             tracing::debug!(error = ?error, pause = ?pause, "connecting failed, trying again");
             last = Some(failure);
             sleep(pause).await;
@@ -218,9 +217,6 @@ pub(crate) enum ConnectSlot {
     /// As many as the caller makes, who counts them.
     Counted,
 }
-
-/// With less time than this left, another attempt cannot succeed.
-const LEAST: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -164,10 +164,4 @@ impl Policy {
     pub fn statement_cache(&self) -> usize {
         self.statement_cache
     }
-
-    /// Returns the interval at which a pool looks for idle connections that are past their end.
-    pub(crate) fn sweep_interval(&self) -> Duration {
-        let shortest = self.idle_timeout.min(self.max_lifetime);
-        (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(30))
-    }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::evict::EvictReason;
 use super::hooks::ConnectionMetadata;
 use super::leak::CheckoutRecord;
+use super::lifetime;
 use super::runtimes::Runtime;
 use super::stats::{ClosedFor, Stats};
 use crate::session::SessionControl;
@@ -61,8 +62,7 @@ impl<C> PoolEntry<C> {
             connection,
             session,
             born,
-            // Up to a quarter less than the cap (HikariCP's variance), never more: the suspension lies behind it.
-            lifetime: max_lifetime.saturating_sub((max_lifetime / 4).mul_f64(fastrand::f64())),
+            lifetime: lifetime::of_one(max_lifetime),
             max_lifetime,
             generation,
             inspected_at: born,

@@ -14,7 +14,8 @@
 //! - [`hooks`]: what an application has done before a connection is handed out and after it comes back.
 //! - [`sweep`]: closes idle connections at their end, and warns of leaks, in the one background task ([`maintenance`]).
 //! - [`silence`]: looks after statements that wait for long; [`episode`]: when; [`activity`]: what the server says.
-//! - [`state`]: what all of them share: [`entry`], a connection with its deadline; [`evict`], why it is closed;
+//! - [`state`]: what all of them share: [`entry`], a connection with its deadline; [`lifetime`], how that is drawn; [`evict`], why it is
+//!   closed;
 //!   [`health`], what the latest connects and checks say; [`runtimes`], whose end is the end of their connections.
 //! - [`retry`]: `Pool::retry`, which does work again if that is safe.
 //! - [`transaction`]: transactions on a pooled connection.
@@ -38,6 +39,7 @@ mod evict;
 mod health;
 mod hooks;
 mod leak;
+mod lifetime;
 mod maintenance;
 mod manager;
 mod metrics;

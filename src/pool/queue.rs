@@ -1,14 +1,16 @@
 //! [`Queue`]: what the connections of a pool are doing, who waits for one, and who is served first. Pure: it neither
 //! sends nor waits nor reads a clock. `served`: what callers and connections are told. `slots`: those of its
-//! connections that tasks have, and which of them do not run. `line`: those who wait, in their order.
+//! connections that tasks have, and which of them do not run. `line`: those who wait, in their order. `limits`: how many
+//! connections are to be made.
 
 use std::collections::VecDeque;
 use std::task::Waker;
-use std::time::Duration;
 
 use slab::Slab;
 use tokio::time::Instant;
 
+use self::limits::Demand;
+pub(crate) use self::limits::Limits;
 use self::line::Line;
 pub(crate) use self::served::{Given, Lack, Left, Place, Polled, Served, Ticket};
 pub(crate) use self::slots::NEGLECT;
@@ -35,19 +37,6 @@ pub(crate) struct Queue<T, E> {
     served: Line<Served<T, E>>,
     /// Those of them that had not looked at a moment, and that moment.
     neglected: Option<(Instant, Vec<Ticket>)>,
-}
-
-/// The bounds of a queue.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) max_size: u32,
-    pub(crate) min_idle: u32,
-    /// How many connections may be made at the same time.
-    pub(crate) max_connecting: u32,
-    /// A connect that takes longer has no runtime that runs it.
-    pub(crate) connect: Duration,
-    /// A check, or an unfinished statement, that takes longer has none either.
-    pub(crate) check: Duration,
 }
 
 #[derive(Debug)]
@@ -222,24 +211,19 @@ impl<T, E> Queue<T, E> {
 
     fn due(&self) -> u32 {
         let connecting = self.at(Place::Connecting);
-        let max_size = self.limits.max_size;
-        let room = max_size.saturating_sub(self.usable() + connecting);
-        if room == 0 || self.is_closed {
+        // Mostly there is no room, which costs less to find out.
+        if self.is_closed || self.usable() + connecting >= self.limits.max_size {
             return 0;
         }
-        // Suspects are replaced at once, but a server that is only slow does not see ever more connections.
-        let most = max_size.saturating_mul(2);
-        let room = room.min(most.saturating_sub(self.size() + self.connecting()));
-        let at_once = match self.refused {
-            // One finds out for all.
-            Some(_) => 1,
-            None => self.limits.max_connecting,
-        };
-        let room = room.min(at_once.saturating_sub(connecting));
-        let short_of_idle = self.limits.min_idle.saturating_sub(count(self.idle.len()));
-        let wanted = count(self.waiting.len()).saturating_add(short_of_idle);
-        let expected = self.at(Place::Checking) + connecting;
-        wanted.saturating_sub(expected).min(room)
+        self.limits.due(&Demand {
+            waiting: count(self.waiting.len()),
+            idle: count(self.idle.len()),
+            checking: self.at(Place::Checking),
+            connecting,
+            usable: self.usable(),
+            all: self.size() + self.connecting(),
+            is_refused: self.refused.is_some(),
+        })
     }
 
     /// Tells callers that connecting has failed. `error` returns what it has to tell one that has waited since then, while
@@ -354,6 +338,7 @@ fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
+mod limits;
 mod line;
 mod served;
 mod slots;

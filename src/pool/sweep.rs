@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::connections::Connections;
 use super::evict::EvictReason;
+use super::lifetime;
 use super::maintenance::Running;
 use super::queue::Place;
 use crate::connect::Establish;
@@ -130,9 +131,11 @@ async fn sweep_until_empty<C: Establish>(
 }
 
 fn interval(policy: &Policy) -> Duration {
-    let leaks = policy.leak_detection_threshold();
-    let leaks = leaks.map_or(LONGEST, |threshold| threshold / 4);
-    policy.sweep_interval().min(leaks).clamp(SHORTEST, LONGEST)
+    lifetime::sweep_interval(
+        policy.idle_timeout(),
+        policy.max_lifetime(),
+        policy.leak_detection_threshold(),
+    )
 }
 
 const SHORTEST: Duration = Duration::from_millis(1);

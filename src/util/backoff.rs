@@ -1,4 +1,4 @@
-//! The pause before another attempt.
+//! The pause before another attempt. Pure.
 
 use std::time::Duration;
 
@@ -9,9 +9,15 @@ pub(crate) fn pause(failures: u32, left: Duration) -> Duration {
     ceiling.min(CAP).min(left / 2).mul_f64(fastrand::f64())
 }
 
+/// Returns the pause before another attempt to connect; none if in the time that is `left` it cannot succeed.
+pub(crate) fn pause_to_connect(failures: u32, left: Duration) -> Option<Duration> {
+    (left >= LEAST_TO_CONNECT).then(|| pause(failures, left))
+}
+
 /// A short base suits all servers: Neon's proxy itself tries a compute for about 3 s.
 const BASE: Duration = Duration::from_millis(50);
 const CAP: Duration = Duration::from_secs(2);
+const LEAST_TO_CONNECT: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -25,5 +31,13 @@ mod tests {
                 assert!(pause <= left / 2 && pause <= CAP, "{failures}, {left:?}");
             }
         }
+    }
+
+    #[test]
+    fn nobody_connects_again_in_the_last_moment() {
+        let moment = Duration::from_millis(99);
+        assert_eq!(pause_to_connect(0, moment), None);
+        let pause = pause_to_connect(9, LEAST_TO_CONNECT).unwrap();
+        assert!(pause <= LEAST_TO_CONNECT / 2);
     }
 }

@@ -1,6 +1,7 @@
-//! Neon's control plane: the compute that is suspended and wakes, the roles, the faults on request, and the events and
+//! Neon's control plane: the compute that is suspended and wakes, the roles, the limits of attempts, the faults on request, and the events and
 //! counters that tell what has happened.
 
+pub(crate) mod admission;
 pub(crate) mod compute;
 pub(crate) mod counters;
 pub(crate) mod event;

@@ -40,11 +40,11 @@ async fn exchange<W: Wire>(
     let Some(endpoint) = endpoint else {
         let text = cleartext(client).await?;
         let (endpoint, password) = route::from_password(&text)?;
-        count_at(shared, client, &endpoint);
+        admit(shared, client, &endpoint)?;
         let is_accepted = is_right(shared, &endpoint, user, password).await;
         return Ok((endpoint, is_accepted));
     };
-    count_at(shared, client, &endpoint);
+    admit(shared, client, &endpoint)?;
     let is_accepted = match client.door().asks_for_proof() {
         true => sasl(shared, client, &endpoint, user).await?,
         false => {
@@ -104,10 +104,17 @@ async fn is_right(shared: &Shared, endpoint: &Endpoint, user: &str, password: &s
     shared.has(endpoint) && shared.roles.accepts(user, password.as_bytes()).await
 }
 
-fn count_at<W: Wire>(shared: &Shared, client: &mut Client<W>, endpoint: &Endpoint) {
+/// Counts an attempt at its endpoint, and refuses it if there are too many.
+fn admit<W: Wire>(
+    shared: &Shared,
+    client: &mut Client<W>,
+    endpoint: &Endpoint,
+) -> Result<(), Failure> {
     if shared.has(endpoint) {
         client.count_at(shared.tally(endpoint));
+        shared.admit_login()?;
     }
+    Ok(())
 }
 
 async fn verifier(shared: &Shared, endpoint: &Endpoint, user: &str) -> Option<Verifier> {

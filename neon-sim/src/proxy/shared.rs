@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::backend::Canceller;
 use super::link::Latency;
 use super::route::Endpoint;
 use super::timing::Timing;
 use super::tls::Tls;
+use crate::control::admission::Admission;
 use crate::control::compute::Compute;
 use crate::control::counters::Tally;
 use crate::control::faults::Faults;
@@ -33,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) pgbouncer: PathBuf,
     pub(crate) roles: Roles,
     pub(crate) cancellable: Cancellable,
+    /// Nothing if there is no limit.
+    pub(crate) doorkeeper: Option<Doorkeeper>,
 }
 
 impl Shared {
@@ -49,11 +53,51 @@ impl Shared {
         }
     }
 
+    /// Refuses a login if there are too many.
+    pub(super) fn admit_login(&self) -> Result<(), &'static str> {
+        self.admit(Admission::refuse_login)
+    }
+
+    /// Refuses to wake the compute if too many ask for it.
+    pub(super) fn admit_wake(&self) -> Result<(), &'static str> {
+        match self.compute.is_suspended() {
+            true => self.admit(Admission::refuse_wake),
+            false => Ok(()),
+        }
+    }
+
+    fn admit(
+        &self,
+        refuse: impl Fn(&mut Admission, Duration) -> Option<&'static str>,
+    ) -> Result<(), &'static str> {
+        let Some(Doorkeeper { began, admission }) = &self.doorkeeper else {
+            return Ok(());
+        };
+        let mut admission = locked(admission);
+        refuse(&mut admission, began.elapsed()).map_or(Ok(()), Err)
+    }
+
     /// Returns the counters of an endpoint.
     pub(crate) fn tally(&self, endpoint: &Endpoint) -> &Arc<Tally> {
         match endpoint.pooled {
             true => &self.pooled,
             false => &self.direct,
+        }
+    }
+}
+
+/// The limits of the attempts, on the clock.
+#[derive(Debug)]
+pub(crate) struct Doorkeeper {
+    began: Instant,
+    admission: Mutex<Admission>,
+}
+
+impl Default for Doorkeeper {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            admission: Mutex::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::control::faults::is_final;
 
 /// Wakes the compute, and tries again after an error that may pass; others may wake it meanwhile.
 pub(crate) async fn wake(shared: &Shared) -> Result<Busy, String> {
+    shared.admit_wake()?;
     let try_once = || shared.compute.wake(Some(&shared.faults));
     for pause in pauses().take(shared.timing.wake_retries as usize) {
         match try_once().await {

@@ -21,7 +21,7 @@ use crate::error::{Context, Error};
 use crate::https::listener::serve_https;
 use crate::proxy::link::Latency;
 use crate::proxy::listener::serve;
-use crate::proxy::shared::{Cancellable, Shared};
+use crate::proxy::shared::{Cancellable, Doorkeeper, Shared};
 use crate::proxy::tls::{LOCAL, Tls};
 use crate::servers::names::DATABASE;
 use crate::servers::server::Server;
@@ -148,6 +148,7 @@ async fn assemble(config: &Config, place: Option<Place>) -> Result<Parts, Error>
         pgbouncer: cluster.socket(Server::PgBouncer),
         roles: Roles::new(Arc::clone(cluster), client, timing.access_control_cache),
         cancellable: Cancellable::default(),
+        doorkeeper: config.limits_attempts.then(Doorkeeper::default),
     };
     let shared = Arc::new(shared);
     tokio::spawn(serve(Arc::clone(&shared), listener));

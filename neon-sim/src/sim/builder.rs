@@ -87,6 +87,16 @@ impl Builder {
         self
     }
 
+    /// Refuse attempts that are too many for Neon's proxy with its own limits: none are.
+    ///
+    /// An endpoint takes 500 logins at once and 200 a second; others are told `Too many connections to this endpoint. Please
+    /// try again later.` While the compute sleeps or wakes, 300 logins in a second may wait for it, 12,000 in a minute and
+    /// 60,000 in ten; others are told `Too many connections attempts`.
+    pub fn limit_attempts(mut self) -> Self {
+        self.config.limits_attempts = true;
+        self
+    }
+
     /// Add settings to `postgresql.conf`, on top of the stand-in's own.
     pub fn postgres_settings<N, V>(mut self, settings: impl IntoIterator<Item = (N, V)>) -> Self
     where
