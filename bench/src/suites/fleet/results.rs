@@ -49,8 +49,8 @@ pub fn simulated() -> (Vec<Table>, Vec<PlotFile>) {
             ours(&policy(one().idle_timeout(seconds(240)))),
         ),
         (
-            "`never_suspends()`",
-            ours(&policy(one().never_suspends())),
+            "`suspend_after` 30 min",
+            ours(&policy(one().suspend_after(seconds(1800)))),
         ),
         (
             "`checkout_timeout` 90 s",
@@ -189,9 +189,11 @@ fn table(name: &str, text: &str, arms: &[Arm], lived: &[Outcome]) -> Table {
     row("of these refused", Unit::Count, &|outcome| {
         Some(outcome.refused as f64)
     });
-    row("callers that had to wait, of all", Unit::Share, &|outcome| {
-        Some(outcome.waited as f64 / outcome.arrived as f64)
-    });
+    row(
+        "callers that had to wait, of all",
+        Unit::Share,
+        &|outcome| Some(outcome.waited as f64 / outcome.arrived as f64),
+    );
     row("callers that failed all day", Unit::Count, &|outcome| {
         Some(outcome.failed as f64)
     });
@@ -220,12 +222,14 @@ fn plots(arms: &[Arm], lived: &[Outcome]) -> Vec<PlotFile> {
         });
         lines.collect()
     };
-    let open = lines(&|outcome| {
+    let mut open = lines(&|outcome| {
         let minutes = outcome.open.iter().enumerate();
         minutes
             .map(|(minute, open)| (minute as f64 / 60.0, f64::from(*open)))
             .collect()
     });
+    // It does not differ from sqlx in this.
+    open.truncate(arms.len() - 1);
     let attempts = lines(&|outcome| {
         let from = SIX.as_secs() as usize;
         let seconds = outcome.attempts[from..from + 60].iter().enumerate();
@@ -240,7 +244,7 @@ fn plots(arms: &[Arm], lived: &[Outcome]) -> Vec<PlotFile> {
             &Lines {
                 title: "Attempts at the proxy: 10,000 instances wake one compute within 10 s",
                 x: "seconds after six",
-                y: "attempts in a second",
+                y: "attempts in a second (1: none)",
                 logarithmic: true,
                 lines: &attempts,
             },
