@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// What has the server's URL in such a process: it has the password, and others on the machine can read arguments.
 pub const URL: &str = "BENCH_URL";
 
-/// Returns the server's URL, in a process that is counted.
+/// Returns the server's URL, in a process of a part.
 pub fn url() -> String {
     env::var(URL).expect("the server's URL")
 }

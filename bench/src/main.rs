@@ -25,6 +25,8 @@ use std::time::Instant;
 use crate::page::Page;
 use crate::report::Chapter;
 use crate::suites::{ALL, Suite};
+// The example's files, which a suite has, look for these at the root.
+use crate::suites::{App, Db, extract, problem};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();

@@ -156,10 +156,6 @@ const FOOT: &str = "
 An open connection with 50 named statements takes 41 kB on the client, and 65 kB as an `AsyncPgConnection`
 (`CONNECTIONS=1000 cargo test --test memory -- --nocapture`). A result of 100 MB is streamed in less than 0.2 MB.
 
-## Weight
-
-[What a program gets](weight.md): crates, time to build and size, beside the same program on diesel-async's own pool.
-
 ## Soak
 
 `cargo run -p neon-sim --example soak` mixes load with suspensions of every kind, kills, refusals, hung logins and

@@ -12,10 +12,15 @@ mod flights;
 mod habits;
 mod relay;
 mod rest;
+mod server;
 mod statements;
 mod suspension;
 mod websocket;
+mod weight;
 mod words;
+
+/// What the example's files expect at the root.
+pub use self::server::example::{App, Db, extract, problem};
 
 /// A suite: its name, and what runs it.
 pub struct Suite {
@@ -45,6 +50,7 @@ pub const ALL: &[Suite] = &[
     Suite {
         name: "fleet",
         run: fleet::run,
+        waits: false,
     },
     Suite {
         name: "words",
@@ -76,6 +82,16 @@ pub const ALL: &[Suite] = &[
         run: websocket::run,
         waits: false,
     },
+    Suite {
+        name: "server",
+        run: server::run,
+        waits: false,
+    },
+    Suite {
+        name: "weight",
+        run: weight::run,
+        waits: false,
+    },
 ];
 
 /// Runs a part of a suite that has a process to itself, such as one whose instructions are counted.
@@ -83,6 +99,7 @@ pub fn run_part(part: &str, arguments: &[&str]) {
     match (part, arguments) {
         ("checkout", [work, arm, crowds]) => checkout::run_part(work, arm, crowds),
         (fleet::PART, _) => fleet::run_part(arguments),
+        ("server", [arm, configuration]) => server::run_part(arm, configuration),
         (statements::PART, _) => statements::run_part(arguments),
         _ => panic!("no part is called {part}: {arguments:?}"),
     }

@@ -8,7 +8,7 @@ use super::diesel_async_manager::manager;
 use super::{CHECK, CONNECT, Configuration, Pool, Settings};
 
 #[derive(Clone)]
-pub struct Deadpool(deadpool::Pool<AsyncPgConnection>);
+pub struct Deadpool(pub deadpool::Pool<AsyncPgConnection>);
 
 impl Pool for Deadpool {
     async fn build(url: &str, settings: Settings) -> Self {
