@@ -136,9 +136,10 @@ impl CopyIn<'_> {
             return Ok(());
         };
         for data in data.chunks(MAX_MESSAGE) {
-            let mut messages = Messages::default();
-            messages.copy_data(data).map_err(Failure::Unsendable)?;
-            response.stream(&messages).await?;
+            let mut head = Messages::default();
+            head.begin_copy_data(data.len())
+                .map_err(Failure::Unsendable)?;
+            response.stream(&head, data).await?;
         }
         Ok(())
     }

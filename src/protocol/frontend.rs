@@ -121,12 +121,11 @@ impl Messages {
         self.message(tag::COPY_FAIL, |body| text(body, reason))
     }
 
-    /// Sends data of a COPY.
-    pub(crate) fn copy_data(&mut self, data: &[u8]) -> Result<(), Unsendable> {
-        self.message(tag::COPY_DATA, |body| {
-            body.extend_from_slice(data);
-            Ok(())
-        })
+    /// Begins a message with data of a COPY: so many bytes follow.
+    pub(crate) fn begin_copy_data(&mut self, len: usize) -> Result<(), Unsendable> {
+        self.0.push(tag::COPY_DATA);
+        self.0.extend_from_slice(&length(len)?);
+        Ok(())
     }
 
     /// Ends the data of a COPY.
@@ -282,7 +281,10 @@ mod tests {
                 Self::Close(name) => messages.close(name).unwrap(),
                 Self::Sync => messages.sync(),
                 Self::Query(sql) => messages.query(sql).unwrap(),
-                Self::CopyData(data) => messages.copy_data(data).unwrap(),
+                Self::CopyData(data) => {
+                    messages.begin_copy_data(data.len()).unwrap();
+                    messages.0.extend_from_slice(data);
+                }
                 Self::CopyDone => messages.copy_done(),
                 Self::CopyFail(reason) => messages.copy_fail(reason).unwrap(),
                 Self::Terminate => messages.terminate(),

@@ -150,8 +150,13 @@ impl SessionHandle {
         .await
     }
 
-    /// Writes data of a COPY, and waits while too much is unwritten.
-    pub(super) async fn stream(&self, id: u64, messages: &Messages) -> Result<(), Failure> {
+    /// Writes data of a COPY behind the head of its message, and waits while too much is unwritten.
+    pub(super) async fn stream(
+        &self,
+        id: u64,
+        head: &Messages,
+        data: &[u8],
+    ) -> Result<(), Failure> {
         let mut waiting = Waiting::new(&self.waiters);
         let mut timer = ResponseTimer::default();
         poll_fn(|cx| {
@@ -172,23 +177,28 @@ impl SessionHandle {
             }
         })
         .await?;
-        self.push(id, messages, CopyIn::TakesData);
+        self.push(id, [head.as_bytes(), data], CopyIn::TakesData);
         Ok(())
     }
 
     /// Ends the data of a COPY, unless the server has ended the COPY.
     pub(super) fn end_copy(&self, id: u64, messages: &Messages) {
-        self.push(id, messages, CopyIn::DataEnded);
+        self.push(id, [messages.as_bytes()], CopyIn::DataEnded);
     }
 
-    fn push(&self, id: u64, messages: &Messages, copy_in: CopyIn) {
+    fn push<const N: usize>(&self, id: u64, parts: [&[u8]; N], copy_in: CopyIn) {
         let mut pipeline = self.lock();
         pipeline.read_available();
         let Some(request) = pipeline.requests.outstanding_mut(id) else {
             return;
         };
         request.copy_in = copy_in;
-        pipeline.output.extend_from_slice(messages.as_bytes());
+        pipeline
+            .output
+            .reserve(parts.iter().map(|part| part.len()).sum());
+        for part in parts {
+            pipeline.output.extend_from_slice(part);
+        }
         // The response of the COPY tells of a failure.
         let _ = pipeline.write();
     }

@@ -190,9 +190,9 @@ impl<'a> Response<'a> {
         ServerError::parse(body).behind(self.prefix_len)
     }
 
-    /// Writes data of a COPY, and waits while too much is unwritten.
-    pub(crate) async fn stream(&mut self, messages: &Messages) -> Result<(), Failure> {
-        self.handle.stream(self.id, messages).await
+    /// Writes data of a COPY behind the head of its message, and waits while too much is unwritten.
+    pub(crate) async fn stream(&mut self, head: &Messages, data: &[u8]) -> Result<(), Failure> {
+        self.handle.stream(self.id, head, data).await
     }
 
     /// Ends the data of a COPY, unless the server has ended the COPY.
