@@ -51,7 +51,10 @@ fn year<'de, D: Deserializer<'de>>(text: D) -> Result<Option<i32>, D::Error> {
         .map_err(|_| D::Error::custom("a year is a whole number, such as 1965"))
 }
 
-async fn list(Query(params): Query<ListParams>, mut db: Db) -> Result<JsonBody<BookPage>, Problem> {
+async fn list(
+    State(pool): State<Pool>,
+    Query(params): Query<ListParams>,
+) -> Result<JsonBody<BookPage>, Problem> {
     let list = match (params.after, params.sort) {
         (None, sort) => BookList::new(sort.unwrap_or_default()),
         (Some(after), sort) if sort.is_none_or(|sort| sort == after.order()) => {
@@ -69,7 +72,11 @@ async fn list(Query(params): Query<ListParams>, mut db: Db) -> Result<JsonBody<B
         .in_stock(params.in_stock)
         .published_from(params.published_from)
         .published_to(params.published_to);
-    Ok(JsonBody(list.load(&mut db).await?))
+    let load =
+        async |conn: &mut Connection| list.clone().load(conn).await.map_err(RetryError::from);
+    // Reading may be done again: a compute that is suspended in the middle of it costs the client nothing.
+    let page = pool.retry().idempotent().run(load).await?;
+    Ok(JsonBody(page))
 }
 
 async fn create(
@@ -99,8 +106,9 @@ async fn create_once(pool: &Pool, key: &str, book: &NewBook) -> Result<Book, Pro
     })
 }
 
-async fn show(Path(id): Path<i32>, mut db: Db) -> Result<JsonBody<Book>, Problem> {
-    let book = books::find(&mut db, id).await?;
+async fn show(State(pool): State<Pool>, Path(id): Path<i32>) -> Result<JsonBody<Book>, Problem> {
+    let find = async |conn: &mut Connection| books::find(conn, id).await.map_err(RetryError::from);
+    let book = pool.retry().idempotent().run(find).await?;
     found(id, book).map(JsonBody)
 }
 
