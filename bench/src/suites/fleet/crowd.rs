@@ -127,7 +127,8 @@ async fn seen(arm: usize) -> Seen {
     let answers: usize = met.iter().map(|met| met.answers.len()).sum();
     Seen {
         attempts: after.attempts,
-        refused: after.attempts - after.connections,
+        // A connection may belong to an attempt from before.
+        refused: after.attempts.saturating_sub(after.connections),
         asked: failed + answers as u64,
         failed,
         unserved: met.len() - served.len(),
