@@ -178,7 +178,8 @@ impl Connector {
             on_failure(&error);
             let left = error.retry_budget(budget).saturating_sub(began.elapsed());
             let failures = self.failures.fetch_add(1, Ordering::Relaxed);
-            let Some(pause) = backoff::pause_to_connect(failures, left) else {
+            let is_crowded = error.kind() == ConnectErrorKind::TooManyConnections;
+            let Some(pause) = backoff::pause_to_connect(failures, is_crowded, left) else {
                 return Err(error);
             };
             tracing::debug!(error = ?error, pause = ?pause, "connecting failed, trying again");

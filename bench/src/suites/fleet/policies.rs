@@ -75,7 +75,8 @@ impl Refusal {
     pub fn pause(self, failures: u32, under_way: Duration) -> Option<Duration> {
         match self {
             Self::Backoff { budget } => {
-                backoff::pause_to_connect(failures, budget.saturating_sub(under_way))
+                // Each refusal of the simulation is one of a crowd.
+                backoff::pause_to_connect(failures, true, budget.saturating_sub(under_way))
             }
             Self::Doubling {
                 first,
