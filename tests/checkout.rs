@@ -12,6 +12,7 @@ use diesel_neon::{
 };
 use futures_util::FutureExt;
 use neon_sim::{NeonSim, Suspension};
+use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
 use common::{HANG, backend, neon_with, pool};
@@ -590,6 +591,14 @@ fn callers_outside_of_a_runtime_cost_no_connection() {
         let error = pool.get().now_or_never().unwrap().unwrap_err();
         assert!(matches!(error, PoolError::NoRuntime), "{error}");
     }
+    // Another executor may run a task of tokio's.
+    let tasks = LocalSet::new();
+    let asked = pool.clone();
+    let caller = tasks.spawn_local(async move { asked.get().await.map(drop) });
+    let mut running = Box::pin(tasks.run_until(caller));
+    let ran = std::iter::repeat_with(|| (&mut running).now_or_never());
+    let got = ran.take(3).flatten().next().expect("it waits for nothing");
+    assert!(matches!(got, Ok(Err(PoolError::NoRuntime))), "{got:?}");
     runtime.block_on(async {
         timeout(HANG, pool.get()).await.unwrap().unwrap();
     });

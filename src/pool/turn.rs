@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::task;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::check::{Check, Examined};
@@ -47,8 +46,8 @@ impl<'a, C: Establish> Turn<'a, C> {
         first: Result<Examined<'a, C>, Ticket>,
         timeout: Duration,
     ) -> Result<(Self, Option<Examined<'a, C>>), PoolError> {
-        // A task has one, and to ask for its number is cheaper.
-        if task::try_id().is_none() && Handle::try_current().is_err() {
+        // A task says nothing: another executor may run it, in a `LocalSet`.
+        if Handle::try_current().is_err() {
             if let Ok(Examined::Fit(taken) | Examined::Doubtful(taken)) = first {
                 taken.let_idle();
             }
