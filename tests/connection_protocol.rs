@@ -16,8 +16,9 @@ use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::Integer;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use diesel_neon::{Connection, DatabaseErrorExt, NamedStatements, RetryError};
-use futures_util::poll;
+use diesel_neon::{Connection, DatabaseErrorExt, NamedStatements, PooledConnection, RetryError};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -68,8 +69,8 @@ fn arrived(server: &mut std::net::TcpStream) -> Vec<u8> {
     }
 }
 
-#[tokio::test]
-async fn statements_behind_two_others_are_written_at_once() {
+/// Returns a connection, and the server's end of it.
+async fn with_server() -> (PooledConnection<'static>, std::net::TcpStream) {
     let (accepted, mut sockets) = mpsc::channel(1);
     let port = scripted::listen(move |mut stream| {
         let accepted = accepted.clone();
@@ -84,10 +85,15 @@ async fn statements_behind_two_others_are_written_at_once() {
     let pool = pool(&url, |policy| {
         policy.named_statements(NamedStatements::Never)
     });
-    let pooled = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    let pooled = timeout(HANG, pool.get_owned()).await.unwrap().unwrap();
     let mut server = sockets.recv().await.unwrap().into_std().unwrap();
     arrived(&mut server);
+    (pooled, server)
+}
 
+#[tokio::test]
+async fn statements_behind_two_others_are_written_at_once() {
+    let (pooled, mut server) = with_server().await;
     let connection: &Connection = &pooled;
     let statement = |n: usize| {
         let sql = format!("SELECT {n}");
@@ -109,6 +115,22 @@ async fn statements_behind_two_others_are_written_at_once() {
     }
     drop(statements.remove(4));
     assert_eq!(arrived(&mut server), [query(4), query(5)].concat());
+}
+
+#[tokio::test]
+async fn statements_behind_two_others_end_the_turn_of_no_set_of_futures() {
+    let (pooled, mut server) = with_server().await;
+    let connection: &Connection = &pooled;
+    let statement = async |n: usize| {
+        let sql = format!("SELECT {n}");
+        (&mut &*connection).batch_execute(&sql).await
+    };
+    let mut statements: FuturesUnordered<_> = (0..100).map(statement).collect();
+    // It ends its turn once two of its futures have woken themselves.
+    assert!(poll!(statements.next()).is_pending());
+    assert!(poll!(statements.next()).is_pending());
+    let all = (0..100).map(|n| message(b'Q', format!("SELECT {n}\0").as_bytes()));
+    assert!(arrived(&mut server) == all.collect::<Vec<_>>().concat());
 }
 
 /// Serves a transaction of one INSERT, and answers its COMMIT with `at_commit`.

@@ -278,12 +278,21 @@ impl SessionHandle {
         waiting: &mut Waiting<'_>,
         id: u64,
     ) -> Poll<Result<Message, Failure>> {
-        if mem::take(&mut waiting.is_held_back) {
-            // Its turn comes again at once. What is submitted until then goes with it, in one write instead of many.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         let mut pipeline = self.lock();
+        if mem::take(&mut waiting.is_held_back) && !pipeline.output.is_empty() {
+            waiting.register(cx);
+            // What has arrived before the registration wakes nobody.
+            if self.waiters.is_exhausted() {
+                // The turn of the first comes again at once. What is submitted until then goes with it, in one write
+                // instead of many. If it does not look, the response in front wakes the others.
+                let is_first = !mem::replace(&mut pipeline.is_write_due, true);
+                drop(pipeline);
+                if is_first {
+                    cx.waker().wake_by_ref();
+                }
+                return Poll::Pending;
+            }
+        }
         let mut registered = false;
         loop {
             let full = pipeline.requests.is_full();

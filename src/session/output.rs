@@ -17,6 +17,7 @@ impl Pipeline {
     /// Writes as much of the output as the stream takes. If the server has closed its end, the error is left to reading,
     /// which comes to an end for certain, and may find the server's reason.
     pub(super) fn write(&mut self) -> Result<(), Box<ServerError>> {
+        self.is_write_due = false;
         let Err(error) = self.try_write() else {
             return Ok(());
         };

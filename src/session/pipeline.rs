@@ -32,6 +32,8 @@ pub(super) struct Pipeline {
     pub(super) unflushed: bool,
     /// Whether the stream did not take all of the output when it was last written.
     pub(super) is_write_blocked: bool,
+    /// Whether a waiter is about to write the output, with what others submit meanwhile.
+    pub(super) is_write_due: bool,
     /// Counts the bytes that were written.
     pub(super) written: u64,
     pub(super) requests: PendingRequests,
@@ -66,6 +68,7 @@ impl Pipeline {
             output: BytesMut::new(),
             unflushed: false,
             is_write_blocked: false,
+            is_write_due: false,
             written: 0,
             requests: PendingRequests::default(),
             next_id: 0,

@@ -80,7 +80,7 @@ pub(super) struct Waiting<'a> {
     key: Option<usize>,
     /// How many messages of the response in front had been taken when there was no room to read ahead.
     pub(super) stalled: Option<u64>,
-    /// Whether the request is written when the waiter is polled for the second time.
+    /// Whether the request waits for one moment, for others to be written with it.
     pub(super) is_held_back: bool,
 }
 
