@@ -55,7 +55,7 @@ pub const ALL: &[Suite] = &[
     Suite {
         name: "words",
         run: words::run,
-        waits: true,
+        waits: false,
     },
     Suite {
         name: "addresses",

@@ -159,7 +159,8 @@ including the farewell of a connection that is closed.
 A pool that does not open connections by itself lets the compute sleep. One that keeps a connection ready (`min_idle`, \
 `min_connections`) replaces it when it has been idle or alive for too long, and each replacement wakes the compute for a whole window, \
 although nobody has come; the shorter its times, the less the compute sleeps. Ours refuses that setting unless the compute never \
-suspends. asyncpg keeps ten connections as it comes, here three: it replaces those that a suspension ends, at once, and so wakes what has \
-just fallen asleep; set up, its `min_size` is 0. Where nothing keeps a connection ready, the pools do not differ in what the compute's \
+suspends. asyncpg keeps ten connections as it comes, here three. It closes those that were idle \
+for 300 s, just when the compute is suspended, and either may come first: connections that the suspension ends it opens anew at once, which wakes \
+what has just fallen asleep, window for window; those that it has closed itself it does not. Set up, its `min_size` is 0. Where nothing keeps a connection ready, the pools do not differ in what the compute's \
 sleep costs.\
 ";

@@ -114,4 +114,4 @@ async fn told<P: Pool>(url: &str) -> String {
 }
 
 const PATIENCE: Duration = Duration::from_secs(2);
-const AT_MOST: Duration = Duration::from_secs(5);
+const AT_MOST: Duration = Duration::from_secs(3);

@@ -47,8 +47,8 @@ a third and two thirds of the way to the next one. The connections end with 57P0
 two seconds from that burst on. One has failed that was answered with a 5xx, or not in three seconds. No server tries a request again. *Set up* \
 are the peers as in the other chapters, and ours with a `silence_threshold` of a second.
 
-A connection that ours has used a moment ago is not checked: in silence, the requests of the next burst are lost too, as many as there were \
-connections in use; with a `silence_threshold` they are answered with a 503 after a second, without it their clients leave. Without a limit on a check all connections are soon waiting for one, until TCP gives up long after. The share that fails:";
+A connection that ours has used a moment ago is not checked: in silence, the requests of the next burst wait on as many \
+as there were in use. With a `silence_threshold` they are done again after a second, since the example reads by `pool.retry()`; without it their clients leave. Without a limit on a check all connections are soon waiting for one, until TCP gives up long after. The share that fails:";
 const LATE: &str = "The 99th percentile of the answers that came, where those were more than half:";
 
 /// Returns the failures, the slow answers, and a picture.
