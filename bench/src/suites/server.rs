@@ -70,9 +70,9 @@ endpoint. All else runs on the same machine: the clients, the stand-in's proxy a
 
 Requests in a second are for the most part those that all that together can do. The processor time is the server's alone, and \
 tells the pools apart. The peers ask the server before each request whether the connection works; ours does that only where it was quiet \
-for half a second, which is most of the difference. What that costs is in the second table: what was asked at the very moment of the \
-suspension fails with us, and with them it is often the check that fails, and they open another connection. Such a request is safe \
-to try again by `Pool::retry` where it only reads; the example leaves that to its clients.";
+for half a second, which is most of the difference. What is asked at the very moment of the suspension is lost with the connection: the \
+example reads by `Pool::retry`, which asks again, and a write without an `Idempotency-Key` would fail. With the peers it is often the \
+check that is lost, and they open another connection.";
 
 const SPEED: &str = "\
 32 clients, each with a connection that stays open, who ask again as soon as they have an answer. Each answer is checked: its status, \
