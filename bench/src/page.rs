@@ -69,8 +69,8 @@ impl Page {
 }
 
 const GLANCE: &str = "\
-How often a figure of ours is better than a peer's by more than both spread, level with it, or worse. Where we are behind, the chapter \
-says why.
+How often a figure of ours is better than a peer's by more than it spreads, level with it, or worse. The chapters say why we are behind, \
+where we know it. A count weighs nothing: read the rows that are yours.
 
 | | ahead | level | behind |
 |---|---|---|---|

@@ -186,6 +186,17 @@ impl Table {
         self.rows.push(Row { what, unit, cells });
     }
 
+    /// Leaves the ratios out, where all arms are ours.
+    pub fn without_ratios(mut self) -> Self {
+        let cells = self.rows.iter_mut().flat_map(|row| &mut row.cells);
+        for cell in cells {
+            if let Cell::Measured { ratio, .. } = cell {
+                *ratio = None;
+            }
+        }
+        self
+    }
+
     /// Returns what an arm has in a row, if that is a number.
     pub fn median(&self, what: &str, arm: &str) -> Option<f64> {
         let at = self.arms.iter().position(|one| one == arm)?;

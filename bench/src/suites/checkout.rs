@@ -99,7 +99,7 @@ const LOOK_UPS: &str = "\
 Instructions of the client, on one thread, for get, a look-up by key and drop, by so many callers at once. The pools are as above; the \
 last column is this crate's with a `before_acquire` that does nothing, and with statements that are looked after. \
 deadpool-postgres runs a prepared statement of tokio-postgres: \
-nothing builds its SQL, and nothing finds it by its text, which is what a typed query of Diesel's costs on top.";
+nothing builds its SQL, and nothing finds it by its text, which is most of the distance.";
 
 const TASKS: [u32; 4] = [1, 2, 64, 10_000];
 /// The laps of a round for each of [`TASKS`], and the rounds.
