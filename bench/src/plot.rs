@@ -52,7 +52,8 @@ type Drawn = Result<(), Box<dyn Error>>;
 impl Lines<'_> {
     /// Writes the picture into a file.
     pub fn write(&self, path: &Path) -> Drawn {
-        let area = canvas(path, self.title)?;
+        let names = self.lines.iter().map(|line| line.name.as_str());
+        let (whole, area) = canvas(path, self.title, names)?;
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let (left, right) = bounds(points().map(|point| point.0));
         let (bottom, top) = bounds(points().map(|point| point.1));
@@ -68,21 +69,15 @@ impl Lines<'_> {
                 for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
                     let series =
                         LineSeries::new(line.points.iter().copied(), colour.stroke_width(2));
-                    let named = chart.draw_series(series)?.label(&line.name);
-                    named.legend(move |(x, y)| {
-                        PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2))
-                    });
+                    chart.draw_series(series)?;
                 }
-                let mut legend = chart.configure_series_labels();
-                let legend = legend.background_style(WHITE.mix(0.8)).label_font(FONT);
-                legend.position(SeriesLabelPosition::UpperRight).draw()?;
             }};
         }
         match self.logarithmic {
             true => draw!((bottom..top * 1.5).log_scale()),
             false => draw!(0.0..top * 1.1),
         }
-        area.present()?;
+        whole.present()?;
         Ok(())
     }
 }
@@ -90,12 +85,12 @@ impl Lines<'_> {
 impl Bars<'_> {
     /// Writes the picture into a file.
     pub fn write(&self, path: &Path) -> Drawn {
-        let area = canvas(path, self.title)?;
+        let (whole, area) = canvas(path, self.title, self.names.iter().copied())?;
         let (_, top) = bounds(self.groups.iter().flat_map(|group| group.1.iter().copied()));
         let width = self.names.len() as f64 + 1.0;
         let mut builder = chart(&area);
         let x = 0.0..width * self.groups.len() as f64;
-        let mut chart = builder.build_cartesian_2d(x, 0.0..top * 1.5)?;
+        let mut chart = builder.build_cartesian_2d(x, 0.0..top * 1.1)?;
         let group = |x: &f64| {
             let at = (x / width) as usize;
             let from_middle = x - (at as f64 + 0.5) * width;
@@ -112,35 +107,50 @@ impl Bars<'_> {
             .x_label_formatter(&group);
         mesh.x_labels((width as usize) * self.groups.len() + 1)
             .draw()?;
-        for (arm, (name, colour)) in self.names.iter().zip(COLOURS.iter().cycle()).enumerate() {
+        for (arm, colour) in COLOURS.iter().cycle().take(self.names.len()).enumerate() {
             let bars = self.groups.iter().enumerate().map(|(at, group)| {
                 let left = at as f64 * width + 0.5 + arm as f64;
                 let value = group.1.get(arm).copied().unwrap_or_default();
                 Rectangle::new([(left, 0.0), (left + 0.9, value)], colour.filled())
             });
-            let named = chart.draw_series(bars)?.label(*name);
-            named.legend(move |(x, y)| {
-                Rectangle::new([(x, y - 5), (x + 10, y + 5)], colour.filled())
-            });
+            chart.draw_series(bars)?;
         }
-        let mut legend = chart.configure_series_labels();
-        let legend = legend.background_style(WHITE.mix(0.8)).label_font(FONT);
-        legend.position(SeriesLabelPosition::UpperRight).draw()?;
-        area.present()?;
+        whole.present()?;
         Ok(())
     }
 }
 
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-fn canvas<'a>(path: &'a Path, title: &str) -> Result<Canvas<'a>, Box<dyn Error>> {
+/// Returns the whole picture, with its title and the colours' names, and what is left of it for the chart.
+fn canvas<'a, 'n>(
+    path: &'a Path,
+    title: &str,
+    names: impl ExactSizeIterator<Item = &'n str>,
+) -> Result<(Canvas<'a>, Canvas<'a>), Box<dyn Error>> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let area = SVGBackend::new(path, SIZE).into_drawing_area();
-    area.fill(&WHITE)?;
-    Ok(area.titled(title, ("sans-serif", 18))?)
+    let whole = SVGBackend::new(path, SIZE).into_drawing_area();
+    whole.fill(&WHITE)?;
+    let rows = names.len().div_ceil(NAMES_IN_A_ROW) as i32;
+    let (legend, chart) = whole
+        .titled(title, ("sans-serif", 18))?
+        .split_vertically(rows * ROW + ROW / 2);
+    let width = (SIZE.0 as i32 - LEFT) / NAMES_IN_A_ROW as i32;
+    for (at, (name, colour)) in names.zip(COLOURS.iter().cycle()).enumerate() {
+        let x = LEFT + (at % NAMES_IN_A_ROW) as i32 * width;
+        let y = ROW / 2 + (at / NAMES_IN_A_ROW) as i32 * ROW;
+        legend.draw(&Rectangle::new([(x, y), (x + 10, y + 10)], colour.filled()))?;
+        legend.draw(&Text::new(name, (x + 16, y), FONT))?;
+    }
+    Ok((whole, chart))
 }
+
+const NAMES_IN_A_ROW: usize = 4;
+/// The height of a row of names, and where it begins.
+const ROW: i32 = 18;
+const LEFT: i32 = 80;
 
 fn chart<'a, 'b>(area: &'b Canvas<'a>) -> ChartBuilder<'b, 'b, SVGBackend<'a>>
 where
