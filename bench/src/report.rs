@@ -255,10 +255,25 @@ impl Row {
                     _ => format!("{ratio} ({value})"),
                 }
             }
-            Cell::Words(words) => words.replace('|', "\\|").replace('\n', " "),
+            Cell::Words(words) => in_a_cell(words),
             Cell::Nothing => "–".into(),
         }
     }
+}
+
+/// Returns words as they stand in a table of Markdown: the addresses in them are links.
+fn in_a_cell(words: &str) -> String {
+    let words = words.replace('|', "\\|").replace('\n', " ");
+    let linked = words
+        .split(' ')
+        .map(|word| match word.split_once("https://") {
+            None => word.to_owned(),
+            Some((before, rest)) => {
+                let (rest, behind) = rest.split_at(rest.trim_end_matches([')', '.', ',']).len());
+                format!("{before}<https://{rest}>{behind}")
+            }
+        });
+    linked.collect::<Vec<_>>().join(" ")
 }
 
 /// How we stand beside a peer, if a ratio differs from 1 by more than it spreads.
@@ -273,5 +288,18 @@ fn shown_ratio(ratio: Figure) -> String {
     match ratio.spread {
         spread if spread >= 0.005 => format!("{:.2} ± {spread:.2}", ratio.median),
         _ => format!("{:.2}", ratio.median),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_a_cell_is_a_link() {
+        assert_eq!(
+            in_a_cell("failed | (see https://example.com/e/2), twice\nover"),
+            "failed \\| (see <https://example.com/e/2>), twice over"
+        );
     }
 }
