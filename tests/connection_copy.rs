@@ -208,3 +208,66 @@ async fn a_second_copy_in_one_text_fails_and_its_rows_are_not_counted() {
         assert_eq!(deleted, Ok(3), "{url}");
     }
 }
+
+#[tokio::test]
+async fn a_send_that_is_dropped_in_the_middle_copies_nothing_and_one_that_has_not_begun_can_be_made_again()
+ {
+    let neon = start().await;
+    // The server reads no data before it has the lock.
+    neon.sql(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+           $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$;
+         CREATE TRIGGER wait BEFORE INSERT ON users EXECUTE FUNCTION wait()",
+    )
+    .await
+    .unwrap();
+    let mut keeper = connect(&neon.postgres_url()).await;
+    for (route, url) in routes(&neon) {
+        let mut connection = connect(&url).await;
+        for piece_len in [32 << 20, 1 << 17] {
+            let lock = "BEGIN; SELECT pg_advisory_xact_lock(1)";
+            keeper.batch_execute(lock).await.unwrap();
+            let mut copy = connection
+                .copy_in("COPY users (name) FROM STDIN")
+                .await
+                .unwrap();
+            let mut sent = 0;
+            let mut row = 0;
+            let unsent = loop {
+                let mut piece = String::new();
+                while piece.len() < piece_len {
+                    row += 1;
+                    piece += &format!("{row} {}\n", "x".repeat(1 << 13));
+                }
+                let send = copy.send(piece.as_bytes());
+                if timeout(Duration::from_millis(500), send).await.is_err() {
+                    break piece;
+                }
+                sent = row;
+            };
+            keeper.batch_execute("ROLLBACK").await.unwrap();
+            let is_whole = piece_len < 1 << 20;
+            if is_whole {
+                copy.send(unsent.as_bytes()).await.unwrap();
+                sent = row;
+            } else {
+                // What follows mends nothing.
+                copy.send(b"\n").await.unwrap();
+            }
+            let copied = timeout(HANG, copy.finish()).await.expect("no hang");
+            match is_whole {
+                true => assert_eq!(copied, Ok(sent), "{route}"),
+                false => {
+                    let failed = copied.unwrap_err();
+                    assert!(
+                        failed.to_string().contains("in the middle"),
+                        "{route}: {failed}"
+                    );
+                    assert_eq!(failed.sqlstate(), Some("57014"), "{route}");
+                }
+            }
+            let deleted = diesel::delete(users::table).execute(&mut connection).await;
+            assert_eq!(deleted, Ok(sent), "{route}");
+        }
+    }
+}

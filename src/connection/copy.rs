@@ -34,6 +34,7 @@ impl Connection {
         let response = self.copy(copy, tag::COPY_IN_RESPONSE).await?;
         Ok(CopyIn {
             response: Some(response),
+            is_torn: false,
         })
     }
 
@@ -121,11 +122,16 @@ impl Stream for CopyOut<'_> {
 #[must_use = "nothing is copied before finish() is called"]
 pub struct CopyIn<'conn> {
     response: Option<Response<'conn>>,
+    /// Whether a part of a piece was sent, and the rest was not.
+    is_torn: bool,
 }
 
 impl CopyIn<'_> {
     /// Sends a piece of the data, and waits while more than 64 KiB are unwritten. A piece may end anywhere, also within a
     /// row.
+    ///
+    /// If the future is dropped, nothing of the piece was sent, and it may be sent again. A piece of more than 1 MiB goes in
+    /// parts: if some of them were sent, [`finish`](Self::finish) fails, and nothing is copied.
     ///
     /// # Errors
     ///
@@ -135,11 +141,16 @@ impl CopyIn<'_> {
         let Some(response) = &mut self.response else {
             return Ok(());
         };
-        for data in data.chunks(MAX_MESSAGE) {
+        if self.is_torn {
+            return Ok(());
+        }
+        let mut parts = data.chunks(MAX_MESSAGE).peekable();
+        while let Some(part) = parts.next() {
             let mut head = Messages::default();
-            head.begin_copy_data(data.len())
+            head.begin_copy_data(part.len())
                 .map_err(Failure::Unsendable)?;
-            response.stream(&head, data).await?;
+            response.stream(&head, part).await?;
+            self.is_torn = parts.peek().is_some();
         }
         Ok(())
     }
@@ -148,14 +159,18 @@ impl CopyIn<'_> {
     ///
     /// # Errors
     ///
-    /// The server's error: nothing is copied then.
+    /// The server's error: nothing is copied then. SQLSTATE `57014` if a [`send`](Self::send) was dropped in the middle.
     pub async fn finish(mut self) -> QueryResult<usize> {
         let Some(mut response) = self.response.take() else {
             return Ok(0);
         };
-        let mut messages = Messages::default();
-        messages.copy_done();
-        response.end_copy(&messages);
+        if self.is_torn {
+            fail(&response, TORN);
+        } else {
+            let mut messages = Messages::default();
+            messages.copy_done();
+            response.end_copy(&messages);
+        }
         let mut rows = None;
         loop {
             let message = response.message().await.map_err(Error::from)?;
@@ -186,6 +201,9 @@ impl Drop for CopyIn<'_> {
 
 /// Why a second COPY of one text fails: no caller has data for it, and the server would wait for ever.
 const ONE_COPY: &str = "one text can copy from STDIN once";
+
+/// Why a COPY fails of which a caller has sent a part of a piece: the last row may be cut off.
+const TORN: &str = "a send was dropped in the middle of its data";
 
 /// How many bytes one message takes.
 const MAX_MESSAGE: usize = 1024 * 1024;
