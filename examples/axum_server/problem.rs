@@ -102,12 +102,17 @@ impl From<PoolError> for Problem {
 
 impl From<DieselError> for Problem {
     fn from(error: DieselError) -> Self {
+        // With `pipeline_login=true` a statement may be sent with a login that fails. It has not run then.
+        if let Some(refused) = error.connect_error() {
+            return PoolError::Connect(refused).into();
+        }
         tracing::error!(error = &error as &dyn std::error::Error, "query failed");
-        match error.is_connection_lost() {
-            true => {
-                Self::unavailable("The database was lost; the request may have been carried out.")
-            }
-            false => Self::internal(),
+        if error.is_connection_lost() {
+            Self::unavailable("The database was lost; the request may have been carried out.")
+        } else if error.is_transient() {
+            Self::unavailable("The database cannot do this now; it has changed nothing.")
+        } else {
+            Self::internal()
         }
     }
 }

@@ -336,6 +336,61 @@ async fn a_password_that_is_wrong_is_nobodys_business() {
 }
 
 #[tokio::test]
+async fn what_passes_by_itself_is_told_apart_from_a_fault() {
+    let neon = neon().await;
+    let server = Server::start(&neon.url(), &[]).await;
+    let dune = json!({ "title": "Dune" }).to_string();
+    let post = async |key| {
+        let headers = [
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
+        server.request("POST", "/books", &headers, &dune).await
+    };
+    for (sqlstate, status) in [
+        ("40001", 503),
+        ("40P01", 503),
+        ("53200", 503),
+        ("22012", 500),
+    ] {
+        let function = format!(
+            "CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS \
+               $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END $$; \
+             CREATE OR REPLACE TRIGGER fail BEFORE INSERT ON books EXECUTE FUNCTION fail()"
+        );
+        neon.sql(&function).await.unwrap();
+        for key in ["", "a key"] {
+            let response = post(key).await;
+            let problem = response.problem(status);
+            let is_told = response.header("retry-after").is_some();
+            assert_eq!(is_told, status == 503, "{sqlstate}: {response:?}");
+            assert!(!problem.to_string().contains("may have"), "{problem}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_fails_behind_the_first_statement_is_answered_as_any_other() {
+    let neon = neon().await;
+    let wrong = neon.url().replace(neon.password(), "guess");
+    for pipelined in ["", "&pipeline_login=true"] {
+        let server = Server::start(&format!("{wrong}{pipelined}"), &[]).await;
+        let first = server.get("/books").await.problem(500);
+        let second = server.get("/books").await.problem(500);
+        assert_eq!(first, second);
+
+        neon.refuse_connections(
+            1,
+            "endpoint is disabled. Enable it using Neon API and retry.",
+        );
+        let server = Server::start(&format!("{}{pipelined}", neon.url()), &[]).await;
+        let refused = server.get("/books").await.problem(500);
+        assert_eq!(refused, first);
+        assert_eq!(server.get("/books").await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn an_exhausted_pool_and_a_slow_query_are_told_apart() {
     let neon = neon().await;
     let settings = [("REQUEST_TIMEOUT", "6"), ("POOL_SIZE", "1")];
