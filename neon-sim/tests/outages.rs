@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::fs;
 use std::time::Duration;
 
 use common::{bounded, config, connect, refusal, try_connect};
@@ -111,20 +112,33 @@ async fn a_database_that_starts_up_loses_its_sqlstate() {
     let neon = start(NeonSim::builder()).await;
     let attempt = async || try_connect(&config(&neon.url()), neon.ca_path()).await;
     attempt().await.unwrap();
-    // Its recovery has to wait for an archive's answers.
-    neon.sql("ALTER SYSTEM SET restore_command = 'sleep 0.5; false'")
-        .await
-        .unwrap();
-    let signal = neon.ca_path().with_file_name("data/recovery.signal");
+    // Its recovery waits for an archive's answer, which comes once the client has been refused.
+    let place = |name| neon.ca_path().with_file_name(name);
+    let (asked, answer, signal) = (
+        place("asked"),
+        place("answer"),
+        place("data/recovery.signal"),
+    );
     neon.sql(&format!("COPY (SELECT) TO '{}'", signal.display()))
         .await
         .unwrap();
-    let told = common::eventually("PostgreSQL says that it starts", async || {
-        match attempt().await {
-            Ok(_) => false,
-            refused => refusal(refused) == "the database system is starting up",
-        }
-    });
+    // It ends with the stand-in, whose directory is removed.
+    let restore = format!(
+        "touch {asked}; while test -e {asked} -a ! -e {answer}; do sleep 0.02; done; false",
+        asked = asked.display(),
+        answer = answer.display()
+    );
+    neon.sql(&format!("ALTER SYSTEM SET restore_command = '{restore}'"))
+        .await
+        .unwrap();
+    let told = async {
+        common::eventually("the archive is asked", async || asked.exists()).await;
+        assert_eq!(
+            refusal(attempt().await),
+            "the database system is starting up"
+        );
+        fs::write(&answer, "").unwrap();
+    };
     let (restarted, ()) = tokio::join!(bounded(neon.restart_postgres(Duration::ZERO)), told);
     restarted.unwrap();
     attempt().await.unwrap();
