@@ -168,26 +168,40 @@ async fn one_connection_that_was_terminated_costs_its_siblings_nothing() {
 #[tokio::test]
 async fn a_failed_connect_robs_nobody_of_the_connection_that_is_being_checked() {
     let neon = neon().await;
-    let pool = pool(&neon.url(), |policy| patient(policy).max_size(2));
-    let backends = fill(&pool, 1).await;
+    let pool = pool(&neon.url(), |policy| patient(policy).max_size(3));
+    let mut connection = pool.get().await.unwrap();
+    let its_own = backend(&mut connection).await;
+    // Checks of this connection are told from logins by the count of its flights.
+    let logged_in = neon.counters().direct;
+    for _ in 0..10 {
+        backend(&mut connection).await;
+    }
+    drop(connection);
+    let later = logged_in.handshake_flights + logged_in.flights + 5;
+    // The first check has its answer after 2 s, so that the next is not late before 8 s.
+    neon.hold_answers(later);
+    let other = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    sleep(Duration::from_secs(2)).await;
+    neon.release_answers();
+    until_calm(&pool).await;
+
+    neon.hold_answers(later);
     neon.refuse_connections(
         100,
         "password authentication failed for user 'neondb_owner'",
     );
-    neon.set_latency(Duration::from_millis(40));
-    let first = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_owned().await.unwrap() }
-    });
-    until(&pool, "checking", |status| status.checking == 1).await;
-    let second = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get().await.map(drop) }
-    });
-    let error = timeout(HANG, second).await.unwrap().unwrap().unwrap_err();
+    let mut first = Box::pin(pool.get());
+    assert!(first.as_mut().now_or_never().is_none());
+    assert_eq!(pool.status().checking, 1);
+    // The connect fails, and again a second later: then callers are told.
+    let error = timeout(HANG, pool.get()).await.unwrap().unwrap_err();
     assert!(matches!(error, PoolError::Connect(_)), "{error}");
+    assert!(first.as_mut().now_or_never().is_none());
+    assert_eq!(pool.status().checking, 1);
+    neon.release_answers();
     let mut served = timeout(HANG, first).await.unwrap().unwrap();
-    assert!(backends.contains(&backend(&mut served).await));
+    assert_eq!(backend(&mut served).await, its_own);
+    drop(other);
 }
 
 #[tokio::test]
