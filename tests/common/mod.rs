@@ -177,16 +177,18 @@ impl GivenUp {
 /// Makes attempts until one is not disturbed, 50 at most. An abandoned statement has 100 ms to be answered; if a busy machine
 /// takes longer, the connection is closed, and what a test is about does not happen. Before that, nothing may close it.
 pub async fn undisturbed(attempt: impl AsyncFn(&GivenUp) -> bool) {
+    undisturbed_for(Duration::from_millis(100), attempt).await;
+}
+
+/// As [`undisturbed`], where the server may be silent for this `patience`.
+pub async fn undisturbed_for(patience: Duration, attempt: impl AsyncFn(&GivenUp) -> bool) {
     for _ in 0..50 {
         let given_up = GivenUp::default();
         if attempt(&given_up).await {
             return;
         }
         let since = given_up.0.get().expect("a statement was dropped").elapsed();
-        assert!(
-            since >= Duration::from_millis(100),
-            "closed after {since:?}"
-        );
+        assert!(since >= patience, "closed after {since:?}");
     }
     panic!("disturbed each time");
 }
