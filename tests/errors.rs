@@ -20,10 +20,9 @@ use diesel_neon::{
     BuildError, Connection, ConnectionManager, DatabaseErrorExt, DatabaseUrl, Policy, PolicyError,
     PoolError, RetryError, TlsError, UrlError, rustls,
 };
-use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
-use common::{HANG, connect, neon, pool};
+use common::{HANG, connect, neon, pool, refusing_port};
 
 /// The errors of the crate that have a cause, by themselves or through what they pass on.
 const WITH_CAUSE: [&str; 9] = [
@@ -167,10 +166,7 @@ async fn refusal(url: &str) -> PoolError {
 #[tokio::test]
 async fn a_failed_connect_tells_each_cause_once() {
     let neon = neon().await;
-    // Bound, so that nobody else gets the port, and not listening.
-    let closed = TcpSocket::new_v4().unwrap();
-    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let port = closed.local_addr().unwrap().port();
+    let (_refusing, port) = refusing_port();
     let nowhere = format!("postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable");
     let untrusted = neon.url().replace("sslrootcert", "application_name");
     let wrong = neon.postgres_url().replace(neon.password(), "wrong");

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use diesel_neon::{
     RetryError,
 };
 use neon_sim::{NeonSim, Suspension};
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use common::{HANG, neon_with};
@@ -143,7 +145,9 @@ async fn a_server_that_is_restarted_fails_what_was_under_way_and_nothing_else() 
 /// A forwarder to a server, which can be shut and opened again.
 struct Way {
     listener: Option<tokio::task::JoinHandle<()>>,
-    from: std::net::SocketAddr,
+    /// Holds the port, so that no other socket is given it while the way is shut.
+    _held: TcpSocket,
+    from: SocketAddr,
     to: u16,
 }
 
@@ -151,11 +155,11 @@ impl Way {
     /// Returns the forwarder, and `url` leading through it.
     async fn to(url: &str) -> (Self, String) {
         let to = DatabaseUrl::parse(url).unwrap().hosts()[0].port;
-        let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let from = free.local_addr().unwrap();
-        drop(free);
+        let held = shared_socket("127.0.0.1:0".parse().unwrap());
+        let from = held.local_addr().unwrap();
         let mut way = Self {
             listener: None,
+            _held: held,
             from,
             to,
         };
@@ -165,7 +169,7 @@ impl Way {
     }
 
     async fn open(&mut self) {
-        let listener = tokio::net::TcpListener::bind(self.from).await.unwrap();
+        let listener = shared_socket(self.from).listen(64).unwrap();
         let to = self.to;
         self.listener = Some(tokio::spawn(async move {
             let mut streams = tokio::task::JoinSet::new();
@@ -186,6 +190,15 @@ impl Way {
             let _ = listener.await;
         }
     }
+}
+
+/// Returns a socket with an address that others of its kind may have too, one of which may listen.
+fn shared_socket(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::scripted::listen;
-use common::{HANG, neon, over_https};
+use common::{HANG, neon, over_https, refusing_port};
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{Integer, Text};
@@ -183,9 +183,7 @@ async fn what_was_not_run_is_sent_again_and_nothing_else() {
 
 #[tokio::test]
 async fn without_a_server_nothing_was_run() {
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = closed.local_addr().unwrap().port();
-    drop(closed);
+    let (_refusing, port) = refusing_port();
     let policy = Policy::builder().connect_timeout(Duration::from_millis(500));
     let connection = HttpConnection::builder(url(port))
         .policy(policy)

@@ -3,17 +3,23 @@
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::doctor::{Doctor, Report, start};
 
+/// Returns a port that refuses connections. No other socket is given it while this one lives.
+fn refusing_port() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
+
 #[tokio::test]
 async fn where_only_port_443_is_open_the_way_over_it_is_shown() {
     let neon = start().await;
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closed = unused.local_addr().unwrap().port();
-    drop(unused);
+    let (_refusing, closed) = refusing_port();
     let url = neon.pooled_url();
     let url = url.replace(&format!(":{}/", neon.port()), &format!(":{closed}/"));
     let open = format!("{url}&https_port={}", neon.https_port());
@@ -34,9 +40,7 @@ async fn where_only_port_443_is_open_the_way_over_it_is_shown() {
 #[tokio::test]
 async fn the_way_that_is_asked_for_is_looked_at_whether_or_not_the_other_works() {
     let neon = start().await;
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closed = unused.local_addr().unwrap().port();
-    drop(unused);
+    let (_refusing, closed) = refusing_port();
     // As the console shows it: with a channel binding that no WebSocket holds.
     let url = format!("{}&https_port={}", neon.pooled_url(), neon.https_port());
     assert!(url.contains("channel_binding=require"));
@@ -82,9 +86,7 @@ async fn the_way_that_is_asked_for_is_looked_at_whether_or_not_the_other_works()
 #[tokio::test]
 async fn servers_that_cannot_be_reached_are_diagnosed() {
     let url = |port: u16| format!("postgresql://u:s3cret@127.0.0.1:{port}/db?sslmode=require");
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = unused.local_addr().unwrap().port();
-    drop(unused);
+    let (_refusing, port) = refusing_port();
     let doctor = Doctor::new("refuses")
         .set("DATABASE_URL", &url(port))
         .secret("s3cr");
@@ -142,7 +144,7 @@ async fn servers_that_cannot_be_reached_are_diagnosed() {
 #[tokio::test]
 async fn an_address_that_swallows_packets_is_a_time_out() {
     // Linux drops the packets of new connections if the listener's queue is full.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let full = socket.listen(0).unwrap();
     let address = full.local_addr().unwrap();
