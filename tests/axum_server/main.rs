@@ -9,7 +9,7 @@ mod server;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{HANG, neon_with};
+use common::{HANG, neon_with, refusing_port};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 #[cfg(feature = "websocket")]
 use neon_sim::HttpProxy;
@@ -307,9 +307,9 @@ async fn every_answer_carries_a_request_id() {
 
 #[tokio::test]
 async fn without_a_database_requests_are_told_when_to_come_back() {
-    let neon = neon().await;
-    let server = Server::start(&neon.url(), &[("REQUEST_TIMEOUT", "3")]).await;
-    drop(neon);
+    let (_refusing, port) = refusing_port();
+    let url = format!("postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable");
+    let server = Server::start(&url, &[("REQUEST_TIMEOUT", "3")]).await;
 
     let response = server.get("/books").await;
     response.problem(503);
