@@ -10,11 +10,12 @@ use diesel_neon::{
     ConnectError, ConnectErrorKind, ConnectionManager, DatabaseUrl, ManagerError, Policy, Pool,
     PoolError,
 };
+use futures_util::future::select_ok;
 use neon_sim::{Certificate, Event, Suspension};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use common::{HANG, neon, neon_with, pool, refusing_port};
+use common::{HANG, neon, neon_with, pool, refusing_port, until};
 
 /// Returns the error of a connect, which reaches the caller before the caller's own time is over.
 async fn refusal(url: &str) -> ConnectError {
@@ -575,6 +576,39 @@ async fn checkout_timeout_names_the_last_failure() {
             assert_eq!(failure.kind(), ConnectErrorKind::Unavailable);
         }
         other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn checkout_timeout_names_a_failure_though_another_connect_has_succeeded_since() {
+    let neon = neon().await;
+    neon.sql("ALTER ROLE neondb_owner CONNECTION LIMIT 1")
+        .await
+        .unwrap();
+    for _ in 0..10 {
+        // Of two connects, one is refused, and the other takes the last slot.
+        neon.refuse_connections(1, "too many connections");
+        let pool = pool(&neon.url(), |policy| policy);
+        let callers = [(); 2].map(|()| Box::pin(pool.get_timeout(HANG)));
+        let (served, waiting) = select_ok(callers).await.unwrap();
+        while pool.status().connects.failed == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let brief = pool.get_timeout(Duration::from_millis(1));
+        let error = timeout(HANG, brief).await.unwrap().unwrap_err();
+        assert!(matches!(error, PoolError::Connecting { .. }), "{error}");
+        assert!(
+            error.to_string().contains("too many connections"),
+            "{error}"
+        );
+        drop((served, waiting));
+        timeout(HANG, pool.close(HANG)).await.unwrap().unwrap();
+        until(
+            &neon,
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'neondb_owner'",
+            "0",
+        )
+        .await;
     }
 }
 

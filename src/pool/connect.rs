@@ -119,11 +119,12 @@ impl PoolState {
     }
 }
 
-/// Returns what is done about each attempt that fails.
+/// Returns what is done about each attempt of a connect that fails.
 fn failure_recorder(stats: &Stats, health: &Health) -> impl FnMut(&ConnectError) {
-    |error| {
+    let mut connecting = health.connecting();
+    move |error| {
         stats.attempt_failed();
-        health.record_connect_failed(error);
+        connecting.record_failure(error);
     }
 }
 

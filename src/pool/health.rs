@@ -1,4 +1,5 @@
-//! [`Health`], [`Doubt`] and [`RoundTrip`]: what the latest connects and checks say about the server.
+//! [`Health`], [`Doubt`] and [`RoundTrip`]: what the latest connects and checks say about the server. [`Connecting`]: a connect
+//! that is under way.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use crate::util::lock;
 /// The last failures of a pool, and whether its logins prove anything.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    connect_failure: Mutex<Option<(ConnectError, Instant)>>,
+    connects: Mutex<Connects>,
     check_failure: Mutex<Option<(EvictReason, Instant)>>,
     died_after_login: AtomicU32,
     /// When a caller last got no connection, if none has got one since.
@@ -26,10 +27,19 @@ pub(crate) struct Health {
     pub(super) round_trip: RoundTrip,
 }
 
+/// What the latest connects say.
+#[derive(Debug, Default)]
+struct Connects {
+    failure: Option<(ConnectError, Instant)>,
+    /// How many are under way of which an attempt has failed.
+    failing: u32,
+}
+
 impl Health {
-    /// Returns why the last attempt to connect failed, and when; `None` after one that succeeded.
+    /// Returns why the last attempt to connect failed, and when; `None` once one has succeeded, unless others go on failing:
+    /// those who wait for them are to be told why.
     pub(crate) fn connect_failure(&self) -> Option<(ConnectError, Instant)> {
-        lock(&self.connect_failure).clone()
+        lock(&self.connects).failure.clone()
     }
 
     /// Returns why the last check failed, and when; `None` after one that was passed.
@@ -51,14 +61,22 @@ impl Health {
     }
 
     pub(super) fn record_connected(&self) {
-        *lock(&self.connect_failure) = None;
+        let mut connects = lock(&self.connects);
+        if connects.failing == 0 {
+            connects.failure = None;
+        }
+        drop(connects);
         if !self.logins_prove_nothing() {
             *lock(&self.check_failure) = None;
         }
     }
 
-    pub(super) fn record_connect_failed(&self, error: &ConnectError) {
-        *lock(&self.connect_failure) = Some((error.clone(), Instant::now()));
+    /// Begins a connect of one or more attempts.
+    pub(super) fn connecting(&self) -> Connecting<'_> {
+        Connecting {
+            health: self,
+            is_failing: false,
+        }
     }
 
     pub(super) fn record_check_passed(&self) {
@@ -111,6 +129,29 @@ impl Health {
 fn is_poolers((reason, _): &(EvictReason, Instant)) -> bool {
     let answer = reason.instead_of_answer();
     answer.is_some_and(|(_, sqlstate)| sqlstate == Some("08P01"))
+}
+
+/// A connect that is under way.
+pub(super) struct Connecting<'a> {
+    health: &'a Health,
+    is_failing: bool,
+}
+
+impl Connecting<'_> {
+    pub(super) fn record_failure(&mut self, error: &ConnectError) {
+        let mut connects = lock(&self.health.connects);
+        connects.failure = Some((error.clone(), Instant::now()));
+        connects.failing += u32::from(!self.is_failing);
+        self.is_failing = true;
+    }
+}
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        if self.is_failing {
+            lock(&self.health.connects).failing -= 1;
+        }
+    }
 }
 
 /// When a connection was last found dead or late. Its siblings are in doubt until they are heard from.

@@ -41,7 +41,7 @@ pub struct Status {
     pub closed: Closed,
     /// Connections made, and attempts that failed.
     pub connects: Connects,
-    /// Why the last attempt to connect failed; `None` after one that succeeded.
+    /// Why the last attempt to connect failed; `None` once one has succeeded and no other connect goes on failing.
     pub last_failure: Option<ConnectError>,
     /// How long ago that attempt failed.
     pub last_failed: Option<Duration>,
