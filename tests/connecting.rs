@@ -8,9 +8,9 @@ use bb8::ManageConnection;
 use diesel_async::SimpleAsyncConnection;
 use diesel_neon::{
     ConnectError, ConnectErrorKind, ConnectionManager, DatabaseUrl, ManagerError, Policy, Pool,
-    PoolError,
+    PoolError, Status,
 };
-use futures_util::future::select_ok;
+use futures_util::future::{join, select_ok};
 use neon_sim::{Certificate, Event, Suspension};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
@@ -582,18 +582,32 @@ async fn checkout_timeout_names_the_last_failure() {
 #[tokio::test]
 async fn checkout_timeout_names_a_failure_though_another_connect_has_succeeded_since() {
     let neon = neon().await;
-    neon.sql("ALTER ROLE neondb_owner CONNECTION LIMIT 1")
-        .await
-        .unwrap();
-    for _ in 0..10 {
-        // Of two connects, one is refused, and the other takes the last slot.
-        neon.refuse_connections(1, "too many connections");
+    let limit = async |limit: u32| {
+        let limit = format!("ALTER ROLE neondb_owner CONNECTION LIMIT {limit}");
+        neon.sql(&limit).await.unwrap();
+    };
+    for _ in 0..5 {
+        limit(0).await;
         let pool = pool(&neon.url(), |policy| policy);
         let callers = [(); 2].map(|()| Box::pin(pool.get_timeout(HANG)));
-        let (served, waiting) = select_ok(callers).await.unwrap();
-        while pool.status().connects.failed == 0 {
-            sleep(Duration::from_millis(1)).await;
-        }
+        let served = select_ok(callers);
+        let letting_one_in = async {
+            loop {
+                let Status {
+                    connects,
+                    last_failure,
+                    ..
+                } = pool.status();
+                let attempts = last_failure.map_or(0, |failure| failure.attempts());
+                // Two connects have failed, and go on.
+                if connects.failed > u64::from(attempts) {
+                    return limit(1).await;
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let (served, ()) = join(served, letting_one_in).await;
+        let (served, waiting) = served.unwrap();
         let brief = pool.get_timeout(Duration::from_millis(1));
         let error = timeout(HANG, brief).await.unwrap().unwrap_err();
         assert!(matches!(error, PoolError::Connecting { .. }), "{error}");

@@ -176,20 +176,21 @@ async fn a_failed_connect_robs_nobody_of_the_connection_that_is_being_checked() 
     for _ in 0..10 {
         backend(&mut connection).await;
     }
-    drop(connection);
     let later = logged_in.handshake_flights + logged_in.flights + 5;
+    drop(connection);
+    neon.refuse_connections(
+        1000,
+        "password authentication failed for user 'neondb_owner'",
+    );
     // The first check has its answer after 2 s, so that the next is not late before 8 s.
     neon.hold_answers(later);
-    let other = timeout(HANG, pool.get()).await.unwrap().unwrap();
+    let error = timeout(HANG, pool.get()).await.unwrap().unwrap_err();
+    assert!(matches!(error, PoolError::Connect(_)), "{error}");
     sleep(Duration::from_secs(2)).await;
     neon.release_answers();
     until_calm(&pool).await;
 
     neon.hold_answers(later);
-    neon.refuse_connections(
-        100,
-        "password authentication failed for user 'neondb_owner'",
-    );
     let mut first = Box::pin(pool.get());
     assert!(first.as_mut().now_or_never().is_none());
     assert_eq!(pool.status().checking, 1);
@@ -201,7 +202,6 @@ async fn a_failed_connect_robs_nobody_of_the_connection_that_is_being_checked() 
     neon.release_answers();
     let mut served = timeout(HANG, first).await.unwrap().unwrap();
     assert_eq!(backend(&mut served).await, its_own);
-    drop(other);
 }
 
 #[tokio::test]
