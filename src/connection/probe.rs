@@ -1,6 +1,7 @@
 //! Probes whether statements may have names behind this server or pooler.
 
 use super::Connection;
+use super::names::Candidate;
 use super::response_head::{ResponseHead, StartError, only_row, read_head};
 use super::statement_cache::Plan;
 use super::types::TEXT;
@@ -29,12 +30,11 @@ impl Connection {
     pub(super) async fn start_with_probe(
         &self,
         probe: Probe<'_>,
-        sql: &str,
-        oids: &[u32],
+        candidate: Candidate<'_>,
         binds: &Binds,
     ) -> Result<ResponseHead<'_>, StartError> {
         let sent = self.send_probe(probe).await?;
-        let response = self.send(&Plan::Unnamed, sql, oids, binds).await?;
+        let response = self.send(&Plan::Unnamed, candidate, binds).await?;
         self.finish_probe(sent).await?;
         read_head(response, &mut Plan::Unnamed).await
     }

@@ -1,6 +1,8 @@
 //! [`ResponseHead`]: a response up to its first message behind the description of its rows.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use diesel::result::Error;
 
@@ -45,54 +47,62 @@ pub(super) async fn read_head<'a>(
     plan: &mut Plan<'_>,
 ) -> Result<ResponseHead<'a>, StartError> {
     let preamble = response.take_preamble();
-    let head = read_to_result(response, plan).await;
-    head.map_err(|failure| StartError { failure, preamble })
+    let mut rows = plan.rows().clone();
+    let read = poll_fn(|cx| poll_result(&mut response, &mut rows, plan, cx)).await;
+    let failure = match read {
+        Ok(next) if next.tag == tag::ERROR_RESPONSE => {
+            response.fail(ServerError::parse(&next.body)).await
+        }
+        Ok(next) => {
+            return Ok(ResponseHead {
+                response,
+                rows,
+                next,
+            });
+        }
+        Err(failure) => failure,
+    };
+    Err(StartError { failure, preamble })
 }
 
-async fn read_to_result<'a>(
-    mut response: Response<'a>,
+/// Polls for the first message behind the description of the rows.
+fn poll_result(
+    response: &mut Response<'_>,
+    rows: &mut Rows,
     plan: &mut Plan<'_>,
-) -> Result<ResponseHead<'a>, Failure> {
-    let mut rows = plan.rows().clone();
+    cx: &mut Context<'_>,
+) -> Poll<Result<Message, Failure>> {
     loop {
-        let message = response.message().await?;
+        let message = ready!(response.poll_message(cx))?;
         match message.tag {
             tag::PARSE_COMPLETE => {
                 if let Plan::Prepare(preparing) = plan {
                     preparing.set_prepared();
                 }
             }
-            tag::BIND_COMPLETE | tag::PARAMETER_DESCRIPTION => {}
-            tag::NO_DATA => rows = Rows::None,
-            tag::ROW_DESCRIPTION => match &rows {
+            tag::PARAMETER_DESCRIPTION => {}
+            tag::NO_DATA => *rows = Rows::None,
+            tag::ROW_DESCRIPTION => match rows {
                 Rows::Columns(known) if known.are_described_by(&message.body) => {}
                 _ => {
                     let read = Columns::read(&message.body);
                     let read = read.map_err(|malformed| response.set_lost(malformed))?;
-                    rows = Rows::Columns(Arc::new(read));
+                    *rows = Rows::Columns(Arc::new(read));
                 }
             },
-            tag::ERROR_RESPONSE => {
-                return Err(response.fail(ServerError::parse(&message.body)).await);
-            }
-            _ => {
-                return Ok(ResponseHead {
-                    response,
-                    rows,
-                    next: message,
-                });
-            }
+            _ => return Poll::Ready(Ok(message)),
         }
     }
 }
 
 /// Reads a response to its end and returns the last row.
 pub(super) async fn only_row(response: Response<'_>) -> Result<Option<Row>, Failure> {
+    let head = read_head(response, &mut Plan::Unnamed).await;
     let ResponseHead {
         mut response,
         rows,
         mut next,
-    } = read_to_result(response, &mut Plan::Unnamed).await?;
+    } = head.map_err(|error| error.failure)?;
     let columns = rows.columns();
     let mut row = None;
     while next.tag != tag::READY_FOR_QUERY {

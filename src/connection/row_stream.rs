@@ -37,7 +37,7 @@ pub struct RowStream<'conn> {
     next: Option<Message>,
     /// The row that is yielded once the message behind it has arrived.
     held_back: Option<Row>,
-    failed: Option<ServerError>,
+    failed: Option<Box<ServerError>>,
 }
 
 impl<'conn> RowStream<'conn> {
@@ -86,12 +86,12 @@ impl<'conn> RowStream<'conn> {
                 }
                 tag::ERROR_RESPONSE => {
                     self.held_back = None;
-                    self.failed = Some(ServerError::parse(&message.body));
+                    self.failed = Some(Box::new(ServerError::parse(&message.body)));
                 }
                 tag::READY_FOR_QUERY => {
                     self.response = None;
                     return Poll::Ready(match self.failed.take() {
-                        Some(error) => Some(Err(Failure::Server(Box::new(error)))),
+                        Some(error) => Some(Err(Failure::Server(error))),
                         None => self.held_back.take().map(Ok),
                     });
                 }

@@ -1,8 +1,5 @@
 //! Runs a statement: with a name, without one, or with a probe; again if the server no longer knows it.
 
-use std::any::TypeId;
-use std::sync::Arc;
-
 use diesel::connection::InstrumentationEvent;
 use diesel::result::QueryResult;
 
@@ -20,94 +17,88 @@ use crate::session::Failure;
 impl Connection {
     pub(super) async fn load_statement(
         &self,
-        statement: Statement<'_>,
+        statement: QueryResult<Statement<'_>>,
     ) -> QueryResult<RowStream<'_>> {
-        let sql = statement.sql?;
-        let Statement {
-            binds,
-            cacheable,
-            id,
-            ..
-        } = statement;
-        match self.start(&sql, binds, cacheable, id).await {
-            Ok(head) => Ok(RowStream::new(self, sql.hand_on(), head)),
+        let mut statement = statement?;
+        match self.start(&mut statement).await {
+            Ok(head) => Ok(RowStream::new(self, statement.sql.hand_on(), head)),
             Err(error) => {
-                sql.finish(Some(&error));
+                statement.sql.finish(Some(&error));
                 Err(error)
             }
         }
     }
 
-    pub(super) async fn execute_statement(&self, statement: Statement<'_>) -> QueryResult<usize> {
-        let sql = statement.sql?;
-        let Statement {
-            binds,
-            cacheable,
-            id,
-            ..
-        } = statement;
+    pub(super) async fn execute_statement(
+        &self,
+        statement: QueryResult<Statement<'_>>,
+    ) -> QueryResult<usize> {
+        let mut statement = statement?;
         let executed = async {
-            let head = self.start(&sql, binds, cacheable, id).await?;
+            let head = self.start(&mut statement).await?;
             Ok(affected_rows(head).await?)
         }
         .await;
-        sql.finish(executed.as_ref().err());
+        statement.sql.finish(executed.as_ref().err());
         executed
     }
 
     /// Sends a statement and reads the head of its response, with its types looked up.
-    async fn start(
-        &self,
-        sql: &Arc<str>,
-        binds: QueryResult<Binds>,
-        cacheable: QueryResult<bool>,
-        id: Option<TypeId>,
-    ) -> QueryResult<ResponseHead<'_>> {
-        self.refuse_listen(sql)?;
-        let mut binds = binds?;
-        let cacheable = cacheable?;
-        if binds.named().next().is_none() {
-            let oids = binds.oids()?;
-            let head = self.start_with(sql, &oids, &binds, cacheable, id).await;
-            return Ok(head?);
+    async fn start(&self, statement: &mut Statement<'_>) -> QueryResult<ResponseHead<'_>> {
+        self.refuse_listen(&statement.sql)?;
+        if statement.binds.named().next().is_some() {
+            return Box::pin(self.start_with_lookup(statement)).await;
         }
-        let was_cached = Box::pin(self.resolve(&mut binds)).await?;
-        let oids = binds.oids()?;
-        let mut error = match self.start_with(sql, &oids, &binds, cacheable, id).await {
+        Ok(self.start_resolved(statement).await?)
+    }
+
+    async fn start_with_lookup(
+        &self,
+        statement: &mut Statement<'_>,
+    ) -> QueryResult<ResponseHead<'_>> {
+        let was_cached = self.resolve(&mut statement.binds).await?;
+        let mut error = match self.start_resolved(statement).await {
             Err(error) if was_cached => error,
             head => return Ok(head?),
         };
-        if !Box::pin(self.resolve_again(&mut error, &mut binds)).await? {
+        if !self.resolve_again(&mut error, &mut statement.binds).await? {
             return Err(error.into());
         }
-        let oids = binds.oids()?;
-        Ok(self.start_with(sql, &oids, &binds, cacheable, id).await?)
+        Ok(self.start_resolved(statement).await?)
     }
 
     /// Sends a statement, whose types are known, and reads the head of its response.
-    async fn start_with(
+    async fn start_resolved(
         &self,
-        sql: &Arc<str>,
-        oids: &[u32],
-        binds: &Binds,
-        cacheable: bool,
-        id: Option<TypeId>,
+        statement: &Statement<'_>,
     ) -> Result<ResponseHead<'_>, StartError> {
-        let candidate = Candidate {
-            id,
-            sql,
-            oids,
-            cacheable,
-        };
+        let oids = statement.binds.oids();
+        let candidate = statement.candidate(&oids);
+        let binds = &statement.binds;
         if let Some(probe) = self.probe() {
             self.statements.note(&candidate);
-            return Box::pin(self.start_with_probe(probe, sql, oids, binds)).await;
+            return Box::pin(self.start_with_probe(probe, candidate, binds)).await;
         }
-        let plan = self.plan(&candidate);
+        let mut plan = self.plan(&candidate);
         if let Plan::Prepare(_) = &plan {
-            self.record(InstrumentationEvent::cache_query(sql));
+            self.record(InstrumentationEvent::cache_query(candidate.sql));
         }
-        self.start_with_plan(plan, sql, oids, binds).await
+        let error = match self.start_planned(&mut plan, candidate, binds).await {
+            Err(error) if is_stale(&error.failure, &plan) => error,
+            started => return started,
+        };
+        let StartError { failure, preamble } = error;
+        tracing::debug!(reason = ?failure, "named statements are forgotten");
+        self.statements.clear();
+        match (is_replan(&failure), plan.name()) {
+            (true, Some(name)) => self.pooler.renew(name),
+            _ => self.pooler.downgrade(),
+        }
+        // The failed statement has changed nothing, but an open transaction has failed with it.
+        match self.session.restart_transaction(preamble) {
+            true => Box::pin(self.start_planned(&mut Plan::Unnamed, candidate, binds)).await,
+            false => Err(failure.into()),
+        }
     }
 
     /// Returns how a statement is to run. A statement that Diesel does not cache gets a name when it comes again.
@@ -138,52 +129,22 @@ impl Connection {
                 .has_changed_tables_behind(status.transaction_ends())
     }
 
-    /// Starts a statement without a name.
-    async fn start_unnamed(
-        &self,
-        sql: &str,
-        oids: &[u32],
-        binds: &Binds,
-    ) -> Result<ResponseHead<'_>, StartError> {
-        let response = self.send(&Plan::Unnamed, sql, oids, binds).await?;
-        read_head(response, &mut Plan::Unnamed).await
-    }
-
     /// Starts a statement as `plan` says. A name is given in the same flight.
-    async fn start_with_plan(
+    async fn start_planned(
         &self,
-        mut plan: Plan<'_>,
-        sql: &str,
-        oids: &[u32],
+        plan: &mut Plan<'_>,
+        candidate: Candidate<'_>,
         binds: &Binds,
     ) -> Result<ResponseHead<'_>, StartError> {
-        let response = self.send(&plan, sql, oids, binds).await?;
-        match read_head(response, &mut plan).await {
-            Ok(head) => {
-                if let (Plan::Unnamed, tag::COMMAND_COMPLETE) = (&plan, head.next.tag) {
-                    let ends = self.session.status().transaction_ends();
-                    self.statements
-                        .note_command(command_tag(&head.next.body), ends);
-                }
-                self.statements.describe(&plan, &head.rows);
-                Ok(head)
-            }
-            Err(error) if is_stale(&error.failure, &plan) => {
-                let StartError { failure, preamble } = error;
-                tracing::debug!(reason = ?failure, "named statements are forgotten");
-                self.statements.clear();
-                match (is_replan(&failure), plan.name()) {
-                    (true, Some(name)) => self.pooler.renew(name),
-                    _ => self.pooler.downgrade(),
-                }
-                // The failed statement has changed nothing, but an open transaction has failed with it.
-                match self.session.restart_transaction(preamble) {
-                    true => Box::pin(self.start_unnamed(sql, oids, binds)).await,
-                    false => Err(failure.into()),
-                }
-            }
-            Err(error) => Err(error),
+        let response = self.send(plan, candidate, binds).await?;
+        let head = read_head(response, plan).await?;
+        if let (Plan::Unnamed, tag::COMMAND_COMPLETE) = (&*plan, head.next.tag) {
+            let ends = self.session.status().transaction_ends();
+            self.statements
+                .note_command(command_tag(&head.next.body), ends);
         }
+        self.statements.describe(plan, &head.rows);
+        Ok(head)
     }
 }
 

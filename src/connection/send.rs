@@ -1,10 +1,13 @@
 //! Sends a statement as one request, with the names to close in front of it.
 
+use std::sync::Arc;
+
 use super::Connection;
+use super::names::Candidate;
 use super::rows::Rows;
 use super::statement_cache::Plan;
 use crate::pooler::Support;
-use crate::protocol::{Messages, Request};
+use crate::protocol::{Messages, Request, Unsendable};
 use crate::query::Binds;
 use crate::session::{Failure, Response};
 
@@ -13,51 +16,60 @@ impl Connection {
     pub(super) async fn send(
         &self,
         plan: &Plan<'_>,
-        sql: &str,
-        oids: &[u32],
+        candidate: Candidate<'_>,
         binds: &Binds,
     ) -> Result<Response<'_>, Failure> {
         let evicted = self.statements.take_evicted();
+        let request = self.encode(plan, candidate, binds, evicted.names());
+        let request = request.map_err(Failure::Unsendable)?;
+        self.session.status().ends.note(candidate.sql, false);
+        let response = self.session.send(request).await?;
+        evicted.set_closed();
+        Ok(response)
+    }
+
+    /// Encodes a request that closes names, and runs a statement as `plan` says.
+    fn encode(
+        &self,
+        plan: &Plan<'_>,
+        candidate: Candidate<'_>,
+        binds: &Binds,
+        closed: &[Arc<str>],
+    ) -> Result<Request, Unsendable> {
+        let Candidate { sql, oids, .. } = candidate;
         let parse_len = match plan {
             Plan::Named(_) => 0,
             _ => sql.len() + size_of_val(oids),
         };
         let mut messages = Messages::with_capacity(parse_len + binds.size() + HEADERS);
-        let encode = || {
-            for name in evicted.names() {
-                messages.close(name)?;
-            }
-            let name = plan.name().unwrap_or("");
-            let describes = match plan {
-                // The pooler may have prepared the statement anew, on a server where types have changed. A statement that
-                // returns no rows returns none later.
-                Plan::Named(_) => match plan.rows() {
-                    Rows::Unknown => true,
-                    Rows::None => false,
-                    Rows::Columns(_) => self.pooler.support() != Support::Direct,
-                },
-                _ => true,
-            };
-            let text = match plan {
-                Plan::Prepare(_) => self.pooler.text(sql),
-                _ => sql.into(),
-            };
-            if !matches!(plan, Plan::Named(_)) {
-                messages.parse(name, &text, oids)?;
-            }
-            messages.bind(name, &binds.values)?;
-            if describes {
-                messages.describe();
-            }
-            messages.execute();
-            messages.sync();
-            Ok(Request::Extended(messages))
+        for name in closed {
+            messages.close(name)?;
+        }
+        let name = plan.name().unwrap_or("");
+        let describes = match plan {
+            // The pooler may have prepared the statement anew, on a server where types have changed. A statement that
+            // returns no rows returns none later.
+            Plan::Named(_) => match plan.rows() {
+                Rows::Unknown => true,
+                Rows::None => false,
+                Rows::Columns(_) => self.pooler.support() != Support::Direct,
+            },
+            _ => true,
         };
-        let request = encode().map_err(Failure::Unsendable)?;
-        self.session.status().ends.note(sql, false);
-        let response = self.session.send(request).await?;
-        evicted.set_closed();
-        Ok(response)
+        let text = match plan {
+            Plan::Prepare(_) => self.pooler.text(sql),
+            _ => (&**sql).into(),
+        };
+        if !matches!(plan, Plan::Named(_)) {
+            messages.parse(name, &text, oids)?;
+        }
+        messages.bind(name, &binds.values)?;
+        if describes {
+            messages.describe();
+        }
+        messages.execute();
+        messages.sync();
+        Ok(Request::Extended(messages))
     }
 }
 

@@ -9,20 +9,21 @@ use diesel::query_builder::{QueryFragment, QueryId};
 use diesel::result::QueryResult;
 
 use super::Connection;
+use super::names::Candidate;
 use super::report::Report;
 use crate::query::{Binds, render};
 
 /// A query as SQL and binds, which borrows nothing of Diesel's types.
 pub(super) struct Statement<'a> {
-    pub(super) sql: QueryResult<Report<'a, Arc<str>>>,
-    pub(super) binds: QueryResult<Binds>,
-    pub(super) cacheable: QueryResult<bool>,
+    pub(super) sql: Report<'a, Arc<str>>,
+    pub(super) binds: Binds,
+    pub(super) cacheable: bool,
     /// The query's type, if that determines the SQL.
     pub(super) id: Option<TypeId>,
 }
 
 impl<'a> Statement<'a> {
-    pub(super) fn new<Q>(connection: &'a Connection, query: &Q) -> Self
+    pub(super) fn new<Q>(connection: &'a Connection, query: &Q) -> QueryResult<Self>
     where
         Q: QueryFragment<Pg> + QueryId,
     {
@@ -33,14 +34,29 @@ impl<'a> Statement<'a> {
         let id = Q::query_id().filter(|_| matches!(cacheable, Ok(true)));
         let known = id.and_then(|id| connection.statements.sql(id));
         let sql = known.map_or_else(|| render(query).map(Arc::from), Ok);
-        if let Err(error) = &sql {
-            connection.record_finish("", Some(error));
+        let sql = sql.inspect_err(|error| connection.record_finish("", Some(error)))?;
+        let sql = Report::of_started(connection, sql);
+        match (Binds::collect(query), cacheable) {
+            (Ok(binds), Ok(cacheable)) => Ok(Self {
+                sql,
+                binds,
+                cacheable,
+                id,
+            }),
+            (Err(error), _) | (_, Err(error)) => {
+                sql.finish(Some(&error));
+                Err(error)
+            }
         }
-        Self {
-            sql: sql.map(|sql| Report::of_started(connection, sql)),
-            binds: Binds::collect(query),
-            cacheable,
-            id,
+    }
+
+    /// Returns what names the statement, with the `oids` of its binds.
+    pub(super) fn candidate<'b>(&'b self, oids: &'b [u32]) -> Candidate<'b> {
+        Candidate {
+            id: self.id,
+            sql: &self.sql,
+            oids,
+            cacheable: self.cacheable,
         }
     }
 }

@@ -101,6 +101,12 @@ pub(crate) fn affected(body: &[u8]) -> usize {
     count.and_then(Result::ok).unwrap_or(0)
 }
 
+/// Returns whether `tag` is the command tag of a CommandComplete.
+pub(crate) fn is_command(body: &[u8], tag: &str) -> bool {
+    let rest = body.strip_prefix(tag.as_bytes());
+    rest.is_some_and(|rest| rest.first() == Some(&0))
+}
+
 /// Returns the command tag of a CommandComplete.
 pub(crate) fn command_tag(body: &[u8]) -> &str {
     Fields(body).text().unwrap_or("")

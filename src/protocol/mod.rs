@@ -12,7 +12,9 @@ mod framing;
 mod frontend;
 pub(crate) mod tag;
 
-pub(crate) use self::backend::{Fields, Malformed, Message, Next, affected, command_tag};
+pub(crate) use self::backend::{
+    Fields, Malformed, Message, Next, affected, command_tag, is_command,
+};
 pub(crate) use self::columns::Columns;
 pub(crate) use self::error::{Cause, QUERY_CANCELED, ServerError};
 pub(crate) use self::framing::{FrameScanner, MAX_PREFIX};

@@ -1,5 +1,6 @@
 //! [`Binds`]: serialized bind parameters, and the OIDs in them that only the database knows.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use diesel::pg::{Pg, PgMetadataLookup, PgTypeMetadata};
@@ -11,12 +12,20 @@ use diesel::result::{Error, QueryResult};
 #[derive(Debug, Default)]
 pub(crate) struct Binds {
     pub(crate) values: Vec<Option<Vec<u8>>>,
-    types: Vec<PgTypeMetadata>,
-    /// The types to look up, each with the placeholders of its OID and of its array's OID.
+    /// The OIDs of the parameters' types, or their placeholders.
+    oids: Vec<u32>,
+    /// Few statements have any, and all others are smaller without.
+    lookup: Option<Box<Lookup>>,
+}
+
+/// The types that only the database knows.
+#[derive(Debug)]
+struct Lookup {
+    /// Each with the placeholders of its OID and of its array's OID.
     named: Types,
     /// The OIDs that the placeholders stand for.
     resolved: HashMap<u32, u32>,
-    /// Where `values` have placeholders inside.
+    /// Where the values have placeholders inside.
     places: Vec<Place>,
 }
 
@@ -47,8 +56,8 @@ impl Binds {
         if !lookup.is_used {
             return Ok(Self {
                 values: first.binds,
-                types: first.metadata,
-                ..Self::default()
+                oids: oids_of(first.metadata)?,
+                lookup: None,
             });
         }
 
@@ -81,28 +90,33 @@ impl Binds {
         }
         Ok(Self {
             values: second.binds,
-            types: second.metadata,
-            named: lookup.given,
-            resolved: HashMap::new(),
-            places,
+            oids: oids_of(second.metadata)?,
+            lookup: Some(Box::new(Lookup {
+                named: lookup.given,
+                resolved: HashMap::new(),
+                places,
+            })),
         })
     }
 
     /// Returns the types to look up.
     pub(crate) fn named(&self) -> impl Iterator<Item = &TypeName> {
-        self.named.keys()
+        self.lookup.iter().flat_map(|lookup| lookup.named.keys())
     }
 
     /// Replaces the placeholders, or the OIDs of an earlier call, with the OIDs of `types`. Returns whether the OIDs differ
     /// from those of the earlier call.
     pub(crate) fn resolve(&mut self, types: &Types) -> QueryResult<bool> {
+        let Some(lookup) = &mut self.lookup else {
+            return Ok(false);
+        };
         let mut resolved = HashMap::new();
-        for (name, (oid, array_oid)) in &self.named {
+        for (name, (oid, array_oid)) in &lookup.named {
             if let Some((real_oid, real_array_oid)) = types.get(name) {
                 resolved.extend([(*oid, *real_oid), (*array_oid, *real_array_oid)]);
             }
         }
-        for place in &self.places {
+        for place in &lookup.places {
             let value = self.values[place.bind].as_mut();
             let bytes = value.and_then(|value| value.get_mut(place.byte..)?.first_chunk_mut());
             let bytes: &mut [u8; OID] = bytes.ok_or_else(|| {
@@ -112,8 +126,8 @@ impl Binds {
                 *bytes = oid.to_be_bytes();
             }
         }
-        let before = std::mem::replace(&mut self.resolved, resolved);
-        Ok(before != self.resolved)
+        let before = std::mem::replace(&mut lookup.resolved, resolved);
+        Ok(before != lookup.resolved)
     }
 
     /// Returns how many bytes the values take in a request.
@@ -124,15 +138,19 @@ impl Binds {
     }
 
     /// Returns the OIDs of the parameters' types.
-    pub(crate) fn oids(&self) -> QueryResult<Vec<u32>> {
-        let resolved = |oid| self.resolved.get(&oid).copied().unwrap_or(oid);
-        let oids = self
-            .types
-            .iter()
-            .map(|metadata| metadata.oid().map(resolved));
-        let oids: Result<_, _> = oids.collect();
-        oids.map_err(|error| Error::SerializationError(Box::new(error)))
+    pub(crate) fn oids(&self) -> Cow<'_, [u32]> {
+        let Some(lookup) = &self.lookup else {
+            return Cow::Borrowed(&self.oids);
+        };
+        let resolved = |oid| lookup.resolved.get(oid).copied().unwrap_or(*oid);
+        self.oids.iter().map(resolved).collect()
     }
+}
+
+fn oids_of(types: Vec<PgTypeMetadata>) -> QueryResult<Vec<u32>> {
+    let oids = types.into_iter().map(|metadata| metadata.oid());
+    let oids: Result<_, _> = oids.collect();
+    oids.map_err(|error| Error::SerializationError(Box::new(error)))
 }
 
 /// How many bytes an OID takes.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::pending::{CopyIn, Outcome, Owner};
 use super::pipeline::Pipeline;
 use super::preamble::Preamble;
-use crate::protocol::{Fields, Malformed, Message, Messages, ServerError, command_tag, tag};
+use crate::protocol::{Fields, Malformed, Message, Messages, ServerError, is_command, tag};
 
 impl Pipeline {
     /// Returns the request that a message answers, by its index, with the message; handles a message itself that no
@@ -61,8 +61,8 @@ impl Pipeline {
         }
         let mut is_wanted = true;
         match message.tag {
-            tag::PARSE_COMPLETE | tag::BIND_COMPLETE if request.preamble > 0 => is_wanted = false,
-            tag::CLOSE_COMPLETE => is_wanted = false,
+            tag::PARSE_COMPLETE if request.preamble > 0 => is_wanted = false,
+            tag::BIND_COMPLETE | tag::CLOSE_COMPLETE => is_wanted = false,
             tag::DATA_ROW if request.asks_process => {
                 let told = self.status.backend_pid();
                 self.status.identity.read(&message.body, told);
@@ -90,7 +90,7 @@ impl Pipeline {
                 request.outcome = Outcome::Reported;
                 self.waiters.set_due();
             }
-            tag::COMMAND_COMPLETE if request.single && command_tag(&message.body) == "COMMIT" => {
+            tag::COMMAND_COMPLETE if request.single && is_command(&message.body, "COMMIT") => {
                 request.outcome = Outcome::Committed;
             }
             tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE | tag::ERROR_RESPONSE => {
@@ -166,7 +166,7 @@ fn misplaced_copy() -> Message {
     }
 }
 
-fn malformed(malformed: Malformed) -> Box<ServerError> {
+pub(super) fn malformed(malformed: Malformed) -> Box<ServerError> {
     Box::new(malformed.into())
 }
 

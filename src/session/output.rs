@@ -16,8 +16,16 @@ use crate::protocol::ServerError;
 impl Pipeline {
     /// Writes as much of the output as the stream takes. If the server has closed its end, the error is left to reading,
     /// which comes to an end for certain, and may find the server's reason.
+    #[inline]
     pub(super) fn write(&mut self) -> Result<(), Box<ServerError>> {
         self.is_write_due = false;
+        if self.output.is_empty() && !self.unflushed {
+            return Ok(());
+        }
+        self.write_output()
+    }
+
+    fn write_output(&mut self) -> Result<(), Box<ServerError>> {
         let Err(error) = self.try_write() else {
             return Ok(());
         };
@@ -42,9 +50,6 @@ impl Pipeline {
         let Some(channel) = &mut self.channel else {
             return Ok(());
         };
-        if self.output.is_empty() && !self.unflushed {
-            return Ok(());
-        }
         let mut cx = Context::from_waker(&self.waker);
         let mut transport = Pin::new(&mut channel.transport);
         while !self.output.is_empty() {

@@ -117,6 +117,9 @@ impl PendingRequests {
 
     /// Returns how many buffered messages were taken so far, if there is no room to read ahead for request `id`.
     pub(super) fn stalled(&self, id: Option<u64>) -> Option<u64> {
+        if self.buffered < READ_AHEAD {
+            return None;
+        }
         let next = self.current().map(|next| next.id);
         (self.is_full() && next != id).then_some(self.taken)
     }
@@ -195,6 +198,9 @@ impl PendingRequests {
 
     /// Takes the next buffered message of request `id`.
     pub(super) fn take_buffered(&mut self, id: u64) -> Option<Message> {
+        if self.buffered == 0 {
+            return None;
+        }
         let index = self.all.iter().position(|request| request.id == id)?;
         let request = &mut self.all[index];
         let message = request.buffered.pop_front()?;

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::BytesMut;
 
 use super::channel::Channel;
+use super::dispatch::malformed;
 use super::drain::DrainStream;
 use super::error::{closed, connection_lost};
 use super::input::Input;
@@ -291,27 +292,25 @@ impl Pipeline {
                 if ready {
                     self.end_if_cancel_pending();
                 }
-                dispatched.map_err(|cause| *cause)
+                dispatched
             }
             Ok(None) => Ok(None),
             Err(cause) => Err(cause),
         };
         Poll::Ready(dispatched.unwrap_or_else(|cause| {
-            self.set_lost(cause);
+            self.set_lost(*cause);
             None
         }))
     }
 
     /// Writes the output, and reads the next message. None if the stream is closed.
-    fn poll_next(&mut self) -> Poll<Result<Option<Message>, ServerError>> {
-        if let Err(cause) = self.write() {
-            return Poll::Ready(Err(*cause));
-        }
+    fn poll_next(&mut self) -> Poll<Result<Option<Message>, Box<ServerError>>> {
+        self.write()?;
         let Some(channel) = &mut self.channel else {
             return Poll::Ready(Ok(None));
         };
         loop {
-            let missing = match self.input.next()? {
+            let missing = match self.input.next().map_err(malformed)? {
                 Next::Message(message) => return Poll::Ready(Ok(Some(message))),
                 Next::Missing(missing) => missing,
             };
@@ -329,9 +328,11 @@ impl Pipeline {
                 self.waiters.set_exhausted(false);
             }
             match filled {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(closed())),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Box::new(closed()))),
                 Poll::Ready(Ok(_)) => self.status.mark_activity(),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(connection_lost(&error))),
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(Box::new(connection_lost(&error))));
+                }
                 Poll::Pending => {
                     self.shrink();
                     return Poll::Pending;

@@ -12,7 +12,7 @@ use super::login::LoginTrace;
 use super::possible_ends::PossibleEnds;
 use super::process::{Identity, ServerProcess};
 use crate::protocol::tag::{self, frontend, status};
-use crate::protocol::{ServerError, command_tag};
+use crate::protocol::{ServerError, is_command};
 use crate::util::clock::{LastSeen, Moment};
 use crate::util::lock;
 
@@ -299,7 +299,7 @@ impl SessionStatus {
             }
             // The rest of the response may have begun another transaction.
             tag::COMMAND_COMPLETE
-                if matches!(command_tag(body), "COMMIT" | "PREPARE TRANSACTION") =>
+                if is_command(body, "COMMIT") || is_command(body, "PREPARE TRANSACTION") =>
             {
                 self.transaction_ends.fetch_add(1, Ordering::AcqRel);
             }
