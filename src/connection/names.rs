@@ -3,7 +3,7 @@
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::mem;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use foldhash::fast::FixedState;
 
 use super::repeats::{Repeats, may_have_name};
 use super::rows::Rows;
+use crate::query::Binds;
 
 /// The statements that have names, bounded: the least recently used one is evicted first.
 #[derive(Debug, Default)]
@@ -41,15 +42,19 @@ pub(super) struct Candidate<'a> {
     /// The query's type, if that determines the SQL.
     pub(super) id: Option<TypeId>,
     pub(super) sql: &'a Arc<str>,
-    /// The types of its parameters.
-    pub(super) oids: &'a [u32],
+    pub(super) binds: &'a Binds,
     /// Whether Diesel caches the statement: it gets a name at once, others when they come again.
     pub(super) cacheable: bool,
 }
 
 impl Candidate<'_> {
     pub(super) fn key(&self) -> Key {
-        let hash = || FixedState::default().hash_one((&**self.sql, self.oids));
+        let hash = || {
+            let mut hasher = FixedState::default().build_hasher();
+            self.sql.hash(&mut hasher);
+            self.binds.oids().for_each(|oid| hasher.write_u32(oid));
+            hasher.finish()
+        };
         self.id.map_or_else(|| Key::Text(hash()), Key::Type)
     }
 }
@@ -121,7 +126,7 @@ impl Names {
         let name: Arc<str> = name(self.numbers).into();
         let named = Named {
             sql: Arc::clone(candidate.sql),
-            oids: candidate.oids.into(),
+            oids: candidate.binds.oids().collect(),
             name: Arc::clone(&name),
             state: State::Preparing,
             used: self.clock,
@@ -209,7 +214,8 @@ impl Names {
 impl Named {
     /// Returns whether this is the candidate: two texts may have one hash, a type has one text.
     fn is(&self, candidate: &Candidate<'_>) -> bool {
-        candidate.id.is_some() || *self.sql == **candidate.sql && *self.oids == *candidate.oids
+        candidate.id.is_some()
+            || *self.sql == **candidate.sql && self.oids.iter().copied().eq(candidate.binds.oids())
     }
 }
 
@@ -228,14 +234,15 @@ mod tests {
     #[test]
     fn two_texts_with_one_hash_are_two_statements() {
         let mut names = Names::default();
-        let candidate = |sql, oids| Candidate {
+        let candidate = |sql, binds| Candidate {
             id: None,
             sql,
-            oids,
+            binds,
             cacheable: true,
         };
         let (one, other): (Arc<str>, Arc<str>) = ("SELECT 1".into(), "SELECT 2".into());
-        let one = candidate(&one, &[23]);
+        let (int4, int8) = (Binds::of_types(&[23]), Binds::of_types(&[20]));
+        let one = candidate(&one, &int4);
         let key = one.key();
         let mut is_known = |candidate: &Candidate<'_>| {
             let choice = names.choose(key, candidate, 2, |n| format!("d{n}"));
@@ -246,8 +253,8 @@ mod tests {
         };
         assert!(!is_known(&one));
         assert!(is_known(&one));
-        assert!(!is_known(&candidate(&other, &[23])));
-        assert!(!is_known(&candidate(one.sql, &[20])));
+        assert!(!is_known(&candidate(&other, &int4)));
+        assert!(!is_known(&candidate(one.sql, &int8)));
         assert!(is_known(&one));
     }
 }

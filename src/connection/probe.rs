@@ -7,7 +7,7 @@ use super::statement_cache::Plan;
 use super::types::TEXT;
 use crate::pooler::{Probe, Support};
 use crate::protocol::{Messages, QUERY_CANCELED, Request};
-use crate::query::{Binds, Row};
+use crate::query::Row;
 use crate::session::{Failure, Response};
 
 /// A probe that was sent.
@@ -31,10 +31,9 @@ impl Connection {
         &self,
         probe: Probe<'_>,
         candidate: Candidate<'_>,
-        binds: &Binds,
     ) -> Result<ResponseHead<'_>, StartError> {
         let sent = self.send_probe(probe).await?;
-        let response = self.send(&Plan::Unnamed, candidate, binds).await?;
+        let response = self.send(&Plan::Unnamed, candidate).await?;
         self.finish_probe(sent).await?;
         read_head(response, &mut Plan::Unnamed).await
     }

@@ -11,7 +11,6 @@ use super::statement::Statement;
 use super::statement_cache::Plan;
 use crate::pooler::Support;
 use crate::protocol::{command_tag, tag};
-use crate::query::Binds;
 use crate::session::Failure;
 
 impl Connection {
@@ -72,18 +71,16 @@ impl Connection {
         &self,
         statement: &Statement<'_>,
     ) -> Result<ResponseHead<'_>, StartError> {
-        let oids = statement.binds.oids();
-        let candidate = statement.candidate(&oids);
-        let binds = &statement.binds;
+        let candidate = statement.candidate();
         if let Some(probe) = self.probe() {
             self.statements.note(&candidate);
-            return Box::pin(self.start_with_probe(probe, candidate, binds)).await;
+            return Box::pin(self.start_with_probe(probe, candidate)).await;
         }
         let mut plan = self.plan(&candidate);
         if let Plan::Prepare(_) = &plan {
             self.record(InstrumentationEvent::cache_query(candidate.sql));
         }
-        let error = match self.start_planned(&mut plan, candidate, binds).await {
+        let error = match self.start_planned(&mut plan, candidate).await {
             Err(error) if is_stale(&error.failure, &plan) => error,
             started => return started,
         };
@@ -96,7 +93,7 @@ impl Connection {
         }
         // The failed statement has changed nothing, but an open transaction has failed with it.
         match self.session.restart_transaction(preamble) {
-            true => Box::pin(self.start_planned(&mut Plan::Unnamed, candidate, binds)).await,
+            true => Box::pin(self.start_planned(&mut Plan::Unnamed, candidate)).await,
             false => Err(failure.into()),
         }
     }
@@ -134,9 +131,8 @@ impl Connection {
         &self,
         plan: &mut Plan<'_>,
         candidate: Candidate<'_>,
-        binds: &Binds,
     ) -> Result<ResponseHead<'_>, StartError> {
-        let response = self.send(plan, candidate, binds).await?;
+        let response = self.send(plan, candidate).await?;
         let head = read_head(response, plan).await?;
         if let (Plan::Unnamed, tag::COMMAND_COMPLETE) = (&*plan, head.next.tag) {
             let ends = self.session.status().transaction_ends();

@@ -8,7 +8,6 @@ use super::rows::Rows;
 use super::statement_cache::Plan;
 use crate::pooler::Support;
 use crate::protocol::{Messages, Request, Unsendable};
-use crate::query::Binds;
 use crate::session::{Failure, Response};
 
 impl Connection {
@@ -17,10 +16,9 @@ impl Connection {
         &self,
         plan: &Plan<'_>,
         candidate: Candidate<'_>,
-        binds: &Binds,
     ) -> Result<Response<'_>, Failure> {
         let evicted = self.statements.take_evicted();
-        let request = self.encode(plan, candidate, binds, evicted.names());
+        let request = self.encode(plan, candidate, evicted.names());
         let request = request.map_err(Failure::Unsendable)?;
         self.session.status().ends.note(candidate.sql, false);
         let response = self.session.send(request).await?;
@@ -33,13 +31,12 @@ impl Connection {
         &self,
         plan: &Plan<'_>,
         candidate: Candidate<'_>,
-        binds: &Binds,
         closed: &[Arc<str>],
     ) -> Result<Request, Unsendable> {
-        let Candidate { sql, oids, .. } = candidate;
+        let Candidate { sql, binds, .. } = candidate;
         let parse_len = match plan {
             Plan::Named(_) => 0,
-            _ => sql.len() + size_of_val(oids),
+            _ => sql.len() + binds.oids().len() * size_of::<u32>(),
         };
         let mut messages = Messages::with_capacity(parse_len + binds.size() + HEADERS);
         for name in closed {
@@ -61,7 +58,8 @@ impl Connection {
             _ => (&**sql).into(),
         };
         if !matches!(plan, Plan::Named(_)) {
-            messages.parse(name, &text, oids)?;
+            let oids: Vec<_> = binds.oids().collect();
+            messages.parse(name, &text, &oids)?;
         }
         messages.bind(name, &binds.values)?;
         if describes {

@@ -50,12 +50,12 @@ impl<'a> Statement<'a> {
         }
     }
 
-    /// Returns what names the statement, with the `oids` of its binds.
-    pub(super) fn candidate<'b>(&'b self, oids: &'b [u32]) -> Candidate<'b> {
+    /// Returns what the statement is known by.
+    pub(super) fn candidate(&self) -> Candidate<'_> {
         Candidate {
             id: self.id,
             sql: &self.sql,
-            oids,
+            binds: &self.binds,
             cacheable: self.cacheable,
         }
     }

@@ -201,12 +201,13 @@ impl Drop for Preparing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::Binds;
 
     fn plan<'a>(statements: &'a StatementCache, sql: &str, cacheable: bool) -> Plan<'a> {
         let candidate = Candidate {
             id: None,
             sql: &sql.into(),
-            oids: &[],
+            binds: &Binds::default(),
             cacheable,
         };
         statements.plan(&candidate, 2, |n| format!("d{n}"))

@@ -53,12 +53,16 @@ impl Message {
         if input.len() < whole {
             return Ok(Next::Missing(whole - input.len()));
         }
-        input.advance(HEADER);
-        let body = match whole - HEADER {
+        if whole == HEADER {
             // Each body that shares the memory counts as a user of it.
-            0 => Bytes::new(),
-            len => input.split_to(len).freeze(),
-        };
+            input.advance(HEADER);
+            return Ok(Next::Message(Self {
+                tag,
+                body: Bytes::new(),
+            }));
+        }
+        let mut body = input.split_to(whole).freeze();
+        body.advance(HEADER);
         Ok(Next::Message(Self { tag, body }))
     }
 }

@@ -1,6 +1,5 @@
 //! [`Binds`]: serialized bind parameters, and the OIDs in them that only the database knows.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use diesel::pg::{Pg, PgMetadataLookup, PgTypeMetadata};
@@ -12,8 +11,8 @@ use diesel::result::{Error, QueryResult};
 #[derive(Debug, Default)]
 pub(crate) struct Binds {
     pub(crate) values: Vec<Option<Vec<u8>>>,
-    /// The OIDs of the parameters' types, or their placeholders.
-    oids: Vec<u32>,
+    /// The parameters' types: each has an OID, or a placeholder.
+    types: Vec<PgTypeMetadata>,
     /// Few statements have any, and all others are smaller without.
     lookup: Option<Box<Lookup>>,
 }
@@ -56,7 +55,7 @@ impl Binds {
         if !lookup.is_used {
             return Ok(Self {
                 values: first.binds,
-                oids: oids_of(first.metadata)?,
+                types: with_oids(first.metadata)?,
                 lookup: None,
             });
         }
@@ -90,7 +89,7 @@ impl Binds {
         }
         Ok(Self {
             values: second.binds,
-            oids: oids_of(second.metadata)?,
+            types: with_oids(second.metadata)?,
             lookup: Some(Box::new(Lookup {
                 named: lookup.given,
                 resolved: HashMap::new(),
@@ -138,19 +137,34 @@ impl Binds {
     }
 
     /// Returns the OIDs of the parameters' types.
-    pub(crate) fn oids(&self) -> Cow<'_, [u32]> {
-        let Some(lookup) = &self.lookup else {
-            return Cow::Borrowed(&self.oids);
-        };
-        let resolved = |oid| lookup.resolved.get(oid).copied().unwrap_or(*oid);
-        self.oids.iter().map(resolved).collect()
+    pub(crate) fn oids(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
+        let resolved = self.lookup.as_ref().map(|lookup| &lookup.resolved);
+        self.types.iter().map(move |metadata| {
+            let oid = metadata.oid().unwrap_or_default();
+            let resolved = resolved.and_then(|resolved| resolved.get(&oid));
+            resolved.copied().unwrap_or(oid)
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_types(oids: &[u32]) -> Self {
+        Self {
+            types: oids
+                .iter()
+                .map(|oid| PgTypeMetadata::new(*oid, 0))
+                .collect(),
+            ..Self::default()
+        }
     }
 }
 
-fn oids_of(types: Vec<PgTypeMetadata>) -> QueryResult<Vec<u32>> {
-    let oids = types.into_iter().map(|metadata| metadata.oid());
-    let oids: Result<_, _> = oids.collect();
-    oids.map_err(|error| Error::SerializationError(Box::new(error)))
+/// Returns types, each of which has an OID.
+fn with_oids(types: Vec<PgTypeMetadata>) -> QueryResult<Vec<PgTypeMetadata>> {
+    for metadata in &types {
+        let oid = metadata.oid();
+        oid.map_err(|error| Error::SerializationError(Box::new(error)))?;
+    }
+    Ok(types)
 }
 
 /// How many bytes an OID takes.

@@ -15,8 +15,7 @@ use crate::protocol::{Columns, Fields, Malformed};
 pub struct Row {
     columns: Arc<Columns>,
     body: Bytes,
-    /// The field that was read last, and where it starts: rows are read from left to right.
-    cursor: Cell<(usize, usize)>,
+    cursor: Cell<Cursor>,
 }
 
 impl Row {
@@ -37,27 +36,60 @@ impl Row {
         Ok(Self {
             columns,
             body,
-            cursor: Cell::new((0, COUNT)),
+            cursor: Cell::new(Cursor {
+                field: 0,
+                start: COUNT,
+                before: COUNT,
+            }),
         })
     }
 
     /// Returns the bytes of a field; None if it is NULL or does not exist.
     pub(crate) fn value(&self, index: usize) -> Option<&[u8]> {
-        let (mut field, mut start) = self.cursor.get();
-        if field > index {
-            (field, start) = (0, COUNT);
+        let Cursor {
+            mut field,
+            mut start,
+            before,
+        } = self.cursor.get();
+        if index < field {
+            // A field may be read twice.
+            (field, start) = match index + 1 == field {
+                true => (index, before),
+                false => (0, COUNT),
+            };
         }
         loop {
-            let mut fields = Fields(self.body.get(start..)?);
-            let len = usize::try_from(fields.i32().ok()?);
-            if field == index {
-                self.cursor.set((field, start));
-                return fields.bytes(len.ok()?).ok();
-            }
-            start += LENGTH + len.unwrap_or(0);
+            let (value, end) = self.field(start)?;
             field += 1;
+            if field > index {
+                self.cursor.set(Cursor {
+                    field,
+                    start: end,
+                    before: start,
+                });
+                return value;
+            }
+            start = end;
         }
     }
+
+    /// Returns the bytes of the field that starts at an offset, unless it is NULL, and the offset behind it.
+    fn field(&self, start: usize) -> Option<(Option<&[u8]>, usize)> {
+        let (len, bytes) = self.body.get(start..)?.split_first_chunk()?;
+        let Ok(len) = usize::try_from(i32::from_be_bytes(*len)) else {
+            return Some((None, start + LENGTH));
+        };
+        Some((Some(bytes.get(..len)?), start + LENGTH + len))
+    }
+}
+
+/// Where the next field starts: rows are read from left to right.
+#[derive(Clone, Copy)]
+struct Cursor {
+    field: usize,
+    start: usize,
+    /// Where the field before it starts, which was read last.
+    before: usize,
 }
 
 /// The offset of the first field, behind the count of fields.

@@ -166,7 +166,7 @@ fn misplaced_copy() -> Message {
     }
 }
 
-pub(super) fn malformed(malformed: Malformed) -> Box<ServerError> {
+fn malformed(malformed: Malformed) -> Box<ServerError> {
     Box::new(malformed.into())
 }
 

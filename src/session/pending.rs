@@ -108,6 +108,7 @@ impl PendingRequests {
     }
 
     /// Returns whether so much is buffered that only the owner of the current response may read.
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.buffered >= READ_AHEAD
             && self
@@ -116,6 +117,7 @@ impl PendingRequests {
     }
 
     /// Returns how many buffered messages were taken so far, if there is no room to read ahead for request `id`.
+    #[inline]
     pub(super) fn stalled(&self, id: Option<u64>) -> Option<u64> {
         if self.buffered < READ_AHEAD {
             return None;
@@ -125,16 +127,19 @@ impl PendingRequests {
     }
 
     /// Returns the request that the server answers next.
+    #[inline]
     pub(super) fn current(&self) -> Option<&PendingRequest> {
         self.outstanding().next()
     }
 
     /// Returns the index of the request that the server answers next.
+    #[inline]
     pub(super) fn current_index(&self) -> Option<usize> {
         self.all.iter().position(|request| !request.is_answered)
     }
 
     /// Returns whether any response is outstanding.
+    #[inline]
     pub(super) fn is_outstanding(&self) -> bool {
         self.current().is_some()
     }
@@ -197,6 +202,7 @@ impl PendingRequests {
     }
 
     /// Takes the next buffered message of request `id`.
+    #[inline]
     pub(super) fn take_buffered(&mut self, id: u64) -> Option<Message> {
         if self.buffered == 0 {
             return None;
@@ -241,6 +247,7 @@ impl PendingRequests {
             .any(|message| message.tag == tag::COPY_IN_RESPONSE)
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, index: usize) {
         self.all.remove(index);
     }
@@ -252,12 +259,14 @@ const READ_AHEAD: usize = 1024 * 1024;
 impl Index<usize> for PendingRequests {
     type Output = PendingRequest;
 
+    #[inline]
     fn index(&self, index: usize) -> &PendingRequest {
         &self.all[index]
     }
 }
 
 impl IndexMut<usize> for PendingRequests {
+    #[inline]
     fn index_mut(&mut self, index: usize) -> &mut PendingRequest {
         &mut self.all[index]
     }

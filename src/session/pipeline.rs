@@ -10,7 +10,6 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::BytesMut;
 
 use super::channel::Channel;
-use super::dispatch::malformed;
 use super::drain::DrainStream;
 use super::error::{closed, connection_lost};
 use super::input::Input;
@@ -310,7 +309,8 @@ impl Pipeline {
             return Poll::Ready(Ok(None));
         };
         loop {
-            let missing = match self.input.next().map_err(malformed)? {
+            let next = self.input.next();
+            let missing = match next.map_err(|malformed| Box::new(malformed.into()))? {
                 Next::Message(message) => return Poll::Ready(Ok(Some(message))),
                 Next::Missing(missing) => missing,
             };

@@ -52,6 +52,7 @@ impl ResponseTimer {
     }
 
     /// Ends the wait.
+    #[inline]
     pub(super) fn end(&mut self) {
         self.0 = None;
     }
