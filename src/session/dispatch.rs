@@ -113,11 +113,12 @@ impl Pipeline {
                 return Err(missing_outcome());
             }
             tag::READY_FOR_QUERY => {
-                request.is_answered = true;
-                if request.owner == Owner::Abandoned {
+                let owner = request.owner;
+                self.requests.set_answered();
+                if owner == Owner::Abandoned {
                     self.status.note_abandoned_response();
                 }
-                if request.owner != Owner::Waiting {
+                if owner != Owner::Waiting {
                     self.requests.remove(index);
                     self.waiters.set_due();
                     return Ok(None);
@@ -235,12 +236,12 @@ mod tests {
         let submitted = pipeline.submit(&Request::Simple("SELECT 1".to_owned()), true);
         let (id, preamble) = submitted.unwrap();
         assert_eq!(preamble, ["BEGIN"]);
-        assert!(pipeline.requests.has_unconfirmed_preamble());
+        assert!(pipeline.requests.is_blocked());
         // The caller drops the statement and goes on inside a savepoint before the response has arrived.
         pipeline.requests.abandon(id, false);
         pipeline.preamble = Preamble::Pending(vec!["SAVEPOINT a".into()]);
         assert!(pipeline.pump().is_ready());
-        assert!(!pipeline.requests.has_unconfirmed_preamble());
+        assert_eq!(pipeline.requests.current().unwrap().preamble, 0);
         assert_eq!(pipeline.preamble.pending(), ["SAVEPOINT a"]);
     }
 

@@ -8,7 +8,12 @@ use crate::protocol::{Message, tag};
 /// The requests whose responses are outstanding or not yet consumed, in their order.
 #[derive(Debug, Default)]
 pub(super) struct PendingRequests {
+    /// In the order of their IDs.
     all: VecDeque<PendingRequest>,
+    /// How many of the first are answered: the responses come in this order.
+    answered: usize,
+    /// Whether one of them may keep others from being sent: looking at all for each would be quadratic.
+    may_block: bool,
     /// How many bytes of messages are buffered.
     buffered: usize,
     /// Counts the buffered messages that were taken.
@@ -36,8 +41,6 @@ pub(super) struct PendingRequest {
     /// Whether the caller copies data.
     pub(super) copies: bool,
     pub(super) copy_in: CopyIn,
-    /// Whether ReadyForQuery was read.
-    pub(super) is_answered: bool,
     /// The end of the request, as an offset in all bytes of the stream.
     pub(super) end: u64,
     /// The messages that were read while somebody waited for a response behind this one.
@@ -89,15 +92,23 @@ impl PendingRequest {
             is_required: false,
             copies: false,
             copy_in: CopyIn::None,
-            is_answered: false,
             end: 0,
             buffered: VecDeque::new(),
         }
+    }
+
+    /// Returns whether no other request may be sent behind this one, which is outstanding.
+    ///
+    /// Behind a BEGIN that fails, it would run without a transaction; behind an abandoned statement, perhaps inside one. And
+    /// PgBouncer miscounts the responses if a request follows a COPY before the COPY has ended.
+    fn blocks(&self) -> bool {
+        self.preamble > 0 || self.copies || self.owner == Owner::Abandoned
     }
 }
 
 impl PendingRequests {
     pub(super) fn push(&mut self, request: PendingRequest) {
+        self.may_block |= request.blocks();
         self.all.push_back(request);
     }
 
@@ -129,40 +140,48 @@ impl PendingRequests {
     /// Returns the request that the server answers next.
     #[inline]
     pub(super) fn current(&self) -> Option<&PendingRequest> {
-        self.outstanding().next()
+        self.all.get(self.answered)
     }
 
     /// Returns the index of the request that the server answers next.
     #[inline]
     pub(super) fn current_index(&self) -> Option<usize> {
-        self.all.iter().position(|request| !request.is_answered)
+        self.is_outstanding().then_some(self.answered)
     }
 
     /// Returns whether any response is outstanding.
     #[inline]
     pub(super) fn is_outstanding(&self) -> bool {
-        self.current().is_some()
+        self.answered < self.all.len()
     }
 
     /// Returns whether more than one response is outstanding.
+    #[inline]
     pub(super) fn are_several_outstanding(&self) -> bool {
-        self.outstanding().nth(1).is_some()
+        self.all.len() - self.answered > 1
     }
 
-    /// Returns whether the outcome of a preamble is outstanding.
-    pub(super) fn has_unconfirmed_preamble(&self) -> bool {
-        self.outstanding().any(|request| request.preamble > 0)
+    /// Returns whether an outstanding request keeps others from being sent.
+    pub(super) fn is_blocked(&mut self) -> bool {
+        self.may_block = self.may_block && self.outstanding().any(PendingRequest::blocks);
+        self.may_block
+    }
+
+    /// Notes that the ReadyForQuery of the request was read that the server was to answer next.
+    pub(super) fn set_answered(&mut self) {
+        self.answered += 1;
+    }
+
+    /// Returns whether the ReadyForQuery of a request was read.
+    #[inline]
+    pub(super) fn is_answered(&self, index: usize) -> bool {
+        index < self.answered
     }
 
     /// Returns how many requests are outstanding that end within the first `written` bytes of the stream.
     pub(super) fn outstanding_within(&self, written: u64) -> usize {
         let is_whole = |request: &&PendingRequest| request.end <= written;
         self.outstanding().filter(is_whole).count()
-    }
-
-    /// Returns whether a COPY is outstanding.
-    pub(super) fn is_copying(&self) -> bool {
-        self.outstanding().any(|request| request.copies)
     }
 
     /// Returns whether a response is outstanding that nobody waits for.
@@ -179,9 +198,8 @@ impl PendingRequests {
 
     /// Returns whether the caller of request `id` has its result, and has gone without the rest.
     pub(super) fn is_satisfied(&self, id: u64) -> bool {
-        let is_satisfied =
-            |request: &PendingRequest| request.id == id && request.owner == Owner::Satisfied;
-        self.all.iter().any(is_satisfied)
+        let request = self.position(id).map(|index| &self.all[index]);
+        request.is_some_and(|request| request.owner == Owner::Satisfied)
     }
 
     /// Returns whether somebody waits for a response behind that of request `id`.
@@ -193,12 +211,18 @@ impl PendingRequests {
 
     /// Returns whether request `id` was a COMMIT that the server has acknowledged.
     pub(super) fn is_committed(&self, id: u64) -> bool {
-        let mut all = self.all.iter();
-        all.any(|request| request.id == id && request.outcome == Outcome::Committed)
+        let request = self.position(id).map(|index| &self.all[index]);
+        request.is_some_and(|request| request.outcome == Outcome::Committed)
+    }
+
+    fn position(&self, id: u64) -> Option<usize> {
+        self.all
+            .binary_search_by_key(&id, |request| request.id)
+            .ok()
     }
 
     fn outstanding(&self) -> impl Iterator<Item = &PendingRequest> {
-        self.all.iter().filter(|request| !request.is_answered)
+        self.all.range(self.answered..)
     }
 
     /// Takes the next buffered message of request `id`.
@@ -207,27 +231,28 @@ impl PendingRequests {
         if self.buffered == 0 {
             return None;
         }
-        let index = self.all.iter().position(|request| request.id == id)?;
+        let index = self.position(id)?;
         let request = &mut self.all[index];
         let message = request.buffered.pop_front()?;
+        let is_last = request.buffered.is_empty();
         self.buffered -= message.len();
         self.taken += 1;
-        if request.is_answered && request.buffered.is_empty() {
-            self.all.remove(index);
+        if is_last && self.is_answered(index) {
+            self.remove(index);
         }
         Some(message)
     }
 
     /// Returns request `id` if the server may still want data of it.
     pub(super) fn outstanding_mut(&mut self, id: u64) -> Option<&mut PendingRequest> {
-        let mut all = self.all.iter_mut();
-        all.find(|request| request.id == id && !request.is_answered)
+        let index = self.position(id)?;
+        (!self.is_answered(index)).then(|| &mut self.all[index])
     }
 
     /// Notes that nobody waits for the response to request `id` any more. Returns whether the server waits for data that
     /// will not come.
     pub(super) fn abandon(&mut self, id: u64, is_satisfied: bool) -> bool {
-        let Some(index) = self.all.iter().position(|request| request.id == id) else {
+        let Some(index) = self.position(id) else {
             return false;
         };
         let request = &mut self.all[index];
@@ -238,8 +263,9 @@ impl PendingRequests {
         } else {
             Owner::Abandoned
         };
-        if request.is_answered {
-            self.all.remove(index);
+        self.may_block = true;
+        if self.is_answered(index) {
+            self.remove(index);
             return false;
         }
         buffered
@@ -249,6 +275,9 @@ impl PendingRequests {
 
     #[inline]
     pub(super) fn remove(&mut self, index: usize) {
+        if self.is_answered(index) {
+            self.answered -= 1;
+        }
         self.all.remove(index);
     }
 }
@@ -269,5 +298,118 @@ impl IndexMut<usize> for PendingRequests {
     #[inline]
     fn index_mut(&mut self, index: usize) -> &mut PendingRequest {
         &mut self.all[index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// What the counts and the order of IDs stand for, looked up one by one.
+    #[derive(Default)]
+    struct Plain(Vec<(u64, bool)>);
+
+    impl Plain {
+        fn current(&self) -> Option<u64> {
+            let mut all = self.0.iter();
+            all.find(|(_, is_answered)| !is_answered).map(|(id, _)| *id)
+        }
+
+        fn remove(&mut self, id: u64) {
+            self.0.retain(|(known, _)| *known != id);
+        }
+    }
+
+    #[test]
+    fn requests_are_found_whatever_has_gone_before() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let (mut requests, mut plain) = (PendingRequests::default(), Plain::default());
+        let mut unread = 0;
+        for id in 0..20_000 {
+            let (waits, preamble) = (random.u8(..4) > 0, usize::from(random.u8(..8) == 0));
+            let owner = if waits {
+                Owner::Waiting
+            } else {
+                Owner::Satisfied
+            };
+            requests.push(PendingRequest {
+                id,
+                preamble,
+                ..PendingRequest::of(owner)
+            });
+            plain.0.push((id, false));
+            for _ in 0..random.u8(..4) {
+                let known = random.usize(..plain.0.len().max(1));
+                let any = plain.0.get(known).map(|(id, _)| *id);
+                match (random.u8(..3), requests.current_index()) {
+                    (0, Some(index)) => {
+                        let request = &mut requests[index];
+                        let current = request.id;
+                        request.preamble = 0;
+                        let waits = request.owner == Owner::Waiting;
+                        if waits {
+                            requests.buffer(index, Message::ready());
+                            unread += 1;
+                        }
+                        requests.set_answered();
+                        match waits {
+                            true => plain.0.iter_mut().for_each(|one| one.1 |= one.0 == current),
+                            false => {
+                                requests.remove(index);
+                                plain.remove(current);
+                            }
+                        }
+                    }
+                    (1, _) => {
+                        let taken = any.and_then(|id| Some((id, requests.take_buffered(id)?)));
+                        if let Some((id, _)) = taken {
+                            unread -= 1;
+                            plain.remove(id);
+                        }
+                    }
+                    (2, _) => {
+                        if let Some(id) = any {
+                            let was_answered = plain.0[known].1;
+                            requests.abandon(id, random.bool());
+                            if was_answered {
+                                unread -= 1;
+                                plain.remove(id);
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+                let ids = requests.all.iter().map(|request| request.id);
+                assert!(ids.eq(plain.0.iter().map(|(id, _)| *id)));
+                assert_eq!(requests.current().map(|next| next.id), plain.current());
+                assert_eq!(requests.buffered, unread * Message::ready().len());
+                let blocks = requests.outstanding().any(PendingRequest::blocks);
+                assert_eq!(requests.is_blocked(), blocks);
+            }
+        }
+    }
+
+    #[test]
+    fn as_much_is_read_ahead_as_there_is_room_for() {
+        let mut requests = PendingRequests::default();
+        for id in [3, 7] {
+            requests.push(PendingRequest {
+                id,
+                ..PendingRequest::of(Owner::Waiting)
+            });
+        }
+        let row = Message {
+            tag: tag::DATA_ROW,
+            body: Bytes::from(vec![0; READ_AHEAD]),
+        };
+        assert_eq!(requests.stalled(Some(7)), None);
+        requests.buffer(0, row);
+        assert_eq!(requests.stalled(Some(7)), Some(0));
+        assert_eq!(requests.stalled(Some(3)), None);
+        assert!(requests.take_buffered(7).is_none());
+        assert!(requests.take_buffered(3).is_some());
+        assert_eq!(requests.stalled(Some(7)), None);
     }
 }

@@ -253,12 +253,11 @@ impl Pipeline {
                 _ => Poll::Ready(None),
             };
         };
-        let request = &self.requests[index];
-        if request.id != id {
+        if self.requests[index].id != id {
             self.keep(index, message);
             return Poll::Ready(None);
         }
-        if request.is_answered {
+        if self.requests.is_answered(index) {
             self.requests.remove(index);
             if self.requests.is_outstanding() {
                 // The waiters behind may have polled while this response was in front of them, and bytes that are
@@ -271,13 +270,8 @@ impl Pipeline {
 
     /// Buffers a message for its owner, or drops it if the owner has gone.
     fn keep(&mut self, index: usize, message: Message) {
-        let request = &self.requests[index];
-        match request.owner {
-            Owner::Waiting => self.requests.buffer(index, message),
-            _ if request.is_answered => {
-                self.requests.remove(index);
-            }
-            _ => {}
+        if self.requests[index].owner == Owner::Waiting {
+            self.requests.buffer(index, message);
         }
         self.waiters.set_due();
     }

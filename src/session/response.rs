@@ -109,13 +109,8 @@ impl SessionHandle {
             if with_preamble && matches!(pipeline.preamble, Preamble::Failed) {
                 return Poll::Ready(Err(Failure::Server(Box::new(failed_begin()))));
             }
-            // Behind a BEGIN that fails, the request would run without a transaction; behind an abandoned statement,
-            // perhaps inside one. A cancel request that is under way would cancel the request. And PgBouncer
-            // miscounts the responses if a request follows a COPY before the COPY has ended.
-            let requests = &pipeline.requests;
-            let is_blocked = requests.has_unconfirmed_preamble()
-                || requests.is_copying()
-                || requests.is_abandoned();
+            let is_blocked = pipeline.requests.is_blocked();
+            // A cancel request that is under way would cancel the request.
             if !is_blocked && pipeline.cancels == 0 && pipeline.open_cancels == 0 {
                 break;
             }
