@@ -3,7 +3,7 @@
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::mem;
 use std::sync::Arc;
 
@@ -49,12 +49,7 @@ pub(super) struct Candidate<'a> {
 
 impl Candidate<'_> {
     pub(super) fn key(&self) -> Key {
-        let hash = || {
-            let mut hasher = FixedState::default().build_hasher();
-            self.sql.hash(&mut hasher);
-            self.binds.oids().for_each(|oid| hasher.write_u32(oid));
-            hasher.finish()
-        };
+        let hash = || FixedState::default().hash_one((&**self.sql, self.binds.oids()));
         self.id.map_or_else(|| Key::Text(hash()), Key::Type)
     }
 }
@@ -126,7 +121,7 @@ impl Names {
         let name: Arc<str> = name(self.numbers).into();
         let named = Named {
             sql: Arc::clone(candidate.sql),
-            oids: candidate.binds.oids().collect(),
+            oids: candidate.binds.oids().into(),
             name: Arc::clone(&name),
             state: State::Preparing,
             used: self.clock,
@@ -215,7 +210,7 @@ impl Named {
     /// Returns whether this is the candidate: two texts may have one hash, a type has one text.
     fn is(&self, candidate: &Candidate<'_>) -> bool {
         candidate.id.is_some()
-            || *self.sql == **candidate.sql && self.oids.iter().copied().eq(candidate.binds.oids())
+            || *self.sql == **candidate.sql && *self.oids == *candidate.binds.oids()
     }
 }
 

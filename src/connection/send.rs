@@ -36,7 +36,7 @@ impl Connection {
         let Candidate { sql, binds, .. } = candidate;
         let parse_len = match plan {
             Plan::Named(_) => 0,
-            _ => sql.len() + binds.oids().len() * size_of::<u32>(),
+            _ => sql.len() + size_of_val(&*binds.oids()),
         };
         let mut messages = Messages::with_capacity(parse_len + binds.size() + HEADERS);
         for name in closed {
@@ -58,8 +58,7 @@ impl Connection {
             _ => (&**sql).into(),
         };
         if !matches!(plan, Plan::Named(_)) {
-            let oids: Vec<_> = binds.oids().collect();
-            messages.parse(name, &text, &oids)?;
+            messages.parse(name, &text, &binds.oids())?;
         }
         messages.bind(name, &binds.values)?;
         if describes {

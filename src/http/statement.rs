@@ -122,7 +122,7 @@ impl Shared {
             let types = self.oids_of(names.iter().collect()).await?;
             binds.resolve(&types)?;
         }
-        let oids: Vec<_> = binds.oids().collect();
+        let oids = binds.oids();
         let mut asked = Vec::new();
         let mut customs = self.customs();
         loop {

@@ -1,21 +1,26 @@
 //! [`Binds`]: serialized bind parameters, and the OIDs in them that only the database knows.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use diesel::pg::{Pg, PgMetadataLookup, PgTypeMetadata};
 use diesel::query_builder::QueryFragment;
 use diesel::query_builder::bind_collector::RawBytesBindCollector;
 use diesel::result::{Error, QueryResult};
+use smallvec::SmallVec;
 
 /// A statement's serialized bind parameters.
 #[derive(Debug, Default)]
 pub(crate) struct Binds {
     pub(crate) values: Vec<Option<Vec<u8>>>,
-    /// The parameters' types: each has an OID, or a placeholder.
-    types: Vec<PgTypeMetadata>,
+    /// The OIDs of the parameters' types, or their placeholders.
+    oids: Oids,
     /// Few statements have any, and all others are smaller without.
     lookup: Option<Box<Lookup>>,
 }
+
+/// Most statements have few parameters.
+type Oids = SmallVec<[u32; 8]>;
 
 /// The types that only the database knows.
 #[derive(Debug)]
@@ -55,7 +60,7 @@ impl Binds {
         if !lookup.is_used {
             return Ok(Self {
                 values: first.binds,
-                types: with_oids(first.metadata)?,
+                oids: oids_of(&first.metadata)?,
                 lookup: None,
             });
         }
@@ -89,7 +94,7 @@ impl Binds {
         }
         Ok(Self {
             values: second.binds,
-            types: with_oids(second.metadata)?,
+            oids: oids_of(&second.metadata)?,
             lookup: Some(Box::new(Lookup {
                 named: lookup.given,
                 resolved: HashMap::new(),
@@ -137,34 +142,27 @@ impl Binds {
     }
 
     /// Returns the OIDs of the parameters' types.
-    pub(crate) fn oids(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
-        let resolved = self.lookup.as_ref().map(|lookup| &lookup.resolved);
-        self.types.iter().map(move |metadata| {
-            let oid = metadata.oid().unwrap_or_default();
-            let resolved = resolved.and_then(|resolved| resolved.get(&oid));
-            resolved.copied().unwrap_or(oid)
-        })
+    pub(crate) fn oids(&self) -> Cow<'_, [u32]> {
+        let Some(lookup) = &self.lookup else {
+            return Cow::Borrowed(&self.oids);
+        };
+        let resolved = |oid| lookup.resolved.get(oid).copied().unwrap_or(*oid);
+        self.oids.iter().map(resolved).collect()
     }
 
     #[cfg(test)]
     pub(crate) fn of_types(oids: &[u32]) -> Self {
         Self {
-            types: oids
-                .iter()
-                .map(|oid| PgTypeMetadata::new(*oid, 0))
-                .collect(),
+            oids: oids.into(),
             ..Self::default()
         }
     }
 }
 
-/// Returns types, each of which has an OID.
-fn with_oids(types: Vec<PgTypeMetadata>) -> QueryResult<Vec<PgTypeMetadata>> {
-    for metadata in &types {
-        let oid = metadata.oid();
-        oid.map_err(|error| Error::SerializationError(Box::new(error)))?;
-    }
-    Ok(types)
+fn oids_of(types: &[PgTypeMetadata]) -> QueryResult<Oids> {
+    let oids = types.iter().map(PgTypeMetadata::oid);
+    let oids: Result<_, _> = oids.collect();
+    oids.map_err(|error| Error::SerializationError(Box::new(error)))
 }
 
 /// How many bytes an OID takes.
