@@ -1,12 +1,12 @@
 //! What has become worse since an earlier report.
 
-use crate::report::{Cell, Chapter, Unit};
+use crate::report::{Cell, Chapter, Row, Table, Unit};
 use crate::stats::Figure;
 
-/// Returns a line for each figure that is worse than before by more than both spread.
+/// Returns a line for each figure of ours that is worse than before by more than both spread.
 ///
-/// A ratio to a peer of the same run is compared where there is one, since the machine may be another; what is counted is
-/// compared itself.
+/// What is counted is compared itself, since a peer's count may be another in a new version of the peer. Of times, which the machine
+/// decides, the ratio to a peer of the same run is compared.
 pub fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<String> {
     let mut lines = Vec::new();
     for chapter in now {
@@ -18,12 +18,10 @@ pub fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<String> {
                 continue;
             };
             for row in &table.rows {
-                let Some(earlier) = earlier.rows.iter().find(|one| one.what == row.what) else {
-                    continue;
-                };
-                let cells = row.cells.iter().zip(&earlier.cells).zip(&table.arms);
-                for ((cell, earlier), arm) in cells {
-                    if let Some(how) = how_much_worse(row.unit, earlier, cell) {
+                for (at, arm) in table.arms.iter().enumerate() {
+                    let now = compared(table, row, at);
+                    if let Some(how) = how_much_worse(row.unit, earlier_of(earlier, row, arm), now)
+                    {
                         let (suite, table) = (&chapter.suite, &table.name);
                         lines.push(format!("{suite}, {table}, {}, {arm}: {how}", row.what));
                     }
@@ -34,33 +32,30 @@ pub fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<String> {
     lines
 }
 
-fn how_much_worse(unit: Unit, before: &Cell, now: &Cell) -> Option<String> {
-    let (before, now) = match (before, now) {
-        (
-            Cell::Measured {
-                ratio: Some(before),
-                ..
-            },
-            Cell::Measured {
-                ratio: Some(now), ..
-            },
-        ) => (before, now),
-        (
-            Cell::Measured {
-                value: before,
-                ratio: None,
-            },
-            Cell::Measured {
-                value: now,
-                ratio: None,
-            },
-        ) if matches!(unit, Unit::Count | Unit::Instructions) => (before, now),
-        _ => return None,
+/// Returns the figure of an arm that had this name, in the row that was called so.
+fn earlier_of(table: &Table, row: &Row, arm: &str) -> Option<Figure> {
+    let row = table.rows.iter().find(|one| one.what == row.what)?;
+    let at = table.arms.iter().position(|one| one == arm)?;
+    compared(table, row, at)
+}
+
+/// Returns the figure by which we are compared with ourselves, if an arm has one.
+fn compared(table: &Table, row: &Row, at: usize) -> Option<Figure> {
+    let Cell::Measured { value, ratio } = row.cells[at] else {
+        return None;
     };
+    match row.unit {
+        Unit::Count | Unit::Instructions => table.has_ours_at(at).then_some(value),
+        _ => ratio,
+    }
+}
+
+fn how_much_worse(unit: Unit, before: Option<Figure>, now: Option<Figure>) -> Option<String> {
+    let (before, now) = (before?, now?);
     is_worse(unit, before, now).then(|| format!("{:.2}, was {:.2}", now.median, before.median))
 }
 
-fn is_worse(unit: Unit, before: &Figure, now: &Figure) -> bool {
+fn is_worse(unit: Unit, before: Figure, now: Figure) -> bool {
     let by = match unit.less_is_better() {
         true => now.median - before.median,
         false => before.median - now.median,
@@ -73,7 +68,6 @@ fn is_worse(unit: Unit, before: &Figure, now: &Figure) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Table;
 
     fn chapter(ours: &[f64], theirs: &[f64], unit: Unit) -> Vec<Chapter> {
         let mut table = Table::new("table", "", &["ours", "theirs"]);
@@ -116,11 +110,36 @@ mod tests {
             worse(&before, &now),
             ["suite, table, row, theirs: 1.50, was 2.00"]
         );
-        let before = chapter(&[3.0], &[], Unit::Count);
-        let now = chapter(&[4.0], &[], Unit::Count);
+        let before = chapter(&[3.0], &[3.0], Unit::Count);
+        let now = chapter(&[4.0], &[4.0], Unit::Count);
         assert_eq!(
             worse(&before, &now),
             ["suite, table, row, ours: 4.00, was 3.00"]
         );
+    }
+
+    #[test]
+    fn a_peer_that_counts_otherwise_makes_us_no_worse() {
+        for (before, now) in [(10.0, 9.0), (9.0, 10.0), (0.0, 3.0)] {
+            let before = chapter(&[8.0], &[before], Unit::Count);
+            let now = chapter(&[8.0], &[now], Unit::Count);
+            assert_eq!(worse(&before, &now), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn another_arm_of_ours_is_compared_with_itself() {
+        let with = |arm: &str, count| {
+            let mut chapters = chapter(&[8.0], &[count], Unit::Count);
+            chapters[0].tables[0].arms[1] = arm.to_owned();
+            chapters
+        };
+        let arm = "diesel-neon, `pipeline_login`";
+        assert_eq!(
+            worse(&with(arm, 6.0), &with(arm, 7.0)),
+            ["suite, table, row, diesel-neon, `pipeline_login`: 7.00, was 6.00"]
+        );
+        // What has another name is another arm.
+        assert_eq!(worse(&with("peer", 6.0), &with(arm, 7.0)), [""; 0]);
     }
 }

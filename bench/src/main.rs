@@ -56,6 +56,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             page.replace(chapter.clone());
             now.push(chapter);
         }
+        pools::end_processes();
         // What is done is kept if a later suite fails.
         fs::write(&json, page.json()?)?;
         fs::write(docs.join("benchmarks.md"), page.markdown())?;

@@ -36,6 +36,9 @@ pub struct Table {
     pub head: String,
     /// The arms' names; the first is ours.
     pub arms: Vec<String>,
+    /// Whether all arms are ours.
+    #[serde(default)]
+    pub is_ours: bool,
     pub rows: Vec<Row>,
 }
 
@@ -132,6 +135,9 @@ fn number(value: f64) -> String {
     }
 }
 
+/// What the name of an arm of ours begins with.
+const OURS: &str = "diesel-neon";
+
 impl Table {
     pub fn new(name: &str, head: &str, arms: &[&str]) -> Self {
         Self {
@@ -139,6 +145,7 @@ impl Table {
             text: String::new(),
             head: head.to_owned(),
             arms: arms.iter().map(|&arm| arm.to_owned()).collect(),
+            is_ours: false,
             rows: Vec::new(),
         }
     }
@@ -186,8 +193,9 @@ impl Table {
         self.rows.push(Row { what, unit, cells });
     }
 
-    /// Leaves the ratios out, where all arms are ours.
-    pub fn without_ratios(mut self) -> Self {
+    /// Leaves the ratios out: all arms are ours.
+    pub fn of_ours(mut self) -> Self {
+        self.is_ours = true;
         let cells = self.rows.iter_mut().flat_map(|row| &mut row.cells);
         for cell in cells {
             if let Cell::Measured { ratio, .. } = cell {
@@ -195,6 +203,11 @@ impl Table {
             }
         }
         self
+    }
+
+    /// Returns whether the arm at this place is ours.
+    pub fn has_ours_at(&self, arm: usize) -> bool {
+        arm == 0 || self.is_ours || self.arms[arm].starts_with(OURS)
     }
 
     /// Returns what an arm has in a row, if that is a number.

@@ -93,7 +93,7 @@ pub fn versions() -> Option<&'static str> {
     VERSIONS.as_deref()
 }
 
-/// Ends the processes, once no pool is used any more.
+/// Ends the processes, once no suite uses a pool any more.
 pub fn end_processes() {
     for (_, process) in lock(&PROCESSES).drain() {
         let mut child = lock(&process.child);

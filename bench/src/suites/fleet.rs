@@ -12,14 +12,23 @@ mod simulation;
 mod tests;
 mod workers;
 
+use std::time::Instant;
+
 pub use self::children::PART;
+use super::tell;
 use crate::report::Chapter;
 
 pub fn run() -> Chapter {
+    let began = Instant::now();
     let (mut tables, plots) = results::simulated();
+    tell("simulated", began);
     super::on_runtime(async {
+        let began = Instant::now();
         tables.push(crowd::table().await);
+        tell("crowd", began);
+        let began = Instant::now();
         tables.push(workers::table().await);
+        tell("connections", began);
     });
     Chapter {
         suite: "fleet".into(),

@@ -152,4 +152,5 @@ struct Held {
 }
 
 const PIECE: usize = 64 * 1024;
-const HELD: Duration = Duration::from_millis(20);
+/// Longer than a client needs that has a processor to itself only most of the time.
+const HELD: Duration = Duration::from_millis(40);

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use self::arms::{Kind, start};
 use super::on_runtime;
 use crate::plot::Bars;
-use crate::pools::{end_processes, names_with_pythons};
+use crate::pools::names_with_pythons;
 use crate::report::{Cell, Chapter, PlotFile, Table, Unit};
 use crate::stand_in;
 use crate::stats::Figure;
@@ -30,7 +30,6 @@ pub fn run() -> Chapter {
             .flat_map(|kind| (0..names.len()).map(move |pool| (kind, pool)));
         // All at the same time: they rest.
         let observed = join_all(pairs.map(|(kind, pool)| observe(kind, pool))).await;
-        end_processes();
         let mut table = Table::new("rest", "", &names);
         let mut groups = Vec::new();
         for (kind, row) in Kind::ALL.iter().zip(observed.chunks(names.len())) {

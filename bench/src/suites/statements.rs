@@ -22,7 +22,7 @@ pub use self::with_diesel::{Ours, Stock};
 pub use self::with_sqlx::Sqlx;
 pub use self::with_tokio_postgres::TokioPostgres;
 pub use self::with_tokio_postgres_typed::Typed;
-use super::on_runtime;
+use super::{on_runtime, tell};
 use crate::plot::Bars;
 use crate::report::{Chapter, PlotFile, Table};
 use crate::stand_in::{self, SCHEMA};
@@ -171,11 +171,6 @@ fn timed(name: &str, table: impl FnOnce() -> Table) -> Table {
     let table = table();
     tell(name, began);
     table
-}
-
-/// Says where the time goes.
-fn tell(name: &str, began: Instant) {
-    eprintln!("  {name}: {:.0} s", began.elapsed().as_secs_f64());
 }
 
 /// Where TLS costs more than a little: the shortest, and those with many bytes.

@@ -12,7 +12,7 @@ use self::cycle::{Cycle, Stage, Turns, Way, live};
 use super::{on_runtime, turns};
 use crate::each_pool_and_pythons;
 use crate::plot::Bars;
-use crate::pools::{Configuration, end_processes, names_with_pythons};
+use crate::pools::{Configuration, names_with_pythons};
 use crate::report::{Chapter, PlotFile, Table, Unit};
 use crate::stand_in;
 use crate::stats::percentile;
@@ -26,9 +26,11 @@ const REST: Duration = Duration::from_millis(600);
 /// An arm rests longer by this for each that is before it, so that their order is another in each cycle.
 const LONGER: Duration = Duration::from_millis(30);
 
-/// What happens on one compute, one way after the other. Where callers wait for a long time, others need not wait for them.
-const COMPUTES: [&[Way]; 3] = [
-    &[Way::Terminated, Way::Closed, Way::Reset, Way::Late],
+/// What happens on one compute, one way after the other. Where callers wait for a long time, others need not wait for them; and
+/// with that many arms there is hardly a turn that nobody takes.
+const COMPUTES: [&[Way]; 4] = [
+    &[Way::Terminated, Way::Closed],
+    &[Way::Reset, Way::Late],
     &[Way::Silent],
     &[Way::Refused],
 ];
@@ -61,7 +63,6 @@ pub fn run() -> Chapter {
                 }
             });
         let lived = join_all(all).await;
-        end_processes();
         chapter(&arms, &lived)
     })
 }

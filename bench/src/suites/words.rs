@@ -6,7 +6,7 @@ use tokio::time::{sleep, timeout};
 
 use super::on_runtime;
 use crate::each_pool_and_pythons;
-use crate::pools::{Configuration, Pool, Settings, end_processes, names_with_pythons};
+use crate::pools::{Configuration, Pool, Settings, names_with_pythons};
 use crate::report::{Chapter, Table};
 use crate::stand_in;
 
@@ -15,7 +15,6 @@ pub fn run() -> Chapter {
         let mut table = Table::new("words", "", &names_with_pythons());
         for (what, case) in CASES {
             table.words(what, case.told().await);
-            end_processes();
         }
         Chapter {
             suite: "words".into(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
-use crate::pools::{Configuration, Pool, Settings};
+use crate::pools::{Configuration, Opens, Pool, Settings};
 
 /// So many tasks, each of which uses the pool so often.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +97,10 @@ impl Crowd {
 /// Builds a pool of connections that have been used, and that it does not check.
 pub async fn pool_of_used<P: Pool>(url: &str) -> P {
     let pool = P::build(url, SETTINGS).await;
+    if P::OPENS == Opens::OneForEach {
+        // It keeps none that could be used.
+        return pool;
+    }
     let held = Arc::new(AtomicU32::new(0));
     let all_at_once = |pool: P, _| {
         let held = Arc::clone(&held);

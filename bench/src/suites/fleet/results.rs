@@ -84,7 +84,7 @@ pub fn simulated() -> (Vec<Table>, Vec<PlotFile>) {
     lived_so_set.insert(0, lived[0].clone());
     let tables = vec![
         table("a day, pooled", POOLED_TEXT, &pooled, &lived),
-        table("settings", SETTINGS_TEXT, &own, &lived_so_set).without_ratios(),
+        table("settings", SETTINGS_TEXT, &own, &lived_so_set).of_ours(),
         table("a day, direct", DIRECT_TEXT, &direct, &lived_directly),
     ];
     (tables, plots(&pooled, &lived))

@@ -135,5 +135,5 @@ where
 
 const OK: &str = "an answer";
 const WARM_UP: usize = 2;
-const ROUNDS: usize = 12;
-const SLICE: Duration = Duration::from_millis(40);
+const ROUNDS: usize = 10;
+const SLICE: Duration = Duration::from_millis(30);
