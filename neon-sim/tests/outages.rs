@@ -1,12 +1,19 @@
-//! What the proxy waits for and caches. Each test quotes the fact about Neon's proxy that it holds.
+//! What the proxy waits for, caches and limits. Each test quotes the fact about Neon's proxy that it holds.
 
 mod common;
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use common::raw::{direct_tls, fields, own_error, read, startup, tag, tcp, until_closed};
 use common::{bounded, config, connect, refusal, try_connect};
 use neon_sim::{Builder, NeonSim, Suspension};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_postgres::NoTls;
+use tokio_postgres::config::{ChannelBinding, SslMode};
+use tokio_rustls::client::TlsStream;
 
 async fn start(builder: Builder) -> NeonSim {
     let builder = builder.never_suspend().cold_start(Duration::ZERO);
@@ -142,4 +149,94 @@ async fn a_database_that_starts_up_loses_its_sqlstate() {
     let (restarted, ()) = tokio::join!(bounded(neon.restart_postgres(Duration::ZERO)), told);
     restarted.unwrap();
     attempt().await.unwrap();
+}
+
+const TOO_MANY: &str = "Too many connections to this endpoint. Please try again later.";
+const AT_ONCE: usize = 500;
+const A_SECOND: f64 = 200.0;
+
+/// So many come at once that a busy machine, which lets more of them in by being slow, refuses some.
+const CROWD: usize = 800;
+
+/// "Attempts limited: `Too many connections to this endpoint. Please try again later.`" And they pass again when the bucket has
+/// leaked.
+#[tokio::test]
+async fn an_endpoint_takes_five_hundred_logins_at_once_and_others_a_little_later() {
+    allow_many_files();
+    let neon = start(NeonSim::builder().limit_attempts()).await;
+    // TLS takes its time, and is there before the first attempt.
+    let mut crowd = under_tls(&neon, CROWD).await;
+    let mut late = under_tls(&neon, 100).await;
+
+    let began = Instant::now();
+    for stream in &mut crowd {
+        attempt(stream).await;
+    }
+    // A client comes behind as many as take what has leaked meanwhile.
+    let mut refused = None;
+    while refused.is_none() {
+        assert!(!late.is_empty(), "no client is refused");
+        let mut few = late.split_off(late.len() - 10);
+        let stream = few.pop().unwrap();
+        for stream in &mut few {
+            attempt(stream).await;
+        }
+        let mut config = config(&neon.url());
+        config
+            .ssl_mode(SslMode::Disable)
+            .channel_binding(ChannelBinding::Disable);
+        let connected = bounded(config.connect_raw(stream, NoTls)).await;
+        refused = connected.is_err().then(|| refusal(connected));
+    }
+    assert_eq!(refused.as_deref(), Some(TOO_MANY));
+
+    let mut admitted = 0;
+    for stream in &mut crowd {
+        match read(stream).await {
+            (tag::AUTHENTICATION, _) => admitted += 1,
+            (tag::ERROR_RESPONSE, body) => {
+                assert_eq!(fields(&body), own_error(TOO_MANY));
+                assert_eq!(until_closed(stream).await.0, b"");
+            }
+            other => panic!("not an answer: {other:?}"),
+        }
+    }
+    let leaked = began.elapsed().as_secs_f64() * A_SECOND;
+    assert!(admitted >= AT_ONCE, "{admitted} were admitted");
+    assert!(
+        admitted as f64 <= AT_ONCE as f64 + leaked + 1.0,
+        "{admitted} were admitted, though only {leaked} have leaked"
+    );
+
+    for url in [neon.url(), neon.pooled_url()] {
+        common::eventually("there is a place again", async || {
+            let Ok((client, _driver)) = try_connect(&config(&url), neon.ca_path()).await else {
+                return false;
+            };
+            bounded(client.batch_execute("SELECT 1")).await.is_ok()
+        })
+        .await;
+    }
+}
+
+/// Sends what is counted as an attempt, and does not wait for the answer.
+async fn attempt(stream: &mut TlsStream<TcpStream>) {
+    let login = startup(0, &[("user", "neondb_owner"), ("database", "neondb")]);
+    bounded(stream.write_all(&login)).await.unwrap();
+    bounded(stream.flush()).await.unwrap();
+}
+
+async fn under_tls(neon: &NeonSim, streams: usize) -> Vec<TlsStream<TcpStream>> {
+    let mut all = Vec::new();
+    for _ in 0..streams {
+        all.push(direct_tls(neon, tcp(neon).await, Some(neon.host())).await);
+    }
+    all
+}
+
+/// Both ends of each connection are this process's.
+fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
 }

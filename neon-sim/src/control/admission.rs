@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-/// Neon's own limits, as its proxy has them by default.
+/// The limits of Neon's proxy by default, in the source of which they are `RateBucketInfo::DEFAULT_ENDPOINT_SET` and `DEFAULT_SET`
+/// (`proxy/src/rate_limiter/limiter.rs`). With which limits Neon's service runs is not known.
 ///
-/// Logins fill a bucket that leaks; those that find the compute asleep are counted in windows as well, since each asks the
-/// control plane.
+/// Logins fill a bucket that leaks: of the rates in the former the proxy takes the highest as its size, and the lowest as what leaks
+/// in a second. Those that find the compute asleep are counted in the windows of the latter as well, since each asks the control
+/// plane.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Admission {
     /// When the bucket of the logins will be empty.
@@ -59,7 +61,7 @@ impl Window {
     }
 }
 
-/// What a login adds to the bucket, which leaks 200 of them a second.
+/// What a login adds to the bucket, which leaks 200 of them a second: 500 in a second, 300 over a minute, 200 over ten.
 const LOGIN: Duration = Duration::from_millis(5);
 const LOGINS_AT_ONCE: u32 = 500;
 /// The windows, and how many in each.

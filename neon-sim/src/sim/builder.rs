@@ -87,7 +87,8 @@ impl Builder {
         self
     }
 
-    /// Refuse attempts that are too many for Neon's proxy with its own limits: none are.
+    /// Refuse attempts that are too many for Neon's proxy, with the defaults in its source (`proxy/src/rate_limiter/limiter.rs`):
+    /// none are. With which limits Neon's service runs is not known.
     ///
     /// An endpoint takes 500 logins at once and 200 a second; others are told `Too many connections to this endpoint. Please
     /// try again later.` While the compute sleeps or wakes, 300 logins in a second may wait for it, 12,000 in a minute and
