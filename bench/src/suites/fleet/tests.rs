@@ -53,7 +53,7 @@ fn without_requests_nobody_attempts_anything_and_the_compute_sleeps_all_day() {
 #[test]
 fn every_caller_is_served_or_fails_and_a_day_repeats_itself() {
     let day = Day {
-        peak: 5.0,
+        peak: 1.0,
         night: 0.001,
         jobs: vec![Job {
             at: Duration::from_secs(6 * 3600),
@@ -65,7 +65,7 @@ fn every_caller_is_served_or_fails_and_a_day_repeats_itself() {
     for habits in arms() {
         let fleet = fleet(habits);
         let outcome = live(&fleet, &day);
-        assert!(outcome.arrived > 100_000);
+        assert!(outcome.arrived > 20_000);
         assert_eq!(outcome.served + outcome.failed, outcome.arrived);
         assert!(outcome.open.iter().all(|open| *open <= fleet.most_open));
         let job = &outcome.jobs[0];
