@@ -119,7 +119,7 @@ const LATE: Duration = Duration::from_millis(400);
 const FIRST_LATE: u64 = 40;
 const LOOK_UPS: u64 = FIRST_LATE + 5;
 /// Milliseconds between two look-ups, longer where the machine is busy.
-const PAUSES: [u64; 6] = [1, 2, 4, 8, 16, 32];
+const PAUSES: [u64; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 const PATIENCE: Duration = Duration::from_secs(3);
 const PATIENCE_AT_MOST: Duration = Duration::from_millis(3500);
 
