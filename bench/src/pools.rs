@@ -90,6 +90,8 @@ pub enum Opens {
 /// An app's pool.
 pub trait Pool: Clone + Send + Sync + 'static {
     const OPENS: Opens = Opens::OneMore;
+    /// Whether a URL may have several addresses of a host.
+    const TAKES_ADDRESSES: bool = true;
 
     /// Builds a pool on a URL as Neon's console prints it, with TLS unless the URL is without.
     fn build(url: &str, settings: Settings) -> impl Future<Output = Self> + Send;

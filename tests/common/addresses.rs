@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional};
@@ -22,6 +22,8 @@ pub enum Behaviour {
     Refuses,
     /// The address forwards to a port on 127.0.0.1.
     LeadsTo(u16),
+    /// The address forwards, or is silent while it is told to be.
+    Falters(u16),
     /// The address forwards, and the server's bytes arrive in pieces of a few.
     Trickles(u16),
     /// The address forwards, and ends the stream after so many bytes of the server's.
@@ -37,6 +39,7 @@ pub struct Addresses {
     pub port: u16,
     count: usize,
     accepted: Arc<Vec<AtomicUsize>>,
+    falter: Arc<AtomicBool>,
     tasks: JoinSet<()>,
     /// Held open, so that nobody else takes the port, and the queues stay full.
     _sockets: Vec<TcpSocket>,
@@ -56,6 +59,7 @@ impl Addresses {
             port,
             count: behaviours.len(),
             accepted: Arc::new(accepted),
+            falter: Arc::default(),
             tasks: JoinSet::new(),
             _sockets: Vec::new(),
             _listeners: Vec::new(),
@@ -68,11 +72,17 @@ impl Addresses {
                 Drops => addresses.drop_syns(socket).await,
                 behaviour => {
                     let listener = socket.listen(64).unwrap();
-                    let (behaviour, accepted) = (*behaviour, Arc::clone(&addresses.accepted));
+                    let accepted = Arc::clone(&addresses.accepted);
+                    let (behaviour, falter) = (*behaviour, Arc::clone(&addresses.falter));
                     addresses.tasks.spawn(async move {
                         let mut streams = JoinSet::new();
                         while let Ok((stream, _)) = listener.accept().await {
                             accepted[at].fetch_add(1, Ordering::SeqCst);
+                            let behaviour = match behaviour {
+                                Falters(_) if falter.load(Ordering::SeqCst) => Silent,
+                                Falters(port) => LeadsTo(port),
+                                behaviour => behaviour,
+                            };
                             streams.spawn(serve(stream, behaviour));
                         }
                     });
@@ -80,6 +90,11 @@ impl Addresses {
             }
         }
         addresses
+    }
+
+    /// Has those that falter be silent to all that come from now on, or no longer.
+    pub fn falter(&self, silent: bool) {
+        self.falter.store(silent, Ordering::SeqCst);
     }
 
     /// Fills the queue of a listener: Linux then answers no SYN.
@@ -218,6 +233,9 @@ async fn serve(mut client: TcpStream, behaviour: Behaviour) {
             message.extend(fields.into_bytes());
             let _ = client.write_all(&message).await;
         }
-        Drops | Silent | Refuses => unreachable!("nobody is accepted"),
+        Silent => {
+            let _ = copy(&mut client, &mut tokio::io::sink()).await;
+        }
+        Drops | Refuses | Falters(_) => unreachable!("nobody is accepted"),
     }
 }

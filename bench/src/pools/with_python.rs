@@ -39,6 +39,7 @@ impl<const IS_SQLALCHEMY: bool> Pool for Python<IS_SQLALCHEMY> {
         true => Opens::OneMore,
         false => Opens::AllAtOnce,
     };
+    const TAKES_ADDRESSES: bool = false;
 
     async fn build(url: &str, settings: Settings) -> Self {
         Self::build_shortened(url, settings, 1).await

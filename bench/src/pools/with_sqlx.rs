@@ -10,6 +10,7 @@ use super::{Configuration, IDLE, LOOK_UP, Pool, Settings, words};
 pub struct Sqlx(pub PgPool);
 
 impl Pool for Sqlx {
+    const TAKES_ADDRESSES: bool = false;
     async fn build(url: &str, settings: Settings) -> Self {
         let mut options = PgPoolOptions::new()
             .max_connections(settings.max_size)

@@ -1,5 +1,7 @@
 //! What fails when the compute has been suspended, and how long the rest takes.
 
+#[path = "../../../tests/common/addresses.rs"]
+mod addresses;
 mod cycle;
 
 use std::sync::Arc;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join_all};
 use neon_sim::NeonSim;
 
+use self::addresses::Addresses;
+use self::addresses::Behaviour::{Falters, LeadsTo};
 use self::cycle::{Cycle, Stage, Turns, Way, live};
 use super::{on_runtime, turns};
 use crate::each_pool_and_pythons;
@@ -28,40 +32,40 @@ const LONGER: Duration = Duration::from_millis(30);
 
 /// What happens on one compute, one way after the other. Where callers wait for a long time, others need not wait for them; and
 /// with that many arms there is hardly a turn that nobody takes.
-const COMPUTES: [&[Way]; 4] = [
+const COMPUTES: [&[Way]; 5] = [
     &[Way::Terminated, Way::Closed],
     &[Way::Reset, Way::Late],
     &[Way::Silent],
     &[Way::Refused],
+    &[Way::Addresses],
 ];
 
 pub fn run() -> Chapter {
     on_runtime(async {
         let arms = arms();
-        let computes = arms.len() * COMPUTES.len();
-        let sims = join_all((0..computes).map(|_| sim())).await;
+        let computes = arms.iter().flat_map(|_| COMPUTES);
+        let sims = join_all(computes.map(sim)).await;
+        let mut sims = sims.into_iter();
         let turns = Arc::new(Turns::new(TURN));
-        let all = arms
-            .iter()
-            .zip(sims.chunks(COMPUTES.len()))
-            .enumerate()
-            .map(|(number, (arm, sims))| {
-                let stages = COMPUTES.iter().zip(sims).map(|(ways, neon)| Stage {
-                    neon: Arc::clone(neon),
-                    ways,
-                    configuration: arm.configuration,
-                    turns: Arc::clone(&turns),
-                    rests: rests(number, arms.len()),
-                });
-                // Tasks of their own, so that they use both workers.
-                let living: Vec<_> = stages
-                    .map(|stage| tokio::spawn((arm.live)(stage)))
-                    .collect();
-                async {
-                    let lived = join_all(living).await.into_iter();
-                    lived.flat_map(|lived| lived.expect("no panic")).collect()
-                }
+        let all = arms.iter().enumerate().map(|(number, arm)| {
+            let sims = sims.by_ref().take(COMPUTES.len());
+            let stages = COMPUTES.iter().zip(sims).map(|(ways, sim)| Stage {
+                neon: sim.0,
+                addresses: sim.1,
+                ways,
+                configuration: arm.configuration,
+                turns: Arc::clone(&turns),
+                rests: rests(number, arms.len()),
             });
+            // Tasks of their own, so that they use both workers.
+            let living: Vec<_> = stages
+                .map(|stage| tokio::spawn((arm.live)(stage)))
+                .collect();
+            async {
+                let lived = join_all(living).await.into_iter();
+                lived.flat_map(|lived| lived.expect("no panic")).collect()
+            }
+        });
         let lived = join_all(all).await;
         chapter(&arms, &lived)
     })
@@ -117,11 +121,18 @@ fn rests(arm: usize, arms: usize) -> Vec<Duration> {
 }
 
 /// A compute of an arm's own. The proxy does not try again by itself to wake it: that takes longer than the callers wait.
-async fn sim() -> Arc<NeonSim> {
+async fn sim(ways: &[Way]) -> (Arc<NeonSim>, Option<Addresses>) {
     let builder = stand_in::builder().never_suspend().wake_retries(0);
     let neon = builder.start().await.expect("the stand-in for Neon starts");
     neon.sql(stand_in::SCHEMA).await.expect("tables");
-    Arc::new(neon)
+    let addresses = match ways.contains(&Way::Addresses) {
+        true => {
+            let dozen = [vec![Falters(neon.port()); 11], vec![LeadsTo(neon.port())]];
+            Some(Addresses::new(&dozen.concat()).await)
+        }
+        false => None,
+    };
+    (Arc::new(neon), addresses)
 }
 
 fn chapter(arms: &[Arm], lived: &[Lived]) -> Chapter {
@@ -143,14 +154,14 @@ fn chapter(arms: &[Arm], lived: &[Lived]) -> Chapter {
             let of_pools: Vec<_> = (0..names.len())
                 .map(|pool| of_pool(arms, lived, pool, configuration, way))
                 .collect();
-            let failures: Vec<f64> = of_pools
-                .iter()
-                .map(|cycles| cycles.iter().map(|cycle| cycle.failed as f64).sum())
-                .collect();
+            let failures = of_pools.iter().map(|cycles| {
+                let failed = cycles.iter().map(|cycle| cycle.failed as f64).sum();
+                (!cycles.is_empty()).then_some(failed)
+            });
+            let failures: Vec<Option<f64>> = failures.collect();
             let all = CYCLES * way.callers();
             let what = format!("{}; {how}", way.words());
-            let counts: Vec<_> = failures.iter().copied().map(Some).collect();
-            failed.counted(&format!("{what}: of {all}"), Unit::Count, &counts);
+            failed.counted(&format!("{what}: of {all}"), Unit::Count, &failures);
             let rounds = |value: fn(&Cycle) -> Option<f64>| -> Vec<Vec<f64>> {
                 let of_pool = |cycles: &&[Cycle]| cycles.iter().filter_map(value).collect();
                 of_pools.iter().map(of_pool).collect()
@@ -164,8 +175,11 @@ fn chapter(arms: &[Arm], lived: &[Lived]) -> Chapter {
             late.measured(&what, Unit::Seconds, &rounds(last));
             let connections = |cycle: &Cycle| Some(cycle.opened as f64);
             opened.measured(&what, Unit::Count, &rounds(connections));
-            let shares = failures.iter().map(|failed| failed * 100.0 / all as f64);
-            groups.push((way.name().to_owned(), shares.collect()));
+            // A picture has no place for those that cannot have several addresses.
+            if let Some(failures) = failures.into_iter().collect::<Option<Vec<f64>>>() {
+                let shares = failures.iter().map(|failed| failed * 100.0 / all as f64);
+                groups.push((way.name().to_owned(), shares.collect()));
+            }
         }
         plots.push(plot(configuration, &names, &groups));
     }
@@ -226,13 +240,16 @@ computes of its own. All arms live at the same time, but their bursts begin one 
 The connections die as direct ones do on Neon (57P01, then they are closed), as pooled ones do (closed without a word, behind PgBouncer), \
 by a reset, or in silence, when what lies between forgets them: no byte comes back. In *refused wake-ups* they end with 57P01, and for \
 half a second whoever connects is told that the endpoint is temporarily unavailable. In *a late answer* nothing dies: five callers come to \
-five idle connections of a new pool, of which one, a busy one until then, answers after 0.4 s. *Set up* is a peer with the limits and \
+five idle connections of a new pool, of which one, a busy one until then, answers after 0.4 s. In *one of twelve addresses left* the host has \
+a dozen addresses, all of which lead to the server, until the suspension has eleven of them, the first among them, accept and say nothing. \
+sqlx and Python's pools cannot have several addresses. *Set up* is a peer with the limits and \
 checks that it has: deadpool's time-outs, deadpool-postgres's check as well, SQLAlchemy's `pool_pre_ping`. The others have nothing to set \
 that would matter here, and the same figures in both rows; ours has only one way to be.
 
 A pool that checks what it hands out survives each death that the socket tells of. SQLAlchemy learns of it as it comes from the first \
 statement that fails, one for all its connections. Silence takes a limit on the check, and one that is \
-short beside the caller's patience. A refused wake-up takes another try. A late answer must not cost a connection: what is opened for it \
+short beside the caller's patience. A refused wake-up takes another try. Of several addresses tokio-postgres takes \
+one after another, and waits for the first as long as it is silent. A late answer must not cost a connection: what is opened for it \
 is a connection too many, if also one that a caller is served by sooner.
 
 mobc keeps no connection here: diesel-async's manager tells it of every connection that works that it is broken. So it opens one for each \

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 
+use super::addresses::Addresses;
 use crate::pools::{Configuration, Opens, Pool, Settings, fill};
 
 /// How an idle pool's connections die, if they do.
@@ -18,16 +19,18 @@ pub enum Way {
     Reset,
     Silent,
     Refused,
+    Addresses,
     Late,
 }
 
 impl Way {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Terminated,
         Self::Closed,
         Self::Reset,
         Self::Silent,
         Self::Refused,
+        Self::Addresses,
         Self::Late,
     ];
 
@@ -39,6 +42,7 @@ impl Way {
             Self::Reset => "reset",
             Self::Silent => "silence",
             Self::Refused => "refused wake-ups",
+            Self::Addresses => "one of twelve addresses left",
             Self::Late => "a late answer",
         }
     }
@@ -66,9 +70,14 @@ impl Way {
         }
     }
 
-    fn url(self, neon: &NeonSim) -> String {
+    fn url(self, stage: &Stage) -> String {
+        let neon = &stage.neon;
         match self {
             Self::Closed => neon.pooled_url(),
+            Self::Addresses => {
+                let addresses = stage.addresses.as_ref().expect("addresses");
+                addresses.url(&neon.url(), &neon.host())
+            }
             _ => neon.url(),
         }
     }
@@ -83,7 +92,9 @@ impl Way {
     /// Lets it happen.
     async fn strike(self, neon: &Arc<NeonSim>) {
         match self {
-            Self::Terminated | Self::Closed => neon.suspend(Suspension::Normal).await,
+            Self::Terminated | Self::Closed | Self::Addresses => {
+                neon.suspend(Suspension::Normal).await
+            }
             Self::Reset => neon.suspend(Suspension::Reset).await,
             Self::Silent => neon.suspend(Suspension::Silent).await,
             Self::Refused => {
@@ -126,6 +137,8 @@ const PATIENCE_AT_MOST: Duration = Duration::from_millis(3500);
 /// What an arm needs to know to live through its cycles.
 pub struct Stage {
     pub neon: Arc<NeonSim>,
+    /// Twelve that lead to it, for the way that needs them.
+    pub addresses: Option<Addresses>,
     pub ways: &'static [Way],
     pub configuration: Configuration,
     pub turns: Arc<Turns>,
@@ -179,13 +192,17 @@ pub async fn live<P: Pool>(stage: Stage) -> Vec<(Way, Vec<Cycle>)> {
     };
     let mut lived = Vec::new();
     for &way in stage.ways {
+        if way == Way::Addresses && !P::TAKES_ADDRESSES {
+            lived.push((way, Vec::new()));
+            continue;
+        }
         let mut cycles = Vec::new();
         let mut pool: Option<P> = None;
         for rest in &stage.rests {
             let filled = filled(&stage, way, pool.take()).await;
             sleep(*rest).await;
             stage.turns.take(turns).await;
-            let cycle = burst(&stage.neon, way, &filled).await;
+            let cycle = burst(&stage, way, &filled).await;
             // One that has failed may not be what it was. One of whose connections one is to be late is new.
             let is_kept = cycle.failed == 0 && way != Way::Late && P::OPENS != Opens::OneForEach;
             if is_kept {
@@ -198,8 +215,10 @@ pub async fn live<P: Pool>(stage: Stage) -> Vec<(Way, Vec<Cycle>)> {
     lived
 }
 
-async fn burst<P: Pool>(neon: &Arc<NeonSim>, way: Way, pool: &P) -> Cycle {
+async fn burst<P: Pool>(stage: &Stage, way: Way, pool: &P) -> Cycle {
+    let neon = &stage.neon;
     let before = way.counters(neon).connections;
+    falter(stage, true);
     way.strike(neon).await;
     let began = Instant::now();
     let relenting = tokio::spawn(way.relent(Arc::clone(neon)));
@@ -218,10 +237,17 @@ async fn burst<P: Pool>(neon: &Arc<NeonSim>, way: Way, pool: &P) -> Cycle {
     let answers: Vec<_> = callers.join_all().await.into_iter().flatten().collect();
     let opened = way.counters(neon).connections - before;
     relenting.await.expect("no panic");
+    falter(stage, false);
     Cycle {
         failed: way.callers() - answers.len(),
         answers,
         opened,
+    }
+}
+
+fn falter(stage: &Stage, silent: bool) {
+    if let Some(addresses) = &stage.addresses {
+        addresses.falter(silent);
     }
 }
 
@@ -240,7 +266,7 @@ async fn filled<P: Pool>(stage: &Stage, way: Way, kept: Option<P>) -> P {
         max_size: connections as u32,
         patience: PATIENCE,
     };
-    let url = way.url(neon);
+    let url = way.url(stage);
     for pause in PAUSES {
         let before = way.counters(neon).connections;
         let pool = P::build(&url, settings).await;
