@@ -20,6 +20,9 @@ mod websocket;
 mod weight;
 mod words;
 
+#[path = "../../tests/common/addresses.rs"]
+mod broken;
+
 /// What the example's files expect at the root.
 pub use self::server::example::{App, Db, extract, problem};
 

@@ -1,8 +1,5 @@
 //! A server with a dozen addresses: four answer no SYN, four accept and say nothing, three refuse, one works.
 
-#[path = "../../../tests/common/addresses.rs"]
-mod common;
-
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -14,8 +11,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use self::common::Addresses;
-use self::common::Behaviour::{self, Drops, LeadsTo, Refuses, Silent};
+use super::broken::Addresses;
+use super::broken::Behaviour::{self, Drops, LeadsTo, Refuses, Silent};
 use super::on_runtime;
 use crate::report::{Chapter, Table};
 use crate::stand_in;

@@ -1,7 +1,5 @@
 //! What fails when the compute has been suspended, and how long the rest takes.
 
-#[path = "../../../tests/common/addresses.rs"]
-mod addresses;
 mod cycle;
 
 use std::sync::Arc;
@@ -10,9 +8,9 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join_all};
 use neon_sim::NeonSim;
 
-use self::addresses::Addresses;
-use self::addresses::Behaviour::{Falters, LeadsTo};
 use self::cycle::{Cycle, Stage, Turns, Way, live};
+use super::broken::Addresses;
+use super::broken::Behaviour::{Falters, LeadsTo};
 use super::{on_runtime, turns};
 use crate::each_pool_and_pythons;
 use crate::plot::Bars;

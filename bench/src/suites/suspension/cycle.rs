@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 
-use super::addresses::Addresses;
+use super::super::broken::Addresses;
 use crate::pools::{Configuration, Opens, Pool, Settings, fill};
 
 /// How an idle pool's connections die, if they do.
