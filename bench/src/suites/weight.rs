@@ -64,7 +64,8 @@ pub fn run() -> Chapter {
 const TEXT: &str = "\
 The README's first program, and the same program with each peer: a pool, TLS that is verified, and the titles of all books. All in release, \
 with the versions of this repository. Crates that run only while a program is built count too. What several programs need is compiled once; the \
-time is that of the processors for all that a program needs, as from nothing. The size is without symbols. Diesel's libpq, and the OpenSSL that it \
+time is that of the processors for all that a program needs, as from nothing; in a run of all suites they are shared with those that wait for most of \
+their time. The size is without symbols. Diesel's libpq, and the OpenSSL that it \
 brings, are the system's, and are not in its figures.
 
 We are heavier than the peers that we stand beside: the pool, the driver, the URL's parser, the checks and the retries of this crate come on top of \
