@@ -20,6 +20,7 @@ use crate::pools::{self, Configuration, Pool, Settings};
 use crate::report::{Chapter, PlotFile, Table, Unit};
 use crate::schema::{Book, books};
 use crate::stand_in::{self, SCHEMA};
+use crate::stats::percentile;
 
 pub fn run() -> Chapter {
     on_runtime(async {
@@ -124,7 +125,18 @@ const CONNECTING: [&str; 7] = [
 ];
 const LIMIT: &str = "limit";
 
+/// What a server sends at once may come in two pieces where the machine is busy, and has a client answer twice.
+const CONNECTS: usize = 5;
+
 async fn connect<P: Peer>(port: u16, url: &str) -> Option<f64> {
+    let mut counts = Vec::new();
+    for _ in 0..CONNECTS {
+        counts.push(connect_once::<P>(port, url).await);
+    }
+    Some(percentile(&mut counts, 0.5))
+}
+
+async fn connect_once<P: Peer>(port: u16, url: &str) -> f64 {
     let relay = Relay::to(port).await;
     let url = relay.instead_of(port, url);
     let work = async {
@@ -134,7 +146,7 @@ async fn connect<P: Peer>(port: u16, url: &str) -> Option<f64> {
     };
     let (count, peer): (f64, Result<P, Failed>) = relay.count(work).await;
     peer.unwrap_or_else(|error| panic!("{error}"));
-    Some(count)
+    count
 }
 
 async fn request(port: u16, url: &str) -> f64 {
@@ -314,7 +326,7 @@ fn text() -> String {
 const TEXT: &str = "\
 A relay between client and server counts flights: bytes of the client behind bytes of the server, which it holds for a moment, so that what a client \
 sends without waiting is one flight. TCP's own handshake is not among them, and neither is what nobody waits for. On a way of 30 ms each \
-flight costs 30 ms, whatever the client does with the processor. The limit is what a client needs that is written for this one purpose by hand.";
+flight costs 30 ms, whatever the client does with the processor. Of five connects the median is told. The limit is what a client needs that is written for this one purpose by hand.";
 
 const CONNECT: &str = "\
 From nothing to the first row. `AsyncPgConnection` and sqlx prepare a statement before they run it, and so does tokio-postgres unless it is told the types; \
