@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use crate::page::Page;
 use crate::report::Chapter;
-use crate::suites::{ALL, Suite};
+use crate::suites::{ALL, Suite, When};
 // The example's files, which a suite has, look for these at the root.
 use crate::suites::{App, Db, extract, problem};
 
@@ -48,7 +48,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     };
     let mut now = Vec::new();
     let wanted = wanted(&env::var("SUITE").unwrap_or_default())?;
-    let (waiting, working): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|suite| suite.waits);
+    let (waiting, working): (Vec<_>, Vec<_>) = wanted
+        .into_iter()
+        .partition(|suite| suite.when == When::Beside);
     let turns = once_if_any(waiting).chain(working.into_iter().map(|suite| vec![suite]));
     for turn in turns {
         for chapter in run(&turn) {
@@ -94,14 +96,15 @@ fn run(suites: &[&'static Suite]) -> Vec<Chapter> {
     })
 }
 
-/// Returns the suites of a list with commas; all, if it is empty.
+/// Returns the suites of a list with commas; all that need not be named, if it is empty.
 fn wanted(list: &str) -> Result<Vec<&'static Suite>, String> {
     let names: Vec<_> = list
         .split([',', ' '])
         .filter(|name| !name.is_empty())
         .collect();
     if names.is_empty() {
-        return Ok(ALL.iter().collect());
+        let all = ALL.iter().filter(|suite| suite.when != When::Named);
+        return Ok(all.collect());
     }
     let find = |name: &&str| {
         let known: Vec<_> = ALL.iter().map(|suite| suite.name).collect();

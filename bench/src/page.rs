@@ -54,6 +54,9 @@ impl Page {
             let standings: Vec<_> = rows
                 .flat_map(|row| row.cells.iter().filter_map(|cell| row.standing(cell)))
                 .collect();
+            if standings.is_empty() {
+                continue;
+            }
             let count = |wanted| standings.iter().filter(|one| **one == wanted).count();
             let anchor = chapter.title.to_lowercase().replace(' ', "-");
             table += &format!(

@@ -30,9 +30,18 @@ pub use self::server::example::{App, Db, extract, problem};
 pub struct Suite {
     pub name: &'static str,
     pub run: fn() -> Chapter,
-    /// Whether it waits nearly all the time, so that others of the kind may run beside it; or works only where nobody else
-    /// does, and takes the time of the processor.
-    pub waits: bool,
+    pub when: When,
+}
+
+/// When a suite runs.
+#[derive(Clone, Copy, PartialEq)]
+pub enum When {
+    Alone,
+    /// Beside others of the kind: it waits nearly all the time; or works only where nobody else does, and takes the time of
+    /// the processor.
+    Beside,
+    /// If it is named: it takes too long for the others.
+    Named,
 }
 
 /// In the order of the page.
@@ -40,62 +49,67 @@ pub const ALL: &[Suite] = &[
     Suite {
         name: "suspension",
         run: suspension::run,
-        waits: false,
+        when: When::Alone,
     },
     Suite {
         name: "habits",
         run: habits::run,
-        waits: true,
+        when: When::Beside,
     },
     Suite {
         name: "rest",
         run: rest::run,
-        waits: true,
+        when: When::Beside,
     },
     Suite {
         name: "fleet",
         run: fleet::run,
-        waits: false,
+        when: When::Alone,
     },
     Suite {
         name: "words",
         run: words::run,
-        waits: true,
+        when: When::Beside,
     },
     Suite {
         name: "addresses",
         run: addresses::run,
-        waits: true,
+        when: When::Beside,
     },
     Suite {
         name: "flights",
         run: flights::run,
-        waits: true,
+        when: When::Beside,
     },
     Suite {
         name: "statements",
         run: statements::run,
-        waits: false,
+        when: When::Alone,
     },
     Suite {
         name: "checkout",
         run: checkout::run,
-        waits: false,
+        when: When::Alone,
     },
     Suite {
         name: "websocket",
         run: websocket::run,
-        waits: false,
+        when: When::Alone,
     },
     Suite {
         name: "server",
         run: server::run,
-        waits: false,
+        when: When::Alone,
     },
     Suite {
         name: "weight",
         run: weight::run,
-        waits: true,
+        when: When::Beside,
+    },
+    Suite {
+        name: "features",
+        run: weight::features,
+        when: When::Named,
     },
 ];
 

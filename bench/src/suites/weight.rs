@@ -1,6 +1,5 @@
 //! What a program gets with each pool: crates, time to build, and size.
 
-use std::env;
 use std::process::{Command, Stdio};
 
 use crate::report::{Cell, Chapter, Table, Unit};
@@ -9,56 +8,45 @@ use crate::stats::Figure;
 
 pub fn run() -> Chapter {
     let (columns, programs): (Vec<_>, Vec<_>) = PROGRAMS.into_iter().unzip();
+    let mut table = Table::new("programs", "", &columns);
+    let built = built(&programs);
+    for (what, unit, value) in ROWS {
+        let values: Vec<_> = built.iter().map(|weight| Some(value(weight))).collect();
+        table.counted(what, unit, &values);
+    }
+    chapter("weight", "Weight", TEXT, table)
+}
+
+/// Runs the suite of the features.
+pub fn features() -> Chapter {
     let features = script("features", &[]);
-    let features: Vec<_> = features.lines().collect();
-    let is_alone = env::var("SUITE").is_ok_and(|suites| suites.trim() == "weight");
-
-    let mut beside = Table::new("programs", "", &columns);
-    let mut wanted = programs.clone();
-    // Too long for a run of all suites.
-    if is_alone {
-        wanted.extend(&features);
-        wanted.push(ALL);
-    }
-    let built = script("figures", &wanted);
-    let built: Vec<_> = built.lines().map(Weight::read).collect();
+    let ours = ["default"].into_iter().chain(features.lines()).chain([ALL]);
+    let ours: Vec<_> = ours.collect();
+    let mut table = Table::new("features", "", &ours);
+    let built = built(&ours);
     for (what, unit, value) in ROWS {
-        let values = built.iter().map(value).take(programs.len());
-        beside.counted(what, unit, &values.map(Some).collect::<Vec<_>>());
-    }
-
-    let ours: Vec<_> = ["default"]
-        .into_iter()
-        .chain(features)
-        .chain([ALL])
-        .collect();
-    let crates = script("crates", &ours);
-    let counted: Vec<_> = crates.lines().map(Weight::read).collect();
-    let mut each = Table::new("features", "", &ours).text(FEATURES);
-    for (what, unit, value) in ROWS {
-        let of = |name: &str, weights: &[Weight]| {
-            let weight = weights.iter().find(|weight| weight.name == name)?;
-            Some(value(weight)).filter(|value| *value > 0.0)
-        };
-        let cells = ours.iter().map(|name| {
-            let value = match unit {
-                Unit::Count => of(name, &counted),
-                _ => of(name, &built),
-            };
-            value.map_or(Cell::Nothing, |value| Cell::Measured {
-                value: Figure::of(&[value]),
-                ratio: None,
-            })
+        let cells = built.iter().map(|weight| Cell::Measured {
+            value: Figure::of(&[value(weight)]),
+            ratio: None,
         });
-        each.row(what, unit, cells.collect());
+        table.row(what, unit, cells.collect());
     }
+    chapter("features", "Features", FEATURES, table.of_ours())
+}
+
+fn chapter(suite: &str, title: &str, text: &str, table: Table) -> Chapter {
     Chapter {
-        suite: "weight".into(),
-        title: "Weight".into(),
-        text: TEXT.into(),
-        tables: vec![beside, each.of_ours()],
+        suite: suite.into(),
+        title: title.into(),
+        text: text.into(),
+        tables: vec![table],
         plots: Vec::new(),
     }
+}
+
+fn built(programs: &[&str]) -> Vec<Weight> {
+    let figures = script("figures", programs);
+    figures.lines().map(Weight::read).collect()
 }
 
 const TEXT: &str = "\
@@ -72,8 +60,8 @@ We are heavier than the peers that we stand beside: the pool, the driver, the UR
 diesel-async and tokio-postgres, which a program of ours has too. What each crate is for is in [weight.md](weight.md).";
 
 const FEATURES: &str = "\
-The same program with one feature each, of which it uses nothing; `all` are all of them together. Times and sizes beside the default's take \
-long, and are there once `SUITE=weight make bench` has run this suite alone.";
+The [program of the default features](#weight), with one feature each, of which it uses nothing; `all` are all of them together. It takes half an hour, \
+so that a run of all suites leaves it out, and leaves these figures as they are.";
 
 /// The names of the programs, as a reader knows them and as `scripts/weight` does.
 const PROGRAMS: [(&str, &str); 6] = [
@@ -95,9 +83,7 @@ const ROWS: [(&str, Unit, Value); 3] = [
 ];
 
 struct Weight {
-    name: String,
     crates: f64,
-    /// Zero, as the size is, of what was not built.
     seconds: f64,
     bytes: f64,
 }
@@ -105,14 +91,14 @@ struct Weight {
 impl Weight {
     /// Reads a line of the script's.
     fn read(line: &str) -> Self {
-        let mut values = line.split(' ');
-        let name = values.next().unwrap_or_default().to_owned();
-        let mut number = || values.next().map(|value| value.parse().expect("a number"));
+        // Its name is the first.
+        let mut values = line.split(' ').skip(1);
+        let mut number = || values.next().and_then(|value| value.parse().ok());
+        let mut number = || number().expect("a number");
         Self {
-            name,
-            crates: number().expect("crates"),
-            seconds: number().unwrap_or_default(),
-            bytes: number().unwrap_or_default(),
+            crates: number(),
+            seconds: number(),
+            bytes: number(),
         }
     }
 }

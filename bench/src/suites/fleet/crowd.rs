@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(1400);
 const BEFORE: Duration = Duration::from_secs(2);
 const AFTER: Duration = Duration::from_secs(4);
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 /// The name of the part.
 pub const CROWD: &str = "crowd";
@@ -230,7 +230,7 @@ const TEXT: &str = "\
 A hundred real pools in four processes, of up to ten connections each, on the pooled endpoint of a stand-in whose proxy has Neon's limits. \
 Ten callers of each pool look a book up, again and again, with 0.7 s in between on average, and may wait ten seconds. In the middle of it \
 the compute is suspended, which takes all connections along; the next login wakes it. Counted is from then on, for four seconds and until \
-each caller's last request is over, three times; a request whose statement was under way is among those that failed. Each pool is as it comes. What takes \
+each caller's last request is over, twice; a request whose statement was under way is among those that failed. Each pool is as it comes. What takes \
 time is that two cores do the handshakes of all: a pool that makes four at once serves its callers with these, and needs fewer. mobc has \
 diesel-async's manager, which tells it of every connection that it is broken, so that each request is a login. Ours may lose a request, as \
 it does not ask a connection that it has heard of within half a second; whoever asks every time loses nothing here, and waits a round trip \
