@@ -54,7 +54,7 @@ pub const ALL: &[Suite] = &[
     Suite {
         name: "habits",
         run: habits::run,
-        when: When::Beside,
+        when: When::Alone,
     },
     Suite {
         name: "rest",
