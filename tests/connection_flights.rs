@@ -9,6 +9,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::{Connection, DatabaseErrorExt};
+use futures_util::poll;
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -441,6 +442,36 @@ async fn a_stale_statement_is_tried_again_where_nothing_has_run() {
             .len(),
         1
     );
+}
+
+#[tokio::test]
+async fn a_stale_statement_is_not_tried_again_where_another_was_sent_behind_it() {
+    let neon = start().await;
+    let connection = &mut connect(&neon.url()).await;
+    let names = || users::table.select(users::name);
+    for _ in 0..2 {
+        names().load::<String>(connection).await.unwrap();
+    }
+    neon.sql("ALTER TABLE users ALTER name TYPE VARCHAR(99)")
+        .await
+        .unwrap();
+    let mut told = None;
+    let done = connection
+        .transaction(async |connection| {
+            let shared = &*connection;
+            let (mut one, mut other) = (shared, shared);
+            let mut stale = Box::pin(names().load::<String>(&mut one));
+            assert!(poll!(stale.as_mut()).is_pending());
+            let insert = diesel::insert_into(users::table).values(users::name.eq("Ada"));
+            let inserted = insert.execute(&mut other).await;
+            told = Some((stale.await.is_ok(), inserted.is_ok()));
+            // It goes on without a look at the errors.
+            Ok::<_, diesel::result::Error>(())
+        })
+        .await;
+    let found = names().load::<String>(connection).await.unwrap();
+    let is_whole = told == Some((true, true)) && found.len() == 1;
+    assert!(done.is_err() && found.is_empty() || is_whole, "{told:?}");
 }
 
 #[tokio::test]

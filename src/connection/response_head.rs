@@ -10,7 +10,7 @@ use super::rows::Rows;
 use super::statement_cache::Plan;
 use crate::protocol::{Columns, Message, ServerError, affected, tag};
 use crate::query::Row;
-use crate::session::{Command, Failure, Response};
+use crate::session::{Failure, Response, SentPreamble};
 
 /// The beginning of a statement's response: what is known of its rows, and the message that follows.
 pub(super) struct ResponseHead<'a> {
@@ -23,14 +23,14 @@ pub(super) struct ResponseHead<'a> {
 pub(super) struct StartError {
     pub(super) failure: Failure,
     /// The commands that rode in front of the statement, if they may be sent again.
-    pub(super) preamble: Vec<Command>,
+    pub(super) preamble: SentPreamble,
 }
 
 impl From<Failure> for StartError {
     fn from(failure: Failure) -> Self {
         Self {
             failure,
-            preamble: Vec::new(),
+            preamble: SentPreamble::default(),
         }
     }
 }
@@ -46,7 +46,7 @@ pub(super) async fn read_head<'a>(
     mut response: Response<'a>,
     plan: &mut Plan<'_>,
 ) -> Result<ResponseHead<'a>, StartError> {
-    let preamble = response.take_preamble();
+    let preamble = response.take_sent_preamble();
     let mut rows = plan.rows().clone();
     let read = poll_fn(|cx| poll_result(&mut response, &mut rows, plan, cx)).await;
     let failure = match read {

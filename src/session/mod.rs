@@ -72,7 +72,7 @@ pub(crate) use self::error::Failure;
 pub(crate) use self::handle::SessionHandle;
 pub(crate) use self::handoff::StreamHandoff;
 pub use self::login::LoginMethod;
-pub(crate) use self::preamble::Command;
+pub(crate) use self::preamble::{Command, SentPreamble};
 pub(crate) use self::process::ServerProcess;
 pub(crate) use self::response::Response;
 pub(crate) use self::status::SessionStatus;

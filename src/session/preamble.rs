@@ -16,6 +16,13 @@ pub(super) enum Preamble {
 /// A command that rides in front of a request.
 pub(crate) type Command = Cow<'static, str>;
 
+/// The commands that rode in front of a request that was sent.
+#[derive(Debug, Default)]
+pub(crate) struct SentPreamble {
+    pub(super) request: u64,
+    pub(super) commands: Vec<Command>,
+}
+
 impl Preamble {
     /// Returns the commands that are to ride in front of the next request.
     pub(super) fn pending(&self) -> &[Command] {

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 
 use super::error::Failure;
 use super::handle::SessionHandle;
-use super::preamble::{Command, Preamble, failed_begin, prefix};
+use super::preamble::{Command, Preamble, SentPreamble, failed_begin, prefix};
 use super::response_timeout::ResponseTimer;
 use super::stall::Stall;
 use super::waiters::Waiting;
@@ -178,6 +178,14 @@ impl<'a> Response<'a> {
     /// Takes the commands that rode in front of the request.
     pub(crate) fn take_preamble(&mut self) -> Vec<Command> {
         std::mem::take(&mut self.preamble)
+    }
+
+    /// As [`take_preamble`](Self::take_preamble), with the request that they rode in front of.
+    pub(crate) fn take_sent_preamble(&mut self) -> SentPreamble {
+        SentPreamble {
+            request: self.id,
+            commands: self.take_preamble(),
+        }
     }
 
     /// Parses an ErrorResponse; its position is one in the caller's SQL.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::handle::SessionHandle;
-use super::preamble::{Command, Preamble, is_begin};
+use super::preamble::{Command, Preamble, SentPreamble, is_begin};
 use super::status::SessionStatus;
 
 /// Guards the transactions of a session that each run in one future.
@@ -97,17 +97,20 @@ impl SessionHandle {
     }
 
     /// Begins the transaction anew if its first statement has failed. `preamble` rode in front of that statement.
-    /// Returns false if other statements ran in the transaction before.
-    pub(crate) fn restart_transaction(&self, preamble: Vec<Command>) -> bool {
+    /// Returns false if other statements ran in the transaction before, or were sent behind: they fail with it, and the
+    /// transaction must not be committed without them.
+    pub(crate) fn restart_transaction(&self, preamble: SentPreamble) -> bool {
         if !self.status().in_failed_transaction() {
             return true;
         }
-        if !preamble.iter().any(is_begin) {
+        let mut pipeline = self.lock();
+        let is_alone = pipeline.next_id == preamble.request + 1;
+        if !is_alone || !preamble.commands.iter().any(is_begin) {
             return false;
         }
         let mut commands = vec![Command::from("ROLLBACK")];
-        commands.extend(preamble);
-        self.lock().preamble = Preamble::Pending(commands);
+        commands.extend(preamble.commands);
+        pipeline.preamble = Preamble::Pending(commands);
         true
     }
 
