@@ -279,8 +279,14 @@ impl PendingRequests {
             self.answered -= 1;
         }
         self.all.remove(index);
+        if self.all.is_empty() && self.all.capacity() > KEPT {
+            self.all = VecDeque::new();
+        }
     }
 }
+
+/// For how many requests the memory is kept when all are answered.
+const KEPT: usize = 64;
 
 /// How many bytes may be buffered before their owner has to take them.
 const READ_AHEAD: usize = 1024 * 1024;
@@ -389,6 +395,22 @@ mod tests {
                 assert_eq!(requests.is_blocked(), blocks);
             }
         }
+    }
+
+    #[test]
+    fn a_crowd_leaves_little_memory_behind() {
+        let mut requests = PendingRequests::default();
+        for id in 0..5000 {
+            requests.push(PendingRequest {
+                id,
+                ..PendingRequest::of(Owner::Waiting)
+            });
+        }
+        while requests.is_outstanding() {
+            requests.set_answered();
+            requests.remove(0);
+        }
+        assert!(requests.all.capacity() <= KEPT);
     }
 
     #[test]

@@ -131,7 +131,12 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            let gone = self.waiters.lock().try_remove(key);
+            let mut wakers = self.waiters.lock();
+            let gone = wakers.try_remove(key);
+            if wakers.is_empty() && wakers.capacity() > KEPT {
+                *wakers = Slab::new();
+            }
+            drop(wakers);
             drop(gone);
         }
         let left = self.waiters.count.fetch_sub(1, Ordering::SeqCst) - 1;
@@ -140,6 +145,9 @@ impl Drop for Waiting<'_> {
         }
     }
 }
+
+/// For how many waiters the memory is kept when all have gone.
+const KEPT: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -187,6 +195,20 @@ mod tests {
             assert!(woken.0.swap(false, Ordering::AcqRel), "nobody was woken");
             assert!(waiting.poll_alone(&cx).is_ready());
         }
+    }
+
+    #[test]
+    fn a_crowd_leaves_little_memory_behind() {
+        let waiters = Waiters::default();
+        let all: Vec<_> = (0..5000)
+            .map(|_| {
+                let mut waiting = Waiting::new(&waiters);
+                waiting.register(&Context::from_waker(Waker::noop()));
+                waiting
+            })
+            .collect();
+        drop(all);
+        assert!(waiters.lock().capacity() <= KEPT);
     }
 
     #[test]
