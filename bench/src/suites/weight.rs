@@ -60,8 +60,9 @@ We are heavier than the peers that we stand beside: the pool, the driver, the UR
 diesel-async and tokio-postgres, which a program of ours has too. What each crate is for is in [weight.md](weight.md).";
 
 const FEATURES: &str = "\
-The [program of the default features](#weight), with one feature each, of which it uses nothing; `all` are all of them together. It takes half an hour, \
-so that a run of all suites leaves it out, and leaves these figures as they are.";
+The [program of the default features](#weight), with one feature each, of which it uses nothing; `all` are all of them together. Compare with the default's \
+column: what else the machine did then has hit all of them alike. It takes half an hour, so that a run of all suites leaves it out, and leaves these \
+figures as they are.";
 
 /// The names of the programs, as a reader knows them and as `scripts/weight` does.
 const PROGRAMS: [(&str, &str); 6] = [
