@@ -135,5 +135,5 @@ where
 
 const OK: &str = "an answer";
 const WARM_UP: usize = 2;
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 8;
 const SLICE: Duration = Duration::from_millis(30);

@@ -235,7 +235,7 @@ async fn work<P: Peer>(
 }
 
 pub const CONNECTIONS: usize = 8;
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 6;
 const WARM_UP: Duration = Duration::from_millis(20);
 const SLICE: Duration = Duration::from_millis(30);
 const HANG: Duration = Duration::from_secs(10);
