@@ -122,8 +122,7 @@ const LOOKED_UP: [u32; 4] = [300, 40, 6, 1];
 const REOPENED: u32 = 100;
 /// More tasks are not asked of it.
 const MOST_REOPENED: u32 = 64;
-/// A few are as many as more where system calls are counted. Instructions are not: nearly all are those of logins, and take
-/// valgrind a minute.
+/// A few are as many as more where system calls are counted. Instructions are not: nearly all are those of logins.
 const MOST_COUNTED: u32 = 10;
 
 fn crowd(tasks: u32, laps: u32, is_reopened: bool) -> Option<Crowd> {
