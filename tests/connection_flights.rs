@@ -475,6 +475,41 @@ async fn a_stale_statement_is_not_tried_again_where_another_was_sent_behind_it()
 }
 
 #[tokio::test]
+async fn a_stale_statement_is_not_tried_again_behind_the_end_of_its_transaction() {
+    let neon = start().await;
+    let stale = || {
+        let insert = diesel::insert_into(users::table).values(users::name.eq("Ada"));
+        insert.returning(users::name)
+    };
+    for end in ["COMMIT", "ROLLBACK"] {
+        let connection = &mut connect(&neon.url()).await;
+        for _ in 0..2 {
+            stale().get_result::<String>(connection).await.unwrap();
+            neon.sql("TRUNCATE users").await.unwrap();
+        }
+        neon.sql(
+            "ALTER TABLE users ALTER name TYPE TEXT; ALTER TABLE users ALTER name TYPE VARCHAR(99)",
+        )
+        .await
+        .unwrap();
+        connection.batch_execute("BEGIN").await.unwrap();
+        let shared = &*connection;
+        let (mut one, mut other) = (shared, shared);
+        let mut inserted = Box::pin(stale().get_result::<String>(&mut one));
+        assert!(poll!(inserted.as_mut()).is_pending());
+        let ended = other.batch_execute(end).await;
+        let inserted = inserted.await;
+        assert!(ended.is_ok() && inserted.is_err(), "{end}: {inserted:?}");
+        let names = users::table.select(users::name);
+        let found = names.load::<String>(connection).await.unwrap();
+        assert!(found.is_empty(), "{end}: {found:?}");
+        neon.sql("ALTER TABLE users ALTER name TYPE TEXT")
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
 async fn many_binds_are_sent_or_refused_and_never_hang() {
     let neon = start().await;
     let connection = &mut connect(&neon.url()).await;

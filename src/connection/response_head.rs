@@ -8,7 +8,8 @@ use diesel::result::Error;
 
 use super::rows::Rows;
 use super::statement_cache::Plan;
-use crate::protocol::{Columns, Message, ServerError, affected, tag};
+use crate::protocol::tag::{self, status};
+use crate::protocol::{Columns, Message, ServerError, affected};
 use crate::query::Row;
 use crate::session::{Failure, Response, SentPreamble};
 
@@ -24,6 +25,8 @@ pub(super) struct StartError {
     pub(super) failure: Failure,
     /// The commands that rode in front of the statement, if they may be sent again.
     pub(super) preamble: SentPreamble,
+    /// Whether the statement has failed inside a transaction, which may have ended since.
+    pub(super) has_failed_transaction: bool,
 }
 
 impl From<Failure> for StartError {
@@ -31,6 +34,7 @@ impl From<Failure> for StartError {
         Self {
             failure,
             preamble: SentPreamble::default(),
+            has_failed_transaction: false,
         }
     }
 }
@@ -49,20 +53,22 @@ pub(super) async fn read_head<'a>(
     let preamble = response.take_sent_preamble();
     let mut rows = plan.rows().clone();
     let read = poll_fn(|cx| poll_result(&mut response, &mut rows, plan, cx)).await;
-    let failure = match read {
+    match read {
         Ok(next) if next.tag == tag::ERROR_RESPONSE => {
-            response.fail(ServerError::parse(&next.body)).await
+            let ready = response.rest().await?;
+            Err(StartError {
+                failure: Failure::Server(Box::new(ServerError::parse(&next.body))),
+                preamble,
+                has_failed_transaction: *ready.body == [status::IN_FAILED_TRANSACTION],
+            })
         }
-        Ok(next) => {
-            return Ok(ResponseHead {
-                response,
-                rows,
-                next,
-            });
-        }
-        Err(failure) => failure,
-    };
-    Err(StartError { failure, preamble })
+        Ok(next) => Ok(ResponseHead {
+            response,
+            rows,
+            next,
+        }),
+        Err(failure) => Err(failure.into()),
+    }
 }
 
 /// Polls for the first message behind the description of the rows.

@@ -84,7 +84,11 @@ impl Connection {
             Err(error) if is_stale(&error.failure, &plan) => error,
             started => return started,
         };
-        let StartError { failure, preamble } = error;
+        let StartError {
+            failure,
+            preamble,
+            has_failed_transaction,
+        } = error;
         tracing::debug!(reason = ?failure, "named statements are forgotten");
         self.statements.clear();
         match (is_replan(&failure), plan.name()) {
@@ -92,10 +96,11 @@ impl Connection {
             _ => self.pooler.downgrade(),
         }
         // The failed statement has changed nothing, but an open transaction has failed with it.
-        match self.session.restart_transaction(preamble) {
-            true => Box::pin(self.start_planned(&mut Plan::Unnamed, candidate)).await,
-            false => Err(failure.into()),
+        if has_failed_transaction && !self.session.restart_transaction(preamble) {
+            return Err(failure.into());
         }
+        plan = Plan::Unnamed;
+        Box::pin(self.start_planned(&mut plan, candidate)).await
     }
 
     /// Returns how a statement is to run. A statement that Diesel does not cache gets a name when it comes again.

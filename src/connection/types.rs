@@ -40,7 +40,7 @@ impl Connection {
         };
         tracing::debug!(reason = ?error.failure, "the types of bind parameters are looked up again");
         *lock(&self.types) = PgMetadataCache::new();
-        let has_failed_transaction = self.session.status().in_failed_transaction();
+        let has_failed_transaction = error.has_failed_transaction;
         if has_failed_transaction || suspicion == Suspicion::Certain {
             self.statements.clear();
         }

@@ -216,15 +216,25 @@ impl<'a> Response<'a> {
     /// Reads the rest, and returns `error` as the result of the request, whatever follows.
     ///
     /// The future is boxed, so that the futures of statements that succeed stay small.
-    pub(crate) fn fail(mut self, error: ServerError) -> BoxFuture<'a, Failure> {
+    pub(crate) fn fail(self, error: ServerError) -> BoxFuture<'a, Failure> {
         Box::pin(async move {
-            while !self.is_complete {
-                if let Err(lost) = self.message().await {
-                    // The loss of the session carries the fatal error.
-                    return lost;
+            match self.rest().await {
+                Ok(_) => Failure::Server(Box::new(error)),
+                // The loss of the session carries the fatal error.
+                Err(lost) => lost,
+            }
+        })
+    }
+
+    /// Reads the rest, and returns its ReadyForQuery. Boxed as [`fail`](Self::fail) is.
+    pub(crate) fn rest(mut self) -> BoxFuture<'a, Result<Message, Failure>> {
+        Box::pin(async move {
+            loop {
+                let message = self.message().await?;
+                if message.tag == tag::READY_FOR_QUERY {
+                    return Ok(message);
                 }
             }
-            Failure::Server(Box::new(error))
         })
     }
 }

@@ -96,13 +96,10 @@ impl SessionHandle {
         }
     }
 
-    /// Begins the transaction anew if its first statement has failed. `preamble` rode in front of that statement.
+    /// Begins the transaction anew whose first statement has failed. `preamble` rode in front of that statement.
     /// Returns false if other statements ran in the transaction before, or were sent behind: they fail with it, and the
     /// transaction must not be committed without them.
     pub(crate) fn restart_transaction(&self, preamble: SentPreamble) -> bool {
-        if !self.status().in_failed_transaction() {
-            return true;
-        }
         let mut pipeline = self.lock();
         let is_alone = pipeline.next_id == preamble.request + 1;
         if !is_alone || !preamble.commands.iter().any(is_begin) {
