@@ -510,6 +510,36 @@ async fn a_stale_statement_is_not_tried_again_behind_the_end_of_its_transaction(
 }
 
 #[tokio::test]
+async fn a_statement_that_waits_to_be_sent_keeps_its_name() {
+    let neon = start().await;
+    let pool = pool(&neon.url(), |policy| policy.max_size(1).statement_cache(1));
+    let connection = &mut *pool.get().await.unwrap();
+    let ids = || users::table.select(users::id);
+    for _ in 0..2 {
+        ids().load::<i32>(connection).await.unwrap();
+    }
+    let done = connection
+        .transaction(async |connection| {
+            let shared = &*connection;
+            let (mut one, mut two, mut three) = (shared, shared, shared);
+            let mut first = Box::pin(one.batch_execute("SELECT 1"));
+            assert!(poll!(first.as_mut()).is_pending());
+            let mut named = Box::pin(ids().load::<i32>(&mut two));
+            assert!(poll!(named.as_mut()).is_pending());
+            // There is room for one name.
+            let newer = users::table.select(users::name).load::<String>(&mut three);
+            let mut newer = Box::pin(newer);
+            assert!(poll!(newer.as_mut()).is_pending());
+            first.await?;
+            newer.await?;
+            named.await
+        })
+        .await;
+    assert_eq!(done, Ok(vec![]));
+    assert_eq!(prepared(connection).await.len(), 1);
+}
+
+#[tokio::test]
 async fn many_binds_are_sent_or_refused_and_never_hang() {
     let neon = start().await;
     let connection = &mut connect(&neon.url()).await;

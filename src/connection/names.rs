@@ -177,9 +177,15 @@ impl Names {
         }
     }
 
-    /// Takes the names to close.
+    /// Takes the names to close, but for those of statements that are yet to be sent.
     pub(super) fn take_evicted(&mut self) -> Vec<Arc<str>> {
-        mem::take(&mut self.evicted)
+        let evicted = mem::take(&mut self.evicted);
+        // Until it is answered, a statement's plan has the name too.
+        let (free, planned) = evicted
+            .into_iter()
+            .partition(|name| Arc::strong_count(name) == 1);
+        self.evicted = planned;
+        free
     }
 
     /// Takes back names that were not closed.
