@@ -275,6 +275,35 @@ async fn a_type_that_was_made_anew_is_looked_up_again() {
 }
 
 #[tokio::test]
+async fn a_type_that_was_made_anew_is_noticed_behind_the_failure_of_another_statement() {
+    let neon = start().await;
+    neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad'); CREATE SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO PUBLIC")
+        .await
+        .unwrap();
+    for (route, url) in routes(&neon) {
+        neon.sql("DROP TYPE IF EXISTS elsewhere.mood; CREATE TYPE elsewhere.mood AS ENUM ('happy', 'sad')")
+            .await
+            .unwrap();
+        let connection = &mut connect(&url).await;
+        let one = || diesel::select(Mood::Sad.into_sql::<OtherMoodType>());
+        let wrong = || sql_query("SELECT $1 + 1").bind::<MoodType, _>(Mood::Sad);
+        for _ in 0..3 {
+            one().get_result::<Mood>(connection).await.unwrap();
+            wrong().execute(connection).await.unwrap_err();
+        }
+        neon.sql("DROP TYPE elsewhere.mood; CREATE TYPE elsewhere.mood AS ENUM ('happy', 'sad')")
+            .await
+            .unwrap();
+        // There is no such operator, or the type is another one than it was.
+        wrong().execute(connection).await.unwrap_err();
+        for round in 0..3 {
+            let done = one().get_result(connection).await;
+            assert_eq!(done, Ok(Mood::Sad), "{route}, {round}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_type_that_was_made_anew_is_looked_up_again_in_a_transaction() {
     let neon = start().await;
     let anew = "DROP TYPE mood; CREATE TYPE mood AS ENUM ('happy', 'sad')";

@@ -213,10 +213,11 @@ impl Names {
 }
 
 impl Named {
-    /// Returns whether this is the candidate: two texts may have one hash, a type has one text.
+    /// Returns whether this is the candidate: two texts may have one hash, a type has one text. The types of the parameters may
+    /// have been made anew.
     fn is(&self, candidate: &Candidate<'_>) -> bool {
-        candidate.id.is_some()
-            || *self.sql == **candidate.sql && *self.oids == *candidate.binds.oids()
+        let is_same_text = candidate.id.is_some() || *self.sql == **candidate.sql;
+        is_same_text && *self.oids == *candidate.binds.oids()
     }
 }
 
