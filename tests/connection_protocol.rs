@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -70,7 +70,7 @@ fn arrived(server: &mut std::net::TcpStream) -> Vec<u8> {
 }
 
 /// Returns a connection, and the server's end of it.
-async fn with_server() -> (PooledConnection<'static>, std::net::TcpStream) {
+async fn with_server(names: NamedStatements) -> (PooledConnection<'static>, std::net::TcpStream) {
     let (accepted, mut sockets) = mpsc::channel(1);
     let port = scripted::listen(move |mut stream| {
         let accepted = accepted.clone();
@@ -82,9 +82,7 @@ async fn with_server() -> (PooledConnection<'static>, std::net::TcpStream) {
     })
     .await;
     let url = format!("postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable");
-    let pool = pool(&url, |policy| {
-        policy.named_statements(NamedStatements::Never)
-    });
+    let pool = pool(&url, |policy| policy.named_statements(names));
     let pooled = timeout(HANG, pool.get_owned()).await.unwrap().unwrap();
     let mut server = sockets.recv().await.unwrap().into_std().unwrap();
     arrived(&mut server);
@@ -93,7 +91,7 @@ async fn with_server() -> (PooledConnection<'static>, std::net::TcpStream) {
 
 #[tokio::test]
 async fn statements_behind_two_others_are_written_at_once() {
-    let (pooled, mut server) = with_server().await;
+    let (pooled, mut server) = with_server(NamedStatements::Never).await;
     let connection: &Connection = &pooled;
     let statement = |n: usize| {
         let sql = format!("SELECT {n}");
@@ -119,7 +117,7 @@ async fn statements_behind_two_others_are_written_at_once() {
 
 #[tokio::test]
 async fn statements_behind_two_others_end_the_turn_of_no_set_of_futures() {
-    let (pooled, mut server) = with_server().await;
+    let (pooled, mut server) = with_server(NamedStatements::Never).await;
     let connection: &Connection = &pooled;
     let statement = async |n: usize| {
         let sql = format!("SELECT {n}");
@@ -131,6 +129,38 @@ async fn statements_behind_two_others_end_the_turn_of_no_set_of_futures() {
     assert!(poll!(statements.next()).is_pending());
     let all = (0..100).map(|n| message(b'Q', format!("SELECT {n}\0").as_bytes()));
     assert!(arrived(&mut server) == all.collect::<Vec<_>>().concat());
+}
+
+#[tokio::test]
+async fn an_answer_that_another_statement_has_read_is_not_held_back() {
+    let (pooled, mut server) = with_server(NamedStatements::Detect).await;
+    let connection: &Connection = &pooled;
+    let statement = |sql: &'static str| async move { (&mut &*connection).batch_execute(sql).await };
+    let mut check = Box::pin(statement(""));
+    let mut probing = Box::pin(statement("SELECT 1"));
+    let (mut slow, mut slower) = (
+        Box::pin(statement("SELECT 2")),
+        Box::pin(statement("SELECT 3")),
+    );
+    for _ in 0..2 {
+        for statement in [&mut check, &mut probing] {
+            assert!(poll!(statement).is_pending());
+        }
+        for statement in [&mut slow, &mut slower] {
+            assert!(poll!(statement).is_pending());
+        }
+    }
+    // The check, the probe and the statement behind it are answered.
+    let empty = message(tag::EMPTY_QUERY_RESPONSE, b"");
+    let done = [complete("SELECT 0"), ready(b'I')].concat();
+    let answers = [empty, ready(b'I'), done.clone(), done].concat();
+    server.write_all(&answers).unwrap();
+    timeout(HANG, check).await.unwrap().unwrap();
+    assert!(poll!(&mut slow).is_pending());
+    // Another statement waits to be written.
+    let mut next = Box::pin(statement("SELECT 4"));
+    assert!(poll!(&mut next).is_pending());
+    assert!(poll!(&mut probing).is_ready());
 }
 
 /// Serves a transaction of one INSERT, and answers its COMMIT with `at_commit`.

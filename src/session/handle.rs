@@ -279,7 +279,8 @@ impl SessionHandle {
         id: u64,
     ) -> Poll<Result<Message, Failure>> {
         let mut pipeline = self.lock();
-        if mem::take(&mut waiting.is_held_back) && !pipeline.output.is_empty() {
+        // One that was written meanwhile may have its answer, and would leave the output to nobody.
+        if mem::take(&mut waiting.is_held_back) && pipeline.is_unwritten(id) {
             waiting.register(cx);
             // What has arrived before the registration wakes nobody.
             if self.waiters.is_exhausted() {

@@ -215,6 +215,11 @@ impl PendingRequests {
         request.is_some_and(|request| request.outcome == Outcome::Committed)
     }
 
+    /// Returns where request `id` ends in all bytes of the stream.
+    pub(super) fn end(&self, id: u64) -> Option<u64> {
+        Some(self.all[self.position(id)?].end)
+    }
+
     fn position(&self, id: u64) -> Option<usize> {
         self.all
             .binary_search_by_key(&id, |request| request.id)

@@ -188,6 +188,12 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Returns whether a part of request `id` is yet to be written.
+    pub(super) fn is_unwritten(&self, id: u64) -> bool {
+        let end = self.requests.end(id);
+        !self.output.is_empty() && end.is_some_and(|end| end > self.written)
+    }
+
     /// Adds a request whose last byte is the last of the output; returns its ID.
     fn push(&mut self, request: PendingRequest) -> u64 {
         let id = self.next_id;
