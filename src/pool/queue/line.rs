@@ -64,7 +64,12 @@ impl<V> Line<V> {
 
     #[inline]
     pub(super) fn pop_first(&mut self) -> Option<(Ticket, V)> {
-        self.0.pop_front()
+        let first = self.0.pop_front();
+        // A crowd has left.
+        if self.0.is_empty() && self.0.capacity() > KEPT {
+            self.0 = VecDeque::new();
+        }
+        first
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Ticket, &V)> {
@@ -75,6 +80,9 @@ impl<V> Line<V> {
         self.0.iter().map(|(_, value)| value)
     }
 }
+
+/// For how many values the memory is kept when all have left.
+const KEPT: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -95,5 +103,23 @@ mod tests {
         let left: Vec<_> = std::iter::from_fn(|| line.pop_first()).collect();
         assert_eq!(left, [(1, 10), (4, 41), (5, 50)]);
         assert!(line.is_empty());
+    }
+
+    #[test]
+    fn a_crowd_leaves_little_memory_behind() {
+        for leaves_at_front in [true, false] {
+            let mut line = Line::new();
+            for ticket in 0..5000 {
+                line.insert(ticket, ());
+            }
+            for ticket in 0..5000 {
+                match leaves_at_front {
+                    true => drop(line.pop_first()),
+                    false => drop(line.remove(4999 - ticket)),
+                }
+            }
+            assert!(line.is_empty());
+            assert!(line.0.capacity() <= KEPT);
+        }
     }
 }
