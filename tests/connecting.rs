@@ -10,7 +10,7 @@ use diesel_neon::{
     ConnectError, ConnectErrorKind, ConnectionManager, DatabaseUrl, ManagerError, Policy, Pool,
     PoolError, Status,
 };
-use futures_util::future::{join, select_ok};
+use futures_util::future::{join, join_all, select_ok};
 use neon_sim::{Certificate, Event, Suspension};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
@@ -576,6 +576,35 @@ async fn checkout_timeout_names_the_last_failure() {
             assert_eq!(failure.kind(), ConnectErrorKind::Unavailable);
         }
         other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_told_that_the_pool_is_too_small_while_no_connection_can_be_made() {
+    let neon = neon().await;
+    neon.refuse_connections(u64::MAX, "Couldn't connect to compute node");
+    // More callers than connections, and more connections than are made at once.
+    let pool = pool(&neon.url(), |policy| policy.max_size(6).max_connecting(2));
+    for ahead in [2, 5, 6, 12] {
+        let others = join_all((0..ahead).map(|_| pool.get_timeout(HANG)));
+        let brief = async {
+            while pool.status().connects.failed == 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            pool.get_timeout(Duration::from_millis(1))
+                .await
+                .unwrap_err()
+        };
+        let error = tokio::select! {
+            biased;
+            _ = others => panic!("the callers in front wait on"),
+            error = brief => error,
+        };
+        assert!(
+            matches!(error, PoolError::Connecting { .. }),
+            "{ahead}: {error}"
+        );
+        assert!(error.to_string().contains("Couldn't connect"), "{error}");
     }
 }
 

@@ -274,16 +274,23 @@ impl<T, E> Queue<T, E> {
         Vec::from(reaped)
     }
 
-    /// Returns what the holder of `ticket` waits for.
+    /// Returns what the holder of `ticket` waits for. A connection that nobody holds may still have to be made: fewer are
+    /// made at once than may be missing.
     pub(crate) fn lack(&self, ticket: Ticket) -> Lack {
         let ahead = count(self.waiting.ahead_of(ticket));
         let checking = self.at(Place::Checking) + self.at(Place::Suspect);
+        let held = self.at(Place::InUse) + self.at(Place::Settling);
+        let others = self.limits.max_size.saturating_sub(held);
         if ahead < checking {
             Lack::Validating
-        } else if ahead < checking + self.connecting() {
+        } else if ahead < others.max(checking + self.connecting()) {
             Lack::Connecting
-        } else {
+        } else if held > 0 {
             Lack::Exhausted
+        } else if checking > self.connecting() {
+            Lack::Validating
+        } else {
+            Lack::Connecting
         }
     }
 

@@ -380,3 +380,26 @@ fn what_a_caller_lacks_is_told_by_its_place_in_the_line() {
     queue.enter(Place::Suspect);
     assert_eq!(lacks(&queue), [first, first, second]);
 }
+
+#[test]
+fn a_pool_of_which_nobody_holds_a_connection_is_not_exhausted() {
+    let mut queue = queue(3, &[]);
+    queue.limits.max_connecting = 1;
+    let callers: Vec<_> = (0..5).map(|_| caller(&mut queue)).collect();
+    let lacks = |queue: &Pool| -> Vec<_> {
+        let lack = |ticket: &Ticket| queue.lack(*ticket);
+        callers.iter().map(lack).collect()
+    };
+    assert_eq!(queue.at(Place::Connecting), 1);
+    assert_eq!(lacks(&queue), [Lack::Connecting; 5]);
+    // Where one is held, the others are still to be made.
+    queue.enter(Place::InUse);
+    let (connecting, exhausted) = (Lack::Connecting, Lack::Exhausted);
+    let both = [connecting, connecting, exhausted, exhausted, exhausted];
+    assert_eq!(lacks(&queue), both);
+    queue.leave(Place::InUse);
+    queue.leave(Place::Connecting);
+    queue.enter(Place::Checking);
+    queue.limits.max_size = 1;
+    assert_eq!(lacks(&queue), [Lack::Validating; 5]);
+}
