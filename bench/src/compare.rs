@@ -3,10 +3,10 @@
 use crate::report::{Cell, Chapter, Row, Table, Unit};
 use crate::stats::Figure;
 
-/// Returns a line for each figure of ours that is worse than before by more than both spread.
+/// Returns a line for each figure of ours that is worse than before, by more than runs of the same code differ.
 ///
-/// What is counted is compared itself, since a peer's count may be another in a new version of the peer. Of times, which the machine
-/// decides, the ratio to a peer of the same run is compared.
+/// What does not depend on how fast the machine is, is compared itself, since a peer may have another in a new version. Of the others
+/// the ratio to a peer of the same run is compared.
 pub fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<String> {
     let mut lines = Vec::new();
     for chapter in now {
@@ -45,14 +45,28 @@ fn compared(table: &Table, row: &Row, at: usize) -> Option<Figure> {
         return None;
     };
     match row.unit {
-        Unit::Count | Unit::Instructions => table.has_ours_at(at).then_some(value),
+        Unit::Count | Unit::Instructions | Unit::Bytes | Unit::ShareAsleep => {
+            table.has_ours_at(at).then_some(value)
+        }
         _ => ratio,
     }
 }
 
 fn how_much_worse(unit: Unit, before: Option<Figure>, now: Option<Figure>) -> Option<String> {
     let (before, now) = (before?, now?);
-    is_worse(unit, before, now).then(|| format!("{:.2}, was {:.2}", now.median, before.median))
+    is_worse(unit, before, now).then(|| {
+        let [now, before] = [now, before].map(|figure| shown(figure.median));
+        format!("{now}, was {before}")
+    })
+}
+
+/// Returns a number with three digits that say something.
+fn shown(value: f64) -> String {
+    match value.abs() {
+        v if v >= 100.0 || v == 0.0 => format!("{value:.0}"),
+        v if v >= 0.1 => format!("{value:.2}"),
+        _ => format!("{value:.2e}"),
+    }
 }
 
 fn is_worse(unit: Unit, before: Figure, now: Figure) -> bool {
@@ -60,18 +74,42 @@ fn is_worse(unit: Unit, before: Figure, now: Figure) -> bool {
         true => now.median - before.median,
         false => before.median - now.median,
     };
-    // What repeats to the last digit may still be rounded.
-    let rounding = before.median.abs() * 0.02;
-    by > (before.spread + now.spread).max(rounding)
+    by > margin(unit, before, now)
 }
+
+/// Returns by how much a figure differs between two runs of the same code.
+fn margin(unit: Unit, before: Figure, now: Figure) -> f64 {
+    let (Some(earlier), Some(later)) = (before.spread, now.spread) else {
+        return before.median.abs()
+            * match unit.less_is_better() {
+                true => TWICE,
+                false => HALF,
+            };
+    };
+    let at_least = match unit {
+        Unit::Count => ROUNDED,
+        _ => AT_LEAST,
+    };
+    (SPREADS * (earlier + later)).max(before.median.abs() * at_least)
+}
+
+/// The spread has half of a run's rounds in it. The medians of two runs lay up to 2.5 times both spreads apart.
+const SPREADS: f64 = 3.0;
+/// What has too few rounds for a spread must have doubled, or be half of what it was.
+const TWICE: f64 = 1.0;
+const HALF: f64 = 0.5;
+/// What repeats to the last digit may be rounded.
+const ROUNDED: f64 = 0.02;
+/// The instructions of 10,000 tasks differ by up to 4 %.
+const AT_LEAST: f64 = 0.05;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn chapter(ours: &[f64], theirs: &[f64], unit: Unit) -> Vec<Chapter> {
+    fn chapter(row: Row) -> Vec<Chapter> {
         let mut table = Table::new("table", "", &["ours", "theirs"]);
-        table.measured("row", unit, &[ours.to_vec(), theirs.to_vec()]);
+        table.rows.push(row);
         let (suite, title, text) = ("suite".into(), String::new(), String::new());
         vec![Chapter {
             suite,
@@ -82,64 +120,102 @@ mod tests {
         }]
     }
 
+    /// Five rounds of each.
+    fn measured(ours: f64, theirs: f64, unit: Unit) -> Vec<Chapter> {
+        let rounds = |one: f64| [0.98, 0.99, 1.0, 1.01, 1.02].map(|by| by * one).to_vec();
+        rows(|table| table.measured("row", unit, &[rounds(ours), vec![theirs; 5]]))
+    }
+
+    fn counted(ours: f64, theirs: f64, unit: Unit) -> Vec<Chapter> {
+        rows(|table| table.counted("row", unit, &[ours, theirs].map(Some)))
+    }
+
+    fn once(ours: f64, theirs: f64, unit: Unit) -> Vec<Chapter> {
+        rows(|table| table.measured_once("row", unit, &[ours, theirs].map(Some)))
+    }
+
+    fn rows(add: impl FnOnce(&mut Table)) -> Vec<Chapter> {
+        let mut table = Table::new("", "", &["", ""]);
+        add(&mut table);
+        chapter(table.rows.remove(0))
+    }
+
+    const NOTHING: [&str; 0] = [];
+
     #[test]
     fn a_ratio_that_grew_is_told_and_a_slower_machine_is_not() {
-        let before = chapter(&[1.0, 1.1, 0.9], &[2.0, 2.2, 1.8], Unit::Seconds);
-        let slower = chapter(&[3.0, 3.3, 2.7], &[6.0, 6.6, 5.4], Unit::Seconds);
-        let grown = chapter(&[1.0, 1.1, 0.9], &[1.0, 1.1, 0.9], Unit::Seconds);
-        assert_eq!(worse(&before, &slower), [""; 0]);
-        assert_eq!(
-            worse(&before, &grown),
-            ["suite, table, row, theirs: 1.00, was 0.50"]
-        );
-        assert_eq!(worse(&grown, &before), [""; 0]);
+        let before = measured(1.0, 2.0, Unit::Seconds);
+        let slower = measured(3.0, 6.0, Unit::Seconds);
+        let grown = measured(1.0, 1.0, Unit::Seconds);
+        assert_eq!(worse(&before, &slower), NOTHING);
+        let told = ["suite, table, row, theirs: 1.00, was 0.50"];
+        assert_eq!(worse(&before, &grown), told);
+        assert_eq!(worse(&grown, &before), NOTHING);
     }
 
     #[test]
-    fn what_spreads_is_not_worse_within_its_spread() {
-        let before = chapter(&[1.0, 2.0, 3.0], &[2.0, 2.0, 2.0], Unit::Seconds);
-        let now = chapter(&[1.5, 2.5, 3.5], &[2.0, 2.0, 2.0], Unit::Seconds);
-        assert_eq!(worse(&before, &now), [""; 0]);
+    fn what_spreads_is_not_worse_within_three_times_its_spread() {
+        // Its quartiles are 1 % away, in both runs.
+        let before = measured(1.0, 1.0, Unit::Seconds);
+        assert_eq!(worse(&before, &measured(1.05, 1.0, Unit::Seconds)), NOTHING);
+        let told = ["suite, table, row, theirs: 1.07, was 1.00"];
+        assert_eq!(worse(&before, &measured(1.07, 1.0, Unit::Seconds)), told);
+    }
+
+    #[test]
+    fn what_has_no_spread_is_worse_if_it_has_doubled_or_halved() {
+        let before = once(1.0, 1.0, Unit::Seconds);
+        assert_eq!(worse(&before, &once(1.9, 1.0, Unit::Seconds)), NOTHING);
+        let told = ["suite, table, row, theirs: 2.10, was 1.00"];
+        assert_eq!(worse(&before, &once(2.1, 1.0, Unit::Seconds)), told);
+        let before = once(1.0, 1.0, Unit::PerSecond);
+        assert_eq!(worse(&before, &once(0.6, 1.0, Unit::PerSecond)), NOTHING);
+        let told = ["suite, table, row, theirs: 0.40, was 1.00"];
+        assert_eq!(worse(&before, &once(0.4, 1.0, Unit::PerSecond)), told);
     }
 
     #[test]
     fn fewer_per_second_are_worse_and_a_count_is_compared_itself() {
-        let before = chapter(&[2.0], &[1.0], Unit::PerSecond);
-        let now = chapter(&[1.5], &[1.0], Unit::PerSecond);
-        assert_eq!(
-            worse(&before, &now),
-            ["suite, table, row, theirs: 1.50, was 2.00"]
-        );
-        let before = chapter(&[3.0], &[3.0], Unit::Count);
-        let now = chapter(&[4.0], &[4.0], Unit::Count);
-        assert_eq!(
-            worse(&before, &now),
-            ["suite, table, row, ours: 4.00, was 3.00"]
-        );
+        let before = measured(2.0, 1.0, Unit::PerSecond);
+        let told = ["suite, table, row, theirs: 1.50, was 2.00"];
+        assert_eq!(worse(&before, &measured(1.5, 1.0, Unit::PerSecond)), told);
+        let before = counted(3.0, 3.0, Unit::Count);
+        let told = ["suite, table, row, ours: 4.00, was 3.00"];
+        assert_eq!(worse(&before, &counted(4.0, 4.0, Unit::Count)), told);
+        let before = counted(0.0, 3.0, Unit::Count);
+        let told = ["suite, table, row, ours: 1.00, was 0"];
+        assert_eq!(worse(&before, &counted(1.0, 3.0, Unit::Count)), told);
+    }
+
+    #[test]
+    fn instructions_that_are_a_few_more_are_not_worse() {
+        let before = counted(3856.0, 3856.0, Unit::Instructions);
+        let now = |ours| counted(ours, 3856.0, Unit::Instructions);
+        assert_eq!(worse(&before, &now(3995.0)), NOTHING);
+        let told = ["suite, table, row, ours: 4100, was 3856"];
+        assert_eq!(worse(&before, &now(4100.0)), told);
     }
 
     #[test]
     fn a_peer_that_counts_otherwise_makes_us_no_worse() {
         for (before, now) in [(10.0, 9.0), (9.0, 10.0), (0.0, 3.0)] {
-            let before = chapter(&[8.0], &[before], Unit::Count);
-            let now = chapter(&[8.0], &[now], Unit::Count);
-            assert_eq!(worse(&before, &now), [""; 0]);
+            let before = counted(8.0, before, Unit::Count);
+            let now = counted(8.0, now, Unit::Count);
+            assert_eq!(worse(&before, &now), NOTHING);
         }
     }
 
     #[test]
     fn another_arm_of_ours_is_compared_with_itself() {
         let with = |arm: &str, count| {
-            let mut chapters = chapter(&[8.0], &[count], Unit::Count);
+            let mut chapters = counted(8.0, count, Unit::Count);
             chapters[0].tables[0].arms[1] = arm.to_owned();
             chapters
         };
         let arm = "diesel-neon, `pipeline_login`";
-        assert_eq!(
-            worse(&with(arm, 6.0), &with(arm, 7.0)),
-            ["suite, table, row, diesel-neon, `pipeline_login`: 7.00, was 6.00"]
-        );
+        let told = ["suite, table, row, diesel-neon, `pipeline_login`: 7.00, was 6.00"];
+        assert_eq!(worse(&with(arm, 6.0), &with(arm, 7.0)), told);
         // What has another name is another arm.
-        assert_eq!(worse(&with("peer", 6.0), &with(arm, 7.0)), [""; 0]);
+        assert_eq!(worse(&with("peer", 6.0), &with(arm, 7.0)), NOTHING);
     }
 }

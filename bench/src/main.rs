@@ -2,7 +2,8 @@
 //!
 //! All run against the same server in the same run, and take turns; a ratio is the median over the rounds, so that
 //! whatever else the machine does hits all alike. Writes `docs/benchmarks.md`, and the figures as `docs/benchmarks.json`.
-//! `COMPARE=FILE` names an earlier `benchmarks.json`: what got worse by more than its spread is told, and is a failure.
+//! `COMPARE=FILE` names an earlier `benchmarks.json`: what got worse by more than runs of the same code differ is told,
+//! and is a failure.
 
 mod compare;
 mod count;

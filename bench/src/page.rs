@@ -150,7 +150,7 @@ const HEAD: &str = "\
 
 `make bench` writes this page: this crate beside its peers, on `neon-sim` and one PostgreSQL, in turns. A peer's cell has ours divided
 by the peer's, the median over the rounds and how far the middle half of them lies apart, and in brackets what the peer has by itself.
-Bold: ours is better by more than that. Absolute times vary between runs; ratios of arms that take turns, and counts, do not.
+Bold: ours is better by more than that, or by a tenth where fewer than five rounds tell no spread. Absolute times vary between runs; ratios of arms that take turns, and counts, do not.
 ";
 
 const FOOT: &str = "

@@ -63,6 +63,17 @@ pub enum Cell {
     Nothing,
 }
 
+impl Cell {
+    /// Returns the cell of a number that always comes out the same, beside ours.
+    pub fn counted(count: f64, ours: Option<f64>) -> Self {
+        let beside = ours.filter(|_| count != 0.0);
+        Self::Measured {
+            value: Figure::exact(count),
+            ratio: beside.map(|ours| Figure::exact(ours / count)),
+        }
+    }
+}
+
 /// What a row counts, and whether less of it is better.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub enum Unit {
@@ -171,10 +182,20 @@ impl Table {
         self.row(what, unit, cells.collect());
     }
 
-    /// Adds one number of each arm, such as a count that does not shake.
-    pub fn counted(&mut self, what: &str, unit: Unit, counts: &[Option<f64>]) {
-        let rounds: Vec<Vec<f64>> = counts.iter().map(|n| n.iter().copied().collect()).collect();
+    /// Adds one number of each arm that was measured once.
+    pub fn measured_once(&mut self, what: &str, unit: Unit, values: &[Option<f64>]) {
+        let rounds: Vec<Vec<f64>> = values.iter().map(|n| n.iter().copied().collect()).collect();
         self.measured(what, unit, &rounds);
+    }
+
+    /// Adds one number of each arm that always comes out the same.
+    pub fn counted(&mut self, what: &str, unit: Unit, counts: &[Option<f64>]) {
+        let ours = counts[0];
+        let cells = counts.iter().enumerate().map(|(arm, count)| match *count {
+            Some(count) => Cell::counted(count, ours.filter(|_| arm > 0)),
+            None => Cell::Nothing,
+        });
+        self.row(what, unit, cells.collect());
     }
 
     /// Adds words of each arm.
@@ -244,10 +265,8 @@ impl Row {
         else {
             return None;
         };
-        let (less, more) = (
-            ratio.median + ratio.spread < 1.0,
-            ratio.median - ratio.spread > 1.0,
-        );
+        let spread = ratio.spread.unwrap_or(UNKNOWN);
+        let (less, more) = (ratio.median + spread < 1.0, ratio.median - spread > 1.0);
         Some(match (self.unit.less_is_better(), less, more) {
             (true, true, _) | (false, _, true) => Standing::Ahead,
             (true, _, true) | (false, true, _) => Standing::Behind,
@@ -297,9 +316,12 @@ pub enum Standing {
     Behind,
 }
 
+/// What is taken for the spread of a ratio that has too few rounds for one.
+const UNKNOWN: f64 = 0.1;
+
 fn shown_ratio(ratio: Figure) -> String {
     match ratio.spread {
-        spread if spread >= 0.005 => format!("{:.2} ± {spread:.2}", ratio.median),
+        Some(spread) if spread >= 0.005 => format!("{:.2} ± {spread:.2}", ratio.median),
         _ => format!("{:.2}", ratio.median),
     }
 }

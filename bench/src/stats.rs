@@ -6,19 +6,31 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Figure {
     pub median: f64,
-    /// Half the distance between the quartiles.
-    pub spread: f64,
+    /// Half the distance between the quartiles; none of so few rounds that they do not tell it.
+    pub spread: Option<f64>,
 }
 
+/// So many rounds tell a spread.
+const ENOUGH: usize = 5;
+
 impl Figure {
+    /// Returns the figure of what always comes out the same.
+    pub fn exact(value: f64) -> Self {
+        Self {
+            median: value,
+            spread: Some(0.0),
+        }
+    }
+
     /// Returns the figure of at least one round.
     pub fn of(rounds: &[f64]) -> Self {
         let mut rounds = rounds.to_vec();
         rounds.sort_by(f64::total_cmp);
         let at = |share: f64| rounds[((rounds.len() - 1) as f64 * share).round() as usize];
+        let spread = (at(0.75) - at(0.25)) / 2.0;
         Self {
             median: at(0.5),
-            spread: (at(0.75) - at(0.25)) / 2.0,
+            spread: (rounds.len() >= ENOUGH).then_some(spread),
         }
     }
 

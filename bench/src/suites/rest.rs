@@ -15,7 +15,6 @@ use crate::plot::Bars;
 use crate::pools::names_with_pythons;
 use crate::report::{Cell, Chapter, PlotFile, Table, Unit};
 use crate::stand_in;
-use crate::stats::Figure;
 
 /// The compute is suspended after so long, instead of Neon's 300 s.
 const WINDOW: Duration = Duration::from_secs(2);
@@ -113,13 +112,7 @@ fn cells(row: &[Observed], value: &dyn Fn(&Counters, f64) -> f64) -> Vec<Cell> {
     };
     let ours = value(&row[0]);
     let cell = |(pool, observed): (usize, &Observed)| match (observed, value(observed)) {
-        (_, Some(value)) => {
-            let ours = ours.filter(|_| pool > 0);
-            Cell::Measured {
-                value: Figure::of(&[value]),
-                ratio: ours.and_then(|ours| Figure::ratio(&[ours], &[value])),
-            }
-        }
+        (_, Some(value)) => Cell::counted(value, ours.filter(|_| pool > 0)),
         (Observed::Refused(refusal), None) => {
             let (refusal, _) = refusal.split_once(',').unwrap_or((refusal, ""));
             Cell::Words(format!("refused: {refusal}"))

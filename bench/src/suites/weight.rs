@@ -2,18 +2,12 @@
 
 use std::process::{Command, Stdio};
 
-use crate::report::{Cell, Chapter, Table, Unit};
+use crate::report::{Chapter, Table, Unit};
 use crate::stand_in;
-use crate::stats::Figure;
 
 pub fn run() -> Chapter {
     let (columns, programs): (Vec<_>, Vec<_>) = PROGRAMS.into_iter().unzip();
-    let mut table = Table::new("programs", "", &columns);
-    let built = built(&programs);
-    for (what, unit, value) in ROWS {
-        let values: Vec<_> = built.iter().map(|weight| Some(value(weight))).collect();
-        table.counted(what, unit, &values);
-    }
+    let table = table("programs", &columns, &built(&programs));
     chapter("weight", "Weight", TEXT, table)
 }
 
@@ -22,16 +16,20 @@ pub fn features() -> Chapter {
     let features = script("features", &[]);
     let ours = ["default"].into_iter().chain(features.lines()).chain([ALL]);
     let ours: Vec<_> = ours.collect();
-    let mut table = Table::new("features", "", &ours);
-    let built = built(&ours);
+    let table = table("features", &ours, &built(&ours)).of_ours();
+    chapter("features", "Features", FEATURES, table)
+}
+
+fn table(name: &str, columns: &[&str], built: &[Weight]) -> Table {
+    let mut table = Table::new(name, "", columns);
     for (what, unit, value) in ROWS {
-        let cells = built.iter().map(|weight| Cell::Measured {
-            value: Figure::of(&[value(weight)]),
-            ratio: None,
-        });
-        table.row(what, unit, cells.collect());
+        let values: Vec<_> = built.iter().map(|weight| Some(value(weight))).collect();
+        match unit {
+            Unit::Seconds => table.measured_once(what, unit, &values),
+            _ => table.counted(what, unit, &values),
+        }
     }
-    chapter("features", "Features", FEATURES, table.of_ours())
+    table
 }
 
 fn chapter(suite: &str, title: &str, text: &str, table: Table) -> Chapter {

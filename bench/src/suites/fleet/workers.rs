@@ -79,7 +79,7 @@ pub async fn table() -> Table {
     let mut table = Table::new("connections", "", &NAMES).text(TEXT);
     let mut row = |what: &str, unit, value: &dyn Fn(&Seen) -> f64| {
         let values: Vec<_> = arms.iter().map(|seen| Some(value(seen))).collect();
-        table.counted(what, unit, &values);
+        table.measured_once(what, unit, &values);
     };
     let share = |seen: &Seen, share| percentile(&mut seen.waits.clone(), share);
     row("connections open", Unit::None, &|seen| {

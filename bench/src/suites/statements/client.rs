@@ -24,7 +24,7 @@ pub fn table(text: &str, url: &str) -> Table {
         ];
         let mut row = |what: &str, bytes: fn(&Memory) -> Option<f64>| {
             let bytes: Vec<_> = memory.iter().map(bytes).collect();
-            table.counted(what, Unit::Bytes, &bytes);
+            table.measured_once(what, Unit::Bytes, &bytes);
         };
         row("an open connection that has done all of it", |memory| {
             Some(memory.connection)
