@@ -5,6 +5,7 @@ mod common;
 
 use common::{HANG, TRACKED, connect, counted, pool, prepared, routes, start, users};
 use diesel::prelude::*;
+use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
@@ -366,6 +367,45 @@ async fn a_transaction_that_changes_a_table_goes_on() {
             Ok::<_, diesel::result::Error>(())
         });
         assert_eq!(changed.await, Ok(()), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_a_table_that_is_rolled_back_is_noticed() {
+    let neon = start().await;
+    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
+        .await
+        .unwrap();
+    for url in [neon.url(), neon.pooled_url()] {
+        let connection = &mut informed(&url).await;
+        let create = "DROP TABLE IF EXISTS drafts; CREATE TABLE drafts (name TEXT)";
+        connection.batch_execute(create).await.unwrap();
+        let drafts = async |connection: &mut Connection| {
+            let drafts = sql_query("SELECT * FROM drafts").load::<Name>(connection);
+            drafts.await.map(drop)
+        };
+        let roll_back = async |connection: &mut Connection| {
+            let rolled_back = connection.transaction(async |connection| {
+                let alter = "ALTER TABLE drafts ALTER name TYPE VARCHAR(99)";
+                connection.batch_execute(alter).await?;
+                for _ in 0..3 {
+                    drafts(connection).await?;
+                }
+                Err::<(), _>(Error::RollbackTransaction)
+            });
+            assert_eq!(rolled_back.await, Err(Error::RollbackTransaction));
+        };
+        roll_back(connection).await;
+        for is_inside in [false, true] {
+            let done = connection.transaction(async |connection| {
+                sql_query("SELECT 1").execute(connection).await?;
+                if is_inside {
+                    roll_back(connection).await;
+                }
+                drafts(connection).await
+            });
+            assert_eq!(done.await, Ok(()), "{url}, {is_inside}");
+        }
     }
 }
 

@@ -10,10 +10,11 @@ use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
+use diesel::result::Error;
 use diesel::serialize::{self, IsNull, Output, ToSql, WriteTuple};
 use diesel::sql_query;
 use diesel::sql_types::{Array, Integer, Nullable, Record, Text};
-use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::DatabaseErrorExt;
 use tokio::time::timeout;
 
@@ -270,6 +271,45 @@ async fn a_type_that_was_made_anew_is_looked_up_again() {
                 let done = moods_of(connection).await;
                 assert_eq!(done, Ok(()), "{route}, {round}, {anew}");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_makes_a_type_anew_goes_on() {
+    let neon = start().await;
+    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
+        .await
+        .unwrap();
+    let create = "CREATE TYPE mood AS ENUM ('happy', 'sad')";
+    let one = async |connection: &mut diesel_neon::Connection| {
+        let one = diesel::select(Mood::Sad.into_sql::<MoodType>());
+        one.get_result::<Mood>(connection).await
+    };
+    for (route, url) in routes(&neon) {
+        neon.sql("DROP TYPE IF EXISTS mood").await.unwrap();
+        let connection = &mut connect(&url).await;
+        connection.batch_execute(create).await.unwrap();
+        one(connection).await.unwrap();
+        for is_kept in [true, false] {
+            let anew = connection.transaction(async |connection| {
+                one(connection).await?;
+                let drop = format!("DROP TYPE mood; {create}");
+                connection.batch_execute(&drop).await?;
+                one(connection).await?;
+                match is_kept {
+                    true => Ok(()),
+                    false => Err(Error::RollbackTransaction),
+                }
+            });
+            let anew = anew.await;
+            let is_as_wanted = anew == is_kept.then_some(()).ok_or(Error::RollbackTransaction);
+            assert!(is_as_wanted, "{route}: {anew:?}");
+            let later = connection.transaction(async |connection| {
+                sql_query("SELECT 1").execute(connection).await?;
+                one(connection).await
+            });
+            assert_eq!(later.await, Ok(Mood::Sad), "{route}, {is_kept}");
         }
     }
 }

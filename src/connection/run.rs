@@ -140,9 +140,7 @@ impl Connection {
         let response = self.send(plan, candidate).await?;
         let head = read_head(response, plan).await?;
         if let (Plan::Unnamed, tag::COMMAND_COMPLETE) = (&*plan, head.next.tag) {
-            let ends = self.session.status().transaction_ends();
-            self.statements
-                .note_command(command_tag(&head.next.body), ends);
+            self.note_command(command_tag(&head.next.body));
         }
         self.statements.describe(plan, &head.rows);
         Ok(head)

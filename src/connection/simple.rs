@@ -101,8 +101,7 @@ impl Connection {
             match message.tag {
                 tag::COMMAND_COMPLETE => {
                     last = command_tag(&message.body).to_owned();
-                    let ends = self.session.status().transaction_ends();
-                    self.statements.note_command(&last, ends);
+                    self.note_command(&last);
                 }
                 tag::ERROR_RESPONSE => {
                     let error = response.error(&message.body);

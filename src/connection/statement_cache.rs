@@ -108,27 +108,29 @@ impl StatementCache {
         }
     }
 
-    /// Notes a command that is complete, and evicts all statements if they cannot run any more.
+    /// Notes a command that is complete, and evicts all statements if they cannot run any more; returns whether it has.
     ///
     /// DEALLOCATE and DISCARD drop the names, and behind a pooler that tracks statements, the use of a dropped name ends
-    /// the session. A named statement fails if ALTER or DROP has changed the columns of its rows, and so does its
-    /// transaction. `ends` transactions have ended before.
-    pub(super) fn note_command(&self, tag: &str, ends: u64) {
+    /// the session. A named statement fails if ALTER or DROP has changed the columns of its rows, or ROLLBACK has changed
+    /// them back, and so does its transaction. `ends` transactions have ended before, perhaps with that of the ROLLBACK.
+    pub(super) fn note_command(&self, tag: &str, ends: u64) -> bool {
         if ["ALTER ", "CREATE ", "DROP "]
             .iter()
             .any(|verb| tag.starts_with(verb))
         {
             self.changed_behind.store(ends.saturating_add(1), Relaxed);
         }
-        let drops_names = matches!(tag, "DEALLOCATE ALL" | "DISCARD ALL");
-        let changes_columns = |verb: &&str| tag.starts_with(*verb);
-        if drops_names
-            || ["ALTER ", "DROP ", "CREATE VIEW"]
+        let is_stale = match tag {
+            "DEALLOCATE ALL" | "DISCARD ALL" => true,
+            "ROLLBACK" => self.changed_behind.load(Relaxed) >= ends.max(1),
+            _ => ["ALTER ", "DROP ", "CREATE VIEW"]
                 .iter()
-                .any(changes_columns)
-        {
+                .any(|changes_columns| tag.starts_with(changes_columns)),
+        };
+        if is_stale {
             self.clear();
         }
+        is_stale
     }
 
     /// Returns whether a table or a view may have been changed since `ends` transactions had ended.

@@ -28,6 +28,14 @@ impl Connection {
         Ok(was_cached)
     }
 
+    /// Notes a command that is complete: statements may have to be prepared anew behind it, and types looked up.
+    pub(super) fn note_command(&self, tag: &str) {
+        let ends = self.session.status().transaction_ends();
+        if self.statements.note_command(tag, ends) {
+            *lock(&self.types) = PgMetadataCache::new();
+        }
+    }
+
     /// Looks up the types again if a statement has failed with the cached ones: a migration may have made them anew.
     /// Returns whether the statement is to run again.
     pub(super) async fn resolve_again(
