@@ -163,6 +163,37 @@ async fn an_answer_that_another_statement_has_read_is_not_held_back() {
     assert!(poll!(&mut probing).is_ready());
 }
 
+#[tokio::test]
+async fn sql_that_was_cancelled_in_front_of_its_begin_is_not_run() {
+    let (url, _server) = scripted::start(|mut session, _| async move {
+        let mut is_cancelled = false;
+        while let Some(sql) = session.asked().await {
+            let answer = match &*sql {
+                _ if !std::mem::replace(&mut is_cancelled, true) => {
+                    let words = "canceling statement due to user request";
+                    [error("ERROR", "57014", words), ready(b'I')].concat()
+                }
+                "" => {
+                    let empty = message(tag::EMPTY_QUERY_RESPONSE, b"");
+                    [complete("BEGIN"), empty, ready(b'T')].concat()
+                }
+                "COMMIT" | "ROLLBACK" => [complete(&sql), ready(b'I')].concat(),
+                _ => [complete("SELECT 1"), ready(b'T')].concat(),
+            };
+            session.say(&answer).await;
+        }
+    })
+    .await;
+    let pool = pool(&url, |policy| {
+        policy.named_statements(NamedStatements::Never)
+    });
+    let connection = &mut *pool.get().await.unwrap();
+    let done =
+        connection.transaction(async |connection| connection.batch_execute("SELECT 1").await);
+    let error = timeout(HANG, done).await.unwrap().unwrap_err();
+    assert_eq!(error.sqlstate(), Some("57014"));
+}
+
 /// Serves a transaction of one INSERT, and answers its COMMIT with `at_commit`.
 async fn with_commit(at_commit: Vec<u8>) -> (String, impl Sized) {
     scripted::start(move |mut session, _| {

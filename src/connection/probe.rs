@@ -112,7 +112,7 @@ impl Connection {
 
 /// Returns whether an error says nothing about the pooler: insufficient resources, an operator's intervention, a failure of
 /// the server's system.
-fn is_passing(code: &str) -> bool {
+pub(super) fn is_passing(code: &str) -> bool {
     ["53", "57", "58"]
         .iter()
         .any(|class| code.starts_with(class))

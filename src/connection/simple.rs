@@ -7,6 +7,7 @@ use diesel::result::QueryResult;
 use futures_util::future::BoxFuture;
 
 use super::Connection;
+use super::probe::is_passing;
 use super::report::Report;
 use crate::protocol::{Messages, Request, command_tag, tag};
 use crate::session::{Command, Failure, Response};
@@ -69,15 +70,16 @@ impl Connection {
         }
     }
 
-    /// Sends the BEGIN of `preamble` again if it has failed because it was in one text with SQL that cannot be parsed.
-    /// Returns whether it has succeeded now, so that the SQL is to be sent again: the SQL then fails inside the
-    /// transaction.
+    /// Sends the BEGIN of `preamble` again if it has failed because it was in one text with SQL that cannot be parsed, and
+    /// not because the text was cancelled. Returns whether it has succeeded now, so that the SQL is to be sent again: the
+    /// SQL then fails inside the transaction.
     pub(super) fn retry_begin<'a>(
         &'a self,
         failure: &Failure,
         preamble: Vec<Command>,
     ) -> BoxFuture<'a, Result<bool, Failure>> {
-        let has_failed = matches!(failure, Failure::Server(_)) && self.session.has_failed_begin();
+        let is_lasting = matches!(failure, Failure::Server(error) if !is_passing(&error.code));
+        let has_failed = is_lasting && self.session.has_failed_begin();
         Box::pin(async move {
             if preamble.is_empty() || !has_failed {
                 return Ok(false);
