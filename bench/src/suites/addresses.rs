@@ -139,8 +139,12 @@ async fn connect(peer: Peer, url: &str) -> Result<(), String> {
             done.map(drop).map_err(text)
         }
         Peer::Libpq => {
+            let password = parsed.password().unwrap_or_default();
+            // Others on the machine can read arguments.
+            let url = url.replacen(&format!(":{password}@"), "@", 1);
             let mut psql = Command::new("psql");
-            psql.args(["-X", "-c", STATEMENT, url]).kill_on_drop(true);
+            psql.args(["-X", "-c", STATEMENT, &url]).kill_on_drop(true);
+            psql.env("PGPASSWORD", password);
             psql.stdin(Stdio::null()).stdout(Stdio::null());
             let output = psql.stderr(Stdio::piped()).output().await.map_err(text)?;
             match output.status.success() {
