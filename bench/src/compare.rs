@@ -6,7 +6,7 @@ use crate::stats::Figure;
 /// Returns a line for each figure of ours that is worse than before, by more than runs of the same code differ.
 ///
 /// What does not depend on how fast the machine is, is compared itself, since a peer may have another in a new version. Of the others
-/// the ratio to a peer of the same run is compared.
+/// the ratio to a peer of the same run is compared. What fails now and did not is worse.
 pub fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<String> {
     let mut lines = Vec::new();
     for chapter in now {
@@ -19,9 +19,10 @@ pub fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<String> {
             };
             for row in &table.rows {
                 for (at, arm) in table.arms.iter().enumerate() {
-                    let now = compared(table, row, at);
-                    if let Some(how) = how_much_worse(row.unit, earlier_of(earlier, row, arm), now)
-                    {
+                    let Some(before) = place_of(earlier, row, arm) else {
+                        continue;
+                    };
+                    if let Some(how) = how_much_worse(before, (table, row, at)) {
                         let (suite, table) = (&chapter.suite, &table.name);
                         lines.push(format!("{suite}, {table}, {}, {arm}: {how}", row.what));
                     }
@@ -32,32 +33,48 @@ pub fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<String> {
     lines
 }
 
-/// Returns the figure of an arm that had this name, in the row that was called so.
-fn earlier_of(table: &Table, row: &Row, arm: &str) -> Option<Figure> {
+/// A cell: its table, its row, and the place of its arm.
+type Place<'a> = (&'a Table, &'a Row, usize);
+
+/// Returns the place of an arm that had this name, in the row that was called so.
+fn place_of<'a>(table: &'a Table, row: &Row, arm: &str) -> Option<Place<'a>> {
     let row = table.rows.iter().find(|one| one.what == row.what)?;
     let at = table.arms.iter().position(|one| one == arm)?;
-    compared(table, row, at)
+    Some((table, row, at))
+}
+
+fn how_much_worse(before: Place, now: Place) -> Option<String> {
+    let (table, row, at) = now;
+    if let (true, Some(Cell::Words(words))) = (table.has_ours_at(at), row.cells.get(at)) {
+        // It fails, or is refused.
+        let value = value(before)?.median;
+        return Some(format!("{words}, was {}", shown(value)));
+    }
+    let (before, now) = (compared(before)?, compared(now)?);
+    is_worse(row.unit, before, now).then(|| {
+        let [now, before] = [now, before].map(|figure| shown(figure.median));
+        format!("{now}, was {before}")
+    })
+}
+
+fn value((_, row, at): Place) -> Option<Figure> {
+    match row.cells.get(at)? {
+        Cell::Measured { value, .. } => Some(*value),
+        _ => None,
+    }
 }
 
 /// Returns the figure by which we are compared with ourselves, if an arm has one.
-fn compared(table: &Table, row: &Row, at: usize) -> Option<Figure> {
-    let Cell::Measured { value, ratio } = row.cells[at] else {
+fn compared((table, row, at): Place) -> Option<Figure> {
+    let Cell::Measured { value, ratio } = *row.cells.get(at)? else {
         return None;
     };
     match row.unit {
-        Unit::Count | Unit::Instructions | Unit::Bytes | Unit::ShareAsleep => {
+        Unit::Count | Unit::Instructions | Unit::Bytes | Unit::Share | Unit::ShareAsleep => {
             table.has_ours_at(at).then_some(value)
         }
         _ => ratio,
     }
-}
-
-fn how_much_worse(unit: Unit, before: Option<Figure>, now: Option<Figure>) -> Option<String> {
-    let (before, now) = (before?, now?);
-    is_worse(unit, before, now).then(|| {
-        let [now, before] = [now, before].map(|figure| shown(figure.median));
-        format!("{now}, was {before}")
-    })
 }
 
 /// Returns a number with three digits that say something.
@@ -85,8 +102,14 @@ fn margin(unit: Unit, before: Figure, now: Figure) -> f64 {
         _ if unit.less_is_better() => TWICE * size,
         _ => HALF * size,
     };
+    let by_rounds = match unit.less_is_better() {
+        true => by_rounds,
+        // What can only fall to nothing would else fall by less than it spreads.
+        false => by_rounds.min(TWO_THIRDS * size),
+    };
     by_rounds.max(match unit {
         Unit::Count => (ROUNDED * size).max(A_FEW_OF_MANY),
+        Unit::Share => A_FEW_OF_A_HUNDRED,
         _ => AT_LEAST * size,
     })
 }
@@ -96,10 +119,14 @@ const SPREADS: f64 = 3.0;
 /// What has too few rounds for a spread must have doubled, or be half of what it was.
 const TWICE: f64 = 1.0;
 const HALF: f64 = 0.5;
+/// Of the same code the medians of some spread so widely that one run has half of what another has.
+const TWO_THIRDS: f64 = 2.0 / 3.0;
 /// What repeats to the last digit may be rounded.
 const ROUNDED: f64 = 0.02;
 /// What is counted by use, is not the same to the last digit.
 const A_FEW_OF_MANY: f64 = 0.1;
+/// Of some hundred requests it is chance whether one fails.
+const A_FEW_OF_A_HUNDRED: f64 = 0.02;
 /// The instructions of 10,000 tasks differ by up to 4 %.
 const AT_LEAST: f64 = 0.05;
 
@@ -193,6 +220,40 @@ mod tests {
         assert_eq!(worse(&before, &once(0.05, 1.0, Unit::Count)), NOTHING);
         let told = ["suite, table, row, ours: 1.00, was 0"];
         assert_eq!(worse(&before, &once(1.0, 1.0, Unit::Count)), told);
+    }
+
+    #[test]
+    fn a_share_is_compared_itself_also_where_no_peer_has_one() {
+        let before = once(0.0, 0.0, Unit::Share);
+        assert_eq!(worse(&before, &once(0.01, 0.0, Unit::Share)), NOTHING);
+        let told = ["suite, table, row, ours: 0.30, was 0"];
+        assert_eq!(worse(&before, &once(0.3, 0.0, Unit::Share)), told);
+    }
+
+    #[test]
+    fn a_rate_that_fell_to_a_third_is_told_however_widely_it_spreads() {
+        let spread = |ours: f64| {
+            let rounds = [0.6, 0.7, 1.0, 1.4, 1.5].map(|by| by * ours);
+            rows(|table| table.measured("row", Unit::PerSecond, &[rounds.into(), vec![1.0; 5]]))
+        };
+        assert_eq!(worse(&spread(1.0), &spread(0.5)), NOTHING);
+        let told = ["suite, table, row, theirs: 0.30, was 1.00"];
+        assert_eq!(worse(&spread(1.0), &spread(0.3)), told);
+    }
+
+    #[test]
+    fn what_fails_and_did_not_is_told_of_ours_alone() {
+        let before = measured(1.0, 1.0, Unit::PerSecond);
+        let fails = |at: usize| {
+            let mut chapters = before.clone();
+            chapters[0].tables[0].rows[0].cells[at] = Cell::Words("fails: no answer".into());
+            chapters
+        };
+        let told = ["suite, table, row, ours: fails: no answer, was 1.00"];
+        assert_eq!(worse(&before, &fails(0)), told);
+        assert_eq!(worse(&before, &fails(1)), NOTHING);
+        assert_eq!(worse(&fails(0), &fails(0)), NOTHING);
+        assert_eq!(worse(&fails(0), &before), NOTHING);
     }
 
     #[test]

@@ -20,8 +20,9 @@ pub struct Page {
 
 impl Page {
     pub fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
-        let read = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
-        Ok(serde_json::from_str(&read?)?)
+        let at = |error: &dyn Error| format!("{}: {error}", path.display());
+        let read = fs::read_to_string(path).map_err(|error| at(&error))?;
+        Ok(serde_json::from_str(&read).map_err(|error| at(&error))?)
     }
 
     pub fn json(&self) -> serde_json::Result<String> {
