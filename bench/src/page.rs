@@ -51,10 +51,8 @@ impl Page {
     fn glance(&self) -> String {
         let mut table = String::from(GLANCE);
         for chapter in &self.chapters {
-            let rows = chapter.tables.iter().flat_map(|table| &table.rows);
-            let standings: Vec<_> = rows
-                .flat_map(|row| row.cells.iter().filter_map(|cell| row.standing(cell)))
-                .collect();
+            let tables = chapter.tables.iter();
+            let standings: Vec<_> = tables.flat_map(|table| table.standings()).collect();
             if standings.is_empty() {
                 continue;
             }

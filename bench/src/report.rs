@@ -148,6 +148,8 @@ fn number(value: f64) -> String {
 
 /// What the name of an arm of ours begins with.
 const OURS: &str = "diesel-neon";
+/// The name of an arm that is what nobody can do better than.
+pub const LIMIT: &str = "limit";
 
 impl Table {
     pub fn new(name: &str, head: &str, arms: &[&str]) -> Self {
@@ -231,6 +233,15 @@ impl Table {
         arm == 0 || self.is_ours || self.arms[arm].starts_with(OURS)
     }
 
+    /// Returns how we stand beside each peer in each row.
+    pub fn standings(&self) -> impl Iterator<Item = Standing> {
+        let peers = (0..self.arms.len()).filter(|arm| !self.has_ours_at(*arm));
+        let peers: Vec<_> = peers.filter(|arm| self.arms[*arm] != LIMIT).collect();
+        let rows = self.rows.iter().filter(|row| row.unit != Unit::None);
+        rows.flat_map(move |row| peers.clone().into_iter().map(|arm| row.standing(arm)))
+            .flatten()
+    }
+
     /// Returns what an arm has in a row, if that is a number.
     pub fn median(&self, what: &str, arm: &str) -> Option<f64> {
         let at = self.arms.iter().position(|one| one == arm)?;
@@ -249,7 +260,7 @@ impl Table {
         page += &format!("| {} | {} |\n", self.head, self.arms.join(" | "));
         page += &format!("|---|{}\n", "---|".repeat(self.arms.len()));
         for row in &self.rows {
-            let cells: Vec<_> = row.cells.iter().map(|cell| row.shown(cell)).collect();
+            let cells: Vec<_> = (0..row.cells.len()).map(|arm| row.shown(arm)).collect();
             page += &format!("| {} | {} |\n", row.what, cells.join(" | "));
         }
         page
@@ -257,16 +268,23 @@ impl Table {
 }
 
 impl Row {
-    /// Returns how we stand beside an arm; nothing where there is no ratio.
-    pub fn standing(&self, cell: &Cell) -> Option<Standing> {
-        let Cell::Measured {
-            ratio: Some(ratio), ..
-        } = cell
-        else {
+    /// Returns how we stand beside an arm; nothing where the two cannot be compared.
+    fn standing(&self, arm: usize) -> Option<Standing> {
+        let Cell::Measured { value, ratio } = *self.cells.get(arm).filter(|_| arm > 0)? else {
             return None;
         };
-        let spread = ratio.spread.unwrap_or(UNKNOWN);
-        let (less, more) = (ratio.median + spread < 1.0, ratio.median - spread > 1.0);
+        let (less, more) = match ratio {
+            Some(ratio) => {
+                let spread = ratio.spread.unwrap_or(UNKNOWN).max(NOT_SHOWN);
+                (ratio.median + spread < 1.0, ratio.median - spread > 1.0)
+            }
+            // Nothing can be divided by none.
+            None if value.median == 0.0 => match self.cells[0] {
+                Cell::Measured { value: ours, .. } => (false, ours.median > 0.0),
+                _ => return None,
+            },
+            None => return None,
+        };
         Some(match (self.unit.less_is_better(), less, more) {
             (true, true, _) | (false, _, true) => Standing::Ahead,
             (true, _, true) | (false, true, _) => Standing::Behind,
@@ -274,15 +292,15 @@ impl Row {
         })
     }
 
-    fn shown(&self, cell: &Cell) -> String {
-        match cell {
+    fn shown(&self, arm: usize) -> String {
+        match &self.cells[arm] {
             Cell::Measured { value, ratio: None } => self.unit.show(value.median),
             Cell::Measured {
                 value,
                 ratio: Some(ratio),
             } => {
                 let (ratio, value) = (shown_ratio(*ratio), self.unit.show(value.median));
-                match self.standing(cell) {
+                match self.standing(arm) {
                     Some(Standing::Ahead) => format!("**{ratio}** ({value})"),
                     _ => format!("{ratio} ({value})"),
                 }
@@ -318,6 +336,8 @@ pub enum Standing {
 
 /// What is taken for the spread of a ratio that has too few rounds for one.
 const UNKNOWN: f64 = 0.1;
+/// Of a ratio that is told with two digits.
+const NOT_SHOWN: f64 = 0.005;
 
 fn shown_ratio(ratio: Figure) -> String {
     match ratio.spread {
@@ -336,5 +356,31 @@ mod tests {
             in_a_cell("failed | (see https://example.com/e/2), twice\nover"),
             "failed \\| (see <https://example.com/e/2>), twice over"
         );
+    }
+
+    #[test]
+    fn who_stands_beside_none_is_behind_or_level() {
+        let mut table = Table::new("", "", &["diesel-neon", "peer"]);
+        table.counted("failed", Unit::Count, &[Some(3.0), Some(0.0)]);
+        table.counted("opened", Unit::Count, &[Some(0.0), Some(0.0)]);
+        table.counted("sent", Unit::Bytes, &[Some(0.0), Some(5.0)]);
+        let standings: Vec<_> = table.standings().collect();
+        use Standing::{Ahead, Behind, Level};
+        assert_eq!(standings, [Behind, Level, Ahead]);
+    }
+
+    #[test]
+    fn we_stand_beside_peers_alone() {
+        let arms = ["diesel-neon", "diesel-neon, `pipeline_login`", LIMIT];
+        let mut table = Table::new("", "", &arms);
+        table.counted("flights", Unit::Count, &[6.0, 5.0, 5.0].map(Some));
+        assert_eq!(table.standings().count(), 0);
+    }
+
+    #[test]
+    fn what_two_digits_do_not_show_is_level() {
+        let mut table = Table::new("", "", &["diesel-neon", "peer"]);
+        table.counted("asleep", Unit::ShareAsleep, &[Some(0.3131), Some(0.3130)]);
+        assert_eq!(table.standings().collect::<Vec<_>>(), [Standing::Level]);
     }
 }

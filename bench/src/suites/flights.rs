@@ -17,7 +17,7 @@ use super::statements::{Ours, Sqlx, Stock, TokioPostgres, Typed};
 use crate::each_pool;
 use crate::plot::Bars;
 use crate::pools::{self, Configuration, Pool, Settings};
-use crate::report::{Chapter, PlotFile, Table, Unit};
+use crate::report::{Chapter, LIMIT, PlotFile, Table, Unit};
 use crate::schema::{Book, books};
 use crate::stand_in::{self, SCHEMA};
 use crate::stats::percentile;
@@ -123,7 +123,6 @@ const CONNECTING: [&str; 7] = [
     "sqlx",
     LIMIT,
 ];
-const LIMIT: &str = "limit";
 
 /// What a server sends at once may come in two pieces where the machine is busy, and has a client answer twice.
 const CONNECTS: usize = 5;
