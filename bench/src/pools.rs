@@ -1,8 +1,8 @@
 //! The pools, each as an app would hold it, behind one interface.
 //!
 //! Each is there as it comes, and as good as its own settings make it for a compute that suspends after five minutes:
-//! connections that are checked when they are handed out, with a limit on the check where the pool has one, and none that is
-//! idle for four minutes. What cannot be set by a pool's user is not set here.
+//! connections that are checked when they are handed out, with a limit on the check, which the pool has or its user can
+//! write, and none that is idle for four minutes. What cannot be set by a pool's user is not set here.
 
 /// `hold`, for a pool that is a tuple's first field.
 macro_rules! hold {
@@ -108,7 +108,7 @@ pub trait Pool: Clone + Send + Sync + 'static {
 
 /// Of connections that are idle so long, in a [`Configuration::Serverless`].
 pub const IDLE: Duration = Duration::from_secs(240);
-/// For a check or a connect, where a pool has a limit, in a [`Configuration::Serverless`].
+/// For a check or a connect, where there can be a limit, in a [`Configuration::Serverless`].
 const CHECK: Duration = Duration::from_secs(1);
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -214,4 +214,44 @@ pub fn names_with_pythons() -> Vec<&'static str> {
         None => &[],
     };
     [&NAMES, pythons].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use neon_sim::{NeonSim, Suspension};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::stand_in::SCHEMA;
+
+    /// Has one caller come after the connections have died without a word.
+    async fn outlives_silence<P: Pool>() {
+        let neon = NeonSim::builder().never_suspend().start().await.unwrap();
+        neon.sql(SCHEMA).await.unwrap();
+        let settings = Settings {
+            configuration: Configuration::Serverless,
+            max_size: 2,
+            patience: Duration::from_secs(20),
+        };
+        let pool = P::build(&neon.url(), settings).await;
+        fill(&pool, 2).await;
+        neon.suspend(Suspension::Silent).await;
+        let found = timeout(Duration::from_secs(30), pool.look_up(7)).await;
+        assert_eq!(found.expect("it gives up its check"), Ok(7));
+    }
+
+    #[tokio::test]
+    async fn bb8_outlives_silence() {
+        outlives_silence::<Bb8>().await;
+    }
+
+    #[tokio::test]
+    async fn deadpool_outlives_silence() {
+        outlives_silence::<Deadpool>().await;
+    }
+
+    #[tokio::test]
+    async fn deadpool_postgres_outlives_silence() {
+        outlives_silence::<DeadpoolPostgres>().await;
+    }
 }
