@@ -70,7 +70,8 @@ endpoint. All else runs on the same machine: the clients, the stand-in's proxy a
 
 Requests in a second are for the most part those that all that together can do. The processor time is the server's alone, and \
 tells the pools apart. The peers ask the server before each request whether the connection works; ours does that only where it was quiet \
-for half a second, which is most of the difference. What is asked at the very moment of the suspension is lost with the connection: the \
+for half a second. sqlx asks once more when a connection comes back, and `AsyncPgConnection` prepares an INSERT each time. [Checkout](#checkout) has the \
+pools without their checks. What is asked at the very moment of the suspension is lost with the connection: the \
 example reads by `Pool::retry`, which asks again, and a write without an `Idempotency-Key` would fail. With the peers it is often the \
 check that is lost, and they open another connection.";
 

@@ -28,7 +28,10 @@ pub fn run() -> Chapter {
 
 const TEXT: &str = "\
 A caller may wait two seconds for a connection, and cannot have one. Each pool is as it comes. What is told is the error with its \
-causes, and the time until then; in Python, it is the last lines of what an uncaught one prints.";
+causes, and the time until then; in Python, it is the last lines of what an uncaught one prints.
+
+Who takes two seconds has tried again meanwhile, as a host without an address or a port that refuses may be back soon; who passes the failure on \
+tells it at once. sqlx does not verify a certificate with `sslmode=require`, as the URL has it: it connects, and tells what it finds missing then.";
 
 #[derive(Clone, Copy)]
 enum Case {

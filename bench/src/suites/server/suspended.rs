@@ -44,11 +44,12 @@ const FAILED: &str = "\
 Five requests come every tenth of a second, each a look-up, on as many connections as that takes. Meanwhile the compute is suspended, and \
 the next connection wakes it, which takes 0.4 s: as when it is moved, or set to another size. That happens at the moment of such a burst, and \
 a third and two thirds of the way to the next one. The connections end with 57P01, by a reset, or in silence. Counted are the requests of the \
-two seconds from that burst on. One has failed that was answered with a 5xx, or not in three seconds. No server tries a request again. *Set up* \
+two seconds from that burst on. One has failed that was answered with a 5xx, or not in three seconds. Ours does a read again whose \
+connection was lost, since the example reads by `pool.retry()`; the peers have nothing like it, and theirs fail. *Set up* \
 are the peers as in the other chapters, and ours with a `silence_threshold` of a second.
 
 A connection that ours has used a moment ago is not checked: in silence, the requests of the next burst wait on as many \
-as there were in use. With a `silence_threshold` they are done again after a second, since the example reads by `pool.retry()`; without it their clients leave. Without a limit on a check all connections are soon waiting for one, until TCP gives up long after. The share that fails:";
+as there were in use. With a `silence_threshold` they are done again after a second; without it their clients leave. Without a limit on a check all connections are soon waiting for one, until TCP gives up long after. The share that fails:";
 const LATE: &str = "The 99th percentile of the answers that came, where those were more than half:";
 
 /// Returns the failures, the slow answers, and a picture.
