@@ -116,7 +116,7 @@ fn machine() -> String {
     ];
     let date = said("date", &["-u", "+%Y-%m-%d"]);
     format!(
-        "Machine: {cores} cores, {model}; {}. {date}.",
+        "The last run, of these chapters or of some: {cores} cores, {model}; {}. {date}.",
         versions.join("; ")
     )
 }

@@ -19,7 +19,7 @@ fn tracking_pgbouncer() -> PathBuf {
     let program = repository().join("target/tools/bin/pgbouncer-tracking");
     program
         .canonicalize()
-        .expect("`make setup` has installed a PgBouncer")
+        .unwrap_or_else(|error| panic!("{}: {error}; `make setup` builds it", program.display()))
 }
 
 /// Where the workspace is.
