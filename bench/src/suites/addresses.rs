@@ -31,7 +31,7 @@ pub fn run() -> Chapter {
 const TEXT: &str = "\
 Of the twelve addresses of one host name four answer no SYN, four accept and say nothing, three refuse, and one leads to the server. \
 Each has ten seconds to the answer to its first statement, in four orders. psql's time is that of a process. tokio-postgres and libpq \
-try one address after another, without a limit unless the URL has a `connect_timeout`; tokio-postgres applies that to TCP alone. A URL \
+try one address after another, without a limit unless the URL has a `connect_timeout`; tokio-postgres applies that to TCP alone, libpq to each address. A URL \
 of sqlx has one host and no `hostaddr`, so that it is given the first address alone.";
 
 /// Tries what each does with the addresses in several orders.
@@ -47,7 +47,7 @@ async fn table(neon: &NeonSim) -> Table {
     let mut table = Table::new(
         "addresses",
         "the first addresses",
-        &PEERS.map(|(name, _)| name),
+        &PEERS.map(|(name, ..)| name),
     );
     for (order, at) in [
         ("do not answer", 0),
@@ -58,9 +58,9 @@ async fn table(neon: &NeonSim) -> Table {
         let mut behaviours: Vec<Behaviour> = dozen.clone();
         behaviours.rotate_left(at);
         let mut cells = Vec::new();
-        for (_, peer) in PEERS {
+        for (_, peer, parameter) in PEERS {
             let addresses = Addresses::new(&behaviours).await;
-            let url = addresses.url(&neon.url(), &neon.host());
+            let url = addresses.url(&neon.url(), &neon.host()) + parameter;
             let works = behaviours.iter().position(|one| *one == works);
             let sessions = || addresses.accepted()[works.unwrap_or_default()];
             cells.push(attempt(peer, &url, sessions).await);
@@ -79,13 +79,22 @@ enum Peer {
     Libpq,
 }
 
-const PEERS: [(&str, Peer); 5] = [
-    ("`Pool::get`", Peer::Ours),
-    ("`Connection`", Peer::OursSingle),
-    ("tokio-postgres", Peer::TokioPostgres),
-    ("sqlx, the first address alone", Peer::Sqlx),
-    ("libpq (psql)", Peer::Libpq),
+/// The peers, and what their URLs have at the end.
+const PEERS: [(&str, Peer, &str); 7] = [
+    ("`Pool::get`", Peer::Ours, ""),
+    ("`Connection`", Peer::OursSingle, ""),
+    ("tokio-postgres", Peer::TokioPostgres, ""),
+    (
+        "tokio-postgres, `connect_timeout=2`",
+        Peer::TokioPostgres,
+        SHORT,
+    ),
+    ("sqlx, the first address alone", Peer::Sqlx, ""),
+    ("libpq (psql)", Peer::Libpq, ""),
+    ("libpq (psql), `connect_timeout=2`", Peer::Libpq, SHORT),
 ];
+/// The shortest that libpq takes.
+const SHORT: &str = "&connect_timeout=2";
 
 /// Returns how long the peer takes to its first answer, or what it fails with, and how many sessions it opens.
 async fn attempt(peer: Peer, url: &str, sessions: impl Fn() -> usize) -> String {
