@@ -64,7 +64,13 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         fs::write(&json, page.json()?)?;
         fs::write(docs.join("benchmarks.md"), page.markdown())?;
     }
-    let worse = before.map_or_else(Vec::new, |before| compare::worse(&before.chapters, &now));
+    let worse = before.map_or_else(Vec::new, |before| {
+        let is_there = |suite: &str| before.chapters.iter().any(|one| one.suite == suite);
+        for chapter in now.iter().filter(|chapter| !is_there(&chapter.suite)) {
+            eprintln!("not compared, as it is not in the file: {}", chapter.suite);
+        }
+        compare::worse(&before.chapters, &now)
+    });
     for line in &worse {
         eprintln!("worse: {line}");
     }
