@@ -550,6 +550,41 @@ async fn a_stale_statement_is_not_tried_again_behind_the_end_of_its_transaction(
 }
 
 #[tokio::test]
+async fn a_stale_statement_is_not_tried_again_in_a_transaction_that_was_begun_behind_it() {
+    let neon = start().await;
+    let stale = || {
+        let insert = diesel::insert_into(users::table).values(users::name.eq("Ada"));
+        insert.returning(users::name)
+    };
+    for begin in ["BEGIN", "SELECT 1; START TRANSACTION"] {
+        let connection = &mut connect(&neon.url()).await;
+        for _ in 0..2 {
+            stale().get_result::<String>(connection).await.unwrap();
+            neon.sql("TRUNCATE users").await.unwrap();
+        }
+        neon.sql(
+            "ALTER TABLE users ALTER name TYPE TEXT; ALTER TABLE users ALTER name TYPE VARCHAR(99)",
+        )
+        .await
+        .unwrap();
+        let shared = &*connection;
+        let (mut one, mut other) = (shared, shared);
+        let mut inserted = Box::pin(stale().get_result::<String>(&mut one));
+        assert!(poll!(inserted.as_mut()).is_pending());
+        let begun = other.batch_execute(begin).await;
+        let inserted = inserted.await;
+        assert!(
+            begun.is_ok() && inserted.is_err(),
+            "{begin}: {begun:?}, {inserted:?}"
+        );
+        connection.batch_execute("ROLLBACK").await.unwrap();
+        neon.sql("ALTER TABLE users ALTER name TYPE TEXT")
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_statement_that_waits_to_be_sent_keeps_its_name() {
     let neon = start().await;
     let pool = pool(&neon.url(), |policy| policy.max_size(1).statement_cache(1));

@@ -56,11 +56,13 @@ impl Connection {
         statement: &mut Statement<'_>,
     ) -> QueryResult<ResponseHead<'_>> {
         let was_cached = self.resolve(&mut statement.binds).await?;
+        let begins = self.begins();
         let mut error = match self.start_resolved(statement).await {
             Err(error) if was_cached => error,
             head => return Ok(head?),
         };
-        if !self.resolve_again(&mut error, &mut statement.binds).await? {
+        let is_resolved = self.resolve_again(&mut error, &mut statement.binds);
+        if !is_resolved.await? || self.begins() != begins {
             return Err(error.into());
         }
         Ok(self.start_resolved(statement).await?)
@@ -76,6 +78,7 @@ impl Connection {
             self.statements.note(&candidate);
             return Box::pin(self.start_with_probe(probe, candidate)).await;
         }
+        let begins = self.begins();
         let mut plan = self.plan(&candidate);
         if let Plan::Prepare(_) = &plan {
             self.record(InstrumentationEvent::cache_query(candidate.sql));
@@ -95,12 +98,22 @@ impl Connection {
             (true, Some(name)) => self.pooler.renew(name),
             _ => self.pooler.downgrade(),
         }
-        // The failed statement has changed nothing, but an open transaction has failed with it.
-        if has_failed_transaction && !self.session.restart_transaction(preamble) {
+        // The failed statement has changed nothing, but an open transaction has failed with it. Where there was none, it must
+        // not run in one that has been begun since.
+        let may_run_again = match has_failed_transaction {
+            true => self.session.restart_transaction(preamble),
+            false => self.begins() == begins,
+        };
+        if !may_run_again {
             return Err(failure.into());
         }
         plan = Plan::Unnamed;
         Box::pin(self.start_planned(&mut plan, candidate)).await
+    }
+
+    /// Returns how many statements may have begun a transaction.
+    fn begins(&self) -> u64 {
+        self.session.status().bounds.begins()
     }
 
     /// Returns how a statement is to run. A statement that Diesel does not cache gets a name when it comes again.

@@ -20,7 +20,7 @@ impl Connection {
         let evicted = self.statements.take_evicted();
         let request = self.encode(plan, candidate, evicted.names());
         let request = request.map_err(Failure::Unsendable)?;
-        self.session.status().ends.note(candidate.sql, false);
+        self.session.status().bounds.note(candidate.sql, false);
         let response = self.session.send(request).await?;
         evicted.set_closed();
         Ok(response)

@@ -11,7 +11,7 @@ use super::probe::is_passing;
 use super::report::Report;
 use crate::protocol::{Messages, Request, command_tag, tag};
 use crate::session::{Command, Failure, Response};
-use crate::util::ending::without_blanks;
+use crate::util::bounds::without_blanks;
 
 impl Connection {
     /// Runs SQL of the caller.

@@ -347,7 +347,7 @@ fn sent(record: &CheckoutRecord, is_alone: bool, asked_at: Instant, asked: &Mome
         // If nothing has come since the checkout, no statement of it has an answer.
         at_most: held_for.filter(|held_for| status.silent_for(&now) > *held_for),
         heard: status.silent_for(asked),
-        in_transaction: status.in_transaction() && !status.ends.may_have_chained(),
+        in_transaction: status.in_transaction() && !status.bounds.may_have_chained(),
         is_alone,
         asked_at,
     }

@@ -49,7 +49,7 @@ mod orphan;
 mod output;
 mod pending;
 mod pipeline;
-mod possible_ends;
+mod possible_bounds;
 mod preamble;
 mod process;
 mod response;

@@ -117,7 +117,7 @@ impl Pipeline {
                 (false, true)
             }
             Request::Simple(sql) | Request::Copy(sql) => {
-                self.status.ends.note(sql, true);
+                self.status.bounds.note(sql, true);
                 match commands {
                     [] => messages.query(sql)?,
                     _ if commands.iter().any(is_begin) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::login::LoginTrace;
-use super::possible_ends::PossibleEnds;
+use super::possible_bounds::PossibleBounds;
 use super::process::{Identity, ServerProcess};
 use crate::protocol::tag::{self, frontend, status};
 use crate::protocol::{ServerError, is_command};
@@ -34,7 +34,7 @@ pub(crate) struct SessionStatus {
     /// Counts the ends of transactions.
     transaction_ends: AtomicU64,
     /// The statements that may have ended a transaction.
-    pub(crate) ends: PossibleEnds,
+    pub(crate) bounds: PossibleBounds,
     /// Whether a statement was given up on this side, which the server may still run.
     is_given_up: AtomicBool,
     /// The process ID of BackendKeyData, or 0.
@@ -65,7 +65,7 @@ impl SessionStatus {
             responses: AtomicU64::new(0),
             transaction_status: AtomicU8::new(0),
             transaction_ends: AtomicU64::new(0),
-            ends: PossibleEnds::default(),
+            bounds: PossibleBounds::default(),
             is_given_up: AtomicBool::new(false),
             backend_pid: AtomicI32::new(0),
             ended: AtomicBool::new(false),

@@ -279,10 +279,10 @@ fn note_sql(status: &SessionStatus, tag: u8, body: &[u8]) {
         _ => return,
     };
     if several && body.len() >= MAX_PREFIX {
-        status.ends.note_unknown();
+        status.bounds.note_unknown();
     } else {
         status
-            .ends
+            .bounds
             .note(&String::from_utf8_lossy(sql.unwrap_or_default()), several);
     }
 }

@@ -33,7 +33,7 @@ impl TransactionMonitor {
 
     /// Notes that the ROLLBACK of the whole transaction is under way.
     pub(crate) fn begin_rollback(self) -> RollbackGuard {
-        let (given_up, sent) = (self.0.guard(), self.0.ends.count());
+        let (given_up, sent) = (self.0.guard(), self.0.bounds.ends());
         RollbackGuard(Some((self.0, given_up, sent)))
     }
 }
@@ -77,7 +77,7 @@ impl RollbackGuard {
 impl Drop for RollbackGuard {
     fn drop(&mut self) {
         if let Some((status, _, sent)) = &self.0 {
-            status.give_up_rollback(status.ends.count() != *sent);
+            status.give_up_rollback(status.bounds.ends() != *sent);
         }
     }
 }

@@ -49,7 +49,7 @@ impl Attempt {
             requests: status.requests(),
             responses: status.responses(),
             transaction_ends: status.transaction_ends(),
-            possible_ends: status.ends.count(),
+            possible_ends: status.bounds.ends(),
             status,
         }
     }
@@ -69,7 +69,7 @@ impl Attempt {
     pub(crate) fn worked_in_transaction(&self) -> Transacted {
         let status = &self.status;
         let may_have_ended = status.transaction_ends() != self.transaction_ends
-            || (status.ends.count() != self.possible_ends && status.may_miss_response());
+            || (status.bounds.ends() != self.possible_ends && status.may_miss_response());
         Transacted {
             idempotent: self.idempotent,
             may_have_ended,

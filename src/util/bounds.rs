@@ -1,4 +1,4 @@
-//! SQL that may end a transaction.
+//! SQL that may begin a transaction, or end one.
 
 use std::iter;
 
@@ -9,13 +9,40 @@ use super::comment;
 pub(crate) fn may_end_transaction(sql: &str, several: bool) -> bool {
     let sql = without_blanks(sql);
     if several && is_several(sql) {
-        let words = |at| words(&sql[at..]);
-        return (0..sql.len())
-            .filter(|at| is_start_of_word(sql, *at))
-            .any(|at| is_end(words(at)));
+        return may_begin_one(sql, |sql| is_end(words(sql)));
     }
     // The first letter rules out nearly every statement.
     sql.starts_with(['c', 'C', 'e', 'E', 'a', 'A', 'p', 'P', 'r', 'R']) && is_end(words(sql))
+}
+
+/// As [`may_end_transaction`], of one that it may begin.
+pub(crate) fn may_begin_transaction(sql: &str, several: bool) -> bool {
+    let sql = without_blanks(sql);
+    match several && is_several(sql) {
+        true => may_begin_one(sql, is_begin),
+        false => is_begin(sql),
+    }
+}
+
+/// Returns whether one of the words of `sql` may begin a command that `is_it`.
+fn may_begin_one(sql: &str, is_it: impl Fn(&str) -> bool) -> bool {
+    let mut words = (0..sql.len()).filter(|at| is_start_of_word(sql, *at));
+    words.any(|at| is_it(&sql[at..]))
+}
+
+fn is_begin(sql: &str) -> bool {
+    let starts_with = |word: &str| {
+        let (start, behind) = sql.as_bytes().split_at_checked(word.len())?;
+        let ends = behind.first().is_none_or(|byte| !is_word_byte(*byte));
+        Some(ends && start.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    ["begin", "start"]
+        .into_iter()
+        .any(|word| starts_with(word).unwrap_or_default())
+}
+
+fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
 }
 
 fn is_several(sql: &str) -> bool {
@@ -86,7 +113,7 @@ fn is_word(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{may_end_transaction, without_blanks};
+    use super::{may_begin_transaction, may_end_transaction, without_blanks};
 
     #[test]
     fn only_space_and_comments_are_nothing_to_run() {
@@ -147,6 +174,34 @@ mod tests {
             "DO $$ BEGIN PERFORM 1",
         ] {
             assert!(!may_end_transaction(sql, true), "{sql}");
+        }
+    }
+
+    #[test]
+    fn whatever_may_begin_a_transaction_is_told() {
+        for sql in [
+            "BEGIN",
+            "begin isolation level serializable",
+            " ;; -- now\n/* and */ Begin;",
+            "START TRANSACTION READ ONLY",
+            "BEGIN/* a */WORK",
+        ] {
+            for several in [false, true] {
+                assert!(may_begin_transaction(sql, several), "{sql}");
+            }
+            let one_of_several = format!("SELECT 'é'; {sql}; SELECT 1");
+            assert!(may_begin_transaction(&one_of_several, true), "{sql}");
+        }
+        for sql in [
+            "",
+            "SELECT 1",
+            "beginning",
+            "START_",
+            "begé",
+            "COMMIT",
+            "SAVEPOINT begin",
+        ] {
+            assert!(!may_begin_transaction(sql, true), "{sql}");
         }
     }
 }
