@@ -170,12 +170,15 @@ impl Table {
 
     /// Adds the rounds of each arm; an arm without any has nothing to show.
     pub fn measured(&mut self, what: &str, unit: Unit, rounds: &[Vec<f64>]) {
+        let all = rounds.iter().map(Vec::len).max().unwrap_or_default();
         let cells = rounds.iter().enumerate().map(|(arm, theirs)| {
             if theirs.is_empty() {
                 return Cell::Nothing;
             }
             let ratio = match arm {
                 0 => None,
+                // An arm that lacks a round has its others at another's place.
+                _ if theirs.len() < all => None,
                 _ => Figure::ratio(&rounds[0], theirs),
             };
             let value = Figure::of(theirs);

@@ -69,7 +69,7 @@ pub const ALL: &[Suite] = &[
     Suite {
         name: "words",
         run: words::run,
-        when: When::Beside,
+        when: When::Alone,
     },
     Suite {
         name: "addresses",

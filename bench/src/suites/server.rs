@@ -30,7 +30,7 @@ const NAMES: [&str; 4] = [
 ];
 
 const CLIENTS: usize = 32;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 13;
 const SLICE: Duration = Duration::from_millis(400);
 /// Of look-ups before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(500);
