@@ -85,7 +85,7 @@ use crate::policy::Policy;
 /// A pool of connections that outlive Neon's scale to zero.
 ///
 /// Cheap to clone; the clones are one pool. Nothing is sent before the first [`get`](Self::get), and an
-/// idle pool sends not one byte.
+/// idle pool sends nothing but the goodbye of a connection that is closed.
 ///
 /// When the last clone is dropped without [`close`](Self::close), idle connections end, and those in use when they come
 /// back. A connect that is under way goes on to its end, and the new connection is closed then.
