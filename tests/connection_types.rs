@@ -16,6 +16,8 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, Integer, Nullable, Record, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::DatabaseErrorExt;
+use futures_util::future::join;
+use futures_util::poll;
 use tokio::time::timeout;
 
 #[derive(diesel::sql_types::SqlType, diesel::query_builder::QueryId)]
@@ -336,11 +338,81 @@ async fn a_type_that_was_made_anew_is_noticed_behind_the_failure_of_another_stat
             .unwrap();
         // There is no such operator, or the type is another one than it was.
         wrong().execute(connection).await.unwrap_err();
+        let before = neon.counters();
         for round in 0..3 {
             let done = one().get_result(connection).await;
             assert_eq!(done, Ok(Mood::Sad), "{route}, {round}");
         }
+        if route == "direct" {
+            assert_eq!(counted(&neon, &url, before).named_parses, 1);
+        }
     }
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_begun_anew_for_a_type_goes_on_beside_a_text_with_the_word_begin() {
+    let neon = start().await;
+    neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad')")
+        .await
+        .unwrap();
+    for url in [neon.url(), neon.pooled_url()] {
+        let connection = &mut connect(&url).await;
+        let one = || diesel::select(Mood::Sad.into_sql::<MoodType>());
+        for _ in 0..2 {
+            one().get_result::<Mood>(connection).await.unwrap();
+        }
+        neon.sql("DROP TYPE mood; CREATE TYPE mood AS ENUM ('happy', 'sad')")
+            .await
+            .unwrap();
+        let done = connection.transaction(async |connection| {
+            let shared = &*connection;
+            let (mut one_of_two, mut other) = (shared, shared);
+            let before = neon.counters();
+            let mut first = Box::pin(one().get_result::<Mood>(&mut one_of_two));
+            // It fails, and the type is looked up.
+            while counted(&neon, &url, before).flights < 2 {
+                assert!(poll!(first.as_mut()).is_pending());
+                tokio::task::yield_now().await;
+            }
+            let second = other.batch_execute("SELECT 'begin'; SELECT 1");
+            let (second, first) = join(second, first).await;
+            second.and(first)
+        });
+        let done = timeout(HANG, done).await.unwrap();
+        assert_eq!(done, Ok(Mood::Sad), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_does_not_run_behind_the_end_of_its_transaction_that_was_begun_anew_for_a_type()
+{
+    let neon = start().await;
+    neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad'); CREATE TABLE moods (mood mood); GRANT ALL ON moods TO PUBLIC")
+        .await
+        .unwrap();
+    let url = neon.url();
+    let connection = &mut connect(&url).await;
+    let insert = || sql_query("INSERT INTO moods VALUES ($1)").bind::<MoodType, _>(Mood::Sad);
+    insert().execute(connection).await.unwrap();
+    neon.sql("DROP TABLE moods; DROP TYPE mood; CREATE TYPE mood AS ENUM ('happy', 'sad'); CREATE TABLE moods (mood mood); GRANT ALL ON moods TO PUBLIC")
+        .await
+        .unwrap();
+    let done = connection.transaction(async |connection| {
+        let shared = &*connection;
+        let (mut one, mut other) = (shared, shared);
+        let before = neon.counters();
+        let mut inserted = Box::pin(insert().execute(&mut one));
+        // It fails, and the type is looked up.
+        while counted(&neon, &url, before).flights < 2 {
+            assert!(poll!(inserted.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        let (ended, inserted) = join(other.batch_execute("ROLLBACK"), inserted).await;
+        ended.and(inserted)
+    });
+    timeout(HANG, done).await.unwrap().unwrap_err();
+    let kept = neon.sql("SELECT count(*) FROM moods").await.unwrap();
+    assert_eq!(kept[0][0].as_deref(), Some("0"));
 }
 
 #[tokio::test]

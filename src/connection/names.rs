@@ -106,13 +106,15 @@ impl Names {
     ) -> Choice {
         self.clock += 1;
         if let Some(named) = self.named.get_mut(&key) {
-            return match &named.state {
+            match &named.state {
                 State::Ready(rows) if named.is(candidate) => {
                     named.used = self.clock;
-                    Choice::Known(Arc::clone(&named.name), rows.clone())
+                    return Choice::Known(Arc::clone(&named.name), rows.clone());
                 }
-                _ => Choice::None,
-            };
+                // Its types were made anew, and so is the statement.
+                State::Ready(_) if candidate.id.is_some() => self.evict(key),
+                _ => return Choice::None,
+            }
         }
         if !self.note(key, candidate) || self.named.len() >= capacity && !self.make_room() {
             return Choice::None;
@@ -203,12 +205,13 @@ impl Names {
         let is_ready = |named: &Named| matches!(named.state, State::Ready(_));
         let ready = self.named.iter().filter(|(_, named)| is_ready(named));
         let oldest = ready.min_by_key(|(_, named)| named.used);
-        let Some((key, oldest)) = oldest.map(|(key, named)| (*key, Arc::clone(&named.name))) else {
-            return false;
-        };
-        self.named.remove(&key);
-        self.evicted.push(oldest);
-        true
+        let oldest = oldest.map(|(key, _)| *key);
+        oldest.inspect(|key| self.evict(*key)).is_some()
+    }
+
+    fn evict(&mut self, key: Key) {
+        let evicted = self.named.remove(&key);
+        self.evicted.extend(evicted.map(|named| named.name));
     }
 }
 

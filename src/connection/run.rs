@@ -56,13 +56,21 @@ impl Connection {
         statement: &mut Statement<'_>,
     ) -> QueryResult<ResponseHead<'_>> {
         let was_cached = self.resolve(&mut statement.binds).await?;
-        let begins = self.begins();
+        let bounds = &self.session.status().bounds;
+        let (begins, ends) = (bounds.begins(), bounds.ends());
         let mut error = match self.start_resolved(statement).await {
             Err(error) if was_cached => error,
             head => return Ok(head?),
         };
+        let is_begun_anew = error.has_failed_transaction;
         let is_resolved = self.resolve_again(&mut error, &mut statement.binds);
-        if !is_resolved.await? || self.begins() != begins {
+        // Another statement may have been sent meanwhile: the end of the transaction, or the beginning of one.
+        let is_still_there = is_resolved.await?
+            && match is_begun_anew {
+                true => bounds.ends() == ends,
+                false => bounds.begins() == begins,
+            };
+        if !is_still_there {
             return Err(error.into());
         }
         Ok(self.start_resolved(statement).await?)
