@@ -8,10 +8,12 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, Text};
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager as _};
 use diesel_neon::{Connection, DatabaseErrorExt};
 use futures_util::poll;
 use tokio::time::timeout;
+
+type Manager = <Connection as AsyncConnection>::TransactionManager;
 
 #[tokio::test]
 async fn everything_takes_one_flight_on_both_endpoints() {
@@ -344,15 +346,16 @@ async fn sql_with_a_name_notices_a_changed_table() {
     }
 }
 
+async fn drafts(connection: &mut Connection) -> QueryResult<()> {
+    let drafts = sql_query("SELECT * FROM drafts").load::<Name>(connection);
+    drafts.await.map(drop)
+}
+
 #[tokio::test]
 async fn a_transaction_that_changes_a_table_goes_on() {
     let neon = start().await;
     for url in [neon.url(), neon.pooled_url()] {
         let connection = &mut informed(&url).await;
-        let drafts = async |connection: &mut Connection| {
-            let drafts = sql_query("SELECT * FROM drafts").load::<Name>(connection);
-            drafts.await.map(drop)
-        };
         let changed = connection.transaction(async |connection| {
             let create = "CREATE TEMPORARY TABLE drafts (name TEXT) ON COMMIT DROP";
             connection.batch_execute(create).await?;
@@ -380,10 +383,6 @@ async fn a_change_of_a_table_that_is_rolled_back_is_noticed() {
         let connection = &mut informed(&url).await;
         let create = "DROP TABLE IF EXISTS drafts; CREATE TABLE drafts (name TEXT)";
         connection.batch_execute(create).await.unwrap();
-        let drafts = async |connection: &mut Connection| {
-            let drafts = sql_query("SELECT * FROM drafts").load::<Name>(connection);
-            drafts.await.map(drop)
-        };
         let roll_back = async |connection: &mut Connection| {
             let rolled_back = connection.transaction(async |connection| {
                 let alter = "ALTER TABLE drafts ALTER name TYPE VARCHAR(99)";
@@ -406,6 +405,73 @@ async fn a_change_of_a_table_that_is_rolled_back_is_noticed() {
             });
             assert_eq!(done.await, Ok(()), "{url}, {is_inside}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_a_table_is_noticed_that_a_failed_commit_or_a_dropped_rollback_undoes() {
+    let neon = start().await;
+    neon.sql(
+        "GRANT ALL ON SCHEMA public TO PUBLIC; \
+         ALTER TABLE users ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED, DROP CONSTRAINT users_name_key",
+    )
+    .await
+    .unwrap();
+    for url in [neon.url(), neon.pooled_url()] {
+        let connection = &mut informed(&url).await;
+        let create = "DROP TABLE IF EXISTS drafts; CREATE TABLE drafts (name TEXT)";
+        connection.batch_execute(create).await.unwrap();
+        for commits in [true, false] {
+            Manager::begin_transaction(connection).await.unwrap();
+            let alter = "ALTER TABLE drafts ALTER name TYPE VARCHAR(99)";
+            connection.batch_execute(alter).await.unwrap();
+            for _ in 0..3 {
+                drafts(connection).await.unwrap();
+            }
+            if commits {
+                let twice = users::name.eq("Ada");
+                let twice = diesel::insert_into(users::table).values(vec![twice, twice]);
+                twice.execute(connection).await.unwrap();
+                let done = Manager::commit_transaction(connection).await;
+                assert_eq!(done.unwrap_err().sqlstate(), Some("23505"));
+            } else {
+                let mut dropped = Box::pin(Manager::rollback_transaction(connection));
+                assert!(poll!(dropped.as_mut()).is_pending());
+            }
+            let done = connection.transaction(async |connection| {
+                sql_query("SELECT 1").execute(connection).await?;
+                drafts(connection).await
+            });
+            assert_eq!(done.await, Ok(()), "{url}, {commits}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_a_table_that_is_kept_costs_no_name_later() {
+    let neon = start().await;
+    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
+        .await
+        .unwrap();
+    let url = neon.url();
+    let connection = &mut informed(&url).await;
+    let create = "CREATE TABLE drafts (name TEXT)";
+    let begin = format!("BEGIN; {}; COMMIT", create.replace("drafts", "others"));
+    for change in [create, &begin, "ALTER TABLE drafts ADD a INTEGER"] {
+        connection.batch_execute(change).await.unwrap();
+        for _ in 0..2 {
+            drafts(connection).await.ok();
+        }
+        let before = neon.counters();
+        for _ in 0..3 {
+            let rolled_back = connection.transaction(async |connection| {
+                drafts(connection).await?;
+                Err::<(), _>(Error::RollbackTransaction)
+            });
+            rolled_back.await.unwrap_err();
+        }
+        let prepared = counted(&neon, &url, before).named_parses;
+        assert_eq!(prepared, 0, "{change}");
     }
 }
 

@@ -45,6 +45,7 @@ impl Connection {
     /// Sends a statement and reads the head of its response, with its types looked up.
     async fn start(&self, statement: &mut Statement<'_>) -> QueryResult<ResponseHead<'_>> {
         self.refuse_listen(&statement.sql)?;
+        self.note_undos();
         if statement.binds.named().next().is_some() {
             return Box::pin(self.start_with_lookup(statement)).await;
         }

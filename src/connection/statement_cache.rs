@@ -12,8 +12,11 @@ use crate::util::lock;
 #[derive(Debug, Default)]
 pub(super) struct StatementCache {
     names: Mutex<Names>,
-    /// One more than the transactions that had ended when a table or a view was last changed; 0 before.
+    /// One more than the transactions that had ended when a table or a view was last changed; 0 if that was in a
+    /// transaction that is over.
     changed_behind: AtomicU64,
+    /// How often changes had been undone when that was last asked.
+    undos: AtomicU64,
 }
 
 /// How a statement is to run.
@@ -111,22 +114,35 @@ impl StatementCache {
     /// Notes a command that is complete, and evicts all statements if they cannot run any more; returns whether it has.
     ///
     /// DEALLOCATE and DISCARD drop the names, and behind a pooler that tracks statements, the use of a dropped name ends
-    /// the session. A named statement fails if ALTER or DROP has changed the columns of its rows, or ROLLBACK has changed
-    /// them back, and so does its transaction. `ends` transactions have ended before, perhaps with that of the ROLLBACK.
-    pub(super) fn note_command(&self, tag: &str, ends: u64) -> bool {
-        if ["ALTER ", "CREATE ", "DROP "]
-            .iter()
-            .any(|verb| tag.starts_with(verb))
+    /// the session. A named statement fails if ALTER or DROP has changed the columns of its rows, and so does its
+    /// transaction. `ends` transactions have ended before, and changes have been undone `undos` times.
+    pub(super) fn note_command(&self, tag: &str, ends: u64, undos: u64) -> bool {
+        let is = |verb: &&str| tag.starts_with(*verb);
+        if ["ALTER ", "CREATE ", "DROP "].iter().any(is)
+            && self.changed_behind.swap(ends.saturating_add(1), Relaxed) == 0
         {
-            self.changed_behind.store(ends.saturating_add(1), Relaxed);
+            self.undos.store(undos, Relaxed);
         }
-        let is_stale = match tag {
-            "DEALLOCATE ALL" | "DISCARD ALL" => true,
-            "ROLLBACK" => self.changed_behind.load(Relaxed) >= ends.max(1),
-            _ => ["ALTER ", "DROP ", "CREATE VIEW"]
-                .iter()
-                .any(|changes_columns| tag.starts_with(changes_columns)),
-        };
+        let drops_names = matches!(tag, "DEALLOCATE ALL" | "DISCARD ALL");
+        let is_stale = drops_names || ["ALTER ", "DROP ", "CREATE VIEW"].iter().any(is);
+        if is_stale {
+            self.clear();
+        }
+        is_stale
+    }
+
+    /// Returns whether a table or a view has been changed, in a transaction that is not known to be over.
+    pub(super) fn has_changes(&self) -> bool {
+        self.changed_behind.load(Relaxed) > 0
+    }
+
+    /// Evicts all statements if changes were undone since this was last asked: the columns of their rows may be what they were;
+    /// returns whether it has. `undos` counts how often changes were undone, `is_over` tells that no transaction is open.
+    pub(super) fn note_undos(&self, undos: u64, is_over: bool) -> bool {
+        if is_over {
+            self.changed_behind.store(0, Relaxed);
+        }
+        let is_stale = self.undos.swap(undos, Relaxed) != undos;
         if is_stale {
             self.clear();
         }

@@ -30,8 +30,22 @@ impl Connection {
 
     /// Notes a command that is complete: statements may have to be prepared anew behind it, and types looked up.
     pub(super) fn note_command(&self, tag: &str) {
-        let ends = self.session.status().transaction_ends();
-        if self.statements.note_command(tag, ends) {
+        let status = self.session.status();
+        let (ends, undos) = (status.transaction_ends(), status.undos());
+        if self.statements.note_command(tag, ends, undos) {
+            *lock(&self.types) = PgMetadataCache::new();
+        }
+    }
+
+    /// As [`note_command`](Self::note_command), where changes of tables or types were undone, also by a COMMIT that has failed
+    /// or a ROLLBACK that nobody waited for.
+    pub(super) fn note_undos(&self) {
+        if !self.statements.has_changes() {
+            return;
+        }
+        let status = self.session.status();
+        let is_over = !status.is_busy() && !status.in_transaction();
+        if self.statements.note_undos(status.undos(), is_over) {
             *lock(&self.types) = PgMetadataCache::new();
         }
     }

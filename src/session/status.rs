@@ -33,6 +33,8 @@ pub(crate) struct SessionStatus {
     transaction_status: AtomicU8,
     /// Counts the ends of transactions.
     transaction_ends: AtomicU64,
+    /// Counts what may have undone changes: each ROLLBACK, and each error in a transaction.
+    undos: AtomicU64,
     /// The statements that may have ended a transaction.
     pub(crate) bounds: PossibleBounds,
     /// Whether a statement was given up on this side, which the server may still run.
@@ -65,6 +67,7 @@ impl SessionStatus {
             responses: AtomicU64::new(0),
             transaction_status: AtomicU8::new(0),
             transaction_ends: AtomicU64::new(0),
+            undos: AtomicU64::new(0),
             bounds: PossibleBounds::default(),
             is_given_up: AtomicBool::new(false),
             backend_pid: AtomicI32::new(0),
@@ -129,6 +132,11 @@ impl SessionStatus {
     /// Returns how many transactions have ended: too many if one response shows an end in two ways, never too few.
     pub(crate) fn transaction_ends(&self) -> u64 {
         self.transaction_ends.load(Ordering::Acquire)
+    }
+
+    /// Returns how often changes may have been undone, whoever has waited for it.
+    pub(crate) fn undos(&self) -> u64 {
+        self.undos.load(Ordering::Acquire)
     }
 
     /// Returns whether a statement was given up on this side: no other may be sent, and the end of the session says nothing
@@ -303,7 +311,13 @@ impl SessionStatus {
             {
                 self.transaction_ends.fetch_add(1, Ordering::AcqRel);
             }
+            tag::COMMAND_COMPLETE if is_command(body, "ROLLBACK") => {
+                self.undos.fetch_add(1, Ordering::AcqRel);
+            }
             tag::ERROR_RESPONSE => {
+                // It may be that of a COMMIT.
+                let undos = u64::from(self.in_transaction());
+                self.undos.fetch_add(undos, Ordering::AcqRel);
                 let error = ServerError::parse(body);
                 if error.is_fatal() {
                     self.end_with(error);
