@@ -476,6 +476,39 @@ async fn a_change_of_a_table_that_is_kept_costs_no_name_later() {
 }
 
 #[tokio::test]
+async fn a_savepoint_without_a_change_of_a_table_costs_no_names_behind_one() {
+    let neon = start().await;
+    let url = neon.url();
+    let connection = &mut informed(&url).await;
+    let done = connection.transaction(async |connection| {
+        let create = "CREATE TEMPORARY TABLE drafts (name TEXT) ON COMMIT DROP";
+        connection.batch_execute(create).await?;
+        for _ in 0..2 {
+            drafts(connection).await?;
+        }
+        let before = neon.counters();
+        for changes in [false, false, true] {
+            let rolled_back = connection.transaction(async |connection| {
+                drafts(connection).await?;
+                if changes {
+                    let alter = "ALTER TABLE drafts ALTER name TYPE VARCHAR(99)";
+                    connection.batch_execute(alter).await?;
+                    for _ in 0..2 {
+                        drafts(connection).await?;
+                    }
+                }
+                connection.batch_execute("SELECT 1 / 0").await
+            });
+            rolled_back.await.unwrap_err();
+            let prepared = counted(&neon, &url, before).named_parses;
+            assert_eq!(prepared, u64::from(changes));
+        }
+        drafts(connection).await
+    });
+    assert_eq!(done.await, Ok(()));
+}
+
+#[tokio::test]
 async fn a_stale_statement_is_tried_again_where_nothing_has_run() {
     let neon = start().await;
     let connection = &mut connect(&neon.url()).await;

@@ -15,6 +15,8 @@ pub(super) struct StatementCache {
     /// One more than the transactions that had ended when a table or a view was last changed; 0 if that was in a
     /// transaction that is over.
     changed_behind: AtomicU64,
+    /// Counts the changes of tables and views.
+    changes: AtomicU64,
     /// How often changes had been undone when that was last asked.
     undos: AtomicU64,
 }
@@ -118,10 +120,11 @@ impl StatementCache {
     /// transaction. `ends` transactions have ended before, and changes have been undone `undos` times.
     pub(super) fn note_command(&self, tag: &str, ends: u64, undos: u64) -> bool {
         let is = |verb: &&str| tag.starts_with(*verb);
-        if ["ALTER ", "CREATE ", "DROP "].iter().any(is)
-            && self.changed_behind.swap(ends.saturating_add(1), Relaxed) == 0
-        {
-            self.undos.store(undos, Relaxed);
+        if ["ALTER ", "CREATE ", "DROP "].iter().any(is) {
+            self.changes.fetch_add(1, Relaxed);
+            if self.changed_behind.swap(ends.saturating_add(1), Relaxed) == 0 {
+                self.undos.store(undos, Relaxed);
+            }
         }
         let drops_names = matches!(tag, "DEALLOCATE ALL" | "DISCARD ALL");
         let is_stale = drops_names || ["ALTER ", "DROP ", "CREATE VIEW"].iter().any(is);
@@ -129,6 +132,16 @@ impl StatementCache {
             self.clear();
         }
         is_stale
+    }
+
+    /// Returns how many changes of tables and views there have been.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
+    }
+
+    /// Notes that no change was undone up to now.
+    pub(super) fn forgive_undos(&self, undos: u64) {
+        self.undos.store(undos, Relaxed);
     }
 
     /// Returns whether a table or a view has been changed, in a transaction that is not known to be over.

@@ -1,5 +1,7 @@
 //! Looks up the OIDs of types that only the database knows.
 
+use std::num::NonZeroU32;
+
 use diesel::pg::{PgMetadataCache, PgMetadataCacheKey};
 use diesel::result::{Error, QueryResult};
 
@@ -47,6 +49,20 @@ impl Connection {
         let is_over = !status.is_busy() && !status.in_transaction();
         if self.statements.note_undos(status.undos(), is_over) {
             *lock(&self.types) = PgMetadataCache::new();
+        }
+    }
+
+    /// Notes what has changed before a transaction of this depth.
+    pub(super) fn mark_changes(&mut self, depth: NonZeroU32) {
+        self.note_undos();
+        self.transactions.mark(depth, self.statements.changes());
+    }
+
+    /// Keeps statements and types behind the rollback to a savepoint of this depth, unless something was changed inside.
+    pub(super) fn keep_unless_changed(&self, depth: NonZeroU32) {
+        if self.transactions.changes_before(depth) == Some(self.statements.changes()) {
+            let undos = self.session.status().undos();
+            self.statements.forgive_undos(undos);
         }
     }
 
