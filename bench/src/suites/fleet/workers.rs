@@ -30,8 +30,9 @@ const OTHER_FILES: usize = 500;
 /// The pools of a process that are filled at a time.
 const AT_ONCE: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the connections are used, and how often by each process.
-const USED: Duration = Duration::from_secs(4);
+const ROUNDS: usize = 5;
+/// How long the connections are used in each, and how often by each process.
+const USED: Duration = Duration::from_millis(800);
 const EVERY: Duration = Duration::from_millis(4);
 /// A look-up that takes longer has failed.
 const LATEST: Duration = Duration::from_secs(5);
@@ -50,7 +51,8 @@ struct Seen {
     opening: f64,
     client_bytes: f64,
     pgbouncer_bytes: f64,
-    waits: Vec<f64>,
+    /// Of each round.
+    waits: Vec<Vec<f64>>,
     failed: usize,
 }
 
@@ -62,7 +64,7 @@ struct Held {
     bytes: f64,
 }
 
-/// What a process tells once it has used them.
+/// What a process tells once it has used them, in each round.
 #[derive(Debug, Deserialize, Serialize)]
 struct Used {
     waits: Vec<f64>,
@@ -77,29 +79,43 @@ pub async fn table() -> Table {
         arms.push(part.told().await);
     }
     let mut table = Table::new("connections", "", &NAMES).text(TEXT);
-    let mut row = |what: &str, unit, value: &dyn Fn(&Seen) -> f64| {
+    let once = |table: &mut Table, what: &str, unit, value: fn(&Seen) -> f64| {
         let values: Vec<_> = arms.iter().map(|seen| Some(value(seen))).collect();
         table.measured_once(what, unit, &values);
     };
-    let share = |seen: &Seen, share| percentile(&mut seen.waits.clone(), share);
-    row("connections open", Unit::None, &|seen| {
+    once(&mut table, "connections open", Unit::None, |seen| {
         seen.connections as f64
     });
-    row("look-ups that failed", Unit::Count, &|seen| {
+    once(&mut table, "look-ups that failed", Unit::Count, |seen| {
         seen.failed as f64
     });
-    row("look-ups in a second", Unit::PerSecond, &|seen| {
-        seen.waits.len() as f64 / USED.as_secs_f64()
+    let mut row = |what: &str, unit, value: fn(&[f64]) -> f64| {
+        let rounds = arms.iter().map(|seen| {
+            let rounds = seen.waits.iter().filter(|waits| !waits.is_empty());
+            rounds.map(|waits| value(waits)).collect()
+        });
+        table.measured(what, unit, &rounds.collect::<Vec<_>>());
+    };
+    row("look-ups in a second", Unit::PerSecond, |waits| {
+        waits.len() as f64 / USED.as_secs_f64()
     });
-    row("a look-up, median", Unit::Seconds, &|seen| share(seen, 0.5));
-    row("99th percentile", Unit::Seconds, &|seen| share(seen, 0.99));
-    row("memory of the client by connection", Unit::Bytes, &|seen| {
+    row("a look-up, median", Unit::Seconds, |waits| {
+        percentile(&mut waits.to_vec(), 0.5)
+    });
+    row("99th percentile", Unit::Seconds, |waits| {
+        percentile(&mut waits.to_vec(), 0.99)
+    });
+    let memory = "memory of the client by connection";
+    once(&mut table, memory, Unit::Bytes, |seen| {
         seen.client_bytes / seen.connections as f64
     });
-    row("memory of PgBouncer by connection", Unit::Bytes, &|seen| {
+    let memory = "memory of PgBouncer by connection";
+    once(&mut table, memory, Unit::Bytes, |seen| {
         seen.pgbouncer_bytes / seen.connections as f64
     });
-    row("until all are open", Unit::Seconds, &|seen| seen.opening);
+    once(&mut table, "until all are open", Unit::Seconds, |seen| {
+        seen.opening
+    });
     table
 }
 
@@ -134,15 +150,20 @@ async fn seen(arm: usize) -> Seen {
         opened_files >= connections,
         "PgBouncer has {opened_files} connections"
     );
-    join_all(children.iter_mut().map(|child| child.order("use"))).await;
-    let used: Vec<Used> = join_all(children.iter_mut().map(Child::told)).await;
+    let (mut waits, mut failed) = (Vec::new(), 0);
+    for _ in 0..ROUNDS {
+        join_all(children.iter_mut().map(|child| child.order("use"))).await;
+        let used: Vec<Used> = join_all(children.iter_mut().map(Child::told)).await;
+        failed += used.iter().map(|used| used.failed).sum::<usize>();
+        waits.push(used.into_iter().flat_map(|used| used.waits).collect());
+    }
     Seen {
         connections,
         opening,
         client_bytes: held.iter().map(|held| held.bytes).sum(),
         pgbouncer_bytes,
-        failed: used.iter().map(|used| used.failed).sum(),
-        waits: used.into_iter().flat_map(|used| used.waits).collect(),
+        failed,
+        waits,
     }
 }
 
@@ -225,13 +246,14 @@ async fn hold<P: Pool>(pools: usize) {
     });
     let filled: Vec<P> = filled.buffer_unordered(AT_ONCE).collect().await;
     tell_held(pools * MAX_SIZE, before);
-    next_order().await;
-    use_now_and_then(|id| {
-        let pool = filled[fastrand::usize(0..filled.len())].clone();
-        async move { pool.look_up(id).await.ok() }
-    })
-    .await;
-    next_order().await;
+    loop {
+        next_order().await;
+        use_now_and_then(|id| {
+            let pool = filled[fastrand::usize(0..filled.len())].clone();
+            async move { pool.look_up(id).await.ok() }
+        })
+        .await;
+    }
 }
 
 /// The floor: clients without a pool, each with its prepared statement.
@@ -251,10 +273,11 @@ async fn hold_clients(connections: usize) {
     let at_once = AT_ONCE * MAX_SIZE;
     let opened: Vec<_> = opened.buffer_unordered(at_once).collect().await;
     tell_held(connections, before);
-    next_order().await;
     let opened: &'static [_] = Vec::leak(opened);
-    use_now_and_then(|id| look_up(&opened[fastrand::usize(0..opened.len())], id)).await;
-    next_order().await;
+    loop {
+        next_order().await;
+        use_now_and_then(|id| look_up(&opened[fastrand::usize(0..opened.len())], id)).await;
+    }
 }
 
 async fn look_up((client, statement): &(Client, Statement), id: i32) -> Option<i32> {
@@ -300,5 +323,5 @@ where
 const TEXT: &str = "\
 **As many connections as Neon's PgBouncer takes**, 10,000, held by four processes at once, or as many as the machine's limit on open files \
 allows. They are made without TLS and without a password, straight to PgBouncer, by pools of ten (tokio-postgres: by no pool), and each is used once. Then each \
-process looks 250 books up in a second, each on another pool: what is told as failed took more than five seconds. The memory is what the \
+process looks 250 books up in a second, each on another pool, in five rounds: what is told as failed took more than five seconds. The memory is what the \
 processes grow by until all connections are open, divided by their number:";
