@@ -3,9 +3,12 @@
 
 mod common;
 
+use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use common::log::Log;
@@ -129,6 +132,48 @@ async fn statements_behind_two_others_end_the_turn_of_no_set_of_futures() {
     assert!(poll!(statements.next()).is_pending());
     let all = (0..100).map(|n| message(b'Q', format!("SELECT {n}\0").as_bytes()));
     assert!(arrived(&mut server) == all.collect::<Vec<_>>().concat());
+}
+
+/// Counts how often a future is woken.
+struct Counting(Waker, Arc<AtomicU32>);
+
+impl Wake for Counting {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.wake_by_ref();
+    }
+}
+
+#[tokio::test]
+async fn each_of_many_statements_is_woken_a_few_times() {
+    let (pooled, mut server) = with_server(NamedStatements::Never).await;
+    let connection: &Connection = &pooled;
+    let wakes = Arc::new(AtomicU32::new(0));
+    let statement = |n: usize| {
+        let wakes = Arc::clone(&wakes);
+        async move {
+            let sql = format!("SELECT {n}");
+            let mut connection = connection;
+            let mut running = pin!(connection.batch_execute(&sql));
+            poll_fn(|cx| {
+                let counting = Arc::new(Counting(cx.waker().clone(), Arc::clone(&wakes)));
+                let waker = Waker::from(counting);
+                running.as_mut().poll(&mut Context::from_waker(&waker))
+            })
+            .await
+        }
+    };
+    let mut statements: FuturesUnordered<_> = (0..100).map(statement).collect();
+    assert!(poll!(statements.next()).is_pending());
+    assert!(poll!(statements.next()).is_pending());
+    assert_ne!(arrived(&mut server), b"");
+    let answer = [complete("SELECT 0"), ready(b'I')].concat();
+    server.write_all(&answer.repeat(100)).unwrap();
+    let done: Vec<_> = timeout(HANG, statements.collect()).await.unwrap();
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    // If each read its own answer alone, it would wake all others.
+    let wakes = AtomicU32::load(&wakes, Ordering::Relaxed);
+    assert!(wakes < 1000, "{wakes} wakes");
 }
 
 #[tokio::test]

@@ -267,8 +267,13 @@ impl Pipeline {
             self.requests.remove(index);
             if self.requests.is_outstanding() {
                 // The waiters behind may have polled while this response was in front of them, and bytes that are
-                // read already wake nobody.
-                self.waiters.set_due();
+                // read already wake nobody. If each of many read its own response alone, it would wake all others.
+                self.read_available();
+                let next = self.requests.current();
+                let is_given_up = next.is_none_or(|next| next.owner != Owner::Waiting);
+                if is_given_up || !self.waiters.is_exhausted() {
+                    self.waiters.set_due();
+                }
             }
         }
         Poll::Ready(Some(message))
