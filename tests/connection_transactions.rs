@@ -278,6 +278,24 @@ async fn builders_futures_can_be_spawned() {
 }
 
 #[tokio::test]
+async fn a_transaction_on_a_lost_connection_is_not_committed() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        let connection = &mut connect(&url).await;
+        let end = "SELECT pg_terminate_backend(pg_backend_pid())";
+        let lost = connection.batch_execute(end).await.unwrap_err();
+        assert!(lost.is_connection_lost(), "{route}: {lost:?}");
+        let swallowed = connection.transaction(async |connection| {
+            let insert = insert(connection, "Ada").await;
+            assert!(insert.is_err(), "{route}");
+            Ok::<_, Error>(())
+        });
+        let lost = swallowed.await.unwrap_err();
+        assert!(lost.is_connection_lost(), "{route}: {lost:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_commit_that_rolls_back_is_an_error() {
     let neon = start().await;
     for (route, url) in routes(&neon) {

@@ -196,7 +196,9 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
         connection.instrumentation().on_connection_event(event);
 
         let commit = End::commit(depth);
-        if connection.session.pop_preamble() {
+        // If the session has ended, its statements were not sent either.
+        let has_ended = connection.session.status().has_ended();
+        if !has_ended && connection.session.pop_preamble() {
             connection.record_command(&commit.sql, None);
             return Self::leave(connection);
         }
