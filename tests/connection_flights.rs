@@ -448,6 +448,32 @@ async fn a_change_of_a_table_is_noticed_that_a_failed_commit_or_a_dropped_rollba
 }
 
 #[tokio::test]
+async fn a_transaction_behind_a_change_of_a_table_goes_on() {
+    let neon = start().await;
+    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
+        .await
+        .unwrap();
+    for url in [neon.url(), neon.pooled_url()] {
+        let connection = &mut informed(&url).await;
+        let create = "DROP TABLE IF EXISTS drafts; CREATE TABLE drafts (name TEXT)";
+        connection.batch_execute(create).await.unwrap();
+        for _ in 0..3 {
+            drafts(connection).await.unwrap();
+        }
+        let alter = "ALTER TABLE drafts ALTER name TYPE VARCHAR(99)";
+        connection.batch_execute(alter).await.unwrap();
+        let done = connection.transaction(async |connection| {
+            for _ in 0..3 {
+                sql_query("SELECT 1").execute(connection).await?;
+                drafts(connection).await?;
+            }
+            Ok::<_, Error>(())
+        });
+        assert_eq!(done.await, Ok(()), "{url}");
+    }
+}
+
+#[tokio::test]
 async fn a_change_of_a_table_that_is_kept_costs_no_name_later() {
     let neon = start().await;
     neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")

@@ -1,7 +1,7 @@
 //! [`StatementCache`]: how the statements of a connection run, with names or without.
 
 use std::any::TypeId;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::names::{Candidate, Choice, Key, Names};
@@ -12,9 +12,10 @@ use crate::util::lock;
 #[derive(Debug, Default)]
 pub(super) struct StatementCache {
     names: Mutex<Names>,
-    /// One more than the transactions that had ended when a table or a view was last changed; 0 if that was in a
-    /// transaction that is over.
+    /// One more than the transactions that had ended when a table or a view was last changed; 0 before.
     changed_behind: AtomicU64,
+    /// Whether a change is in a transaction that is not known to be over.
+    may_be_undone: AtomicBool,
     /// Counts the changes of tables and views.
     changes: AtomicU64,
     /// How often changes had been undone when that was last asked.
@@ -122,7 +123,8 @@ impl StatementCache {
         let is = |verb: &&str| tag.starts_with(*verb);
         if ["ALTER ", "CREATE ", "DROP "].iter().any(is) {
             self.changes.fetch_add(1, Relaxed);
-            if self.changed_behind.swap(ends.saturating_add(1), Relaxed) == 0 {
+            self.changed_behind.store(ends.saturating_add(1), Relaxed);
+            if !self.may_be_undone.swap(true, Relaxed) {
                 self.undos.store(undos, Relaxed);
             }
         }
@@ -145,15 +147,15 @@ impl StatementCache {
     }
 
     /// Returns whether a table or a view has been changed, in a transaction that is not known to be over.
-    pub(super) fn has_changes(&self) -> bool {
-        self.changed_behind.load(Relaxed) > 0
+    pub(super) fn may_be_undone(&self) -> bool {
+        self.may_be_undone.load(Relaxed)
     }
 
     /// Evicts all statements if changes were undone since this was last asked: the columns of their rows may be what they were;
     /// returns whether it has. `undos` counts how often changes were undone, `is_over` tells that no transaction is open.
     pub(super) fn note_undos(&self, undos: u64, is_over: bool) -> bool {
         if is_over {
-            self.changed_behind.store(0, Relaxed);
+            self.may_be_undone.store(false, Relaxed);
         }
         let is_stale = self.undos.swap(undos, Relaxed) != undos;
         if is_stale {

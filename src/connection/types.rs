@@ -42,7 +42,7 @@ impl Connection {
     /// As [`note_command`](Self::note_command), where changes of tables or types were undone, also by a COMMIT that has failed
     /// or a ROLLBACK that nobody waited for.
     pub(super) fn note_undos(&self) {
-        if !self.statements.has_changes() {
+        if !self.statements.may_be_undone() {
             return;
         }
         let status = self.session.status();
