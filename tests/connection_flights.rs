@@ -640,13 +640,18 @@ async fn a_stale_statement_is_not_tried_again_where_another_was_sent_behind_it()
 }
 
 #[tokio::test]
-async fn a_stale_statement_is_not_tried_again_behind_the_end_of_its_transaction() {
+async fn a_stale_statement_is_not_tried_again_in_another_transaction() {
     let neon = start().await;
     let stale = || {
         let insert = diesel::insert_into(users::table).values(users::name.eq("Ada"));
         insert.returning(users::name)
     };
-    for end in ["COMMIT", "ROLLBACK"] {
+    for (before, behind) in [
+        ("BEGIN", "COMMIT"),
+        ("BEGIN", "ROLLBACK"),
+        ("SELECT 1", "BEGIN"),
+        ("SELECT 1", "SELECT 1; START TRANSACTION"),
+    ] {
         let connection = &mut connect(&neon.url()).await;
         for _ in 0..2 {
             stale().get_result::<String>(connection).await.unwrap();
@@ -657,52 +662,19 @@ async fn a_stale_statement_is_not_tried_again_behind_the_end_of_its_transaction(
         )
         .await
         .unwrap();
-        connection.batch_execute("BEGIN").await.unwrap();
+        connection.batch_execute(before).await.unwrap();
         let shared = &*connection;
         let (mut one, mut other) = (shared, shared);
         let mut inserted = Box::pin(stale().get_result::<String>(&mut one));
         assert!(poll!(inserted.as_mut()).is_pending());
-        let ended = other.batch_execute(end).await;
+        let done = other.batch_execute(behind).await;
         let inserted = inserted.await;
-        assert!(ended.is_ok() && inserted.is_err(), "{end}: {inserted:?}");
+        let what = format!("{before}, {behind}");
+        assert!(done.is_ok() && inserted.is_err(), "{what}: {inserted:?}");
+        connection.batch_execute("ROLLBACK").await.unwrap();
         let names = users::table.select(users::name);
         let found = names.load::<String>(connection).await.unwrap();
-        assert!(found.is_empty(), "{end}: {found:?}");
-        neon.sql("ALTER TABLE users ALTER name TYPE TEXT")
-            .await
-            .unwrap();
-    }
-}
-
-#[tokio::test]
-async fn a_stale_statement_is_not_tried_again_in_a_transaction_that_was_begun_behind_it() {
-    let neon = start().await;
-    let stale = || {
-        let insert = diesel::insert_into(users::table).values(users::name.eq("Ada"));
-        insert.returning(users::name)
-    };
-    for begin in ["BEGIN", "SELECT 1; START TRANSACTION"] {
-        let connection = &mut connect(&neon.url()).await;
-        for _ in 0..2 {
-            stale().get_result::<String>(connection).await.unwrap();
-            neon.sql("TRUNCATE users").await.unwrap();
-        }
-        neon.sql(
-            "ALTER TABLE users ALTER name TYPE TEXT; ALTER TABLE users ALTER name TYPE VARCHAR(99)",
-        )
-        .await
-        .unwrap();
-        let shared = &*connection;
-        let (mut one, mut other) = (shared, shared);
-        let mut inserted = Box::pin(stale().get_result::<String>(&mut one));
-        assert!(poll!(inserted.as_mut()).is_pending());
-        let begun = other.batch_execute(begin).await;
-        let inserted = inserted.await;
-        assert!(
-            begun.is_ok() && inserted.is_err(),
-            "{begin}: {begun:?}, {inserted:?}"
-        );
-        connection.batch_execute("ROLLBACK").await.unwrap();
+        assert!(found.is_empty(), "{what}: {found:?}");
         neon.sql("ALTER TABLE users ALTER name TYPE TEXT")
             .await
             .unwrap();
