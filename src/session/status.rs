@@ -35,7 +35,7 @@ pub(crate) struct SessionStatus {
     transaction_ends: AtomicU64,
     /// Counts what may have undone changes: each ROLLBACK, and each error in a transaction.
     undos: AtomicU64,
-    /// The statements that may have ended a transaction.
+    /// The statements that may have begun or ended a transaction.
     pub(crate) bounds: PossibleBounds,
     /// Whether a statement was given up on this side, which the server may still run.
     is_given_up: AtomicBool,
