@@ -3,12 +3,21 @@
 use crate::report::{Cell, Chapter, Row, Table, Unit};
 use crate::stats::Figure;
 
-/// Returns a line for each figure of ours that is worse than before, by more than runs of the same code differ.
+/// A figure of ours that is worse than before.
+#[derive(Debug, PartialEq)]
+pub enum Worse {
+    /// By more than runs of the same code differ.
+    Certainly(String),
+    /// By more than both spread, as some figures of the same code are.
+    Perhaps(String),
+}
+
+/// Returns each figure of ours that is worse than before.
 ///
 /// What does not depend on how fast the machine is, is compared itself, since a peer may have another in a new version. Of the others
 /// the ratio to a peer of the same run is compared. What fails now and did not is worse.
-pub fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<String> {
-    let mut lines = Vec::new();
+pub fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<Worse> {
+    let mut all = Vec::new();
     for chapter in now {
         let Some(earlier) = before.iter().find(|one| one.suite == chapter.suite) else {
             continue;
@@ -22,15 +31,18 @@ pub fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<String> {
                     let Some(before) = place_of(earlier, row, arm) else {
                         continue;
                     };
-                    if let Some(how) = how_much_worse(before, (table, row, at)) {
+                    if let Some((kind, how)) = how_much_worse(before, (table, row, at)) {
                         let (suite, table) = (&chapter.suite, &table.name);
-                        lines.push(format!("{suite}, {table}, {}, {arm}: {how}", row.what));
+                        all.push(kind(format!(
+                            "{suite}, {table}, {}, {arm}: {how}",
+                            row.what
+                        )));
                     }
                 }
             }
         }
     }
-    lines
+    all
 }
 
 /// A cell: its table, its row, and the place of its arm.
@@ -43,18 +55,19 @@ fn place_of<'a>(table: &'a Table, row: &Row, arm: &str) -> Option<Place<'a>> {
     Some((table, row, at))
 }
 
-fn how_much_worse(before: Place, now: Place) -> Option<String> {
+type Kind = fn(String) -> Worse;
+
+fn how_much_worse(before: Place, now: Place) -> Option<(Kind, String)> {
     let (table, row, at) = now;
     if let (true, Some(Cell::Words(words))) = (table.has_ours_at(at), row.cells.get(at)) {
         // It fails, or is refused.
         let value = value(before)?.median;
-        return Some(format!("{words}, was {}", shown(value)));
+        return Some((Worse::Certainly, format!("{words}, was {}", shown(value))));
     }
     let (before, now) = (compared(before)?, compared(now)?);
-    is_worse(row.unit, before, now).then(|| {
-        let [now, before] = [now, before].map(|figure| shown(figure.median));
-        format!("{now}, was {before}")
-    })
+    let kind = kind_of(row.unit, before, now)?;
+    let [now, before] = [now, before].map(|figure| shown(figure.median));
+    Some((kind, format!("{now}, was {before}")))
 }
 
 fn value((_, row, at): Place) -> Option<Figure> {
@@ -86,12 +99,18 @@ fn shown(value: f64) -> String {
     }
 }
 
-fn is_worse(unit: Unit, before: Figure, now: Figure) -> bool {
+fn kind_of(unit: Unit, before: Figure, now: Figure) -> Option<Kind> {
     let by = match unit.less_is_better() {
         true => now.median - before.median,
         false => before.median - now.median,
     };
-    by > margin(unit, before, now)
+    // What repeats to the last digit may be rounded.
+    let rounding = before.median.abs() * ROUNDED;
+    match by {
+        by if by > margin(unit, before, now) => Some(Worse::Certainly),
+        by if by > (before.spread? + now.spread?).max(rounding) => Some(Worse::Perhaps),
+        _ => None,
+    }
 }
 
 /// Returns by how much a figure differs between two runs of the same code.
@@ -121,7 +140,6 @@ const TWICE: f64 = 1.0;
 const HALF: f64 = 0.5;
 /// Of the same code the medians of some spread so widely that one run has half of what another has.
 const TWO_THIRDS: f64 = 2.0 / 3.0;
-/// What repeats to the last digit may be rounded.
 const ROUNDED: f64 = 0.02;
 /// What is counted by use, is not the same to the last digit.
 const A_FEW_OF_MANY: f64 = 0.1;
@@ -133,6 +151,16 @@ const AT_LEAST: f64 = 0.05;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Returns what is certain.
+    fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<String> {
+        let certain = super::worse(before, now).into_iter();
+        let certain = certain.filter_map(|worse| match worse {
+            Worse::Certainly(line) => Some(line),
+            Worse::Perhaps(_) => None,
+        });
+        certain.collect()
+    }
 
     fn chapter(row: Row) -> Vec<Chapter> {
         let mut table = Table::new("table", "", &["ours", "theirs"]);
@@ -187,6 +215,15 @@ mod tests {
         assert_eq!(worse(&before, &measured(1.05, 1.0, Unit::Seconds)), NOTHING);
         let told = ["suite, table, row, theirs: 1.07, was 1.00"];
         assert_eq!(worse(&before, &measured(1.07, 1.0, Unit::Seconds)), told);
+    }
+
+    #[test]
+    fn what_is_worse_by_more_than_its_spread_is_told_too() {
+        let before = measured(1.0, 1.0, Unit::Seconds);
+        let told = |now| super::worse(&before, &measured(now, 1.0, Unit::Seconds));
+        assert_eq!(told(1.019), []);
+        let line = "suite, table, row, theirs: 1.05, was 1.00".to_owned();
+        assert_eq!(told(1.05), [Worse::Perhaps(line)]);
     }
 
     #[test]
