@@ -111,8 +111,15 @@ impl PoolerSupport {
         }
     }
 
-    /// Makes the texts new ones to the pooler, because the statement `name` has a stale plan.
-    pub(super) fn renew(&self, name: &str) {
+    /// Makes the texts new ones to the pooler: a connection has changed the schema.
+    pub(super) fn renew(&self) {
+        if self.support() == Support::Tracked {
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// As [`renew`](Self::renew), because the statement `name` has a stale plan.
+    pub(super) fn renew_stale(&self, name: &str) {
         let generation = self.generation();
         // A name of an earlier generation was renewed by another connection.
         if self.support() == Support::Tracked && name.starts_with(&self.prefix(generation)) {
@@ -244,14 +251,17 @@ mod tests {
         let pooled = pooler(url, NamedStatements::Always);
         let (one, two) = (pooled.name(1), pooled.name(2));
         assert_eq!(pooled.text("SELECT 1"), "SELECT 1");
-        pooled.renew(&one);
-        pooled.renew(&two);
+        pooled.renew_stale(&one);
+        pooled.renew_stale(&two);
         assert_eq!(pooled.text("SELECT 1"), "SELECT 1 /* 1 */");
-        pooled.renew(&pooled.name(3));
+        pooled.renew_stale(&pooled.name(3));
         assert_eq!(pooled.text("SELECT 1"), "SELECT 1 /* 2 */");
+        pooled.renew();
+        assert_eq!(pooled.text("SELECT 1"), "SELECT 1 /* 3 */");
 
         let direct = pooler("postgres://u:p@127.0.0.1/d", NamedStatements::Always);
-        direct.renew(&direct.name(1));
+        direct.renew_stale(&direct.name(1));
+        direct.renew();
         assert_eq!(direct.text("SELECT 1"), "SELECT 1");
     }
 }

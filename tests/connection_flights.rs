@@ -448,7 +448,7 @@ async fn a_change_of_a_table_is_noticed_that_a_failed_commit_or_a_dropped_rollba
 }
 
 #[tokio::test]
-async fn a_transaction_behind_a_change_of_a_table_goes_on() {
+async fn transactions_behind_a_change_of_a_table_go_on() {
     let neon = start().await;
     neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
         .await
@@ -462,15 +462,80 @@ async fn a_transaction_behind_a_change_of_a_table_goes_on() {
         }
         let alter = "ALTER TABLE drafts ALTER name TYPE VARCHAR(99)";
         connection.batch_execute(alter).await.unwrap();
-        let done = connection.transaction(async |connection| {
-            for _ in 0..3 {
-                sql_query("SELECT 1").execute(connection).await?;
-                drafts(connection).await?;
-            }
-            Ok::<_, Error>(())
-        });
-        assert_eq!(done.await, Ok(()), "{url}");
+        for nth in 1..4 {
+            let done = connection.transaction(async |connection| {
+                for _ in 0..3 {
+                    sql_query("SELECT 1").execute(connection).await?;
+                    drafts(connection).await?;
+                }
+                Ok::<_, Error>(())
+            });
+            assert_eq!(done.await, Ok(()), "{url}, transaction {nth}");
+        }
     }
+}
+
+#[tokio::test]
+async fn statements_that_are_sent_with_a_change_of_a_table_see_it() {
+    let neon = start().await;
+    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
+        .await
+        .unwrap();
+    for url in [neon.url(), neon.pooled_url()] {
+        let connection = &mut informed(&url).await;
+        let create = "DROP TABLE IF EXISTS drafts; CREATE TABLE drafts (name TEXT)";
+        connection.batch_execute(create).await.unwrap();
+        for _ in 0..3 {
+            drafts(connection).await.unwrap();
+        }
+        for waits in [false, true] {
+            let done = connection.transaction(async |connection| {
+                if !waits {
+                    sql_query("SELECT 1").execute(connection).await?;
+                }
+                let alter = format!("ALTER TABLE drafts ADD {}", ["a", "b"][usize::from(waits)]);
+                let alter = sql_query(alter + " INTEGER");
+                let (one, two, three) = (&*connection, &*connection, &*connection);
+                // The others wait for the BEGIN that rides with the first.
+                let (first, changed, seen) = tokio::join!(
+                    sql_query("SELECT 1").execute(&mut { one }),
+                    alter.execute(&mut { two }),
+                    sql_query("SELECT * FROM drafts").load::<Name>(&mut { three }),
+                );
+                first.and(changed).and(seen).map(drop)
+            });
+            assert_eq!(done.await, Ok(()), "{url}, {waits}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_are_closed_though_the_savepoint_behind_fails() {
+    let neon = start().await;
+    let url = neon.url();
+    let pool = pool(&url, |policy| policy.max_size(1).statement_cache(2));
+    let connection = &mut *pool.get().await.unwrap();
+    for round in 0..10 {
+        let failed = connection.transaction(async |connection| {
+            for n in 0..3 {
+                for _ in 0..2 {
+                    let query = sql_query(format!("SELECT {n}, {round}"));
+                    query.execute(connection).await?;
+                }
+            }
+            let mut dropped = Box::pin(connection.batch_execute("SELECT 1 / 0"));
+            assert!(poll!(dropped.as_mut()).is_pending());
+            drop(dropped);
+            // The names that were evicted are closed with it.
+            connection
+                .transaction(async |connection| sql_query("SELECT 1").execute(connection).await)
+                .await
+        });
+        assert_eq!(failed.await.unwrap_err().sqlstate(), Some("25P02"));
+    }
+    let count = sql_query("SELECT count(*)::text AS name FROM pg_prepared_statements");
+    let count = count.get_result::<Name>(connection).await.unwrap().name;
+    assert!(count.parse::<u32>().unwrap() <= 4, "{count}");
 }
 
 #[tokio::test]
@@ -502,36 +567,22 @@ async fn a_change_of_a_table_that_is_kept_costs_no_name_later() {
 }
 
 #[tokio::test]
-async fn a_savepoint_without_a_change_of_a_table_costs_no_names_behind_one() {
+async fn a_transaction_that_has_changed_a_table_gives_no_names() {
     let neon = start().await;
-    let url = neon.url();
-    let connection = &mut informed(&url).await;
-    let done = connection.transaction(async |connection| {
-        let create = "CREATE TEMPORARY TABLE drafts (name TEXT) ON COMMIT DROP";
-        connection.batch_execute(create).await?;
-        for _ in 0..2 {
-            drafts(connection).await?;
-        }
-        let before = neon.counters();
-        for changes in [false, false, true] {
-            let rolled_back = connection.transaction(async |connection| {
+    for url in [neon.url(), neon.pooled_url()] {
+        let connection = &mut informed(&url).await;
+        let done = connection.transaction(async |connection| {
+            let create = "CREATE TEMPORARY TABLE drafts (name TEXT) ON COMMIT DROP";
+            connection.batch_execute(create).await?;
+            let before = neon.counters();
+            for _ in 0..3 {
                 drafts(connection).await?;
-                if changes {
-                    let alter = "ALTER TABLE drafts ALTER name TYPE VARCHAR(99)";
-                    connection.batch_execute(alter).await?;
-                    for _ in 0..2 {
-                        drafts(connection).await?;
-                    }
-                }
-                connection.batch_execute("SELECT 1 / 0").await
-            });
-            rolled_back.await.unwrap_err();
-            let prepared = counted(&neon, &url, before).named_parses;
-            assert_eq!(prepared, u64::from(changes));
-        }
-        drafts(connection).await
-    });
-    assert_eq!(done.await, Ok(()));
+            }
+            assert_eq!(counted(&neon, &url, before).named_parses, 0);
+            Ok::<_, Error>(())
+        });
+        assert_eq!(done.await, Ok(()), "{url}");
+    }
 }
 
 #[tokio::test]

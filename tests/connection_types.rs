@@ -317,6 +317,33 @@ async fn a_transaction_that_makes_a_type_anew_goes_on() {
 }
 
 #[tokio::test]
+async fn a_type_that_is_made_anew_behind_its_look_up_is_looked_up_again() {
+    let neon = start().await;
+    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
+        .await
+        .unwrap();
+    let create = "CREATE TYPE mood AS ENUM ('happy', 'sad')";
+    let one = || diesel::select(Mood::Sad.into_sql::<MoodType>());
+    for (route, url) in routes(&neon) {
+        neon.sql("DROP TYPE IF EXISTS mood").await.unwrap();
+        let connection = &mut connect(&url).await;
+        connection.batch_execute(create).await.unwrap();
+        let anew = format!("DROP TYPE mood; {create}");
+        let (mut first, mut second) = (&*connection, &*connection);
+        // The look-up is sent, and the statement behind it is not.
+        let mut looked_up = Box::pin(one().get_result::<Mood>(&mut first));
+        assert!(poll!(looked_up.as_mut()).is_pending());
+        second.batch_execute(&anew).await.unwrap();
+        let _ = looked_up.await;
+        let later = connection.transaction(async |connection| {
+            sql_query("SELECT 1").execute(connection).await?;
+            one().get_result::<Mood>(connection).await
+        });
+        assert_eq!(later.await, Ok(Mood::Sad), "{route}");
+    }
+}
+
+#[tokio::test]
 async fn a_type_that_was_made_anew_is_noticed_behind_the_failure_of_another_statement() {
     let neon = start().await;
     neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad'); CREATE SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO PUBLIC")

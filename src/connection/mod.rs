@@ -46,7 +46,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use diesel::connection::{DynInstrumentation, InstrumentationEvent, StrQueryHelper};
-use diesel::pg::PgMetadataCache;
 use diesel::result::Error;
 
 pub use self::copy::{CopyIn, CopyOut};
@@ -55,6 +54,7 @@ pub use self::notifications::ListenUnsupported;
 pub use self::row_stream::RowStream;
 use self::statement_cache::StatementCache;
 pub use self::transaction::{TransactionBuilder, TransactionManager, TransactionState};
+use self::types::KnownTypes;
 use crate::connect::CancelToken;
 use crate::pooler::PoolerSupport;
 use crate::session::SessionHandle;
@@ -89,7 +89,7 @@ pub struct Connection {
     session: Arc<SessionHandle>,
     pooler: Arc<PoolerSupport>,
     transactions: TransactionState,
-    types: Mutex<PgMetadataCache>,
+    types: Mutex<KnownTypes>,
     statements: StatementCache,
     instrumentation: Mutex<DynInstrumentation>,
 }

@@ -57,7 +57,7 @@ impl Connection {
         messages.close(&name).map_err(Failure::Unsendable)?;
         messages.sync();
         // Without the preamble: the probe must not be the first statement of a transaction.
-        let request = Request::Extended(messages);
+        let request = Request::from(messages);
         let response = self.session.send_without_preamble(request).await?;
         Ok(SentProbe {
             probe,

@@ -10,7 +10,6 @@ use super::row_stream::RowStream;
 use super::statement::Statement;
 use super::statement_cache::Plan;
 use crate::pooler::Support;
-use crate::protocol::{command_tag, tag};
 use crate::session::Failure;
 
 impl Connection {
@@ -45,7 +44,6 @@ impl Connection {
     /// Sends a statement and reads the head of its response, with its types looked up.
     async fn start(&self, statement: &mut Statement<'_>) -> QueryResult<ResponseHead<'_>> {
         self.refuse_listen(&statement.sql)?;
-        self.note_undos();
         if statement.binds.named().next().is_some() {
             return Box::pin(self.start_with_lookup(statement)).await;
         }
@@ -104,7 +102,7 @@ impl Connection {
         tracing::debug!(reason = ?failure, "named statements are forgotten");
         self.statements.clear();
         match (is_replan(&failure), plan.name()) {
-            (true, Some(name)) => self.pooler.renew(name),
+            (true, Some(name)) => self.pooler.renew_stale(name),
             _ => self.pooler.downgrade(),
         }
         // The failed statement has changed nothing, but an open transaction has failed with it. Where there was none, it must
@@ -128,9 +126,14 @@ impl Connection {
     /// Returns how a statement is to run. A statement that Diesel does not cache gets a name when it comes again.
     fn plan(&self, candidate: &Candidate<'_>) -> Plan<'_> {
         match self.pooler.support() {
-            // A pooler that tracks names keeps what it has prepared for a text, whatever becomes of the name.
-            Support::Tracked if self.may_have_changed_tables() => Plan::Unnamed,
             Support::Direct | Support::Tracked => {
+                // A plan that is made now would fail if an open change were undone.
+                let Some(schema) = self.session.status().schema.version() else {
+                    return Plan::Unnamed;
+                };
+                if self.statements.keep_up_with(schema) {
+                    self.pooler.renew();
+                }
                 let name = |number| self.pooler.name(number);
                 self.statements
                     .plan(candidate, self.pooler.capacity(), name)
@@ -143,16 +146,6 @@ impl Connection {
         }
     }
 
-    /// Returns whether the open transaction may have changed the columns of a table or a view: a stale plan would fail,
-    /// and the transaction with it.
-    fn may_have_changed_tables(&self) -> bool {
-        let status = self.session.status();
-        status.in_transaction()
-            && self
-                .statements
-                .has_changed_tables_behind(status.transaction_ends())
-    }
-
     /// Starts a statement as `plan` says. A name is given in the same flight.
     async fn start_planned(
         &self,
@@ -161,9 +154,6 @@ impl Connection {
     ) -> Result<ResponseHead<'_>, StartError> {
         let response = self.send(plan, candidate).await?;
         let head = read_head(response, plan).await?;
-        if let (Plan::Unnamed, tag::COMMAND_COMPLETE) = (&*plan, head.next.tag) {
-            self.note_command(command_tag(&head.next.body));
-        }
         self.statements.describe(plan, &head.rows);
         Ok(head)
     }

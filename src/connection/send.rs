@@ -7,8 +7,9 @@ use super::names::Candidate;
 use super::rows::Rows;
 use super::statement_cache::Plan;
 use crate::pooler::Support;
-use crate::protocol::{Messages, Request, Unsendable};
+use crate::protocol::{Group, Messages, Request, Unsendable};
 use crate::session::{Failure, Response};
+use crate::util::bounds::may_change_schema;
 
 impl Connection {
     /// Sends a statement as `plan` says.
@@ -38,10 +39,11 @@ impl Connection {
             Plan::Named(_) => 0,
             _ => sql.len() + size_of_val(&*binds.oids()),
         };
-        let mut messages = Messages::with_capacity(parse_len + binds.size() + HEADERS);
+        let mut closes = Messages::default();
         for name in closed {
-            messages.close(name)?;
+            closes.close(name)?;
         }
+        let mut messages = Messages::with_capacity(parse_len + binds.size() + HEADERS);
         let name = plan.name().unwrap_or("");
         let describes = match plan {
             // The pooler may have prepared the statement anew, on a server where types have changed. A statement that
@@ -66,7 +68,11 @@ impl Connection {
         }
         messages.execute();
         messages.sync();
-        Ok(Request::Extended(messages))
+        Ok(Request::Extended(Group {
+            closes,
+            messages,
+            may_change_schema: plan.name().is_none() && may_change_schema(sql, false),
+        }))
     }
 }
 

@@ -4,7 +4,6 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use diesel::connection::DynInstrumentation;
-use diesel::pg::PgMetadataCache;
 use diesel::{ConnectionError, ConnectionResult};
 
 use super::Connection;
@@ -39,7 +38,7 @@ impl Connection {
             session,
             pooler,
             transactions: TransactionState::default(),
-            types: Mutex::new(PgMetadataCache::new()),
+            types: Mutex::default(),
             statements: StatementCache::default(),
             instrumentation: Mutex::new(DynInstrumentation::none()),
         }

@@ -90,7 +90,7 @@ impl Connection {
             let mut empty = Messages::default();
             empty.command("").map_err(Failure::Unsendable)?;
             empty.sync();
-            let response = self.session.send(Request::Extended(empty)).await?;
+            let response = self.session.send(Request::from(empty)).await?;
             self.last_tag(response).await.map(|_| true)
         })
     }
@@ -103,7 +103,6 @@ impl Connection {
             match message.tag {
                 tag::COMMAND_COMPLETE => {
                     last = command_tag(&message.body).to_owned();
-                    self.note_command(&last);
                 }
                 tag::ERROR_RESPONSE => {
                     let error = response.error(&message.body);

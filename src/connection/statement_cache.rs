@@ -1,7 +1,8 @@
 //! [`StatementCache`]: how the statements of a connection run, with names or without.
 
 use std::any::TypeId;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::names::{Candidate, Choice, Key, Names};
@@ -12,14 +13,8 @@ use crate::util::lock;
 #[derive(Debug, Default)]
 pub(super) struct StatementCache {
     names: Mutex<Names>,
-    /// One more than the transactions that had ended when a table or a view was last changed; 0 before.
-    changed_behind: AtomicU64,
-    /// Whether a change is in a transaction that is not known to be over.
-    may_be_undone: AtomicBool,
-    /// Counts the changes of tables and views.
-    changes: AtomicU64,
-    /// How often changes had been undone when that was last asked.
-    undos: AtomicU64,
+    /// The version of the schema that they are of.
+    schema: AtomicU64,
 }
 
 /// How a statement is to run.
@@ -114,59 +109,16 @@ impl StatementCache {
         }
     }
 
-    /// Notes a command that is complete, and evicts all statements if they cannot run any more; returns whether it has.
-    ///
-    /// DEALLOCATE and DISCARD drop the names, and behind a pooler that tracks statements, the use of a dropped name ends
-    /// the session. A named statement fails if ALTER or DROP has changed the columns of its rows, and so does its
-    /// transaction. `ends` transactions have ended before, and changes have been undone `undos` times.
-    pub(super) fn note_command(&self, tag: &str, ends: u64, undos: u64) -> bool {
-        let is = |verb: &&str| tag.starts_with(*verb);
-        if ["ALTER ", "CREATE ", "DROP "].iter().any(is) {
-            self.changes.fetch_add(1, Relaxed);
-            self.changed_behind.store(ends.saturating_add(1), Relaxed);
-            if !self.may_be_undone.swap(true, Relaxed) {
-                self.undos.store(undos, Relaxed);
-            }
+    /// Evicts all statements that are of another version of the schema than this; returns whether it has.
+    pub(super) fn keep_up_with(&self, schema: u64) -> bool {
+        if self.schema.load(Acquire) == schema {
+            return false;
         }
-        let drops_names = matches!(tag, "DEALLOCATE ALL" | "DISCARD ALL");
-        let is_stale = drops_names || ["ALTER ", "DROP ", "CREATE VIEW"].iter().any(is);
-        if is_stale {
-            self.clear();
-        }
-        is_stale
-    }
-
-    /// Returns how many changes of tables and views there have been.
-    pub(super) fn changes(&self) -> u64 {
-        self.changes.load(Relaxed)
-    }
-
-    /// Notes that no change was undone up to now.
-    pub(super) fn forgive_undos(&self, undos: u64) {
-        self.undos.store(undos, Relaxed);
-    }
-
-    /// Returns whether a table or a view has been changed, in a transaction that is not known to be over.
-    pub(super) fn may_be_undone(&self) -> bool {
-        self.may_be_undone.load(Relaxed)
-    }
-
-    /// Evicts all statements if changes were undone since this was last asked: the columns of their rows may be what they were;
-    /// returns whether it has. `undos` counts how often changes were undone, `is_over` tells that no transaction is open.
-    pub(super) fn note_undos(&self, undos: u64, is_over: bool) -> bool {
-        if is_over {
-            self.may_be_undone.store(false, Relaxed);
-        }
-        let is_stale = self.undos.swap(undos, Relaxed) != undos;
-        if is_stale {
-            self.clear();
-        }
-        is_stale
-    }
-
-    /// Returns whether a table or a view may have been changed since `ends` transactions had ended.
-    pub(super) fn has_changed_tables_behind(&self, ends: u64) -> bool {
-        self.changed_behind.load(Relaxed) == ends.saturating_add(1)
+        let mut names = self.lock();
+        names.clear();
+        // Whoever sees it finds none of the names.
+        self.schema.store(schema, Release);
+        true
     }
 
     /// Evicts all statements.

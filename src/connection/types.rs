@@ -1,7 +1,5 @@
 //! Looks up the OIDs of types that only the database knows.
 
-use std::num::NonZeroU32;
-
 use diesel::pg::{PgMetadataCache, PgMetadataCacheKey};
 use diesel::result::{Error, QueryResult};
 
@@ -21,49 +19,13 @@ impl Connection {
         for name in binds.named() {
             match self.known_type(name) {
                 Some(oids) => drop(found.insert(name.clone(), oids)),
-                None => sent.push((name, self.send_lookup(name, false).await?)),
+                None => sent.push(self.send_lookup(name, false).await?),
             }
         }
         let was_cached = !found.is_empty();
         found.extend(self.finish_lookups(sent).await?);
         binds.resolve(&found)?;
         Ok(was_cached)
-    }
-
-    /// Notes a command that is complete: statements may have to be prepared anew behind it, and types looked up.
-    pub(super) fn note_command(&self, tag: &str) {
-        let status = self.session.status();
-        let (ends, undos) = (status.transaction_ends(), status.undos());
-        if self.statements.note_command(tag, ends, undos) {
-            *lock(&self.types) = PgMetadataCache::new();
-        }
-    }
-
-    /// As [`note_command`](Self::note_command), where changes of tables or types were undone, also by a COMMIT that has failed
-    /// or a ROLLBACK that nobody waited for.
-    pub(super) fn note_undos(&self) {
-        if !self.statements.may_be_undone() {
-            return;
-        }
-        let status = self.session.status();
-        let is_over = !status.is_busy() && !status.in_transaction();
-        if self.statements.note_undos(status.undos(), is_over) {
-            *lock(&self.types) = PgMetadataCache::new();
-        }
-    }
-
-    /// Notes what has changed before a transaction of this depth.
-    pub(super) fn mark_changes(&mut self, depth: NonZeroU32) {
-        self.note_undos();
-        self.transactions.mark(depth, self.statements.changes());
-    }
-
-    /// Keeps statements and types behind the rollback to a savepoint of this depth, unless something was changed inside.
-    pub(super) fn keep_unless_changed(&self, depth: NonZeroU32) {
-        if self.transactions.changes_before(depth) == Some(self.statements.changes()) {
-            let undos = self.session.status().undos();
-            self.statements.forgive_undos(undos);
-        }
     }
 
     /// Looks up the types again if a statement has failed with the cached ones: a migration may have made them anew.
@@ -77,7 +39,7 @@ impl Connection {
             return Ok(false);
         };
         tracing::debug!(reason = ?error.failure, "the types of bind parameters are looked up again");
-        *lock(&self.types) = PgMetadataCache::new();
+        lock(&self.types).clear();
         let has_failed_transaction = error.has_failed_transaction;
         if has_failed_transaction || suspicion == Suspicion::Certain {
             self.statements.clear();
@@ -92,7 +54,7 @@ impl Connection {
         }
         let mut sent = Vec::new();
         for name in binds.named() {
-            sent.push((name, self.send_lookup(name, has_failed_transaction).await?));
+            sent.push(self.send_lookup(name, has_failed_transaction).await?);
         }
         let found = self.finish_lookups(sent).await?;
         let changed = binds.resolve(&found)?;
@@ -103,37 +65,49 @@ impl Connection {
     }
 
     /// Waits for the responses to look-ups, and caches their OIDs.
-    async fn finish_lookups(&self, sent: Vec<(&TypeName, Response<'_>)>) -> QueryResult<Types> {
+    async fn finish_lookups(&self, sent: Vec<Lookup<'_>>) -> QueryResult<Types> {
         let mut found = Types::new();
-        for (name, response) in sent {
+        for Lookup {
+            name,
+            schema,
+            response,
+        } in sent
+        {
             let missing = || Error::SerializationError(format!("there is no type {name:?}").into());
             let row = only_row(response).await?.ok_or_else(missing)?;
             let oids = row
                 .oids()
                 .map_err(|malformed| self.session.set_lost(malformed))?;
-            let mut types = lock(&self.types);
-            types.store_type(cache_key(name), oids);
+            // Behind the look-up, the type may have been made anew.
+            if let Some(schema) = schema.filter(|_| schema == self.schema()) {
+                lock(&self.types).store(name, oids, schema);
+            }
             found.insert(name.clone(), oids);
         }
         Ok(found)
     }
 
     fn known_type(&self, name: &TypeName) -> Option<(u32, u32)> {
-        let types = lock(&self.types);
-        let known = types.lookup_type(&cache_key(name))?;
-        Some((known.oid().ok()?, known.array_oid().ok()?))
+        let schema = self.schema()?;
+        lock(&self.types).find(name, schema)
+    }
+
+    /// Returns the version of the schema, if no change of it is open.
+    fn schema(&self) -> Option<u64> {
+        self.session.status().schema.version()
     }
 
     /// Sends the look-up of a type, `with_preamble` if the pending commands are to run first.
-    async fn send_lookup(
-        &self,
-        (schema, name): &TypeName,
+    async fn send_lookup<'a>(
+        &'a self,
+        name: &'a TypeName,
         with_preamble: bool,
-    ) -> Result<Response<'_>, Failure> {
-        let mut values = vec![Some(name.clone().into_bytes())];
-        let sql = match schema {
-            Some(schema) => {
-                values.push(Some(schema.clone().into_bytes()));
+    ) -> Result<Lookup<'a>, Failure> {
+        let (schema_name, type_name) = name;
+        let mut values = vec![Some(type_name.clone().into_bytes())];
+        let sql = match schema_name {
+            Some(schema_name) => {
+                values.push(Some(schema_name.clone().into_bytes()));
                 IN_SCHEMA
             }
             None => IN_PATH,
@@ -146,11 +120,58 @@ impl Connection {
         messages.describe();
         messages.execute();
         messages.sync();
-        let request = Request::Extended(messages);
-        match with_preamble {
-            true => self.session.send(request).await,
-            false => self.session.send_without_preamble(request).await,
+        let request = Request::from(messages);
+        let schema = self.schema();
+        let response = match with_preamble {
+            true => self.session.send(request).await?,
+            false => self.session.send_without_preamble(request).await?,
+        };
+        Ok(Lookup {
+            name,
+            schema,
+            response,
+        })
+    }
+}
+
+/// A look-up that was sent.
+struct Lookup<'a> {
+    name: &'a TypeName,
+    /// The version of the schema before it was sent.
+    schema: Option<u64>,
+    response: Response<'a>,
+}
+
+/// The types that were looked up.
+#[derive(Default)]
+pub(super) struct KnownTypes {
+    cache: PgMetadataCache,
+    /// The version of the schema that they are of.
+    schema: u64,
+}
+
+impl KnownTypes {
+    fn find(&mut self, name: &TypeName, schema: u64) -> Option<(u32, u32)> {
+        self.keep_up_with(schema);
+        let known = self.cache.lookup_type(&cache_key(name))?;
+        Some((known.oid().ok()?, known.array_oid().ok()?))
+    }
+
+    fn store(&mut self, name: &TypeName, oids: (u32, u32), schema: u64) {
+        self.keep_up_with(schema);
+        self.cache.store_type(cache_key(name), oids);
+    }
+
+    /// Forgets types that are of another version of the schema.
+    fn keep_up_with(&mut self, schema: u64) {
+        if self.schema != schema {
+            self.clear();
+            self.schema = schema;
         }
+    }
+
+    fn clear(&mut self) {
+        self.cache = PgMetadataCache::new();
     }
 }
 

@@ -1,14 +1,44 @@
 //! [`Request`]: the messages to the server that one ReadyForQuery answers.
 
 use super::tag::frontend as tag;
+use crate::util::bounds::may_change_schema;
 
-/// A group of messages of the extended protocol up to its Sync, or one simple query.
+/// A group of messages of the extended protocol, or one simple query.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Extended(Messages),
+    Extended(Group),
     Simple(String),
     /// A simple query that copies data.
     Copy(String),
+}
+
+/// A group of messages of the extended protocol up to its Sync.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    /// Closes names. Other commands are sent behind it: the server skips what is behind one that fails.
+    pub(crate) closes: Messages,
+    pub(crate) messages: Messages,
+    /// Whether it may change a table, a view or a type.
+    pub(crate) may_change_schema: bool,
+}
+
+impl Request {
+    /// Returns whether it may change a table, a view or a type.
+    pub(crate) fn may_change_schema(&self) -> bool {
+        match self {
+            Self::Extended(group) => group.may_change_schema,
+            Self::Simple(sql) | Self::Copy(sql) => may_change_schema(sql, true),
+        }
+    }
+}
+
+impl From<Messages> for Request {
+    fn from(messages: Messages) -> Self {
+        Self::Extended(Group {
+            messages,
+            ..Group::default()
+        })
+    }
 }
 
 /// Encoded messages. They are encoded here, and not by postgres-protocol, which takes three times as long for a Bind.

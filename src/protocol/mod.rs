@@ -18,4 +18,4 @@ pub(crate) use self::backend::{
 pub(crate) use self::columns::Columns;
 pub(crate) use self::error::{Cause, QUERY_CANCELED, ServerError};
 pub(crate) use self::framing::{FrameScanner, MAX_PREFIX};
-pub(crate) use self::frontend::{Messages, Request, Unsendable};
+pub(crate) use self::frontend::{Group, Messages, Request, Unsendable};

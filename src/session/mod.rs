@@ -12,6 +12,7 @@
 //! - `tap`, `login`, `early_password`, `handoff`: reads along with the login, times it, shortens it over a WebSocket, and
 //!   takes its stream over.
 //! - `status`, `channel`: what is known of a session, and its stream.
+//! - `possible_bounds`, `schema_changes`: what its statements may have done to transactions, tables and types.
 //! - `preamble`, `input`, `pending`: the parts of a pipeline: commands in front of a request, bytes that were read,
 //!   requests that are outstanding.
 //! - `pipeline`, `output`, `dispatch`: writes requests, reads messages, and finds the request that each answers.
@@ -54,6 +55,7 @@ mod preamble;
 mod process;
 mod response;
 mod response_timeout;
+mod schema_changes;
 mod stall;
 mod status;
 mod tap;

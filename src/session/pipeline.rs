@@ -105,14 +105,16 @@ impl Pipeline {
         let mut messages = Messages::default();
         let mut savepoints = None;
         let (simple, single) = match request {
-            Request::Extended(body) => {
+            Request::Extended(group) => {
                 for command in commands {
                     messages.command(command)?;
                 }
-                let len = messages.as_bytes().len() + body.as_bytes().len();
-                self.output.reserve(len);
-                self.output.extend_from_slice(messages.as_bytes());
-                self.output.extend_from_slice(body.as_bytes());
+                let parts = [&group.closes, &messages, &group.messages].map(Messages::as_bytes);
+                self.output
+                    .reserve(parts.iter().map(|part| part.len()).sum());
+                for part in parts {
+                    self.output.extend_from_slice(part);
+                }
                 self.status.sent(tag::frontend::SYNC);
                 (false, true)
             }
@@ -137,6 +139,10 @@ impl Pipeline {
                 (true, !sql.trim_end().trim_end_matches(';').contains(';'))
             }
         };
+        let schema = &self.status.schema;
+        if schema.is_announced() && request.may_change_schema() {
+            schema.open(self.status.requests());
+        }
         let preamble = match (with_preamble, savepoints) {
             (true, None) => self.preamble.take(),
             (true, Some(_)) => {

@@ -52,6 +52,9 @@ impl SessionHandle {
     ) -> Result<Response<'_>, Failure> {
         let mut waiting = Waiting::new(self.waiters());
         let (mut stall, mut timer) = (Stall::default(), ResponseTimer::default());
+        let announced = request
+            .may_change_schema()
+            .then(|| self.status().schema.announce());
         let send = poll_fn(|cx| {
             let sent = self.poll_send(cx, &mut waiting, &request, with_preamble);
             if sent.is_pending() {
@@ -61,6 +64,7 @@ impl SessionHandle {
             sent
         });
         let (id, preamble) = send.await?;
+        drop(announced);
         let prefix_len = match &request {
             Request::Extended(_) => 0,
             Request::Simple(_) | Request::Copy(_) => prefix(&preamble).chars().count(),

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::login::LoginTrace;
 use super::possible_bounds::PossibleBounds;
 use super::process::{Identity, ServerProcess};
+use super::schema_changes::SchemaChanges;
 use crate::protocol::tag::{self, frontend, status};
 use crate::protocol::{ServerError, is_command};
 use crate::util::clock::{LastSeen, Moment};
@@ -33,10 +34,10 @@ pub(crate) struct SessionStatus {
     transaction_status: AtomicU8,
     /// Counts the ends of transactions.
     transaction_ends: AtomicU64,
-    /// Counts what may have undone changes: each ROLLBACK, and each error in a transaction.
-    undos: AtomicU64,
     /// The statements that may have begun or ended a transaction.
     pub(crate) bounds: PossibleBounds,
+    /// What the statements have changed of tables, views and types.
+    pub(crate) schema: SchemaChanges,
     /// Whether a statement was given up on this side, which the server may still run.
     is_given_up: AtomicBool,
     /// The process ID of BackendKeyData, or 0.
@@ -67,8 +68,8 @@ impl SessionStatus {
             responses: AtomicU64::new(0),
             transaction_status: AtomicU8::new(0),
             transaction_ends: AtomicU64::new(0),
-            undos: AtomicU64::new(0),
             bounds: PossibleBounds::default(),
+            schema: SchemaChanges::default(),
             is_given_up: AtomicBool::new(false),
             backend_pid: AtomicI32::new(0),
             ended: AtomicBool::new(false),
@@ -132,11 +133,6 @@ impl SessionStatus {
     /// Returns how many transactions have ended: too many if one response shows an end in two ways, never too few.
     pub(crate) fn transaction_ends(&self) -> u64 {
         self.transaction_ends.load(Ordering::Acquire)
-    }
-
-    /// Returns how often changes may have been undone, whoever has waited for it.
-    pub(crate) fn undos(&self) -> u64 {
-        self.undos.load(Ordering::Acquire)
     }
 
     /// Returns whether a statement was given up on this side: no other may be sent, and the end of the session says nothing
@@ -302,7 +298,10 @@ impl SessionStatus {
                 {
                     self.transaction_ends.fetch_add(1, Ordering::AcqRel);
                 }
-                self.responses.fetch_add(1, Ordering::SeqCst);
+                let response = self.responses.fetch_add(1, Ordering::SeqCst) + 1;
+                if now == status::IDLE {
+                    self.schema.note_idle(response);
+                }
                 self.note_settled();
             }
             // The rest of the response may have begun another transaction.
@@ -311,13 +310,8 @@ impl SessionStatus {
             {
                 self.transaction_ends.fetch_add(1, Ordering::AcqRel);
             }
-            tag::COMMAND_COMPLETE if is_command(body, "ROLLBACK") => {
-                self.undos.fetch_add(1, Ordering::AcqRel);
-            }
+            tag::COMMAND_COMPLETE => self.schema.note_command(body, self.responses() + 1),
             tag::ERROR_RESPONSE => {
-                // It may be that of a COMMIT.
-                let undos = u64::from(self.in_transaction());
-                self.undos.fetch_add(undos, Ordering::AcqRel);
                 let error = ServerError::parse(body);
                 if error.is_fatal() {
                     self.end_with(error);

@@ -1,4 +1,4 @@
-//! SQL that may begin a transaction, or end one.
+//! SQL that may begin a transaction, end one, or change the schema.
 
 use std::iter;
 
@@ -7,37 +7,47 @@ use super::comment;
 /// Returns whether `sql` may end the transaction that it runs in; if in doubt, `true`. With `several`, the text may be
 /// more than one statement, so that each of its words may begin one.
 pub(crate) fn may_end_transaction(sql: &str, several: bool) -> bool {
-    let sql = without_blanks(sql);
-    if several && is_several(sql) {
-        return may_begin_one(sql, |sql| is_end(words(sql)));
-    }
-    // The first letter rules out nearly every statement.
-    sql.starts_with(['c', 'C', 'e', 'E', 'a', 'A', 'p', 'P', 'r', 'R']) && is_end(words(sql))
+    may(sql, several, b"ceapr", |sql| is_end(words(sql)))
 }
 
 /// As [`may_end_transaction`], of one that it may begin.
 pub(crate) fn may_begin_transaction(sql: &str, several: bool) -> bool {
+    may(sql, several, b"bs", |sql| {
+        starts_with_one(sql, &["begin", "start"])
+    })
+}
+
+/// As [`may_end_transaction`], of a table, a view or a type that it may change, or of a prepared statement that it may drop.
+pub(crate) fn may_change_schema(sql: &str, several: bool) -> bool {
+    const COMMANDS: [&str; 5] = ["alter", "create", "drop", "discard", "deallocate"];
+    may(sql, several, b"acd", |sql| starts_with_one(sql, &COMMANDS))
+}
+
+/// Returns whether a command that `is_it` may begin in `sql`. The `letters` that it may begin with rule out nearly every
+/// statement, and nearly every word.
+fn may(sql: &str, several: bool, letters: &[u8], is_it: impl Fn(&str) -> bool) -> bool {
     let sql = without_blanks(sql);
+    let bytes = sql.as_bytes();
+    let is_letter = |at: usize| letters.contains(&bytes[at].to_ascii_lowercase());
     match several && is_several(sql) {
-        true => may_begin_one(sql, is_begin),
-        false => is_begin(sql),
+        true => {
+            let mut starts =
+                (0..bytes.len()).filter(|at| is_letter(*at) && !sql[..*at].ends_with(is_word));
+            starts.any(|at| is_it(&sql[at..]))
+        }
+        false => !sql.is_empty() && is_letter(0) && is_it(sql),
     }
 }
 
-/// Returns whether one of the words of `sql` may begin a command that `is_it`.
-fn may_begin_one(sql: &str, is_it: impl Fn(&str) -> bool) -> bool {
-    let mut words = (0..sql.len()).filter(|at| is_start_of_word(sql, *at));
-    words.any(|at| is_it(&sql[at..]))
-}
-
-fn is_begin(sql: &str) -> bool {
+/// Returns whether `sql` starts with one of these words.
+fn starts_with_one(sql: &str, words: &[&str]) -> bool {
     let starts_with = |word: &str| {
         let (start, behind) = sql.as_bytes().split_at_checked(word.len())?;
         let ends = behind.first().is_none_or(|byte| !is_word_byte(*byte));
         Some(ends && start.eq_ignore_ascii_case(word.as_bytes()))
     };
-    ["begin", "start"]
-        .into_iter()
+    words
+        .iter()
         .any(|word| starts_with(word).unwrap_or_default())
 }
 
@@ -103,17 +113,13 @@ fn words(sql: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn is_start_of_word(sql: &str, at: usize) -> bool {
-    sql.is_char_boundary(at) && sql[at..].starts_with(is_word) && !sql[..at].ends_with(is_word)
-}
-
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || !c.is_ascii()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{may_begin_transaction, may_end_transaction, without_blanks};
+    use super::{may_begin_transaction, may_change_schema, may_end_transaction, without_blanks};
 
     #[test]
     fn only_space_and_comments_are_nothing_to_run() {
@@ -202,6 +208,33 @@ mod tests {
             "SAVEPOINT begin",
         ] {
             assert!(!may_begin_transaction(sql, true), "{sql}");
+        }
+    }
+
+    #[test]
+    fn whatever_may_change_the_schema_is_told() {
+        for sql in [
+            "ALTER TABLE a ADD b INTEGER",
+            " ;; -- now\n/* and */ create type a AS ENUM ()",
+            "Drop/* it */TABLE a",
+            "DISCARD ALL",
+            "deallocate all;",
+        ] {
+            for several in [false, true] {
+                assert!(may_change_schema(sql, several), "{sql}");
+            }
+            let one_of_several = format!("SELECT 'é'; {sql}; SELECT 1");
+            assert!(may_change_schema(&one_of_several, true), "{sql}");
+        }
+        for sql in [
+            "",
+            "DELETE FROM a",
+            "COPY a FROM STDIN",
+            "created",
+            "SELECT a AS drop",
+            "SELECT 1; ANALYZE; CALL a()",
+        ] {
+            assert!(!may_change_schema(sql, true), "{sql}");
         }
     }
 }

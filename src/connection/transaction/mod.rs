@@ -63,7 +63,6 @@ impl TransactionManager {
         connection.instrumentation().on_connection_event(event);
         connection.record_command(&command, None);
         connection.session.push_preamble(command);
-        connection.mark_changes(depth);
         Self::change(connection, TransactionDepthChange::IncreaseDepth)
     }
 
@@ -176,10 +175,7 @@ impl diesel_async::TransactionManager<Connection> for TransactionManager {
             // The transaction has ended with the session; the caller's own error matters more.
             Err(error) if error.is_connection_lost() => Err(Error::BrokenTransactionManager),
             outermost if depth == NonZeroU32::MIN => outermost.map(drop),
-            Ok(_) => {
-                connection.keep_unless_changed(depth);
-                Self::leave(connection)
-            }
+            Ok(_) => Self::leave(connection),
             // The savepoint was never set: no statement ran behind it.
             Err(error) if error.sqlstate() == Some("3B001") => Self::leave(connection),
             Err(error) => {

@@ -1,0 +1,129 @@
+//! [`SchemaChanges`]: what a session changes of the tables, views and types that plans depend on.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Tells whether plans and types may be kept: not while a change is open, which the server may yet undo; and none of before it
+/// once it is settled, whether it was committed or not.
+#[derive(Debug, Default)]
+pub(crate) struct SchemaChanges {
+    /// Counts the requests that are about to be sent and may make a change.
+    announced: AtomicU64,
+    /// The number of the last request that may have made a change, or 0 if all changes are settled.
+    open_since: AtomicU64,
+    /// Whether an open change makes plans of before it fail.
+    outdates_plans: AtomicBool,
+    /// Counts the settled changes that make plans of before them fail.
+    version: AtomicU64,
+}
+
+/// A request that may make a change, and is about to be sent.
+#[derive(Debug)]
+pub(super) struct Announced<'a>(&'a SchemaChanges);
+
+impl SchemaChanges {
+    /// Returns what identifies the schema, as far as this session has changed it; none while a change is open.
+    pub(crate) fn version(&self) -> Option<u64> {
+        let is_settled = !self.is_announced() && self.open_since.load(Ordering::Acquire) == 0;
+        is_settled.then(|| self.version.load(Ordering::Acquire))
+    }
+
+    /// Announces a request that may make a change, until it is sent or given up: a statement that is planned meanwhile runs
+    /// behind it.
+    pub(super) fn announce(&self) -> Announced<'_> {
+        self.announced.fetch_add(1, Ordering::AcqRel);
+        Announced(self)
+    }
+
+    /// Returns whether a request is announced.
+    pub(super) fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Acquire) != 0
+    }
+
+    /// Notes that the request of this number is sent, and may make a change.
+    pub(super) fn open(&self, request: u64) {
+        self.open_since.store(request, Ordering::Release);
+    }
+
+    /// Notes that a command of the request of this number is complete.
+    ///
+    /// A change that only adds to the schema leaves plans as they are, which the server makes anew by itself.
+    pub(super) fn note_command(&self, tag: &[u8], request: u64) {
+        let is = |verb: &&str| tag.starts_with(verb.as_bytes());
+        if !CHANGES.iter().any(is) {
+            return;
+        }
+        if OUTDATING.iter().any(is) {
+            self.outdates_plans.store(true, Ordering::Release);
+        }
+        let request = request.max(self.open_since.load(Ordering::Acquire));
+        self.open(request);
+    }
+
+    /// Notes that no transaction is open behind the response of this number.
+    pub(super) fn note_idle(&self, response: u64) {
+        let open_since = self.open_since.load(Ordering::Acquire);
+        if open_since == 0 || response < open_since {
+            return;
+        }
+        if self.outdates_plans.swap(false, Ordering::AcqRel) {
+            self.version.fetch_add(1, Ordering::AcqRel);
+        }
+        self.open_since.store(0, Ordering::Release);
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.0.announced.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// How the tags begin of commands that make changes.
+const CHANGES: [&str; 5] = ["ALTER ", "CREATE ", "DROP ", "DISCARD ", "DEALLOCATE ALL"];
+/// Those behind which plans of before fail, or names are not known.
+const OUTDATING: [&str; 5] = [
+    "ALTER ",
+    "CREATE VIEW",
+    "DROP ",
+    "DISCARD ",
+    "DEALLOCATE ALL",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_open_from_its_announcement_to_the_end_of_its_transaction() {
+        let changes = SchemaChanges::default();
+        assert_eq!(changes.version(), Some(0));
+        let announced = changes.announce();
+        assert_eq!(changes.version(), None);
+        changes.open(3);
+        drop(announced);
+        // The response to a statement in front of it.
+        changes.note_idle(2);
+        assert_eq!(changes.version(), None);
+        changes.note_command(b"ALTER TABLE\0", 3);
+        assert_eq!(changes.version(), None);
+        changes.note_idle(5);
+        assert_eq!(changes.version(), Some(1));
+    }
+
+    #[test]
+    fn what_changes_no_plan_changes_no_version() {
+        let changes = SchemaChanges::default();
+        drop(changes.announce());
+        assert_eq!(changes.version(), Some(0));
+        for (tag, version) in [
+            ("SELECT 1", 0),
+            ("CREATE TABLE", 0),
+            ("DELETE 1", 0),
+            ("DROP TYPE", 1),
+        ] {
+            changes.note_command(tag.as_bytes(), 3);
+            changes.note_idle(3);
+            assert_eq!(changes.version(), Some(version), "{tag}");
+        }
+    }
+}
