@@ -11,7 +11,7 @@
 //! - `send`: a statement as one request.
 //! - `response_head`: the beginning of its response.
 //! - `probe`: whether statements may have names.
-//! - `types`: the OIDs of types that only the database knows.
+//! - `types`, `known_types`: the OIDs of types that only the database knows.
 //! - `run`: how all of these run a statement.
 //! - `row_stream`: the rows of a response.
 //! - `simple`: SQL through the simple protocol.
@@ -24,6 +24,7 @@
 mod copy;
 mod diesel_async;
 mod error;
+mod known_types;
 mod names;
 mod notifications;
 mod poolable;
@@ -50,11 +51,11 @@ use diesel::result::Error;
 
 pub use self::copy::{CopyIn, CopyOut};
 pub use self::error::{AbandonedTransaction, UnreadRows};
+use self::known_types::KnownTypes;
 pub use self::notifications::ListenUnsupported;
 pub use self::row_stream::RowStream;
 use self::statement_cache::StatementCache;
 pub use self::transaction::{TransactionBuilder, TransactionManager, TransactionState};
-use self::types::KnownTypes;
 use crate::connect::CancelToken;
 use crate::pooler::PoolerSupport;
 use crate::session::SessionHandle;

@@ -1,6 +1,5 @@
 //! Looks up the OIDs of types that only the database knows.
 
-use diesel::pg::{PgMetadataCache, PgMetadataCacheKey};
 use diesel::result::{Error, QueryResult};
 
 use super::Connection;
@@ -142,39 +141,6 @@ struct Lookup<'a> {
     response: Response<'a>,
 }
 
-/// The types that were looked up.
-#[derive(Default)]
-pub(super) struct KnownTypes {
-    cache: PgMetadataCache,
-    /// The version of the schema that they are of.
-    schema: u64,
-}
-
-impl KnownTypes {
-    fn find(&mut self, name: &TypeName, schema: u64) -> Option<(u32, u32)> {
-        self.keep_up_with(schema);
-        let known = self.cache.lookup_type(&cache_key(name))?;
-        Some((known.oid().ok()?, known.array_oid().ok()?))
-    }
-
-    fn store(&mut self, name: &TypeName, oids: (u32, u32), schema: u64) {
-        self.keep_up_with(schema);
-        self.cache.store_type(cache_key(name), oids);
-    }
-
-    /// Forgets types that are of another version of the schema.
-    fn keep_up_with(&mut self, schema: u64) {
-        if self.schema != schema {
-            self.clear();
-            self.schema = schema;
-        }
-    }
-
-    fn clear(&mut self) {
-        self.cache = PgMetadataCache::new();
-    }
-}
-
 /// How likely a statement has failed because of a cached type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Suspicion {
@@ -198,13 +164,6 @@ impl Suspicion {
             _ => None,
         }
     }
-}
-
-fn cache_key((schema, name): &TypeName) -> PgMetadataCacheKey<'static> {
-    PgMetadataCacheKey::new(
-        schema.as_ref().map(|schema| schema.clone().into()),
-        name.clone().into(),
-    )
 }
 
 impl Row {

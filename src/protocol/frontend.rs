@@ -1,7 +1,6 @@
 //! [`Request`]: the messages to the server that one ReadyForQuery answers.
 
 use super::tag::frontend as tag;
-use crate::util::bounds::may_change_schema;
 
 /// A group of messages of the extended protocol, or one simple query.
 #[derive(Debug)]
@@ -20,16 +19,6 @@ pub(crate) struct Group {
     pub(crate) messages: Messages,
     /// Whether it may change a table, a view or a type.
     pub(crate) may_change_schema: bool,
-}
-
-impl Request {
-    /// Returns whether it may change a table, a view or a type.
-    pub(crate) fn may_change_schema(&self) -> bool {
-        match self {
-            Self::Extended(group) => group.may_change_schema,
-            Self::Simple(sql) | Self::Copy(sql) => may_change_schema(sql, true),
-        }
-    }
 }
 
 impl From<Messages> for Request {

@@ -10,6 +10,7 @@ use super::error::Failure;
 use super::handle::SessionHandle;
 use super::preamble::{Command, Preamble, SentPreamble, failed_begin, prefix};
 use super::response_timeout::ResponseTimer;
+use super::schema_changes::may_change_schema;
 use super::stall::Stall;
 use super::waiters::Waiting;
 use crate::protocol::{Malformed, Message, Messages, Request, ServerError, tag};
@@ -52,9 +53,7 @@ impl SessionHandle {
     ) -> Result<Response<'_>, Failure> {
         let mut waiting = Waiting::new(self.waiters());
         let (mut stall, mut timer) = (Stall::default(), ResponseTimer::default());
-        let announced = request
-            .may_change_schema()
-            .then(|| self.status().schema.announce());
+        let announced = may_change_schema(&request).then(|| self.status().schema.announce());
         let send = poll_fn(|cx| {
             let sent = self.poll_send(cx, &mut waiting, &request, with_preamble);
             if sent.is_pending() {

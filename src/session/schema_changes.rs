@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::protocol::Request;
+use crate::util::bounds;
+
 /// Tells whether plans and types may be kept: not while a change is open, which the server may yet undo; and none of before it
 /// once it is settled, whether it was committed or not.
 #[derive(Debug, Default)]
@@ -69,6 +72,14 @@ impl SchemaChanges {
             self.version.fetch_add(1, Ordering::AcqRel);
         }
         self.open_since.store(0, Ordering::Release);
+    }
+}
+
+/// Returns whether a request may make a change.
+pub(super) fn may_change_schema(request: &Request) -> bool {
+    match request {
+        Request::Extended(group) => group.may_change_schema,
+        Request::Simple(sql) | Request::Copy(sql) => bounds::may_change_schema(sql, true),
     }
 }
 
