@@ -82,7 +82,8 @@ pub enum PoolError {
         /// The pool's status at that moment.
         status: Box<Status>,
     },
-    /// Every connection was in use for all of the policy's `checkout_timeout`.
+    /// For all of the policy's `checkout_timeout`, every connection was in use, or most of them were and earlier callers
+    /// waited for the others.
     #[error(
         "no connection became free within {waited:?} ({status}); raise max_size, or look for \
          connections that are held too long"

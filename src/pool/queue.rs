@@ -275,7 +275,7 @@ impl<T, E> Queue<T, E> {
     }
 
     /// Returns what the holder of `ticket` waits for. A connection that nobody holds may still have to be made: fewer are
-    /// made at once than may be missing.
+    /// made at once than may be missing. Behind both, it is what most connections are at.
     pub(crate) fn lack(&self, ticket: Ticket) -> Lack {
         let ahead = count(self.waiting.ahead_of(ticket));
         let checking = self.at(Place::Checking) + self.at(Place::Suspect);
@@ -285,7 +285,7 @@ impl<T, E> Queue<T, E> {
             Lack::Validating
         } else if ahead < others.max(checking + self.connecting()) {
             Lack::Connecting
-        } else if held > 0 {
+        } else if held >= others {
             Lack::Exhausted
         } else if checking > self.connecting() {
             Lack::Validating

@@ -364,10 +364,12 @@ fn a_queue_that_is_closed_gives_nothing() {
 #[test]
 fn what_a_caller_lacks_is_told_by_its_place_in_the_line() {
     let mut queue = queue(10, &[]);
-    queue.enter(Place::InUse);
+    for _ in 0..2 {
+        queue.enter(Place::InUse);
+    }
     queue.enter(Place::Checking);
     queue.enter(Place::Connecting);
-    queue.limits.max_size = 3;
+    queue.limits.max_size = 4;
     let callers: Vec<_> = (0..3).map(|_| caller(&mut queue)).collect();
     let lacks = |queue: &Pool| {
         callers
@@ -382,7 +384,7 @@ fn what_a_caller_lacks_is_told_by_its_place_in_the_line() {
 }
 
 #[test]
-fn a_pool_of_which_nobody_holds_a_connection_is_not_exhausted() {
+fn a_pool_of_which_few_connections_are_held_is_not_exhausted() {
     let mut queue = queue(3, &[]);
     queue.limits.max_connecting = 1;
     let callers: Vec<_> = (0..5).map(|_| caller(&mut queue)).collect();
@@ -395,8 +397,11 @@ fn a_pool_of_which_nobody_holds_a_connection_is_not_exhausted() {
     // Where one is held, the others are still to be made.
     queue.enter(Place::InUse);
     let (connecting, exhausted) = (Lack::Connecting, Lack::Exhausted);
-    let both = [connecting, connecting, exhausted, exhausted, exhausted];
+    assert_eq!(lacks(&queue), [connecting; 5]);
+    queue.enter(Place::InUse);
+    let both = [connecting, exhausted, exhausted, exhausted, exhausted];
     assert_eq!(lacks(&queue), both);
+    queue.leave(Place::InUse);
     queue.leave(Place::InUse);
     queue.leave(Place::Connecting);
     queue.enter(Place::Checking);
