@@ -65,8 +65,9 @@ pub(crate) struct CancelInProgress(Weak<SessionHandle>);
 impl Drop for CancelInProgress {
     fn drop(&mut self) {
         if let Some(session) = self.0.upgrade() {
-            session.waiters().set_due();
-            session.lock().open_cancels -= 1;
+            let mut pipeline = session.lock();
+            pipeline.open_cancels -= 1;
+            pipeline.is_wake_due = true;
         }
     }
 }
@@ -112,3 +113,79 @@ impl Pipeline {
 /// How long a proxy may take to pass a cancel request on. One that comes behind its statement costs the connection, so each
 /// has time before there is another.
 const LATE_REQUEST: Duration = Duration::from_millis(500);
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::{Context, Wake, Waker};
+    use std::thread;
+    use std::time::Duration;
+
+    use bytes::BytesMut;
+    use tokio::net::UnixStream;
+    use tokio_util::task::TaskTracker;
+
+    use super::super::canceller::Canceller;
+    use super::super::channel::Channel;
+    use super::super::status::SessionStatus;
+    use super::super::waiters::Waiting;
+    use super::*;
+    use crate::protocol::Request;
+    use crate::transport::{Dialler, Timer, Transport};
+    use crate::url::DatabaseUrl;
+
+    /// Returns a session, and the server's end of its stream.
+    fn session() -> (Arc<SessionHandle>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let channel = Channel {
+            transport: Transport::Unix(ours),
+            _open: TaskTracker::new().token(),
+        };
+        let url = DatabaseUrl::parse("postgresql://u@localhost/db?sslmode=disable").unwrap();
+        let dialler = Dialler::new(&url, Duration::from_secs(10), Timer::Runtime).unwrap();
+        let canceller = Canceller::pending(Arc::new(dialler));
+        let status = Arc::new(SessionStatus::new());
+        let session = SessionHandle::new(channel, BytesMut::new(), status, canceller, None);
+        (Arc::new(session), theirs)
+    }
+
+    /// Looks how many cancel requests are under way as soon as it is woken, as a future does that waits for their end.
+    struct Looking {
+        session: Arc<SessionHandle>,
+        seen: AtomicU32,
+    }
+
+    impl Wake for Looking {
+        fn wake(self: Arc<Self>) {
+            let open = self.session.lock().open_cancels;
+            self.seen.store(open, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_end_of_a_cancel_request_is_woken_behind_it() {
+        let (session, _theirs) = session();
+        let request = Request::Simple("SELECT 1".to_owned());
+        let _response = session.send(request).await.unwrap();
+        let in_flight = session.in_flight(session.holder()).unwrap();
+        let all: Vec<_> = (0..20)
+            .map(|_| session.begin_cancel(&in_flight).unwrap())
+            .collect();
+
+        let looking = Arc::new(Looking {
+            session: Arc::clone(&session),
+            seen: AtomicU32::new(0),
+        });
+        let mut waiting = Waiting::new(session.waiters());
+        waiting.register(&Context::from_waker(&Waker::from(Arc::clone(&looking))));
+        for (in_progress, left) in all.into_iter().zip((0..20).rev()) {
+            // Another one has the lock, and leaves it to the end of the cancel request and to who is woken.
+            let locked = session.lock();
+            let end = thread::spawn(move || drop(in_progress));
+            thread::sleep(Duration::from_millis(5));
+            drop(locked);
+            end.join().unwrap();
+            assert_eq!(AtomicU32::load(&looking.seen, Ordering::SeqCst), left);
+        }
+    }
+}

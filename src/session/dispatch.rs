@@ -72,7 +72,7 @@ impl Pipeline {
                 request.begin_end = request.begin_end.saturating_sub(1);
                 is_wanted = false;
                 if request.preamble == 0 {
-                    self.waiters.set_due();
+                    self.is_wake_due = true;
                 }
             }
             // The error ends the session, and not the transaction, which is committed.
@@ -88,7 +88,7 @@ impl Pipeline {
                 }
                 request.preamble = 0;
                 request.outcome = Outcome::Reported;
-                self.waiters.set_due();
+                self.is_wake_due = true;
             }
             tag::COMMAND_COMPLETE if request.single && is_command(&message.body, "COMMIT") => {
                 request.outcome = Outcome::Committed;
@@ -120,7 +120,7 @@ impl Pipeline {
                 }
                 if owner != Owner::Waiting {
                     self.requests.remove(index);
-                    self.waiters.set_due();
+                    self.is_wake_due = true;
                     return Ok(None);
                 }
             }
@@ -153,7 +153,7 @@ impl Pipeline {
             channel: fields.text()?.to_owned(),
             payload: fields.text()?.to_owned(),
         });
-        self.waiters.set_due();
+        self.is_wake_due = true;
         Ok(())
     }
 }

@@ -263,7 +263,10 @@ impl SessionHandle {
     pub(super) fn lock(&self) -> Locked<'_> {
         Locked {
             pipeline: lock(&self.pipeline),
-            _wake: WakeOnUnlock(&self.waiters),
+            wake: WakeOnUnlock {
+                waiters: &self.waiters,
+                is_due: false,
+            },
         }
     }
 
@@ -299,7 +302,7 @@ impl SessionHandle {
             let full = pipeline.requests.is_full();
             if let Some(message) = pipeline.requests.take_buffered(id) {
                 if full && !pipeline.requests.is_full() {
-                    self.waiters.set_due();
+                    pipeline.is_wake_due = true;
                 }
                 return Poll::Ready(Ok(message));
             }
@@ -333,10 +336,13 @@ impl SessionHandle {
 pub(super) struct Locked<'a> {
     pipeline: MutexGuard<'a, Pipeline>,
     /// Stands behind the guard, since fields are dropped in their order.
-    _wake: WakeOnUnlock<'a>,
+    wake: WakeOnUnlock<'a>,
 }
 
-struct WakeOnUnlock<'a>(&'a Waiters);
+struct WakeOnUnlock<'a> {
+    waiters: &'a Waiters,
+    is_due: bool,
+}
 
 impl Deref for Locked<'_> {
     type Target = Pipeline;
@@ -352,9 +358,18 @@ impl DerefMut for Locked<'_> {
     }
 }
 
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // The guard is dropped after this.
+        self.wake.is_due = mem::take(&mut self.pipeline.is_wake_due);
+    }
+}
+
 impl Drop for WakeOnUnlock<'_> {
     fn drop(&mut self) {
-        self.0.wake_due();
+        if self.is_due {
+            self.waiters.wake_all();
+        }
     }
 }
 

@@ -27,6 +27,9 @@ pub(super) struct Pipeline {
     /// Wakes all waiters: the one that polled last may be gone when the stream wakes.
     pub(super) waker: Waker,
     pub(super) waiters: Arc<Waiters>,
+    /// Whether the waiters are to be woken once the lock is free. Stands behind the lock: whoever held it would else wake them
+    /// for a change that is yet to come, and nobody behind the change.
+    pub(super) is_wake_due: bool,
     pub(super) status: Arc<SessionStatus>,
     pub(super) input: Input,
     pub(super) output: BytesMut,
@@ -64,6 +67,7 @@ impl Pipeline {
             channel: Some(channel),
             waker: Waker::from(Arc::clone(&waiters)),
             waiters,
+            is_wake_due: false,
             status,
             input: Input::new(read),
             output: BytesMut::new(),
@@ -279,7 +283,7 @@ impl Pipeline {
                 let next = self.requests.current();
                 let is_given_up = next.is_none_or(|next| next.owner != Owner::Waiting);
                 if is_given_up || !self.waiters.is_exhausted() {
-                    self.waiters.set_due();
+                    self.is_wake_due = true;
                 }
             }
         }
@@ -291,7 +295,7 @@ impl Pipeline {
         if self.requests[index].owner == Owner::Waiting {
             self.requests.buffer(index, message);
         }
-        self.waiters.set_due();
+        self.is_wake_due = true;
     }
 
     /// Reads one message. None if no caller is to see it, or if the session has ended.
@@ -380,7 +384,7 @@ impl Pipeline {
         self.input = Input::new(BytesMut::new());
         self.output = BytesMut::new();
         self.lost.get_or_insert_with(|| Box::new(cause));
-        self.waiters.set_due();
+        self.is_wake_due = true;
     }
 }
 

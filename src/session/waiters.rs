@@ -13,8 +13,6 @@ use crate::util::lock;
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     wakers: Mutex<Slab<Waker>>,
-    /// Whether the waiters are to be woken once the pipeline's lock is free.
-    is_due: AtomicBool,
     /// Whether the stream had nothing to read, and has woken nobody since.
     is_exhausted: AtomicBool,
     /// Counts the waiters, those included that have not registered.
@@ -34,20 +32,8 @@ impl Waiters {
         self.is_exhausted.load(Ordering::Acquire)
     }
 
-    /// Has the next [`wake_due`](Self::wake_due) wake the waiters.
-    pub(super) fn set_due(&self) {
-        self.is_due.store(true, Ordering::Release);
-    }
-
-    /// Wakes the waiters if [`set_due`](Self::set_due) was called.
-    pub(super) fn wake_due(&self) {
-        // A load costs less than a swap, and mostly nothing is due.
-        if self.is_due.load(Ordering::Acquire) && self.is_due.swap(false, Ordering::AcqRel) {
-            self.wake_all();
-        }
-    }
-
-    fn wake_all(&self) {
+    /// Wakes the waiters. They may lock the pipeline at once.
+    pub(super) fn wake_all(&self) {
         let wakers = self.lock();
         let mut all = wakers.iter().map(|(_, waker)| waker.clone());
         // Mostly there is one waiter, and nothing to allocate.
@@ -226,10 +212,8 @@ mod tests {
             let waker = Waker::from(Arc::clone(&one));
             waiting.register(&Context::from_waker(&waker));
             drop(waker);
-            waiters.wake_due();
             assert!(!one.woken.load(Ordering::Acquire));
-            waiters.set_due();
-            waiters.wake_due();
+            waiters.wake_all();
             assert!(one.woken.load(Ordering::Acquire));
         }
         drop(waiting);
