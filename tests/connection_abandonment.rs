@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{
-    HANG, IN_TRANSACTION, RUNNING, TRACKED, backend, counted, pool, pool_of, routes, start,
-    undisturbed, until, users,
+    HANG, IN_TRANSACTION, RUNNING, TRACKED, backend, connect, counted, pool, pool_of, routes,
+    start, undisturbed, until, users,
 };
 use diesel::prelude::*;
 use diesel::result::Error;
@@ -193,6 +193,28 @@ async fn pipelined_statements_are_all_cancelled() {
         drop(running);
         drop(connection);
         pool.close(HANG).await.unwrap();
+        until(&neon, RUNNING, "0").await;
+    }
+}
+
+#[tokio::test]
+async fn statements_that_are_dropped_one_after_the_other_are_all_cancelled() {
+    let neon = start().await;
+    for (route, url) in routes(&neon) {
+        let connection = connect(&url).await;
+        let run = async |sql: &str| {
+            let mut shared = &connection;
+            shared.batch_execute(sql).await
+        };
+        let mut slow = Box::pin(run("SELECT pg_sleep(600)"));
+        let mut behind = Box::pin(run("SELECT 1"));
+        assert!(poll_immediate(&mut slow).await.is_none(), "{route}");
+        assert!(poll_immediate(&mut behind).await.is_none(), "{route}");
+        until(&neon, RUNNING, "1").await;
+        drop(behind);
+        // What reads for nobody has its turn, and waits for the one in front.
+        until(&neon, RUNNING, "1").await;
+        drop(slow);
         until(&neon, RUNNING, "0").await;
     }
 }

@@ -25,6 +25,8 @@ impl SessionHandle {
         if pipeline.requests.abandon(id, is_satisfied) {
             pipeline.refuse_copy(true);
         }
+        // The task that reads orphans may wait for this one, as long as somebody else waited for it.
+        pipeline.is_wake_due |= pipeline.is_reading_orphans;
         self.see_to_orphans(pipeline);
     }
 
