@@ -1,13 +1,11 @@
 //! SQL that may begin a transaction, end one, or change the schema.
 
-use std::iter;
-
 use super::comment;
 
 /// Returns whether `sql` may end the transaction that it runs in; if in doubt, `true`. With `several`, the text may be
 /// more than one statement, so that each of its words may begin one.
 pub(crate) fn may_end_transaction(sql: &str, several: bool) -> bool {
-    may(sql, several, b"ceapr", |sql| is_end(words(sql)))
+    may(sql, several, b"ceapr", is_end)
 }
 
 /// As [`may_end_transaction`], of one that it may begin.
@@ -56,7 +54,7 @@ fn is_word_byte(byte: u8) -> bool {
 }
 
 fn is_several(sql: &str) -> bool {
-    let end = sql.trim_end_matches([' ', '\t', '\n', '\r', ';']);
+    let end = sql.trim_end_matches(|c| c == ';' || SPACE.contains(&c));
     end.contains(';')
 }
 
@@ -64,7 +62,7 @@ fn is_several(sql: &str) -> bool {
 pub(crate) fn without_blanks(sql: &str) -> &str {
     let mut rest = sql;
     loop {
-        rest = rest.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c', ';']);
+        rest = rest.trim_start_matches(|c| c == ';' || SPACE.contains(&c));
         if let Some(line) = rest.strip_prefix("--") {
             rest = line.split_once(['\n', '\r']).map_or("", |(_, rest)| rest);
         } else if rest.starts_with("/*") {
@@ -78,47 +76,32 @@ pub(crate) fn without_blanks(sql: &str) -> &str {
     }
 }
 
-/// Returns whether a command that begins with these words ends a transaction; ROLLBACK TO a savepoint does not.
-fn is_end<'a>(mut words: impl Iterator<Item = &'a str>) -> bool {
-    let is = |word: Option<&str>, known: &[&str]| {
-        word.is_some_and(|word| known.iter().any(|known| word.eq_ignore_ascii_case(known)))
-    };
-    let first = words.next();
-    if !is(first, &["rollback"]) {
-        return is(first, &["commit", "end", "abort", "prepare"]);
+/// Returns whether the command that `sql` begins with ends a transaction; ROLLBACK TO a savepoint does not, if no comment
+/// stands in between: to look behind the comments of each word would take too long.
+fn is_end(sql: &str) -> bool {
+    if !starts_with_one(sql, &["rollback"]) {
+        return starts_with_one(sql, &["commit", "end", "abort", "prepare"]);
     }
-    let second = match words.next() {
-        noise if is(noise, &["work", "transaction"]) => words.next(),
-        second => second,
-    };
-    !is(second, &["to"])
-}
-
-/// Returns the words of `sql`, without those of the comments between them.
-fn words(sql: &str) -> impl Iterator<Item = &str> {
-    let mut rest = sql;
-    iter::from_fn(move || {
-        loop {
-            rest = without_blanks(rest);
-            let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-            let (word, behind) = rest.split_at(end);
-            rest = behind;
-            if !word.is_empty() {
-                return Some(word);
-            }
-            let mut others = rest.chars();
-            others.next()?;
-            rest = others.as_str();
+    let mut rest = sql["rollback".len()..].trim_start_matches(SPACE);
+    for noise in ["work", "transaction"] {
+        if starts_with_one(rest, &[noise]) {
+            rest = rest[noise.len()..].trim_start_matches(SPACE);
         }
-    })
+    }
+    !starts_with_one(rest, &["to"])
 }
 
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || !c.is_ascii()
 }
 
+/// What Postgres takes for space.
+const SPACE: &[char] = &[' ', '\t', '\n', '\r', '\x0b', '\x0c'];
+
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, thread, time::Duration};
+
     use super::{may_begin_transaction, may_change_schema, may_end_transaction, without_blanks};
 
     #[test]
@@ -160,6 +143,8 @@ mod tests {
             "rollback transaction and chain;",
             "ROLLBACK /* to the start */",
             "ROLLBACK -- to\n WORK; SELECT 1",
+            // It does not, but a comment is not worth a look behind it.
+            "rollback/**/to a",
             "PREPARE TRANSACTION 'a'",
         ] {
             for several in [false, true] {
@@ -173,13 +158,25 @@ mod tests {
             "SELECT CASE WHEN true THEN 1 END",
             "INSERT INTO commits VALUES (1)",
             "ROLLBACK TO a",
-            "ROLLBACK/**/TO -- b\n a",
+            "ROLLBACK\n\tTO -- b\n a",
             "rollback work to savepoint a; release a;",
             "RELEASE a",
             "CREATE TABLE ends (id INTEGER); SAVEPOINT a",
             "DO $$ BEGIN PERFORM 1",
         ] {
             assert!(!may_end_transaction(sql, true), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_large_text_is_looked_through_once() {
+        for (word, end) in [("rollback -- ", "\nto a"), ("rollback /* to ", "")] {
+            let sql = format!("SELECT 1; {}{end}", word.repeat(300_000));
+            let (send, receive) = mpsc::channel();
+            thread::spawn(move || send.send(may_end_transaction(&sql, true)));
+            // A bound between linear time, which is milliseconds, and quadratic time, which is hours.
+            let may = receive.recv_timeout(Duration::from_secs(60));
+            assert_eq!(may, Ok(true), "{word}");
         }
     }
 
