@@ -28,7 +28,6 @@ pub fn run() -> Chapter {
         }
         rows! {
             "a caller 0.5 s after the end of a connection's `max_lifetime` of 1 s" => overdue;
-            "`min_idle` 1, `idle_timeout` 0.1 s, and no traffic for 2 s" => churning;
             "five URLs as Neon's tools print them; `tcp_user_timeout=10000`" => urls;
             "one who may wait 0.8 s, while another takes the only connection again and again for 1 ms" => jostled;
             "a connection given back after a raw `BEGIN`" => left_open;
@@ -47,7 +46,7 @@ pub fn run() -> Chapter {
 const TEXT: &str = "\
 What a pool does with a connection that is older than it may be, that was left in a transaction, or is still busy; with a caller who \
 waits; and with URLs as Neon's tools print them, of which the peer's are read by tokio-postgres. Both pools have the same settings, and bb8 the \
-rest as it comes: it looks every 30 s for connections that are too old, and not when it hands one out. Where it keeps one ready, it looks every 0.05 s.\
+rest as it comes: it looks every 30 s for connections that are too old, and not when it hands one out.\
 ";
 
 /// What these habits ask of a pool beyond [`Pool`].
@@ -57,9 +56,6 @@ trait Habits: Pool {
     fn with(url: &str, lifetime: Duration) -> Self;
 
     async fn get(&self) -> Result<impl DerefMut<Target = Self::Connection>, String>;
-
-    /// Builds a pool that is to keep a connection ready, and lets it rest.
-    fn churn(url: &str) -> Result<Self, String>;
 
     fn parse(url: &str) -> Option<tokio_postgres::Config>;
 }
@@ -78,11 +74,6 @@ impl Habits for Ours {
 
     async fn get(&self) -> Result<impl DerefMut<Target = Self::Connection>, String> {
         self.0.get().await.map_err(|error| error.to_string())
-    }
-
-    fn churn(url: &str) -> Result<Self, String> {
-        let builder = diesel_neon::Pool::builder(url).max_size(3).min_idle(1);
-        builder.build().map(Self).map_err(|error| error.to_string())
     }
 
     fn parse(url: &str) -> Option<tokio_postgres::Config> {
@@ -104,15 +95,6 @@ impl Habits for Bb8 {
 
     async fn get(&self) -> Result<impl DerefMut<Target = Self::Connection>, String> {
         self.0.get().await.map_err(|error| error.to_string())
-    }
-
-    fn churn(url: &str) -> Result<Self, String> {
-        let builder = bb8::Pool::builder()
-            .max_size(3)
-            .min_idle(1)
-            .idle_timeout(Duration::from_millis(100))
-            .reaper_rate(Duration::from_millis(50));
-        Ok(Self(builder.build_unchecked(manager(url, SETTINGS))))
     }
 
     fn parse(url: &str) -> Option<tokio_postgres::Config> {
@@ -143,18 +125,6 @@ async fn overdue<P: Habits>(neon: &NeonSim) -> String {
         false => "gets a new one",
     };
     outcome.into()
-}
-
-async fn churning<P: Habits>(neon: &NeonSim) -> String {
-    let pool = match P::churn(&neon.url()) {
-        Ok(pool) => pool,
-        Err(refusal) => return format!("refused: {refusal}"),
-    };
-    drop(pool.get().await.expect("a connection"));
-    let before = neon.counters().direct.connections;
-    sleep(Duration::from_secs(2)).await;
-    let opened = neon.counters().direct.connections - before;
-    format!("opens {opened} connections, each of which keeps the compute awake")
 }
 
 async fn urls<P: Habits>(_: &NeonSim) -> String {
