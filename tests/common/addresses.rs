@@ -186,11 +186,15 @@ async fn serve(mut client: TcpStream, behaviour: Behaviour) {
     // If one side ends, the other is closed.
     match behaviour {
         LeadsTo(port) => {
-            let mut server = to(port).await.unwrap();
+            let Ok(mut server) = to(port).await else {
+                return;
+            };
             let _ = copy_bidirectional(&mut client, &mut server).await;
         }
         Trickles(port) => {
-            let mut server = to(port).await.unwrap();
+            let Ok(mut server) = to(port).await else {
+                return;
+            };
             let (mut from_client, mut to_client) = client.split();
             let (mut from_server, mut to_server) = server.split();
             let trickle = async {
@@ -210,7 +214,9 @@ async fn serve(mut client: TcpStream, behaviour: Behaviour) {
             }
         }
         Ends(port, bytes) => {
-            let mut server = to(port).await.unwrap();
+            let Ok(mut server) = to(port).await else {
+                return;
+            };
             let (mut from_client, mut to_client) = client.split();
             let (from_server, mut to_server) = server.split();
             let mut first = from_server.take(bytes as u64);
