@@ -43,7 +43,11 @@ async fn table() -> Table {
             back[arm].push(copy_in(connection).await);
         }
     }
-    let mut table = Table::new("copy", "50 MB", &["WebSocket", "TLS"]);
+    let mut table = Table::new(
+        "copy",
+        "50 MB",
+        &["diesel-neon, WebSocket", "diesel-neon, TLS"],
+    );
     table.measured("to the client", Unit::Seconds, &out);
     table.measured("to the server", Unit::Seconds, &back);
     table
