@@ -15,6 +15,7 @@ use diesel_neon::blocking;
 use super::operations::{AUTHOR, Operation, RATING, TITLE};
 use crate::report::{Table, Unit};
 use crate::schema::{Book, NewBook, books, inserted};
+use crate::suites::turns;
 
 type R2d2 = r2d2::Pool<ConnectionManager<PgConnection>>;
 
@@ -49,9 +50,7 @@ const POOLS: [&str; 3] = [
 fn race(operation: Operation, threads: usize, pools: [&dyn Pool; 3]) -> [Vec<f64>; 3] {
     let mut rounds = [const { Vec::new() }; 3];
     for round in 0..WARM_UP + ROUNDS {
-        // Nobody always comes behind the same one.
-        for turn in 0..3 {
-            let who = (turn + round) % 3;
+        for who in turns(round, pools.len()) {
             let rate = slice(operation, threads, pools[who]);
             // Each connection prepares its statements first.
             if round >= WARM_UP {

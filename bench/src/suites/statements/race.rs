@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::operations::{Operation, Peer};
 use crate::pools::words;
 use crate::report::{Cell, Table, Unit};
+use crate::suites::turns;
 
 /// A client's connections on one route; or why there are none.
 pub struct Arm(Result<Box<dyn Connections>, String>);
@@ -105,9 +106,7 @@ async fn race(
             true => (0, CONNECTIONS, WARM_UP),
             false => (round % (CONNECTIONS - connections + 1), connections, SLICE),
         };
-        // Nobody always comes behind the same one.
-        for turn in 0..arms.len() {
-            let who = (turn + round) % arms.len();
+        for who in turns(round, arms.len()) {
             let (Ok(rates), Ok(arm)) = (&mut rounds[who], &mut arms[who].0) else {
                 continue;
             };
