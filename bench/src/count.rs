@@ -3,10 +3,11 @@
 use std::env;
 use std::fs;
 use std::hint::black_box;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
-use std::process::{Command, Stdio, id};
+use std::process::{Command, Stdio, exit, id};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 /// What has the server's URL in such a process: it has the password, and others on the machine can read arguments.
 pub const URL: &str = "BENCH_URL";
@@ -40,6 +41,14 @@ pub fn instructions(arguments: &[String], url: &str) -> Option<Vec<f64>> {
     Some(counts)
 }
 
+/// Ends this process with the one that holds the other end of its input.
+pub fn end_with_input() {
+    thread::spawn(|| {
+        let _ = io::stdin().read(&mut [0]);
+        exit(0);
+    });
+}
+
 /// Ends what [`instructions`] counts as one.
 #[inline(never)]
 pub fn mark() {
@@ -65,11 +74,20 @@ pub fn system_calls(arguments: &[String], url: &str) -> Option<f64> {
 /// Runs this program with `arguments` under `tool`; returns nothing if there is no such tool.
 fn run(tool: &mut Command, arguments: &[String], url: &str) -> Option<()> {
     tool.arg(env::current_exe().expect("its own path"));
-    tool.args(arguments).env(URL, url).stdin(Stdio::null());
-    let output = match tool.output() {
-        Err(error) if error.kind() == ErrorKind::NotFound => return None,
-        output => output.expect("the tool runs"),
+    // Its input ends with this process, and so does it.
+    tool.args(arguments).env(URL, url).stdin(Stdio::piped());
+    tool.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut process = match tool.spawn() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let name = tool.get_program().to_string_lossy();
+            eprintln!("  there is no {name}: what it counts is left out");
+            return None;
+        }
+        process => process.expect("the tool runs"),
     };
+    let input = process.stdin.take();
+    let output = process.wait_with_output().expect("the tool runs");
+    drop(input);
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words}");
     Some(())

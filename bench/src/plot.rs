@@ -29,9 +29,11 @@ pub struct Bars<'a> {
     pub y: &'a str,
     /// The arms' names; the first is ours.
     pub names: &'a [&'a str],
-    /// The group's name, and a value for each arm.
-    pub groups: &'a [(String, Vec<f64>)],
+    pub groups: &'a [Group],
 }
+
+/// A group's name, and a value for each arm; where an arm has none, a dash stands instead of its bar.
+pub type Group = (String, Vec<Option<f64>>);
 
 const SIZE: (u32, u32) = (820, 360);
 const FONT: (&str, u32) = ("sans-serif", 13);
@@ -86,7 +88,8 @@ impl Bars<'_> {
     /// Writes the picture into a file.
     pub fn write(&self, path: &Path) -> Drawn {
         let (whole, area) = canvas(path, self.title, self.names.iter().copied())?;
-        let (_, top) = bounds(self.groups.iter().flat_map(|group| group.1.iter().copied()));
+        let values = self.groups.iter().flat_map(|group| &group.1);
+        let (_, top) = bounds(values.copied().flatten());
         let width = self.names.len() as f64 + 1.0;
         let mut builder = chart(&area);
         let x = 0.0..width * self.groups.len() as f64;
@@ -108,12 +111,18 @@ impl Bars<'_> {
         mesh.x_labels((width as usize) * self.groups.len() + 1)
             .draw()?;
         for (arm, colour) in COLOURS.iter().cycle().take(self.names.len()).enumerate() {
-            let bars = self.groups.iter().enumerate().map(|(at, group)| {
+            let of_arm = self.groups.iter().enumerate().map(|(at, group)| {
                 let left = at as f64 * width + 0.5 + arm as f64;
-                let value = group.1.get(arm).copied().unwrap_or_default();
-                Rectangle::new([(left, 0.0), (left + 0.9, value)], colour.filled())
+                (left, group.1.get(arm).copied().flatten())
             });
-            chart.draw_series(bars)?;
+            let (bars, dashes): (Vec<_>, Vec<_>) = of_arm.partition(|(_, value)| value.is_some());
+            chart.draw_series(bars.into_iter().map(|(left, value)| {
+                let top = value.unwrap_or_default();
+                Rectangle::new([(left, 0.0), (left + 0.9, top)], colour.filled())
+            }))?;
+            chart.draw_series(dashes.into_iter().map(|(left, _)| {
+                EmptyElement::at((left + 0.1, 0.0)) + Text::new("–", ABOVE_THE_AXIS, FONT)
+            }))?;
         }
         whole.present()?;
         Ok(())
@@ -147,6 +156,7 @@ fn canvas<'a, 'n>(
     Ok((whole, chart))
 }
 
+const ABOVE_THE_AXIS: (i32, i32) = (0, -13);
 const NAMES_IN_A_ROW: usize = 4;
 /// The height of a row of names, and where it begins.
 const ROW: i32 = 18;

@@ -72,13 +72,25 @@ impl Cell {
             ratio: beside.map(|ours| Figure::exact(ours / count)),
         }
     }
+
+    /// Forgets what was divided by nothing: it is no figure, and JSON has none for it.
+    fn keep_numbers(&mut self) {
+        if let Self::Measured { value, ratio } = self {
+            *ratio = ratio.filter(|ratio| ratio.is_finite());
+            if !value.is_finite() {
+                *self = Self::Nothing;
+            }
+        }
+    }
 }
 
 /// What a row counts, and whether less of it is better.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub enum Unit {
-    /// Flights, connections, failures, allocations: less is better.
+    /// Flights, connections, allocations: less is better.
     Count,
+    /// What failed, of so many that it is chance how many: less is better.
+    Failures,
     /// Instructions: less is better.
     Instructions,
     /// Seconds: less is better.
@@ -109,7 +121,7 @@ impl Unit {
             Self::Share | Self::ShareAsleep => format!("{:.1} %", value * 100.0),
             Self::PerSecond => format!("{} /s", number(value)),
             Self::Times => format!("{} ×", number(value)),
-            Self::Count | Self::Instructions | Self::None => number(value),
+            Self::Count | Self::Failures | Self::Instructions | Self::None => number(value),
         }
     }
 }
@@ -213,9 +225,12 @@ impl Table {
     }
 
     /// Adds a row whose cells are of several kinds.
-    pub fn row(&mut self, what: &str, unit: Unit, cells: Vec<Cell>) {
+    pub fn row(&mut self, what: &str, unit: Unit, mut cells: Vec<Cell>) {
         assert_eq!(cells.len(), self.arms.len(), "{what}: a cell for each arm");
         let what = what.to_owned();
+        for cell in &mut cells {
+            cell.keep_numbers();
+        }
         self.rows.push(Row { what, unit, cells });
     }
 
@@ -276,16 +291,20 @@ impl Row {
         let Cell::Measured { value, ratio } = *self.cells.get(arm).filter(|_| arm > 0)? else {
             return None;
         };
+        let Cell::Measured { value: ours, .. } = self.cells[0] else {
+            return None;
+        };
         let (less, more) = match ratio {
             Some(ratio) => {
                 let spread = ratio.spread.unwrap_or(UNKNOWN).max(NOT_SHOWN);
-                (ratio.median + spread < 1.0, ratio.median - spread > 1.0)
+                // Where one of two had the slow rounds, the ratio may say the contrary of what the figures beside it do.
+                (
+                    ratio.median + spread < 1.0 && ours.median < value.median,
+                    ratio.median - spread > 1.0 && ours.median > value.median,
+                )
             }
             // Nothing can be divided by none.
-            None if value.median == 0.0 => match self.cells[0] {
-                Cell::Measured { value: ours, .. } => (false, ours.median > 0.0),
-                _ => return None,
-            },
+            None if value.median == 0.0 => (false, ours.median > 0.0),
             None => return None,
         };
         Some(match (self.unit.less_is_better(), less, more) {
@@ -378,6 +397,44 @@ mod tests {
         let mut table = Table::new("", "", &arms);
         table.counted("flights", Unit::Count, &[6.0, 5.0, 5.0].map(Some));
         assert_eq!(table.standings().count(), 0);
+    }
+
+    #[test]
+    fn a_ratio_that_the_medians_contradict_is_level() {
+        let mut table = Table::new("", "", &["diesel-neon", "peer"]);
+        // On a machine that is slow for one of two: the rounds say 1.5, the medians 0.9.
+        let ours = vec![9.0, 9.0, 9.0, 6.0, 9.0, 6.0, 6.0];
+        let peers = vec![6.0, 6.0, 6.0, 10.0, 6.0, 10.0, 10.0];
+        table.measured("rate", Unit::PerSecond, &[ours.clone(), peers]);
+        let peers = vec![6.0, 6.0, 10.0, 10.0, 6.0, 10.0, 10.0];
+        let ours = vec![9.0, 9.0, 15.0, 6.0, 9.0, 6.0, 6.0];
+        table.measured("rate", Unit::PerSecond, &[ours, peers]);
+        let standings: Vec<_> = table.standings().collect();
+        assert_eq!(standings, [Standing::Ahead, Standing::Level]);
+        assert!(
+            table.markdown().contains("| 9 /s | 1.50 ± 0.45 (10 /s) |"),
+            "{}",
+            table.markdown()
+        );
+    }
+
+    #[test]
+    fn what_is_no_number_is_no_figure() {
+        let mut table = Table::new("", "", &["diesel-neon", "peer", "other"]);
+        let rounds = [vec![1.0; 5], vec![f64::NAN; 5], vec![f64::INFINITY; 5]];
+        table.measured("p99 over the median", Unit::Times, &rounds);
+        let rounds = [0.0, f64::NAN, f64::INFINITY].map(Some);
+        table.counted("failed, of all", Unit::Share, &rounds);
+        let json = serde_json::to_string(&table).unwrap();
+        let read: Table = serde_json::from_str(&json).unwrap();
+        assert!(matches!(
+            read.rows[0].cells[1..],
+            [Cell::Nothing, Cell::Nothing]
+        ));
+        assert!(matches!(
+            read.rows[1].cells[1..],
+            [Cell::Nothing, Cell::Nothing]
+        ));
     }
 
     #[test]

@@ -213,7 +213,8 @@ async fn waits(arms: &[Arm], is_reopened: &[bool]) -> (Table, PlotFile) {
             for arm in turns(round, arms.len()) {
                 if let Some(crowd) = crowd(tasks, laps, is_reopened[arm]) {
                     let mut waits = (arms[arm].waits)(crowd).await;
-                    let figures = [0.5, 0.99, 1.0].map(|share| percentile(&mut waits, share));
+                    let figures = [0.5, 0.99, 1.0]
+                        .map(|share| percentile(&mut waits, share).expect("each use has waited"));
                     by_arm[arm].push(figures);
                     if round + 1 == rounds && tasks == LARGEST {
                         lines.push((arm, longest_first(&mut waits)));
@@ -252,10 +253,10 @@ async fn waits(arms: &[Arm], is_reopened: &[bool]) -> (Table, PlotFile) {
 
 /// Returns points of how many milliseconds the longest waits take, by how many percent of the calls they are.
 fn longest_first(waits: &mut [f64]) -> Vec<(f64, f64)> {
-    let points = (0..=200).map(|point| {
+    let points = (0..=200).filter_map(|point| {
         let share = f64::from(point) / 200.0;
-        let wait = percentile(waits, 1.0 - share);
-        (share * 100.0, wait.max(1e-7) * 1e3)
+        let wait = percentile(waits, 1.0 - share)?;
+        Some((share * 100.0, wait.max(1e-7) * 1e3))
     });
     points.collect()
 }

@@ -109,7 +109,7 @@ async fn connects(neon: &NeonSim) -> Table {
     ];
     table.counted("WebSocket", Unit::Count, &counts);
     let ours = request(port, &neon.https_url()).await;
-    let counts = [Some(ours), None, None, None, None, None, least(OVER_HTTPS)];
+    let counts = [ours, None, None, None, None, None, least(OVER_HTTPS)];
     table.counted("HTTPS", Unit::Count, &counts);
     table
 }
@@ -132,7 +132,7 @@ async fn connect<P: Peer>(port: u16, url: &str) -> Option<f64> {
     for _ in 0..CONNECTS {
         counts.push(connect_once::<P>(port, url).await);
     }
-    Some(percentile(&mut counts, 0.5))
+    percentile(&mut counts, 0.5)
 }
 
 async fn connect_once<P: Peer>(port: u16, url: &str) -> f64 {
@@ -148,7 +148,7 @@ async fn connect_once<P: Peer>(port: u16, url: &str) -> f64 {
     count
 }
 
-async fn request(port: u16, url: &str) -> f64 {
+async fn request(port: u16, url: &str) -> Option<f64> {
     let mut counts = Vec::new();
     for _ in 0..CONNECTS {
         counts.push(request_once(port, url).await);
@@ -298,7 +298,7 @@ fn plot(tables: &[&Table]) -> PlotFile {
     let groups = BARS.map(|(what, short)| {
         let values = IN_PLOT.map(|arm| {
             let mut found = tables.iter().filter_map(|table| table.median(what, arm));
-            found.next().unwrap_or_default()
+            found.next()
         });
         (short.to_owned(), values.to_vec())
     });

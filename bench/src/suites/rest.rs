@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use self::arms::{Kind, start};
 use super::on_runtime;
-use crate::plot::Bars;
+use crate::plot::{Bars, Group};
 use crate::pools::names_with_pythons;
 use crate::report::{Cell, Chapter, PlotFile, Table, Unit};
 use crate::stand_in;
@@ -43,8 +43,8 @@ pub fn run() -> Chapter {
             let sent = cells(&|counters, _| counters.direct.bytes_in as f64);
             table.row(&what("bytes sent"), Unit::Bytes, sent);
             let bars = row.iter().map(|observed| match observed {
-                Observed::Counted { asleep, .. } => asleep * 100.0,
-                Observed::Refused(_) | Observed::Nothing => 0.0,
+                Observed::Counted { asleep, .. } => Some(asleep * 100.0),
+                Observed::Refused(_) | Observed::Nothing => None,
             });
             groups.push((kind.words().to_owned(), bars.collect()));
         }
@@ -122,17 +122,17 @@ fn cells(row: &[Observed], value: &dyn Fn(&Counters, f64) -> f64) -> Vec<Cell> {
     row.iter().enumerate().map(cell).collect()
 }
 
-fn plot(names: &[&str], groups: &[(String, Vec<f64>)]) -> PlotFile {
+fn plot(names: &[&str], groups: &[Group]) -> PlotFile {
     let path = "benchmarks/rest-suspended.svg".to_owned();
     let bars = Bars {
-        title: "Time suspended while a pool rests",
+        title: "Time suspended while a pool rests (–: the pool refuses, or has no such setting)",
         y: "of the time, %",
         names,
         groups,
     };
     let written = bars.write(&stand_in::repository().join("docs").join(&path));
     written.expect("a picture is written");
-    let alt = "Share of the time in which the compute is suspended, by pool and its settings.";
+    let alt = "Bars: the share of the time in which the compute is suspended, by pool and its settings; a dash where a pool has no such setting or refuses it.";
     PlotFile {
         path,
         alt: alt.into(),

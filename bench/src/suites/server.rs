@@ -21,6 +21,17 @@ use crate::stats::percentile;
 
 pub use self::part::run as run_part;
 
+/// The servers whose speed is measured: a name, the pool's place among [`NAMES`], and how it is set up.
+const SPEEDS: [(&str, usize, Configuration); 7] = [
+    (NAMES[0], 0, Configuration::Default),
+    (NAMES[1], 1, Configuration::Default),
+    ("bb8 without its check", 1, Configuration::Unchecked),
+    (NAMES[2], 2, Configuration::Default),
+    ("deadpool without its check", 2, Configuration::Unchecked),
+    (NAMES[3], 3, Configuration::Default),
+    ("sqlx without its check", 3, Configuration::Unchecked),
+];
+
 /// The pools behind the servers.
 const NAMES: [&str; 4] = [
     "diesel-neon",
@@ -30,7 +41,7 @@ const NAMES: [&str; 4] = [
 ];
 
 const CLIENTS: usize = 32;
-const ROUNDS: usize = 13;
+const ROUNDS: usize = 11;
 const SLICE: Duration = Duration::from_millis(400);
 /// Of look-ups before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -70,8 +81,8 @@ endpoint. All else runs on the same machine: the clients, the stand-in's proxy a
 
 Requests in a second are for the most part those that all that together can do. The processor time is the server's alone, and \
 tells the pools apart. The peers ask the server before each request whether the connection works; ours does that only where it was quiet \
-for half a second. sqlx asks once more when a connection comes back, and `AsyncPgConnection` prepares an INSERT each time. [Checkout](#checkout) has the \
-pools without their checks. What is asked at the very moment of the suspension is lost with the connection: the \
+for half a second. sqlx asks once more when a connection comes back, and `AsyncPgConnection` prepares an INSERT each time. *Without its check* is a \
+peer that asks nothing before a request, which is as fast as it gets, and hands out what has died. What is asked at the very moment of the suspension is lost with the connection: the \
 example reads by `Pool::retry`, which asks again, and a write without an `Idempotency-Key` would fail. With the peers it is often the \
 check that is lost, and they open another connection.";
 
@@ -108,7 +119,7 @@ impl Route {
 /// What a server did in a slice.
 struct Slice {
     per_second: f64,
-    late: f64,
+    late: Option<f64>,
     processor: f64,
     /// Afterwards.
     memory: Memory,
@@ -118,29 +129,30 @@ async fn speed() -> Table {
     let neon = stand_in::start().await;
     neon.sql(&schema()).await.expect("tables");
     let url = neon.url();
-    let servers = (0..NAMES.len()).map(|arm| Server::start(arm, Configuration::Default, &url));
+    let servers = SPEEDS.map(|(_, arm, configuration)| Server::start(arm, configuration, &url));
     let servers = join_all(servers).await;
     let at_start: Vec<_> = servers.iter().map(Server::memory).collect();
     for server in &servers {
         slice(server, Route::Show, WARM_UP).await;
     }
-    let mut table = Table::new("speed", "", &NAMES).text(SPEED);
-    let mut slices: [Vec<Slice>; NAMES.len()] = Default::default();
+    let mut table = Table::new("speed", "", &SPEEDS.map(|(name, ..)| name)).text(SPEED);
+    let mut slices: [Vec<Slice>; SPEEDS.len()] = Default::default();
     for route in Route::ALL {
         slices = Default::default();
         for round in 0..ROUNDS {
-            for arm in turns(round, NAMES.len()) {
+            for arm in turns(round, SPEEDS.len()) {
                 slices[arm].push(slice(&servers[arm], route, SLICE).await);
             }
         }
-        let mut row = |what, unit, value: fn(&Slice) -> f64| {
-            let rounds = slices.each_ref().map(|all| all.iter().map(value).collect());
+        let mut row = |what, unit, value: fn(&Slice) -> Option<f64>| {
+            let of_arm = |all: &Vec<Slice>| all.iter().filter_map(value).collect();
+            let rounds = slices.each_ref().map(of_arm);
             table.measured(&format!("{}: {what}", route.words()), unit, &rounds);
         };
-        row("requests", Unit::PerSecond, |slice| slice.per_second);
+        row("requests", Unit::PerSecond, |slice| Some(slice.per_second));
         row("99th percentile", Unit::Seconds, |slice| slice.late);
         row("processor time of a request", Unit::Seconds, |slice| {
-            slice.processor
+            Some(slice.processor)
         });
     }
     let all = slices.each_ref();

@@ -182,7 +182,7 @@ const LATENCY: Duration = Duration::from_millis(1);
 fn plot(rates: &Rates) -> PlotFile {
     let group = |(operation, rates): &(Operation, Vec<Option<f64>>)| {
         let ours = rates[0].unwrap_or(1.0);
-        let shares = rates.iter().map(|rate| rate.unwrap_or_default() / ours);
+        let shares = rates.iter().map(|rate| Some((*rate)? / ours));
         (short(*operation).to_owned(), shares.collect())
     };
     let groups: Vec<_> = rates.iter().map(group).collect();

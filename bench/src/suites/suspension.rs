@@ -13,7 +13,7 @@ use super::broken::Addresses;
 use super::broken::Behaviour::{Falters, LeadsTo};
 use super::{on_runtime, turns};
 use crate::each_pool_and_pythons;
-use crate::plot::Bars;
+use crate::plot::{Bars, Group};
 use crate::pools::{Configuration, names_with_pythons};
 use crate::report::{Chapter, PlotFile, Table, Unit};
 use crate::stand_in;
@@ -154,33 +154,39 @@ fn chapter(arms: &[Arm], lived: &[Lived]) -> Chapter {
                 .map(|pool| of_pool(arms, lived, pool, configuration, way))
                 .collect();
             let failures = of_pools.iter().map(|cycles| {
-                let failed = cycles.iter().map(|cycle| cycle.failed as f64).sum();
+                let failed: f64 = cycles.iter().map(|cycle| cycle.failed as f64).sum();
                 (!cycles.is_empty()).then_some(failed)
             });
             let failures: Vec<Option<f64>> = failures.collect();
             let all = CYCLES * way.callers();
+            // A picture has all pools; what a table has once is not counted twice.
+            let shares = failures
+                .iter()
+                .map(|failed| Some((*failed)? * 100.0 / all as f64));
+            groups.push((way.name().to_owned(), shares.collect()));
+            let is_shown = |pool: usize| {
+                configuration == Configuration::Default || pool == 0 || SET_UP.contains(&pool)
+            };
             let what = format!("{}; {how}", way.words());
-            failed.counted(&format!("{what}: of {all}"), Unit::Count, &failures);
+            let shown = failures.iter().enumerate();
+            let shown = shown.map(|(pool, failed)| failed.filter(|_| is_shown(pool)));
+            let shown: Vec<_> = shown.collect();
+            failed.counted(&format!("{what}: of {all}"), Unit::Failures, &shown);
             let rounds = |value: fn(&Cycle) -> Option<f64>| -> Vec<Vec<f64>> {
-                let of_pool = |cycles: &&[Cycle]| cycles.iter().filter_map(value).collect();
-                of_pools.iter().map(of_pool).collect()
+                let cycles = |pool: usize| of_pools[pool].iter().filter(move |_| is_shown(pool));
+                let pools = 0..of_pools.len();
+                pools
+                    .map(|pool| cycles(pool).filter_map(value).collect())
+                    .collect()
             };
             let earliest = |cycle: &Cycle| cycle.answers.iter().copied().reduce(f64::min);
             first.measured(&what, Unit::Seconds, &rounds(earliest));
-            let last = |cycle: &Cycle| {
-                let mut answers = cycle.answers.clone();
-                (!answers.is_empty()).then(|| percentile(&mut answers, 0.99))
-            };
+            let last = |cycle: &Cycle| percentile(&mut cycle.answers.clone(), 0.99);
             late.measured(&what, Unit::Seconds, &rounds(last));
             // One that serves nobody opens none.
             let connections =
                 |cycle: &Cycle| (!cycle.answers.is_empty()).then_some(cycle.opened as f64);
             opened.measured(&what, Unit::Count, &rounds(connections));
-            // A picture has no place for those that cannot have several addresses.
-            if let Some(failures) = failures.into_iter().collect::<Option<Vec<f64>>>() {
-                let shares = failures.iter().map(|failed| failed * 100.0 / all as f64);
-                groups.push((way.name().to_owned(), shares.collect()));
-            }
         }
         plots.push(plot(configuration, &names, &groups));
     }
@@ -208,7 +214,7 @@ fn of_pool<'a>(
     &cycles.expect("cycles of each way").1
 }
 
-fn plot(configuration: Configuration, names: &[&str], groups: &[(String, Vec<f64>)]) -> PlotFile {
+fn plot(configuration: Configuration, names: &[&str], groups: &[Group]) -> PlotFile {
     let (file, title) = match configuration {
         Configuration::Serverless => (
             "suspension-failed-set-up",
@@ -248,8 +254,9 @@ five idle connections of a new pool, of which one, a busy one until then, answer
 a dozen addresses, all of which lead to the server, until the suspension has eleven of them, the first among them, accept and say nothing. \
 sqlx and Python's pools cannot have several addresses. *Set up* is a peer with the limits and \
 checks that it has: deadpool's time-outs, deadpool-postgres's check as well, SQLAlchemy's `pool_pre_ping`, and for bb8 a \
-`RecyclingMethod::CustomFunction` of diesel-async's that asks for no longer than a second. sqlx's users can end a check in `before_acquire`, after which \
-their callers wait all the same. sqlx, mobc and asyncpg have nothing to set that would matter here, and the same figures in both rows; ours has only one way to be.
+`RecyclingMethod::CustomFunction` of diesel-async's that asks for no longer than a second. sqlx's users can end a check in `before_acquire`: the pool \
+then closes the connection, and over rustls waits for the silent server with that. So sqlx, mobc and asyncpg have nothing to set that would matter here, and \
+no figures in the rows of those that have; ours has only one way to be, and the same figures in both.
 
 A pool that checks what it hands out survives each death that the socket tells of. SQLAlchemy learns of it as it comes from the first \
 statement that fails, one for all its connections. Silence takes a limit on the check, and one that is \

@@ -142,6 +142,7 @@ pub fn run(work: &str, arm: &str, crowds: &str) {
 }
 
 fn use_by_all<P: Pool>(work: Work, crowds: &[Crowd]) {
+    count::end_with_input();
     one_thread().block_on(async {
         let pool: P = pool_of_used(&count::url()).await;
         for crowd in crowds {

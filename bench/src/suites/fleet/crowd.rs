@@ -50,8 +50,8 @@ struct Seen {
     asked: u64,
     failed: u64,
     unserved: usize,
-    last: f64,
-    median: f64,
+    last: Option<f64>,
+    median: Option<f64>,
 }
 
 pub async fn table() -> Table {
@@ -66,29 +66,33 @@ pub async fn table() -> Table {
         }
     }
     let mut table = Table::new("crowd", "", &NAMES).text(TEXT);
-    let mut row = |what: &str, unit, value: &dyn Fn(&Seen) -> f64| {
-        let rounds = seen.each_ref().map(|seen| seen.iter().map(value).collect());
+    let mut row = |what: &str, unit, value: fn(&Seen) -> Option<f64>| {
+        let of_arm = |seen: &Vec<Seen>| seen.iter().filter_map(value).collect();
+        let rounds = seen.each_ref().map(of_arm);
         table.measured(what, unit, &rounds);
     };
-    row("attempts", Unit::Count, &|seen| seen.attempts as f64);
-    row("attempts that the proxy refused", Unit::Count, &|seen| {
-        seen.refused as f64
+    row("attempts", Unit::Count, |seen| Some(seen.attempts as f64));
+    row("attempts that the proxy refused", Unit::Count, |seen| {
+        Some(seen.refused as f64)
     });
-    row("requests that failed, of all", Unit::Share, &|seen| {
-        seen.failed as f64 / seen.asked as f64
+    row("requests that failed, of all", Unit::Share, |seen| {
+        Some(seen.failed as f64 / seen.asked as f64)
     });
-    row("requests that failed", Unit::Count, &|seen| {
-        seen.failed as f64
+    row("requests that failed", Unit::Failures, |seen| {
+        Some(seen.failed as f64)
     });
-    row("callers without an answer in time", Unit::Count, &|seen| {
-        seen.unserved as f64
-    });
+    row(
+        "callers without an answer in time",
+        Unit::Failures,
+        |seen| Some(seen.unserved as f64),
+    );
+    // A pool that serves nobody is not the fastest.
     row(
         "half of the callers are served after",
         Unit::Seconds,
-        &|seen| seen.median,
+        |seen| seen.median,
     );
-    row("the last caller is served after", Unit::Seconds, &|seen| {
+    row("the last caller is served after", Unit::Seconds, |seen| {
         seen.last
     });
     table
@@ -142,7 +146,8 @@ impl Arm {
             timeout(AFTER, woken),
             told
         );
-        let woken = woken.expect("somebody wakes the compute");
+        // Where nobody wakes it, nobody is served.
+        let woken = woken.unwrap_or(f64::INFINITY);
         let after = self.neon.counters().pooled - before;
         let met: Vec<Met> = met.into_iter().flatten().collect();
         // Only a new connection answers then.

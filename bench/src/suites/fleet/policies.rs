@@ -137,7 +137,7 @@ pub fn bb8(max_size: u32, min_idle: u32) -> Habits {
     }
 }
 
-/// A model of deadpool 0.12 as it comes, with a limit on the wait.
+/// A model of deadpool 0.13 as it comes, with a limit on the wait.
 pub fn deadpool(max_size: u32) -> Habits {
     Habits {
         limits: limits(max_size, max_size, 0),

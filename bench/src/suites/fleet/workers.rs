@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, NoTls, Statement};
 
-use super::super::on_runtime;
+use super::super::{on_runtime, turns};
 use super::children::{Child, next_order, tell};
 use crate::count;
 use crate::pools::{Bb8, Configuration, LOOK_UP, Ours, Pool, Settings, Sqlx, fill};
@@ -86,25 +86,20 @@ pub async fn table() -> Table {
     once(&mut table, "connections open", Unit::None, |seen| {
         seen.connections as f64
     });
-    once(&mut table, "look-ups that failed", Unit::Count, |seen| {
+    let failed = "look-ups that failed";
+    once(&mut table, failed, Unit::Failures, |seen| {
         seen.failed as f64
     });
-    let mut row = |what: &str, unit, value: fn(&[f64]) -> f64| {
+    let mut row = |what: &str, share| {
         let rounds = arms.iter().map(|seen| {
-            let rounds = seen.waits.iter().filter(|waits| !waits.is_empty());
-            rounds.map(|waits| value(waits)).collect()
+            let rounds = seen.waits.iter();
+            rounds.filter_map(|waits| percentile(&mut waits.clone(), share))
         });
-        table.measured(what, unit, &rounds.collect::<Vec<_>>());
+        let rounds: Vec<Vec<f64>> = rounds.map(Iterator::collect).collect();
+        table.measured(what, Unit::Seconds, &rounds);
     };
-    row("look-ups in a second", Unit::PerSecond, |waits| {
-        waits.len() as f64 / USED.as_secs_f64()
-    });
-    row("a look-up, median", Unit::Seconds, |waits| {
-        percentile(&mut waits.to_vec(), 0.5)
-    });
-    row("99th percentile", Unit::Seconds, |waits| {
-        percentile(&mut waits.to_vec(), 0.99)
-    });
+    row("a look-up, median", 0.5);
+    row("99th percentile", 0.99);
     let memory = "memory of the client by connection";
     once(&mut table, memory, Unit::Bytes, |seen| {
         seen.client_bytes / seen.connections as f64
@@ -119,56 +114,83 @@ pub async fn table() -> Table {
     table
 }
 
-/// Measures each arm, and tells what was seen.
+/// Measures all arms, and tells what was seen of each.
 pub fn run_all() {
     on_runtime(async {
+        let mut arms = Vec::new();
+        let mut poolers = Vec::new();
         for arm in 0..NAMES.len() {
-            tell(&seen(arm).await);
+            arms.push(Arm::open(arm, &mut poolers).await);
+        }
+        for round in 0..ROUNDS {
+            for arm in turns(round, arms.len()) {
+                arms[arm].take_turn().await;
+            }
+        }
+        for arm in arms {
+            tell(&arm.seen);
         }
     });
 }
 
-async fn seen(arm: usize) -> Seen {
-    let builder = stand_in::builder().never_suspend();
-    // It takes 4 ms of one core to ask for a password.
-    let builder = builder.pgbouncer_settings([("auth_type", "trust")]);
-    let neon: NeonSim = builder.start().await.expect("the stand-in for Neon starts");
-    neon.sql(stand_in::SCHEMA).await.expect("tables");
-    let pgbouncer = pgbouncer();
-    let (before, files) = (resident(pgbouncer), open(pgbouncer));
-    let most = CONNECTIONS.min(open_files().saturating_sub(OTHER_FILES));
-    let pools = (most / PROCESSES / MAX_SIZE).to_string();
-    let (url, number, began) = (neon.pgbouncer_url(), arm.to_string(), Instant::now());
-    let start = |_| Child::start(&[HOLD, &number, &pools], &url);
-    let mut children: Vec<_> = (0..PROCESSES).map(start).collect();
-    let held: Vec<Held> = join_all(children.iter_mut().map(Child::told)).await;
-    let opening = began.elapsed().as_secs_f64();
-    let pgbouncer_bytes = resident(pgbouncer) - before;
-    let connections = held.iter().map(|held| held.connections).sum();
-    let opened_files = open(pgbouncer) - files;
-    assert!(
-        opened_files >= connections,
-        "PgBouncer has {opened_files} connections"
-    );
-    let (mut waits, mut failed) = (Vec::new(), 0);
-    for _ in 0..ROUNDS {
+/// What holds the connections of an arm, and what was seen of it.
+struct Arm {
+    children: Vec<Child>,
+    seen: Seen,
+    _neon: NeonSim,
+}
+
+impl Arm {
+    /// Opens an arm's connections; `poolers` are the processes of the PgBouncers until now.
+    async fn open(arm: usize, poolers: &mut Vec<u32>) -> Self {
+        let builder = stand_in::builder().never_suspend();
+        // It takes 4 ms of one core to ask for a password.
+        let builder = builder.pgbouncer_settings([("auth_type", "trust")]);
+        let neon: NeonSim = builder.start().await.expect("the stand-in for Neon starts");
+        neon.sql(stand_in::SCHEMA).await.expect("tables");
+        let pgbouncer = pgbouncer(poolers);
+        poolers.push(pgbouncer);
+        let (before, files) = (resident(pgbouncer), open(pgbouncer));
+        let most = CONNECTIONS.min(open_files().saturating_sub(OTHER_FILES));
+        let pools = (most / PROCESSES / MAX_SIZE).to_string();
+        let (url, number, began) = (neon.pgbouncer_url(), arm.to_string(), Instant::now());
+        let start = |_| Child::start(&[HOLD, &number, &pools], &url);
+        let mut children: Vec<_> = (0..PROCESSES).map(start).collect();
+        let held: Vec<Held> = join_all(children.iter_mut().map(Child::told)).await;
+        let opening = began.elapsed().as_secs_f64();
+        let connections = held.iter().map(|held| held.connections).sum();
+        let opened_files = open(pgbouncer) - files;
+        assert!(
+            opened_files >= connections,
+            "PgBouncer has {opened_files} connections"
+        );
+        let seen = Seen {
+            connections,
+            opening,
+            client_bytes: held.iter().map(|held| held.bytes).sum(),
+            pgbouncer_bytes: resident(pgbouncer) - before,
+            waits: Vec::new(),
+            failed: 0,
+        };
+        Self {
+            children,
+            seen,
+            _neon: neon,
+        }
+    }
+
+    async fn take_turn(&mut self) {
+        let children = &mut self.children;
         join_all(children.iter_mut().map(|child| child.order("use"))).await;
         let used: Vec<Used> = join_all(children.iter_mut().map(Child::told)).await;
-        failed += used.iter().map(|used| used.failed).sum::<usize>();
-        waits.push(used.into_iter().flat_map(|used| used.waits).collect());
-    }
-    Seen {
-        connections,
-        opening,
-        client_bytes: held.iter().map(|held| held.bytes).sum(),
-        pgbouncer_bytes,
-        failed,
-        waits,
+        self.seen.failed += used.iter().map(|used| used.failed).sum::<usize>();
+        let waits = used.into_iter().flat_map(|used| used.waits);
+        self.seen.waits.push(waits.collect());
     }
 }
 
-/// Returns the process of the PgBouncer that this process has started.
-fn pgbouncer() -> u32 {
+/// Returns the process of the PgBouncer that this process has started last.
+fn pgbouncer(earlier: &[u32]) -> u32 {
     let processes = fs::read_dir("/proc").expect("processes");
     let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let is_it = |number: &u32| {
@@ -178,8 +200,8 @@ fn pgbouncer() -> u32 {
         arguments.trim_end_matches('\0').ends_with("/pgbouncer.ini")
             && ancestors.any(|ancestor| ancestor == process::id())
     };
-    // The one before it is gone with its stand-in.
-    let found: Vec<u32> = numbers.filter(is_it).collect();
+    let others = numbers.filter(|number| !earlier.contains(number));
+    let found: Vec<u32> = others.filter(is_it).collect();
     assert_eq!(found.len(), 1, "one PgBouncer: {found:?}");
     found[0]
 }

@@ -1,9 +1,7 @@
 //! What the process of a server runs.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::Ipv4Addr;
-use std::process;
-use std::thread;
 use std::time::Duration;
 
 use axum::Router;
@@ -25,26 +23,30 @@ pub const PART: &str = "server";
 /// Returns a configuration's name for such a process.
 pub fn name(configuration: Configuration) -> &'static str {
     match configuration {
+        Configuration::Default => "default",
         Configuration::Serverless => "serverless",
-        _ => "default",
+        Configuration::Unchecked => "unchecked",
     }
 }
 
+const CONFIGURATIONS: [Configuration; 3] = [
+    Configuration::Default,
+    Configuration::Serverless,
+    Configuration::Unchecked,
+];
+
 /// Serves with the pool that has this place among the names, until nobody holds the other end of the input.
 pub fn run(arm: &str, configuration: &str) {
-    thread::spawn(|| {
-        let _ = io::stdin().read(&mut [0]);
-        process::exit(0);
-    });
+    count::end_with_input();
     // As the example logs.
     tracing_subscriber::registry()
         .with(tracing_subscriber::fmt::layer().with_writer(io::stderr))
         .with(Targets::new().with_default(tracing::Level::INFO))
         .init();
-    let configuration = match configuration == name(Configuration::Serverless) {
-        true => Configuration::Serverless,
-        false => Configuration::Default,
-    };
+    let known = CONFIGURATIONS
+        .into_iter()
+        .find(|one| name(*one) == configuration);
+    let configuration = known.expect("a configuration's name");
     on_runtime(async {
         let url = count::url();
         let (books, pool) = match arm {

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::client::{Client, Request};
 use super::process::Server;
 use super::{BOOKS, NAMES, schema};
-use crate::plot::Bars;
+use crate::plot::{Bars, Group};
 use crate::pools::Configuration;
 use crate::report::{Cell, PlotFile, Table, Unit};
 use crate::stand_in;
@@ -97,10 +97,12 @@ pub async fn tables() -> (Table, Table, PlotFile) {
                 Configuration::Serverless => format!("{way}, set up"),
                 _ => way.to_owned(),
             };
-            groups.push((group, means.iter().map(|share| share * 100.0).collect()));
+            let percents = means.iter().map(|share| Some(share * 100.0));
+            groups.push((group, percents.collect()));
             let last = |cycle: &Cycle| {
                 let mut answers = cycle.answers.clone();
-                (answers.len() > cycle.failed).then(|| percentile(&mut answers, 0.99))
+                let last = percentile(&mut answers, 0.99);
+                last.filter(|_| answers.len() > cycle.failed)
             };
             late.measured(&what, Unit::Seconds, &rounds(last));
         }
@@ -223,7 +225,7 @@ impl Load {
     }
 }
 
-fn plot(groups: &[(String, Vec<f64>)]) -> PlotFile {
+fn plot(groups: &[Group]) -> PlotFile {
     let path = "benchmarks/server-failed.svg".to_owned();
     let title = "Failed requests of a server whose compute is suspended under load";
     let bars = Bars {

@@ -54,6 +54,7 @@ fn has(peer: &str, operation: Operation) -> bool {
 
 /// Runs a client's operations on one thread, under valgrind.
 pub fn run(arguments: &[&str]) {
+    count::end_with_input();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
