@@ -10,6 +10,32 @@ pub enum Worse {
     Certainly(String),
     /// By more than both spread, as some figures of the same code are.
     Perhaps(String),
+    /// It had a figure, and has none now.
+    Gone(String),
+}
+
+/// Returns what these chapters have and the others do not, by name.
+pub fn only_in(these: &[Chapter], others: &[Chapter]) -> Vec<String> {
+    let mut names = Vec::new();
+    for Chapter { suite, tables, .. } in these {
+        let Some(other) = others.iter().find(|one| one.suite == *suite) else {
+            names.push(suite.clone());
+            continue;
+        };
+        for table in tables {
+            let name = format!("{suite}, {}", table.name);
+            let Some(other) = other.tables.iter().find(|one| one.name == table.name) else {
+                names.push(name);
+                continue;
+            };
+            let arms = table.arms.iter().filter(|arm| !other.arms.contains(arm));
+            let rows = table.rows.iter();
+            let rows = rows.filter(|row| !other.rows.iter().any(|one| is_same(one, row)));
+            let inside = arms.chain(rows.map(|row| &row.what));
+            names.extend(inside.map(|what| format!("{name}, {what}")));
+        }
+    }
+    names
 }
 
 /// Returns each figure of ours that is worse than before.
@@ -50,19 +76,30 @@ type Place<'a> = (&'a Table, &'a Row, usize);
 
 /// Returns the place of an arm that had this name, in the row that was called so.
 fn place_of<'a>(table: &'a Table, row: &Row, arm: &str) -> Option<Place<'a>> {
-    let row = table.rows.iter().find(|one| one.what == row.what)?;
+    let row = table.rows.iter().find(|one| is_same(one, row))?;
     let at = table.arms.iter().position(|one| one == arm)?;
     Some((table, row, at))
+}
+
+/// Returns whether two rows count the same.
+fn is_same(one: &Row, other: &Row) -> bool {
+    (&one.what, one.unit) == (&other.what, other.unit)
 }
 
 type Kind = fn(String) -> Worse;
 
 fn how_much_worse(before: Place, now: Place) -> Option<(Kind, String)> {
     let (table, row, at) = now;
-    if let (true, Some(Cell::Words(words))) = (table.has_ours_at(at), row.cells.get(at)) {
+    let gone: Option<(Kind, &str)> = match row.cells.get(at) {
         // It fails, or is refused.
+        Some(Cell::Words(words)) => Some((Worse::Certainly, words)),
+        // What counts it may be missing.
+        Some(Cell::Nothing) => Some((Worse::Gone, "nothing")),
+        _ => None,
+    };
+    if let (true, Some((kind, now))) = (table.has_ours_at(at), gone) {
         let value = value(before)?.median;
-        return Some((Worse::Certainly, format!("{words}, was {}", shown(value))));
+        return Some((kind, format!("{now}, was {}", shown(value))));
     }
     let (before, now) = (compared(before)?, compared(now)?);
     let kind = kind_of(row.unit, before, now)?;
@@ -83,10 +120,13 @@ fn compared((table, row, at): Place) -> Option<Figure> {
         return None;
     };
     match row.unit {
-        Unit::Count | Unit::Instructions | Unit::Bytes | Unit::Share | Unit::ShareAsleep => {
-            table.has_ours_at(at).then_some(value)
-        }
-        _ => ratio,
+        Unit::Count
+        | Unit::Failures
+        | Unit::Instructions
+        | Unit::Bytes
+        | Unit::Share
+        | Unit::ShareAsleep => table.has_ours_at(at).then_some(value),
+        Unit::Seconds | Unit::PerSecond | Unit::Times | Unit::None => ratio,
     }
 }
 
@@ -128,6 +168,8 @@ fn margin(unit: Unit, before: Figure, now: Figure) -> f64 {
     };
     by_rounds.max(match unit {
         Unit::Count => (ROUNDED * size).max(A_FEW_OF_MANY),
+        // Of two counts of what happens by chance, the difference has the sum as its variance.
+        Unit::Failures => DEVIATIONS * (before.median + now.median).sqrt(),
         Unit::Share => A_FEW_OF_A_HUNDRED,
         _ => AT_LEAST * size,
     })
@@ -143,6 +185,7 @@ const TWO_THIRDS: f64 = 2.0 / 3.0;
 const ROUNDED: f64 = 0.02;
 /// What is counted by use, is not the same to the last digit.
 const A_FEW_OF_MANY: f64 = 0.1;
+const DEVIATIONS: f64 = 3.0;
 /// Of some hundred requests it is chance whether one fails.
 const A_FEW_OF_A_HUNDRED: f64 = 0.02;
 /// The instructions of 10,000 tasks differ by up to 4 %.
@@ -157,7 +200,7 @@ mod tests {
         let certain = super::worse(before, now).into_iter();
         let certain = certain.filter_map(|worse| match worse {
             Worse::Certainly(line) => Some(line),
-            Worse::Perhaps(_) => None,
+            Worse::Perhaps(_) | Worse::Gone(_) => None,
         });
         certain.collect()
     }
@@ -291,6 +334,49 @@ mod tests {
         assert_eq!(worse(&before, &fails(1)), NOTHING);
         assert_eq!(worse(&fails(0), &fails(0)), NOTHING);
         assert_eq!(worse(&fails(0), &before), NOTHING);
+    }
+
+    #[test]
+    fn a_row_of_another_unit_is_another_row() {
+        let before = counted(1.0, 1.0, Unit::Bytes);
+        let now = counted(9.0, 3.0, Unit::Count);
+        assert_eq!(worse(&before, &now), NOTHING);
+        let both = (only_in(&before, &now), only_in(&now, &before));
+        let row = || vec!["suite, table, row".to_owned()];
+        assert_eq!(both, (row(), row()));
+    }
+
+    #[test]
+    fn what_only_one_report_has_is_named() {
+        let before = counted(1.0, 1.0, Unit::Count);
+        assert_eq!(only_in(&before, &before), NOTHING);
+        assert_eq!(only_in(&before, &[]), ["suite"]);
+        let mut now = before.clone();
+        now[0].tables[0].arms[1] = "another".into();
+        assert_eq!(only_in(&before, &now), ["suite, table, theirs"]);
+        assert_eq!(only_in(&now, &before), ["suite, table, another"]);
+        now[0].tables[0].name = "new".into();
+        assert_eq!(only_in(&now, &before), ["suite, new"]);
+    }
+
+    #[test]
+    fn a_few_failures_of_many_requests_are_told_and_are_chance() {
+        let failed = |ours| counted(ours, 1000.0, Unit::Failures);
+        let line = |now| format!("suite, table, row, ours: {now}, was 0");
+        let told = |now| super::worse(&failed(0.0), &failed(now));
+        assert_eq!(told(0.0), []);
+        assert_eq!(told(1.0), [Worse::Perhaps(line("1.00"))]);
+        assert_eq!(told(9.0), [Worse::Perhaps(line("9.00"))]);
+        assert_eq!(told(10.0), [Worse::Certainly(line("10.00"))]);
+        assert_eq!(worse(&failed(12.0), &failed(31.0)), NOTHING);
+    }
+
+    #[test]
+    fn a_figure_that_is_gone_is_told() {
+        let before = counted(3856.0, 3856.0, Unit::Instructions);
+        let now = rows(|table| table.counted("row", Unit::Instructions, &[None, None]));
+        let line = "suite, table, row, ours: nothing, was 3856".to_owned();
+        assert_eq!(super::worse(&before, &now), [Worse::Gone(line)]);
     }
 
     #[test]

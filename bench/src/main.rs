@@ -19,6 +19,8 @@ mod suites;
 use std::env;
 use std::error::Error;
 use std::fs;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
@@ -30,14 +32,21 @@ use crate::suites::{ALL, Suite, When};
 // The example's files, which a suite has, look for these at the root.
 use crate::suites::{App, Db, extract, problem};
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
+fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if let [suite, rest @ ..] = &arguments[..] {
-        // A part of a suite that needs a process of its own.
-        suites::run_part(suite, rest);
-        return Ok(ExitCode::SUCCESS);
-    }
+    let done = match &arguments[..] {
+        [] => measure(),
+        // What needs a process of its own.
+        [part, rest @ ..] => suites::run_part(part, rest).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn measure() -> Result<ExitCode, Box<dyn Error>> {
     let before = match env::var("COMPARE") {
         Ok(file) if !file.is_empty() => Some(Page::read(file.as_ref())?),
         _ => None,
@@ -49,48 +58,71 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         false => Page::default(),
     };
     let mut now = Vec::new();
+    let mut code = ExitCode::SUCCESS;
     let wanted = wanted(&env::var("SUITE").unwrap_or_default())?;
     let (waiting, working): (Vec<_>, Vec<_>) = wanted
         .into_iter()
         .partition(|suite| suite.when == When::Beside);
     let turns = once_if_any(waiting).chain(working.into_iter().map(|suite| vec![suite]));
     for turn in turns {
-        for chapter in run(&turn) {
-            println!("{}", page::markdown_of(&chapter));
-            page.replace(chapter.clone());
-            now.push(chapter);
+        for outcome in run(&turn) {
+            match outcome {
+                Ok(chapter) => {
+                    println!("{}", page::markdown_of(&chapter));
+                    page.replace(chapter.clone());
+                    now.push(chapter);
+                }
+                Err(suite) => {
+                    eprintln!("{suite} has failed: its chapter is left as it was");
+                    code = ExitCode::FAILURE;
+                }
+            }
         }
         pools::end_processes();
         // What is done is kept if a later suite fails.
-        fs::write(&json, page.json()?)?;
-        fs::write(docs.join("benchmarks.md"), page.markdown())?;
+        put(&json, &page.json()?)?;
+        put(&docs.join("benchmarks.md"), &page.markdown())?;
     }
-    let worse = before.map_or_else(Vec::new, |before| {
-        let is_there = |suite: &str| before.chapters.iter().any(|one| one.suite == suite);
-        for chapter in now.iter().filter(|chapter| !is_there(&chapter.suite)) {
-            eprintln!("not compared, as it is not in the file: {}", chapter.suite);
-        }
-        compare::worse(&before.chapters, &now)
-    });
-    let mut code = ExitCode::SUCCESS;
-    for one in worse {
+    let is_worse = before.is_some_and(|before| compare(before.chapters, &now));
+    Ok(if is_worse { ExitCode::FAILURE } else { code })
+}
+
+/// Writes a file as a whole: who is ended in the middle of it leaves the old one.
+fn put(file: &Path, text: &str) -> io::Result<()> {
+    let new = file.with_extension("new");
+    fs::write(&new, text)?;
+    fs::rename(new, file)
+}
+
+/// Tells what got worse; returns whether something certainly did.
+fn compare(mut before: Vec<Chapter>, now: &[Chapter]) -> bool {
+    before.retain(|chapter| now.iter().any(|one| one.suite == chapter.suite));
+    for name in compare::only_in(now, &before) {
+        eprintln!("not compared, as the file does not have it: {name}");
+    }
+    for name in compare::only_in(&before, now) {
+        eprintln!("not compared, as only the file has it: {name}");
+    }
+    let mut is_worse = false;
+    for one in compare::worse(&before, now) {
         match one {
             Worse::Certainly(line) => {
                 eprintln!("worse: {line}");
-                code = ExitCode::FAILURE;
+                is_worse = true;
             }
             Worse::Perhaps(line) => eprintln!("worse by more than its spread: {line}"),
+            Worse::Gone(line) => eprintln!("not measured any more: {line}"),
         }
     }
-    Ok(code)
+    is_worse
 }
 
 fn once_if_any(suites: Vec<&'static Suite>) -> impl Iterator<Item = Vec<&'static Suite>> {
     (!suites.is_empty()).then_some(suites).into_iter()
 }
 
-/// Runs suites beside each other.
-fn run(suites: &[&'static Suite]) -> Vec<Chapter> {
+/// Runs suites beside each other. Returns the name of one that fails; it has said why.
+fn run(suites: &[&'static Suite]) -> Vec<Result<Chapter, &'static str>> {
     let run = |suite: &'static Suite| {
         let began = Instant::now();
         eprintln!("{} …", suite.name);
@@ -104,29 +136,41 @@ fn run(suites: &[&'static Suite]) -> Vec<Chapter> {
             .map(|suite| scope.spawn(move || run(suite)))
             .collect();
         let ended = running.into_iter().map(|suite| suite.join());
-        ended.map(|chapter| chapter.expect("no panic")).collect()
+        let named = suites.iter().map(|suite| suite.name).zip(ended);
+        named.map(|(name, ended)| ended.map_err(|_| name)).collect()
     })
 }
 
-/// Returns the suites of a list with commas; all that need not be named, if it is empty.
+/// Returns the suites of a list with commas, in the page's order; all that need not be named, if it is empty.
 fn wanted(list: &str) -> Result<Vec<&'static Suite>, String> {
-    let names: Vec<_> = list
-        .split([',', ' '])
-        .filter(|name| !name.is_empty())
-        .collect();
-    if names.is_empty() {
-        let all = ALL.iter().filter(|suite| suite.when != When::Named);
-        return Ok(all.collect());
+    let names = list.split([',', ' ']).filter(|name| !name.is_empty());
+    let names: Vec<_> = names.collect();
+    let is_known = |name: &&&str| ALL.iter().any(|suite| suite.name == **name);
+    if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
+        let known = ALL.iter().map(|suite| suite.name).collect::<Vec<_>>();
+        let known = known.join(", ");
+        return Err(format!("no suite is called {unknown}: SUITE takes {known}"));
     }
-    let find = |name: &&str| {
-        let known: Vec<_> = ALL.iter().map(|suite| suite.name).collect();
-        let suite = ALL.iter().find(|suite| suite.name == *name);
-        suite.ok_or_else(|| {
-            format!(
-                "no suite is called {name}: SUITE takes {}",
-                known.join(", ")
-            )
-        })
+    let is_wanted = |suite: &&Suite| match names.is_empty() {
+        true => suite.when != When::Named,
+        false => names.contains(&suite.name),
     };
-    names.iter().map(find).collect()
+    Ok(ALL.iter().filter(is_wanted).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suite_is_wanted_once_and_in_its_order() {
+        let names = |list| -> Vec<&str> {
+            let wanted = wanted(list).unwrap();
+            wanted.iter().map(|suite| suite.name).collect()
+        };
+        assert_eq!(names("words,rest, words"), ["rest", "words"]);
+        assert_eq!(names("features"), ["features"]);
+        assert!(names(" ,").len() > 9 && !names("").contains(&"features"));
+        assert!(wanted("words,nothing").is_err_and(|told| told.contains("nothing: SUITE takes")));
+    }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pools::versions_of_python;
 use crate::report::{Chapter, Standing};
+use crate::stand_in;
 use crate::suites::ALL;
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -20,9 +21,10 @@ pub struct Page {
 
 impl Page {
     pub fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
-        let at = |error: &dyn Error| format!("{}: {error}", path.display());
-        let read = fs::read_to_string(path).map_err(|error| at(&error))?;
-        Ok(serde_json::from_str(&read).map_err(|error| at(&error))?)
+        let file = path.display();
+        let read = fs::read_to_string(path).map_err(|error| format!("{file}: {error}"))?;
+        let report = serde_json::from_str(&read);
+        Ok(report.map_err(|error| format!("{file} is no report of these benchmarks: {error}"))?)
     }
 
     pub fn json(&self) -> serde_json::Result<String> {
@@ -35,6 +37,8 @@ impl Page {
         self.chapters.retain(|one| one.suite != chapter.suite);
         self.chapters.push(chapter);
         let place = |chapter: &Chapter| ALL.iter().position(|suite| suite.name == chapter.suite);
+        // A suite that is gone would leave its chapter behind.
+        self.chapters.retain(|chapter| place(chapter).is_some());
         self.chapters.sort_by_key(place);
     }
 
@@ -100,21 +104,30 @@ fn machine() -> String {
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown processor", |(_, model)| model);
-    let output = |program: &str, arguments: &[&str]| {
+    let output = |program: &Path, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().ok()?;
         let line = String::from_utf8(output.stdout).ok()?;
         Some(line.lines().next()?.trim().to_owned())
     };
-    let said = |program, arguments: &[&str]| {
-        output(program, arguments).unwrap_or_else(|| format!("no {program}"))
+    let said = |program: &Path, arguments: &[&str]| {
+        let name = program.file_name().unwrap_or_default().display();
+        output(program, arguments).unwrap_or_else(|| format!("no {name}"))
     };
+    let version = |program: &Path| said(program, &["--version"]);
+    // The stand-in looks there, too: Debian keeps the server off the path.
+    let installed = output(Path::new("pg_config"), &["--bindir"]);
+    let postgres = Path::new("postgres");
+    let postgres = output(postgres, &["--version"]).unwrap_or_else(|| {
+        let installed = installed.unwrap_or_default();
+        version(&Path::new(&installed).join(postgres))
+    });
     let versions = [
-        said("postgres", &["--version"]),
-        said("pgbouncer-tracking", &["--version"]),
-        said("rustc", &["--version"]),
+        postgres,
+        version(&stand_in::pgbouncer()),
+        version(Path::new("rustc")),
         peers(),
     ];
-    let date = said("date", &["-u", "+%Y-%m-%d"]);
+    let date = said(Path::new("date"), &["-u", "+%Y-%m-%d"]);
     format!(
         "The last run, of these chapters or of some: {cores} cores, {model}; {}. {date}.",
         versions.join("; ")
@@ -149,17 +162,46 @@ const HEAD: &str = "\
 
 `make bench` writes this page: this crate beside its peers, on `neon-sim` and one PostgreSQL, in turns. A peer's cell has ours divided
 by the peer's, the median over the rounds and how far the middle half of them lies apart, and in brackets what the peer has by itself.
-Bold: ours is better by more than that, or by a tenth where fewer than five rounds tell no spread. Absolute times vary between runs; ratios of arms that take turns, and counts, do not.
+Bold: ours is better by more than that, or by a tenth where fewer than five rounds tell no spread, and the medians say the same.
+Absolute times vary between runs, ratios of arms that take turns do less, and counts hardly do.
 ";
 
 const FOOT: &str = "
 ## Memory
 
-An open connection with 50 named statements takes 41 kB on the client, and 65 kB as an `AsyncPgConnection`
-(`CONNECTIONS=1000 cargo test --test memory -- --nocapture`). A result of 100 MB is streamed in less than 0.2 MB.
+What an open connection takes on the client depends on its statements and on what it has read: see [Statements](#statements) for one
+that has done all operations, and [A fleet](#a-fleet) for ten thousand that have done one look-up each.
+`CONNECTIONS=1000 cargo test --test memory -- --nocapture` tells it of a connection with 50 named statements, beside an
+`AsyncPgConnection`, and how much of a result of 100 MB is held while it is streamed: less than 1 MB, or the test fails.
 
 ## Soak
 
 `cargo run -p neon-sim --example soak` mixes load with suspensions of every kind, kills, refusals, hung logins and
 cancellations for ten minutes, and verifies after each round that no acknowledged write is missing or doubled.
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chapter(suite: &str) -> Chapter {
+        Chapter {
+            suite: suite.to_owned(),
+            title: suite.to_owned(),
+            text: String::new(),
+            tables: Vec::new(),
+            plots: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_page_has_the_chapters_of_the_suites_that_there_are_in_their_order() {
+        let mut page = Page::default();
+        for suite in ["of another version", "server", "rest"] {
+            page.chapters.push(chapter(suite));
+        }
+        page.replace(chapter("words"));
+        let suites = page.chapters.iter().map(|one| one.suite.as_str());
+        assert_eq!(suites.collect::<Vec<_>>(), ["rest", "words", "server"]);
+    }
+}

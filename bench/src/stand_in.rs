@@ -15,8 +15,13 @@ pub fn builder() -> Builder {
     NeonSim::builder().pgbouncer_program(tracking_pgbouncer())
 }
 
+/// Where `make setup` puts a PgBouncer that tracks prepared statements.
+pub fn pgbouncer() -> PathBuf {
+    repository().join("target/tools/bin/pgbouncer-tracking")
+}
+
 fn tracking_pgbouncer() -> PathBuf {
-    let program = repository().join("target/tools/bin/pgbouncer-tracking");
+    let program = pgbouncer();
     program
         .canonicalize()
         .unwrap_or_else(|error| panic!("{}: {error}; `make setup` builds it", program.display()))

@@ -1,7 +1,10 @@
 //! What is measured, a chapter each.
 
+use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
 
 use crate::report::Chapter;
 
@@ -114,14 +117,15 @@ pub const ALL: &[Suite] = &[
 ];
 
 /// Runs a part of a suite that has a process to itself, such as one whose instructions are counted.
-pub fn run_part(part: &str, arguments: &[&str]) {
+pub fn run_part(part: &str, arguments: &[&str]) -> Result<(), Box<dyn Error>> {
     match (part, arguments) {
         ("checkout", [work, arm, crowds]) => checkout::run_part(work, arm, crowds),
         (fleet::PART, _) => fleet::run_part(arguments),
         ("server", [arm, configuration]) => server::run_part(arm, configuration),
         (statements::PART, _) => statements::run_part(arguments),
-        _ => panic!("no part is called {part}: {arguments:?}"),
+        _ => return Err("it takes no arguments: SUITE=checkout,words names the suites".into()),
     }
+    Ok(())
 }
 
 /// Returns the order in which so many arms take their turns in a round: each round has another, so that no arm always comes
@@ -148,5 +152,30 @@ fn on_runtime<T>(suite: impl Future<Output = T>) -> T {
         .enable_all()
         .build()
         .expect("a runtime")
-        .block_on(suite)
+        .block_on(async { timeout(HANG, suite).await })
+        .unwrap_or_else(|_| panic!("no end within {HANG:?}"))
+}
+
+/// Longer than the longest suite takes on a machine that is ten times as slow.
+const HANG: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_dozen_rounds_each_arm_comes_first_and_behind_each_other() {
+        for arms in 2..=7 {
+            let rounds: Vec<_> = (0..12 * arms).map(|round| turns(round, arms)).collect();
+            for (arm, other) in (0..arms).flat_map(|arm| (0..arms).map(move |other| (arm, other))) {
+                let is_behind =
+                    |turns: &Vec<usize>| turns.windows(2).any(|two| two == [other, arm]);
+                assert!(
+                    arm == other || rounds.iter().any(is_behind),
+                    "{arm} behind {other}"
+                );
+                assert!(rounds.iter().any(|turns| turns[0] == arm), "{arm}");
+            }
+        }
+    }
 }
