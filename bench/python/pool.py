@@ -23,6 +23,8 @@ COLUMNS = "SELECT id, author_id, title, pages, rating, note FROM books WHERE id 
 INACTIVE = 300
 IDLE = 240
 CONNECT = 10
+# For any statement, where that is the only limit that there can be.
+CHECK = 1
 
 
 class Server:
@@ -67,6 +69,7 @@ class Asyncpg:
             database=server.database,
             ssl=server.tls,
             min_size=0 if is_set_up else size,
+            command_timeout=CHECK if is_set_up else None,
             max_size=size,
             max_inactive_connection_lifetime=INACTIVE / scale,
         )
@@ -105,6 +108,7 @@ class SqlAlchemy:
         more = {}
         if is_set_up:
             arguments["timeout"] = CONNECT
+            arguments["command_timeout"] = CHECK
             more = {"pool_pre_ping": True, "pool_recycle": IDLE / scale}
         self.engine = create_async_engine(
             url, pool_size=size, max_overflow=0, pool_timeout=patience, connect_args=arguments, **more

@@ -106,8 +106,8 @@ fn arms() -> Vec<Arm> {
 
 const CONFIGURATIONS: [Configuration; 2] = [Configuration::Default, Configuration::Serverless];
 
-/// bb8, deadpool, deadpool-postgres and SQLAlchemy. sqlx gains nothing, asyncpg has no check, and mobc no connection to check.
-const SET_UP: [usize; 4] = [1, 2, 4, 7];
+/// bb8, deadpool, deadpool-postgres, asyncpg and SQLAlchemy. sqlx gains nothing, and mobc has no connection to check.
+const SET_UP: [usize; 5] = [1, 2, 4, 6, 7];
 
 /// Returns how long an arm rests in each cycle.
 fn rests(arm: usize, arms: usize) -> Vec<Duration> {
@@ -253,14 +253,14 @@ half a second whoever connects is told that the endpoint is temporarily unavaila
 five idle connections of a new pool, of which one, a busy one until then, answers after 0.4 s. In *one of twelve addresses left* the host has \
 a dozen addresses, all of which lead to the server, until the suspension has eleven of them, the first among them, accept and say nothing. \
 sqlx and Python's pools cannot have several addresses. *Set up* is a peer with the limits and \
-checks that it has: deadpool's time-outs, deadpool-postgres's check as well, SQLAlchemy's `pool_pre_ping`, and for bb8 a \
+checks that it has: deadpool's time-outs, deadpool-postgres's check as well, SQLAlchemy's `pool_pre_ping`, asyncpg's `command_timeout` for both, which ends any statement after a second, and for bb8 a \
 `RecyclingMethod::CustomFunction` of diesel-async's that asks for no longer than a second. sqlx's users can end a check in `before_acquire`: the pool \
-then closes the connection, and over rustls waits for the silent server with that. So sqlx, mobc and asyncpg have nothing to set that would matter here, and \
+then closes the connection, and over rustls waits for the silent server with that. So sqlx and mobc have nothing to set that would matter here, and \
 no figures in the rows of those that have; ours has only one way to be, and the same figures in both.
 
 A pool that checks what it hands out survives each death that the socket tells of. SQLAlchemy learns of it as it comes from the first \
 statement that fails, one for all its connections. Silence takes a limit on the check, and one that is \
-short beside the caller's patience. A refused wake-up takes another try. Of several addresses tokio-postgres takes \
+short beside the caller's patience. Where the limit is that of a statement, each dead connection costs a caller. A refused wake-up takes another try. Of several addresses tokio-postgres takes \
 one after another, and waits for the first as long as it is silent. A late answer must not cost a connection: what is opened for it \
 is a connection too many, if also one that a caller is served by sooner.
 
