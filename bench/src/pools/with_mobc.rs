@@ -16,19 +16,12 @@ impl Pool for Mobc {
     async fn build(url: &str, settings: Settings) -> Self {
         let mut builder = mobc::Pool::builder()
             .max_open(settings.max_size.into())
+            .max_idle(settings.max_size.into())
             .get_timeout(Some(settings.patience));
         match settings.configuration {
-            Configuration::Default => builder = builder.max_idle(settings.max_size.into()),
-            Configuration::Serverless => {
-                builder = builder
-                    .max_idle(settings.max_size.into())
-                    .max_idle_lifetime(Some(IDLE));
-            }
-            Configuration::Unchecked => {
-                builder = builder
-                    .max_idle(settings.max_size.into())
-                    .test_on_check_out(false);
-            }
+            Configuration::Default => {}
+            Configuration::Serverless => builder = builder.max_idle_lifetime(Some(IDLE)),
+            Configuration::Unchecked => builder = builder.test_on_check_out(false),
         }
         Self(builder.build(manager(url, settings)))
     }

@@ -8,11 +8,9 @@ use std::thread;
 use tokio::runtime::Runtime;
 
 use super::operations::{Operation, Peer};
-use super::{Ours, Sqlx, Stock, TokioPostgres};
+use super::{ARMS, Ours, Sqlx, Stock, TokioPostgres};
 use crate::count;
 use crate::report::{Table, Unit};
-
-const PEERS: [&str; 4] = ["diesel-neon", "AsyncPgConnection", "tokio-postgres", "sqlx"];
 
 /// The name of the part that has a process to itself.
 pub const PART: &str = "instructions";
@@ -22,7 +20,7 @@ pub fn table(url: &str) -> Table {
     let counts = thread::scope(|scope| {
         // As many at a time as there are cores, on the smallest machine.
         let mut counts = Vec::new();
-        for two in PEERS.chunks(2) {
+        for two in ARMS.chunks(2) {
             let processes: Vec<_> = two.iter().map(|peer| scope.spawn(count(*peer))).collect();
             let joined = processes.into_iter().map(|one| one.join());
             counts.extend(joined.map(|one| one.expect("no panic")));
@@ -34,10 +32,10 @@ pub fn table(url: &str) -> Table {
         .into_iter()
         .map(|counts| counts.unwrap_or_default().into_iter().step_by(2))
         .collect();
-    let mut table = Table::new("instructions", "", &PEERS);
+    let mut table = Table::new("instructions", "", &ARMS);
     for operation in Operation::ALL {
         let repetitions = f64::from(operation.repetitions());
-        let peers = PEERS.iter().zip(&mut counts);
+        let peers = ARMS.iter().zip(&mut counts);
         let by_peer = peers.map(|(peer, counts)| {
             let count = has(peer, operation).then(|| counts.next());
             Some(count?? / repetitions)

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::sync::LazyLock;
 
+pub use crate::pools::LOOK_UP;
 use crate::suites::dial::Failed;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -88,8 +89,6 @@ pub const TABLES: &str = "\
 /// So that no later operation finds more rows than an earlier one.
 pub const CLEAN: &str = "TRUNCATE inserted, copied";
 
-pub const LOOK_UP: &str =
-    "SELECT id, author_id, title, pages, rating, note FROM books WHERE id = $1";
 pub const INSERT: &str = "INSERT INTO inserted (author_id, title, pages, rating) \
      VALUES ($1, $2, $3, $4) RETURNING id, author_id, title, pages, rating, note";
 pub const BATCH: &str = "INSERT INTO inserted (author_id, title, pages, rating) VALUES \
