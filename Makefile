@@ -9,7 +9,8 @@ help:
 	@echo 'make demo   the book server and its page on a stand-in for Neon, or on DATABASE_URL;'
 	@echo '            PORT=3000 SUSPEND_AFTER=5s'
 	@echo 'make test   all tests, on a stand-in for Neon'
-	@echo 'make bench  this crate beside its peers, into docs/benchmarks.md; SUITE=checkout,words for some;'
+	@echo 'make bench  this crate beside its peers, into docs/benchmarks.md, in a quarter of an hour on a quiet'
+	@echo '            machine; SUITE=checkout,words for some;'
 	@echo '            COMPARE=FILE, an earlier benchmarks.json: fails if a figure has got worse'
 
 setup:
@@ -24,4 +25,4 @@ test: setup
 
 bench:
 	@scripts/setup --for-bench
-	cargo run --quiet --release -p diesel-neon-bench
+	cargo run --release -p diesel-neon-bench

@@ -345,5 +345,6 @@ where
 const TEXT: &str = "\
 **As many connections as Neon's PgBouncer takes**, 10,000, held by four processes at once, or as many as the machine's limit on open files \
 allows. They are made without TLS and without a password, straight to PgBouncer, by pools of ten (tokio-postgres: by no pool), and each is used once. Then each \
-process looks 250 books up in a second, each on another pool, in five rounds: what is told as failed took more than five seconds. The memory is what the \
+process looks 250 books up in a second, each on another pool, in five rounds that the clients take in turns while the others' connections idle: what is told as \
+failed took more than five seconds. The memory is what the \
 processes grow by until all connections are open, divided by their number:";
