@@ -6,8 +6,11 @@ use std::hint::black_box;
 use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
 use std::process::{Command, Stdio, exit, id};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+
+use crate::stand_in::repository;
 
 /// What has the server's URL in such a process: it has the password, and others on the machine can read arguments.
 pub const URL: &str = "BENCH_URL";
@@ -79,8 +82,7 @@ fn run(tool: &mut Command, arguments: &[String], url: &str) -> Option<()> {
     tool.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut process = match tool.spawn() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let name = tool.get_program().to_string_lossy();
-            eprintln!("  there is no {name}: what it counts is left out");
+            tell_missing(&tool.get_program().to_string_lossy());
             return None;
         }
         process => process.expect("the tool runs"),
@@ -93,6 +95,16 @@ fn run(tool: &mut Command, arguments: &[String], url: &str) -> Option<()> {
     Some(())
 }
 
+/// Says once that a tool is missing.
+fn tell_missing(tool: &str) {
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut told = TOLD.lock().expect("no panic");
+    if !told.iter().any(|one| one == tool) {
+        eprintln!("  there is no {tool}: what it counts is left out");
+        told.push(tool.to_owned());
+    }
+}
+
 /// A temporary folder.
 struct Folder(PathBuf);
 
@@ -100,7 +112,8 @@ impl Folder {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = env::temp_dir().join(format!("diesel-neon-bench-{}-{number}", id()));
+        // What an interrupted run leaves is gone with what it was built from.
+        let folder = repository().join(format!("target/bench-{}-{number}", id()));
         fs::create_dir_all(&folder).expect("a temporary folder");
         Self(folder)
     }

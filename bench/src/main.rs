@@ -53,10 +53,12 @@ fn measure() -> Result<ExitCode, Box<dyn Error>> {
     };
     let docs = stand_in::repository().join("docs");
     let json = docs.join("benchmarks.json");
-    let mut page = match json.exists() {
-        true => Page::read(&json)?,
-        false => Page::default(),
+    let report = || match json.exists() {
+        true => Page::read(&json),
+        false => Ok(Page::default()),
     };
+    // One that cannot be read is told of before anything runs.
+    report()?;
     let mut now = Vec::new();
     let mut code = ExitCode::SUCCESS;
     let wanted = wanted(&env::var("SUITE").unwrap_or_default())?;
@@ -65,7 +67,10 @@ fn measure() -> Result<ExitCode, Box<dyn Error>> {
         .partition(|suite| suite.when == When::Beside);
     let turns = once_if_any(waiting).chain(working.into_iter().map(|suite| vec![suite]));
     for turn in turns {
-        for outcome in run(&turn) {
+        let outcomes = run(&turn);
+        // Another run may have written it meanwhile.
+        let mut page = report()?;
+        for outcome in outcomes {
             match outcome {
                 Ok(chapter) => {
                     println!("{}", page::markdown_of(&chapter));
