@@ -120,7 +120,8 @@ struct Process {
 }
 
 type Answer = Result<i32, String>;
-type Waiting = Mutex<HashMap<u64, oneshot::Sender<Answer>>>;
+/// None once the process has ended: who asks then would wait for ever.
+type Waiting = Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>;
 type Processes = HashMap<(&'static str, String), Arc<Process>>;
 
 static PROCESSES: LazyLock<Mutex<Processes>> = LazyLock::new(Mutex::default);
@@ -130,29 +131,36 @@ impl Process {
     fn of(kind: &'static str, url: &str) -> Arc<Self> {
         let mut processes = lock(&PROCESSES);
         let process = processes.entry((kind, url.to_owned()));
-        Arc::clone(process.or_insert_with(|| Arc::new(Self::start(kind, url))))
+        let start = || {
+            let mut python = python();
+            python.arg(kind).env(URL, url);
+            Arc::new(Self::start(python))
+        };
+        Arc::clone(process.or_insert_with(start))
     }
 
-    fn start(kind: &str, url: &str) -> Self {
-        let mut python = python();
-        python.arg(kind).env(URL, url);
+    fn start(mut python: Command) -> Self {
         python.stdin(Stdio::piped()).stdout(Stdio::piped());
         // Its callers are told what fails.
         python.stderr(Stdio::null());
         let mut child = python.spawn().expect("Python starts");
         let orders = child.stdin.take().expect("a pipe");
         let answers = child.stdout.take().expect("a pipe");
-        let waiting = Arc::<Waiting>::default();
-        let shared = Arc::clone(&waiting);
+        let waiting = Arc::new(Mutex::new(Some(HashMap::new())));
+        let shared: Arc<Waiting> = Arc::clone(&waiting);
         thread::spawn(move || {
             for line in BufReader::new(answers).lines().map_while(Result::ok) {
-                let (number, answer) = parsed(&line);
-                if let Some(waiting) = lock(&shared).remove(&number) {
+                let Some((number, answer)) = parsed(&line) else {
+                    eprintln!("not an answer of Python's: {line}");
+                    break;
+                };
+                let mut all = lock(&shared);
+                if let Some(waiting) = all.as_mut().and_then(|all| all.remove(&number)) {
                     // It may have given up.
                     let _ = waiting.send(answer);
                 }
             }
-            lock(&shared).clear();
+            lock(&shared).take();
         });
         Self {
             child: Mutex::new(child),
@@ -174,7 +182,9 @@ impl Process {
     fn request(&self, order: &str) -> Request<'_> {
         let number = self.next();
         let (sender, answer) = oneshot::channel();
-        lock(&self.waiting).insert(number, sender);
+        if let Some(waiting) = &mut *lock(&self.waiting) {
+            waiting.insert(number, sender);
+        }
         self.tell(number, order);
         Request {
             process: self,
@@ -203,17 +213,42 @@ impl Drop for Request<'_> {
     }
 }
 
-fn parsed(line: &str) -> (u64, Answer) {
+fn parsed(line: &str) -> Option<(u64, Answer)> {
     let words: Vec<_> = line.splitn(3, ' ').collect();
     let answer = match words[..] {
-        [_, "ok", value] => Ok(value.parse().expect("a number")),
-        [_, "failed", text] => Err(serde_json::from_str(text).expect("a string")),
-        _ => panic!("not an answer: {line}"),
+        [_, "ok", value] => Ok(value.parse().ok()?),
+        [_, "failed", text] => Err(serde_json::from_str(text).ok()?),
+        _ => return None,
     };
-    (words[0].parse().expect("a number"), answer)
+    Some((words[0].parse().ok()?, answer))
 }
 
 /// A suite that has panicked leaves its processes to be ended.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    #[should_panic(expected = "Python runs")]
+    async fn who_asks_a_process_that_has_ended_does_not_wait() {
+        let process = Process::start(Command::new("true"));
+        lock(&process.child).wait().unwrap();
+        let has_ended = async {
+            // Its output ends a moment later.
+            while lock(&process.waiting).is_some() {
+                tokio::task::yield_now().await;
+            }
+            process.request("ready").answer().await
+        };
+        let answer = timeout(Duration::from_secs(120), has_ended).await;
+        panic!("{answer:?}");
+    }
 }
