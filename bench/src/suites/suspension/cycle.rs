@@ -42,7 +42,7 @@ impl Way {
             Self::Reset => "reset",
             Self::Silent => "silence",
             Self::Refused => "refused wake-ups",
-            Self::Addresses => "one of twelve addresses left",
+            Self::Addresses => "1 of 12 left",
             Self::Late => "a late answer",
         }
     }
@@ -52,6 +52,7 @@ impl Way {
         match self {
             Self::Terminated => "57P01",
             Self::Closed => "closed, pooled",
+            Self::Addresses => "one of twelve addresses left",
             other => other.name(),
         }
     }
