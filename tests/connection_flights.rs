@@ -4,7 +4,9 @@
 mod common;
 
 use common::{HANG, TRACKED, connect, counted, pool, prepared, routes, start, users};
+use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::result::Error;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, Text};
@@ -505,6 +507,56 @@ async fn statements_that_are_sent_with_a_change_of_a_table_see_it() {
                 first.and(changed).and(seen).map(drop)
             });
             assert_eq!(done.await, Ok(()), "{url}, {waits}");
+        }
+    }
+}
+
+/// A change of a table that Diesel caches as it does a query.
+#[derive(QueryId)]
+struct Widen;
+
+impl QueryFragment<Pg> for Widen {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("ALTER TABLE drafts ADD a INTEGER");
+        Ok(())
+    }
+}
+
+impl<C> diesel::RunQueryDsl<C> for Widen {}
+
+#[tokio::test]
+async fn statements_that_are_planned_before_a_change_and_sent_behind_it_see_it() {
+    let neon = start().await;
+    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
+        .await
+        .unwrap();
+    for url in [neon.url(), neon.pooled_url()] {
+        for is_cached in [false, true] {
+            let connection = &mut informed(&url).await;
+            let create = "DROP TABLE IF EXISTS drafts; CREATE TABLE drafts (name TEXT)";
+            connection.batch_execute(create).await.unwrap();
+            for _ in 0..3 {
+                drafts(connection).await.unwrap();
+            }
+            let done = connection.transaction(async |connection| {
+                let shared = &*connection;
+                let (mut one, mut two, mut three) = (shared, shared, shared);
+                let mut first = Box::pin(one.batch_execute("SELECT 1"));
+                assert!(poll!(first.as_mut()).is_pending());
+                // Both wait for the BEGIN that rides with the first.
+                let mut seen = Box::pin(sql_query("SELECT * FROM drafts").load::<Name>(&mut two));
+                assert!(poll!(seen.as_mut()).is_pending());
+                let mut changed = match is_cached {
+                    true => Widen.execute(&mut three),
+                    false => sql_query("ALTER TABLE drafts ADD a INTEGER").execute(&mut three),
+                };
+                assert!(poll!(changed.as_mut()).is_pending());
+                first.await?;
+                assert!(poll!(changed.as_mut()).is_pending());
+                seen.await?;
+                changed.await.map(drop)
+            });
+            assert_eq!(done.await, Ok(()), "{url}, {is_cached}");
         }
     }
 }

@@ -12,6 +12,10 @@ impl From<Failure> for Error {
             Failure::Server(error) => server_error(error),
             Failure::Lost(cause) => lost(cause),
             Failure::Abandoned => Self::QueryBuilderError(Box::new(AbandonedTransaction(()))),
+            Failure::Outdated => server_error(Box::new(ServerError::local(
+                "0A000",
+                "the plan of the statement is outdated",
+            ))),
             Failure::Unread => Self::QueryBuilderError(Box::new(UnreadRows(()))),
             // The error is not the server's, and has no SQLSTATE.
             Failure::Unsendable(reason) => unsendable(ServerError::local("", &reason.text())),

@@ -152,7 +152,13 @@ impl Connection {
         plan: &mut Plan<'_>,
         candidate: Candidate<'_>,
     ) -> Result<ResponseHead<'_>, StartError> {
-        let response = self.send(plan, candidate).await?;
+        let response = match self.send(plan, candidate).await {
+            Err(Failure::Outdated) => {
+                *plan = Plan::Unnamed;
+                Box::pin(self.send(plan, candidate)).await?
+            }
+            sent => sent?,
+        };
         let head = read_head(response, plan).await?;
         self.statements.describe(plan, &head.rows);
         Ok(head)

@@ -71,7 +71,8 @@ impl Connection {
         Ok(Request::Extended(Group {
             closes,
             messages,
-            may_change_schema: plan.name().is_none() && may_change_schema(sql, false),
+            may_change_schema: may_change_schema(sql, false),
+            schema: plan.schema(),
         }))
     }
 }

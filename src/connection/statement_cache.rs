@@ -31,6 +31,7 @@ pub(super) struct Prepared {
     key: Key,
     name: Arc<str>,
     rows: Rows,
+    schema: u64,
 }
 
 impl Plan<'_> {
@@ -39,6 +40,15 @@ impl Plan<'_> {
             Self::Unnamed => None,
             Self::Prepare(preparing) => Some(&preparing.name),
             Self::Named(prepared) => Some(&prepared.name),
+        }
+    }
+
+    /// Returns the version of the schema that the name is of.
+    pub(super) fn schema(&self) -> Option<u64> {
+        match self {
+            Self::Unnamed => None,
+            Self::Prepare(preparing) => Some(preparing.schema),
+            Self::Named(prepared) => Some(prepared.schema),
         }
     }
 
@@ -73,13 +83,20 @@ impl StatementCache {
         name: impl FnOnce(u64) -> String,
     ) -> Plan<'_> {
         let key = candidate.key();
+        let schema = self.schema.load(Acquire);
         match self.lock().choose(key, candidate, capacity, name) {
             Choice::None => Plan::Unnamed,
-            Choice::Known(name, rows) => Plan::Named(Prepared { key, name, rows }),
+            Choice::Known(name, rows) => Plan::Named(Prepared {
+                key,
+                name,
+                rows,
+                schema,
+            }),
             Choice::New(name) => Plan::Prepare(Preparing {
                 statements: self,
                 key,
                 name,
+                schema,
                 is_prepared: false,
             }),
         }
@@ -164,6 +181,7 @@ pub(super) struct Preparing<'a> {
     statements: &'a StatementCache,
     key: Key,
     name: Arc<str>,
+    schema: u64,
     is_prepared: bool,
 }
 

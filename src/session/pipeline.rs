@@ -16,7 +16,6 @@ use super::input::Input;
 use super::pending::{Owner, PendingRequest, PendingRequests};
 use super::preamble::{Command, Preamble, is_begin, prefix};
 use super::process::QUESTION;
-use super::schema_changes::may_change_schema;
 use super::status::SessionStatus;
 use super::waiters::Waiters;
 use crate::protocol::{Message, Messages, Next, Request, ServerError, Unsendable, tag};
@@ -144,10 +143,6 @@ impl Pipeline {
                 (true, !sql.trim_end().trim_end_matches(';').contains(';'))
             }
         };
-        let schema = &self.status.schema;
-        if schema.is_announced() && may_change_schema(request) {
-            schema.open(self.status.requests());
-        }
         let preamble = match (with_preamble, savepoints) {
             (true, None) => self.preamble.take(),
             (true, Some(_)) => {

@@ -53,9 +53,9 @@ impl SessionHandle {
     ) -> Result<Response<'_>, Failure> {
         let mut waiting = Waiting::new(self.waiters());
         let (mut stall, mut timer) = (Stall::default(), ResponseTimer::default());
-        let announced = may_change_schema(&request).then(|| self.status().schema.announce());
+        let may_change = may_change_schema(&request);
         let send = poll_fn(|cx| {
-            let sent = self.poll_send(cx, &mut waiting, &request, with_preamble);
+            let sent = self.poll_send(cx, &mut waiting, &request, may_change, with_preamble);
             if sent.is_pending() {
                 let failed = self.poll_wait(cx, waiting.stalled, &mut stall, &mut timer);
                 return failed.map(Err);
@@ -63,7 +63,6 @@ impl SessionHandle {
             sent
         });
         let (id, preamble) = send.await?;
-        drop(announced);
         let prefix_len = match &request {
             Request::Extended(_) => 0,
             Request::Simple(_) | Request::Copy(_) => prefix(&preamble).chars().count(),
@@ -95,6 +94,7 @@ impl SessionHandle {
         cx: &mut Context<'_>,
         waiting: &mut Waiting<'_>,
         request: &Request,
+        may_change_schema: bool,
         with_preamble: bool,
     ) -> Poll<Result<(u64, Vec<Command>), Failure>> {
         let mut pipeline = self.lock();
@@ -121,12 +121,15 @@ impl SessionHandle {
             waiting.stalled = pipeline.requests.stalled(None);
             ready!(pipeline.pump());
         }
+        if self.status().schema.outdates(request) {
+            return Poll::Ready(Err(Failure::Outdated));
+        }
         waiting.is_held_back = pipeline.requests.are_several_outstanding();
-        Poll::Ready(
-            pipeline
-                .submit(request, with_preamble)
-                .map_err(Failure::Unsendable),
-        )
+        let submitted = pipeline.submit(request, with_preamble);
+        if may_change_schema && submitted.is_ok() {
+            self.status().schema.open(self.status().requests());
+        }
+        Poll::Ready(submitted.map_err(Failure::Unsendable))
     }
 }
 

@@ -2,15 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::protocol::Request;
+use crate::protocol::{Group, Request};
 use crate::util::bounds;
 
 /// Tells whether plans and types may be kept: not while a change is open, which the server may yet undo; and none of before it
 /// once it is settled, whether it was committed or not.
 #[derive(Debug, Default)]
 pub(crate) struct SchemaChanges {
-    /// Counts the requests that are about to be sent and may make a change.
-    announced: AtomicU64,
     /// The number of the last request that may have made a change, or 0 if all changes are settled.
     open_since: AtomicU64,
     /// Whether an open change makes plans of before it fail.
@@ -19,27 +17,21 @@ pub(crate) struct SchemaChanges {
     version: AtomicU64,
 }
 
-/// A request that may make a change, and is about to be sent.
-#[derive(Debug)]
-pub(super) struct Announced<'a>(&'a SchemaChanges);
-
 impl SchemaChanges {
     /// Returns what identifies the schema, as far as this session has changed it; none while a change is open.
     pub(crate) fn version(&self) -> Option<u64> {
-        let is_settled = !self.is_announced() && self.open_since.load(Ordering::Acquire) == 0;
+        let is_settled = self.open_since.load(Ordering::Acquire) == 0;
         is_settled.then(|| self.version.load(Ordering::Acquire))
     }
 
-    /// Announces a request that may make a change, until it is sent or given up: a statement that is planned meanwhile runs
-    /// behind it.
-    pub(super) fn announce(&self) -> Announced<'_> {
-        self.announced.fetch_add(1, Ordering::AcqRel);
-        Announced(self)
-    }
-
-    /// Returns whether a request is announced.
-    pub(super) fn is_announced(&self) -> bool {
-        self.announced.load(Ordering::Acquire) != 0
+    /// Returns whether a request is named as the schema was before a change that was sent meanwhile.
+    pub(super) fn outdates(&self, request: &Request) -> bool {
+        match request {
+            Request::Extended(Group { schema, .. }) => {
+                schema.is_some() && *schema != self.version()
+            }
+            Request::Simple(_) | Request::Copy(_) => false,
+        }
     }
 
     /// Notes that the request of this number is sent, and may make a change.
@@ -84,12 +76,6 @@ pub(super) fn may_change_schema(request: &Request) -> bool {
     }
 }
 
-impl Drop for Announced<'_> {
-    fn drop(&mut self) {
-        self.0.announced.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 /// How the tags begin of commands that make changes.
 const CHANGES: [&str; 5] = ["ALTER ", "CREATE ", "DROP ", "DISCARD ", "DEALLOCATE ALL"];
 /// Those behind which plans of before fail, or names are not known.
@@ -106,13 +92,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_open_from_its_announcement_to_the_end_of_its_transaction() {
+    fn a_change_is_open_until_the_end_of_its_transaction() {
         let changes = SchemaChanges::default();
         assert_eq!(changes.version(), Some(0));
-        let announced = changes.announce();
-        assert_eq!(changes.version(), None);
         changes.open(3);
-        drop(announced);
         // The response to a statement in front of it.
         changes.note_idle(2);
         assert_eq!(changes.version(), None);
@@ -125,8 +108,6 @@ mod tests {
     #[test]
     fn what_changes_no_plan_changes_no_version() {
         let changes = SchemaChanges::default();
-        drop(changes.announce());
-        assert_eq!(changes.version(), Some(0));
         for (tag, version) in [
             ("SELECT 1", 0),
             ("CREATE TABLE", 0),
