@@ -344,6 +344,41 @@ async fn a_type_that_is_made_anew_behind_its_look_up_is_looked_up_again() {
 }
 
 #[tokio::test]
+async fn a_statement_that_waits_to_be_sent_has_the_types_that_are_made_anew_in_front_of_it() {
+    let neon = start().await;
+    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
+        .await
+        .unwrap();
+    let create = "CREATE TYPE mood AS ENUM ('happy', 'sad')";
+    let anew = format!("DROP TYPE mood; {create}");
+    let one = || diesel::select(Mood::Sad.into_sql::<MoodType>());
+    for (route, url) in routes(&neon) {
+        neon.sql("DROP TYPE IF EXISTS mood").await.unwrap();
+        let connection = &mut connect(&url).await;
+        connection.batch_execute(create).await.unwrap();
+        for _ in 0..2 {
+            one().get_result::<Mood>(connection).await.unwrap();
+        }
+        let done = connection.transaction(async |connection| {
+            let shared = &*connection;
+            let (mut first, mut second, mut third) = (shared, shared, shared);
+            let mut begun = Box::pin(first.batch_execute("SELECT 1"));
+            assert!(poll!(begun.as_mut()).is_pending());
+            // Both wait for the BEGIN that rides with the first.
+            let mut waiting = Box::pin(one().get_result::<Mood>(&mut second));
+            assert!(poll!(waiting.as_mut()).is_pending());
+            let mut changed = Box::pin(third.batch_execute(&anew));
+            assert!(poll!(changed.as_mut()).is_pending());
+            begun.await?;
+            assert!(poll!(changed.as_mut()).is_pending());
+            let mood = waiting.await?;
+            changed.await.map(|()| mood)
+        });
+        assert_eq!(done.await, Ok(Mood::Sad), "{route}");
+    }
+}
+
+#[tokio::test]
 async fn a_type_that_was_made_anew_is_noticed_behind_the_failure_of_another_statement() {
     let neon = start().await;
     neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad'); CREATE SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO PUBLIC")

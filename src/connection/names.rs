@@ -45,6 +45,8 @@ pub(super) struct Candidate<'a> {
     pub(super) binds: &'a Binds,
     /// Whether Diesel caches the statement: it gets a name at once, others when they come again.
     pub(super) cacheable: bool,
+    /// How many changes of the schema were sent before the types of the binds were looked up, if they were.
+    pub(super) changes: Option<u64>,
 }
 
 impl Candidate<'_> {
@@ -244,6 +246,7 @@ mod tests {
             sql,
             binds,
             cacheable: true,
+            changes: None,
         };
         let (one, other): (Arc<str>, Arc<str>) = ("SELECT 1".into(), "SELECT 2".into());
         let (int4, int8) = (Binds::of_types(&[23]), Binds::of_types(&[20]));

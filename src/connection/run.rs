@@ -54,13 +54,18 @@ impl Connection {
         &self,
         statement: &mut Statement<'_>,
     ) -> QueryResult<ResponseHead<'_>> {
+        statement.changes = Some(self.session.status().schema.sent());
         let was_cached = self.resolve(&mut statement.binds).await?;
         let bounds = &self.session.status().bounds;
         let (begins, ends) = (bounds.begins(), bounds.ends());
         let mut error = match self.start_resolved(statement).await {
+            Err(error) if matches!(error.failure, Failure::Outdated) => {
+                return Box::pin(self.start_with_lookup(statement)).await;
+            }
             Err(error) if was_cached => error,
             head => return Ok(head?),
         };
+        statement.changes = None;
         let is_begun_anew = error.has_failed_transaction;
         let is_resolved = self.resolve_again(&mut error, &mut statement.binds);
         // Another statement may have been sent meanwhile: the end of the transaction, or the beginning of one.
@@ -128,6 +133,7 @@ impl Connection {
         match self.pooler.support() {
             Support::Direct | Support::Tracked => {
                 // A plan that is made now would fail if an open change were undone.
+                let changes = self.session.status().schema.sent();
                 let Some(schema) = self.session.status().schema.version() else {
                     return Plan::Unnamed;
                 };
@@ -136,7 +142,7 @@ impl Connection {
                 }
                 let name = |number| self.pooler.name(number);
                 self.statements
-                    .plan(candidate, self.pooler.capacity(), name)
+                    .plan(candidate, self.pooler.capacity(), changes, name)
             }
             Support::Unknown | Support::Probing => {
                 self.statements.note(candidate);

@@ -34,7 +34,12 @@ impl Connection {
         candidate: Candidate<'_>,
         closed: &[Arc<str>],
     ) -> Result<Request, Unsendable> {
-        let Candidate { sql, binds, .. } = candidate;
+        let Candidate {
+            sql,
+            binds,
+            changes,
+            ..
+        } = candidate;
         let parse_len = match plan {
             Plan::Named(_) => 0,
             _ => sql.len() + size_of_val(&*binds.oids()),
@@ -72,7 +77,7 @@ impl Connection {
             closes,
             messages,
             may_change_schema: may_change_schema(sql, false),
-            schema: plan.schema(),
+            changes: changes.or(plan.changes()),
         }))
     }
 }

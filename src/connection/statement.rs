@@ -20,6 +20,8 @@ pub(super) struct Statement<'a> {
     pub(super) cacheable: bool,
     /// The query's type, if that determines the SQL.
     pub(super) id: Option<TypeId>,
+    /// How many changes of the schema were sent before the types of the binds were looked up, if they were.
+    pub(super) changes: Option<u64>,
 }
 
 impl<'a> Statement<'a> {
@@ -42,6 +44,7 @@ impl<'a> Statement<'a> {
                 binds,
                 cacheable,
                 id,
+                changes: None,
             }),
             (Err(error), _) | (_, Err(error)) => {
                 sql.finish(Some(&error));
@@ -57,6 +60,7 @@ impl<'a> Statement<'a> {
             sql: &self.sql,
             binds: &self.binds,
             cacheable: self.cacheable,
+            changes: self.changes,
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Prepared {
     key: Key,
     name: Arc<str>,
     rows: Rows,
-    schema: u64,
+    changes: u64,
 }
 
 impl Plan<'_> {
@@ -43,12 +43,12 @@ impl Plan<'_> {
         }
     }
 
-    /// Returns the version of the schema that the name is of.
-    pub(super) fn schema(&self) -> Option<u64> {
+    /// Returns how many changes of the schema were sent before the name was chosen.
+    pub(super) fn changes(&self) -> Option<u64> {
         match self {
             Self::Unnamed => None,
-            Self::Prepare(preparing) => Some(preparing.schema),
-            Self::Named(prepared) => Some(prepared.schema),
+            Self::Prepare(preparing) => Some(preparing.changes),
+            Self::Named(prepared) => Some(prepared.changes),
         }
     }
 
@@ -80,23 +80,23 @@ impl StatementCache {
         &self,
         candidate: &Candidate<'_>,
         capacity: usize,
+        changes: u64,
         name: impl FnOnce(u64) -> String,
     ) -> Plan<'_> {
         let key = candidate.key();
-        let schema = self.schema.load(Acquire);
         match self.lock().choose(key, candidate, capacity, name) {
             Choice::None => Plan::Unnamed,
             Choice::Known(name, rows) => Plan::Named(Prepared {
                 key,
                 name,
                 rows,
-                schema,
+                changes,
             }),
             Choice::New(name) => Plan::Prepare(Preparing {
                 statements: self,
                 key,
                 name,
-                schema,
+                changes,
                 is_prepared: false,
             }),
         }
@@ -181,7 +181,7 @@ pub(super) struct Preparing<'a> {
     statements: &'a StatementCache,
     key: Key,
     name: Arc<str>,
-    schema: u64,
+    changes: u64,
     is_prepared: bool,
 }
 
@@ -212,8 +212,9 @@ mod tests {
             sql: &sql.into(),
             binds: &Binds::default(),
             cacheable,
+            changes: None,
         };
-        statements.plan(&candidate, 2, |n| format!("d{n}"))
+        statements.plan(&candidate, 2, 0, |n| format!("d{n}"))
     }
 
     fn prepare(statements: &StatementCache, sql: &str) {

@@ -19,8 +19,8 @@ pub(crate) struct Group {
     pub(crate) messages: Messages,
     /// Whether it may change a table, a view or a type.
     pub(crate) may_change_schema: bool,
-    /// The version of the schema that its name is of, if it has one.
-    pub(crate) schema: Option<u64>,
+    /// How many changes were sent before its name was chosen, or the types of its parameters were looked up.
+    pub(crate) changes: Option<u64>,
 }
 
 impl From<Messages> for Request {

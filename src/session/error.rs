@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     Unsendable(Unsendable),
     /// A transaction was abandoned, and the request would run inside it.
     Abandoned,
-    /// The request has the name of a statement that was planned before a change of the schema, and was not sent.
+    /// The request has a name or types of before a change of the schema, and was not sent.
     Outdated,
     /// The response is behind rows of another request that nobody reads.
     Unread,

@@ -127,7 +127,7 @@ impl SessionHandle {
         waiting.is_held_back = pipeline.requests.are_several_outstanding();
         let submitted = pipeline.submit(request, with_preamble);
         if may_change_schema && submitted.is_ok() {
-            self.status().schema.open(self.status().requests());
+            self.status().schema.note_sent(self.status().requests());
         }
         Poll::Ready(submitted.map_err(Failure::Unsendable))
     }

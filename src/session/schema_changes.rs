@@ -9,6 +9,8 @@ use crate::util::bounds;
 /// once it is settled, whether it was committed or not.
 #[derive(Debug, Default)]
 pub(crate) struct SchemaChanges {
+    /// Counts the requests that were sent and may make a change.
+    sent: AtomicU64,
     /// The number of the last request that may have made a change, or 0 if all changes are settled.
     open_since: AtomicU64,
     /// Whether an open change makes plans of before it fail.
@@ -24,18 +26,26 @@ impl SchemaChanges {
         is_settled.then(|| self.version.load(Ordering::Acquire))
     }
 
-    /// Returns whether a request is named as the schema was before a change that was sent meanwhile.
+    /// Returns how many requests were sent that may make a change.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Acquire)
+    }
+
+    /// Returns whether a request has a name or types of before a change that was sent meanwhile.
     pub(super) fn outdates(&self, request: &Request) -> bool {
         match request {
-            Request::Extended(Group { schema, .. }) => {
-                schema.is_some() && *schema != self.version()
-            }
+            Request::Extended(Group { changes, .. }) => changes.is_some_and(|of| of != self.sent()),
             Request::Simple(_) | Request::Copy(_) => false,
         }
     }
 
     /// Notes that the request of this number is sent, and may make a change.
-    pub(super) fn open(&self, request: u64) {
+    pub(super) fn note_sent(&self, request: u64) {
+        self.sent.fetch_add(1, Ordering::AcqRel);
+        self.open(request);
+    }
+
+    fn open(&self, request: u64) {
         self.open_since.store(request, Ordering::Release);
     }
 
@@ -95,7 +105,7 @@ mod tests {
     fn a_change_is_open_until_the_end_of_its_transaction() {
         let changes = SchemaChanges::default();
         assert_eq!(changes.version(), Some(0));
-        changes.open(3);
+        changes.note_sent(3);
         // The response to a statement in front of it.
         changes.note_idle(2);
         assert_eq!(changes.version(), None);
