@@ -95,10 +95,10 @@ async fn what_is_named_in_a_test_transaction_is_told() {
     for batch in [true, false] {
         let connection = &mut connect(&url).await;
         connection.begin_test_transaction().await.unwrap();
-        let schema = "CREATE TEMPORARY TABLE t (id INTEGER)";
+        let setting = "SET LOCAL work_mem = '8MB'";
         match batch {
-            true => connection.batch_execute(schema).await.unwrap(),
-            false => drop(sql_query(schema).execute(connection).await.unwrap()),
+            true => connection.batch_execute(setting).await.unwrap(),
+            false => drop(sql_query(setting).execute(connection).await.unwrap()),
         }
         let events = watch(connection);
         let one = diesel::select(1.into_sql::<Integer>());

@@ -11,9 +11,11 @@ use crate::util::bounds;
 pub(crate) struct SchemaChanges {
     /// Counts the requests that were sent and may make a change.
     sent: AtomicU64,
-    /// The number of the last request that may have made a change, or 0 if all changes are settled.
-    open_since: AtomicU64,
-    /// Whether an open change makes plans of before it fail.
+    /// The number of the last of them, or 0 if all are answered.
+    unanswered: AtomicU64,
+    /// Whether the open transaction has made a change.
+    is_open: AtomicBool,
+    /// Whether that makes plans of before it fail.
     outdates_plans: AtomicBool,
     /// Counts the settled changes that make plans of before them fail.
     version: AtomicU64,
@@ -22,7 +24,8 @@ pub(crate) struct SchemaChanges {
 impl SchemaChanges {
     /// Returns what identifies the schema, as far as this session has changed it; none while a change is open.
     pub(crate) fn version(&self) -> Option<u64> {
-        let is_settled = self.open_since.load(Ordering::Acquire) == 0;
+        let is_settled =
+            self.unanswered.load(Ordering::Acquire) == 0 && !self.is_open.load(Ordering::Acquire);
         is_settled.then(|| self.version.load(Ordering::Acquire))
     }
 
@@ -42,39 +45,41 @@ impl SchemaChanges {
     /// Notes that the request of this number is sent, and may make a change.
     pub(super) fn note_sent(&self, request: u64) {
         self.sent.fetch_add(1, Ordering::AcqRel);
-        self.open(request);
+        self.unanswered.store(request, Ordering::Release);
     }
 
-    fn open(&self, request: u64) {
-        self.open_since.store(request, Ordering::Release);
-    }
-
-    /// Notes that a command of the request of this number is complete.
+    /// Notes a command that is complete.
     ///
-    /// A change that only adds to the schema leaves plans as they are, which the server makes anew by itself.
-    pub(super) fn note_command(&self, tag: &[u8], request: u64) {
+    /// A change that only adds to the schema outdates no plan: each goes on to mean the tables that it was made for.
+    pub(super) fn note_command(&self, tag: &[u8]) {
         let is = |verb: &&str| tag.starts_with(verb.as_bytes());
         // The first letter rules out nearly every command.
-        if !matches!(tag, [b'A' | b'C' | b'D', ..]) || !CHANGES.iter().any(is) {
+        if !matches!(tag, [b'A' | b'C' | b'D', ..]) {
             return;
         }
-        if OUTDATING.iter().any(is) {
-            self.outdates_plans.store(true, Ordering::Release);
+        if is(&"DEALLOCATE ALL") {
+            // No transaction undoes it.
+            self.version.fetch_add(1, Ordering::AcqRel);
+        } else if CHANGES.iter().any(is) {
+            if OUTDATING.iter().any(is) {
+                self.outdates_plans.store(true, Ordering::Release);
+            }
+            self.is_open.store(true, Ordering::Release);
         }
-        let request = request.max(self.open_since.load(Ordering::Acquire));
-        self.open(request);
     }
 
-    /// Notes that no transaction is open behind the response of this number.
-    pub(super) fn note_idle(&self, response: u64) {
-        let open_since = self.open_since.load(Ordering::Acquire);
-        if open_since == 0 || response < open_since {
-            return;
+    /// Notes that the response of this number is complete, and whether a transaction is open behind it.
+    pub(super) fn note_response(&self, response: u64, is_idle: bool) {
+        if is_idle && self.is_open.load(Ordering::Acquire) {
+            if self.outdates_plans.swap(false, Ordering::AcqRel) {
+                self.version.fetch_add(1, Ordering::AcqRel);
+            }
+            self.is_open.store(false, Ordering::Release);
         }
-        if self.outdates_plans.swap(false, Ordering::AcqRel) {
-            self.version.fetch_add(1, Ordering::AcqRel);
+        let unanswered = self.unanswered.load(Ordering::Acquire);
+        if unanswered != 0 && response >= unanswered {
+            self.unanswered.store(0, Ordering::Release);
         }
-        self.open_since.store(0, Ordering::Release);
     }
 }
 
@@ -87,15 +92,9 @@ pub(super) fn may_change_schema(request: &Request) -> bool {
 }
 
 /// How the tags begin of commands that make changes.
-const CHANGES: [&str; 5] = ["ALTER ", "CREATE ", "DROP ", "DISCARD ", "DEALLOCATE ALL"];
+const CHANGES: [&str; 4] = ["ALTER ", "CREATE ", "DROP ", "DISCARD "];
 /// Those behind which plans of before fail, or names are not known.
-const OUTDATING: [&str; 5] = [
-    "ALTER ",
-    "CREATE VIEW",
-    "DROP ",
-    "DISCARD ",
-    "DEALLOCATE ALL",
-];
+const OUTDATING: [&str; 4] = ["ALTER ", "CREATE VIEW", "DROP ", "DISCARD "];
 
 #[cfg(test)]
 mod tests {
@@ -107,12 +106,21 @@ mod tests {
         assert_eq!(changes.version(), Some(0));
         changes.note_sent(3);
         // The response to a statement in front of it.
-        changes.note_idle(2);
+        changes.note_response(2, true);
         assert_eq!(changes.version(), None);
-        changes.note_command(b"ALTER TABLE\0", 3);
+        changes.note_command(b"ALTER TABLE\0");
+        changes.note_response(3, false);
         assert_eq!(changes.version(), None);
-        changes.note_idle(5);
+        changes.note_response(5, true);
         assert_eq!(changes.version(), Some(1));
+    }
+
+    #[test]
+    fn what_has_failed_is_no_change() {
+        let changes = SchemaChanges::default();
+        changes.note_sent(3);
+        changes.note_response(3, false);
+        assert_eq!(changes.version(), Some(0));
     }
 
     #[test]
@@ -123,9 +131,10 @@ mod tests {
             ("CREATE TABLE", 0),
             ("DELETE 1", 0),
             ("DROP TYPE", 1),
+            ("DEALLOCATE ALL", 2),
         ] {
-            changes.note_command(tag.as_bytes(), 3);
-            changes.note_idle(3);
+            changes.note_command(tag.as_bytes());
+            changes.note_response(3, true);
             assert_eq!(changes.version(), Some(version), "{tag}");
         }
     }

@@ -299,9 +299,7 @@ impl SessionStatus {
                     self.transaction_ends.fetch_add(1, Ordering::AcqRel);
                 }
                 let response = self.responses.fetch_add(1, Ordering::SeqCst) + 1;
-                if now == status::IDLE {
-                    self.schema.note_idle(response);
-                }
+                self.schema.note_response(response, now == status::IDLE);
                 self.note_settled();
             }
             // The rest of the response may have begun another transaction.
@@ -310,7 +308,7 @@ impl SessionStatus {
             {
                 self.transaction_ends.fetch_add(1, Ordering::AcqRel);
             }
-            tag::COMMAND_COMPLETE => self.schema.note_command(body, self.responses() + 1),
+            tag::COMMAND_COMPLETE => self.schema.note_command(body),
             tag::ERROR_RESPONSE => {
                 let error = ServerError::parse(body);
                 if error.is_fatal() {
