@@ -40,7 +40,7 @@ impl Connection {
 
     async fn copy(&self, copy: &str, direction: u8) -> Result<Response<'_>, Failure> {
         let request = Request::Copy(copy.to_owned());
-        let mut response = self.send_text(request).await?;
+        let mut response = self.send_text(&request).await?;
         let preamble = response.take_preamble();
         loop {
             let message = response.message().await?;

@@ -58,7 +58,7 @@ impl Connection {
         messages.sync();
         // Without the preamble: the probe must not be the first statement of a transaction.
         let request = Request::from(messages);
-        let response = self.session.send_without_preamble(request).await?;
+        let response = self.session.send_without_preamble(&request).await?;
         Ok(SentProbe {
             probe,
             name,

@@ -22,7 +22,7 @@ impl Connection {
         let request = self.encode(plan, candidate, evicted.names());
         let request = request.map_err(Failure::Unsendable)?;
         self.session.status().bounds.note(candidate.sql, false);
-        let response = self.session.send(request).await?;
+        let response = self.session.send(&request).await?;
         evicted.set_closed();
         Ok(response)
     }

@@ -41,8 +41,8 @@ impl Connection {
         let again = (!without_preamble && self.session.preamble_len() > 0).then(|| sql.clone());
         let request = Request::Simple(sql);
         let mut response = match without_preamble {
-            true => self.session.send_without_preamble(request).await?,
-            false => self.send_text(request).await?,
+            true => self.session.send_without_preamble(&request).await?,
+            false => self.send_text(&request).await?,
         };
         if let Some(sent) = sent {
             Box::pin(self.finish_probe(sent)).await?;
@@ -60,8 +60,8 @@ impl Connection {
     }
 
     /// Sends SQL with the pending commands in front of it.
-    pub(super) async fn send_text(&self, request: Request) -> Result<Response<'_>, Failure> {
-        match &request {
+    pub(super) async fn send_text(&self, request: &Request) -> Result<Response<'_>, Failure> {
+        match request {
             // Blank SQL behind a BEGIN would have no response of its own, and needs no BEGIN.
             Request::Simple(sql) | Request::Copy(sql) if without_blanks(sql).is_empty() => {
                 self.session.send_without_preamble(request).await
@@ -90,7 +90,7 @@ impl Connection {
             let mut empty = Messages::default();
             empty.command("").map_err(Failure::Unsendable)?;
             empty.sync();
-            let response = self.session.send(Request::from(empty)).await?;
+            let response = self.session.send(&Request::from(empty)).await?;
             self.last_tag(response).await.map(|_| true)
         })
     }

@@ -122,8 +122,8 @@ impl Connection {
         let request = Request::from(messages);
         let schema = self.schema();
         let response = match with_preamble {
-            true => self.session.send(request).await?,
-            false => self.session.send_without_preamble(request).await?,
+            true => self.session.send(&request).await?,
+            false => self.session.send_without_preamble(&request).await?,
         };
         Ok(Lookup {
             name,

@@ -166,7 +166,7 @@ mod tests {
     async fn who_waits_for_the_end_of_a_cancel_request_is_woken_behind_it() {
         let (session, _theirs) = session();
         let request = Request::Simple("SELECT 1".to_owned());
-        let _response = session.send(request).await.unwrap();
+        let _response = session.send(&request).await.unwrap();
         let in_flight = session.in_flight(session.holder()).unwrap();
         let all: Vec<_> = (0..20)
             .map(|_| session.begin_cancel(&in_flight).unwrap())

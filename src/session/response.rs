@@ -34,28 +34,33 @@ pub(crate) struct Response<'a> {
 
 impl SessionHandle {
     /// Sends a request. The commands of [`push_preamble`](Self::push_preamble) ride in front of it, in the same group.
-    pub(crate) async fn send(self: &Arc<Self>, request: Request) -> Result<Response<'_>, Failure> {
+    ///
+    /// The request is borrowed: each future that it moved through would have room for it.
+    pub(crate) async fn send<'a>(
+        self: &'a Arc<Self>,
+        request: &Request,
+    ) -> Result<Response<'a>, Failure> {
         self.send_with(request, true).await
     }
 
     /// Sends a request without the preamble: it runs before a transaction that is yet to begin.
-    pub(crate) async fn send_without_preamble(
-        self: &Arc<Self>,
-        request: Request,
-    ) -> Result<Response<'_>, Failure> {
+    pub(crate) async fn send_without_preamble<'a>(
+        self: &'a Arc<Self>,
+        request: &Request,
+    ) -> Result<Response<'a>, Failure> {
         self.send_with(request, false).await
     }
 
-    async fn send_with(
-        self: &Arc<Self>,
-        request: Request,
+    async fn send_with<'a>(
+        self: &'a Arc<Self>,
+        request: &Request,
         with_preamble: bool,
-    ) -> Result<Response<'_>, Failure> {
+    ) -> Result<Response<'a>, Failure> {
         let mut waiting = Waiting::new(self.waiters());
         let (mut stall, mut timer) = (Stall::default(), ResponseTimer::default());
-        let may_change = may_change_schema(&request);
+        let may_change = may_change_schema(request);
         let send = poll_fn(|cx| {
-            let sent = self.poll_send(cx, &mut waiting, &request, may_change, with_preamble);
+            let sent = self.poll_send(cx, &mut waiting, request, may_change, with_preamble);
             if sent.is_pending() {
                 let failed = self.poll_wait(cx, waiting.stalled, &mut stall, &mut timer);
                 return failed.map(Err);
@@ -63,7 +68,7 @@ impl SessionHandle {
             sent
         });
         let (id, preamble) = send.await?;
-        let prefix_len = match &request {
+        let prefix_len = match request {
             Request::Extended(_) => 0,
             Request::Simple(_) | Request::Copy(_) => prefix(&preamble).chars().count(),
         };
