@@ -30,7 +30,7 @@ impl Connection {
     pub(super) async fn start_with_probe(
         &self,
         probe: Probe<'_>,
-        candidate: Candidate<'_>,
+        candidate: &Candidate<'_>,
     ) -> Result<ResponseHead<'_>, StartError> {
         let sent = self.send_probe(probe).await?;
         let response = self.send(&Plan::Unnamed, candidate).await?;

@@ -88,22 +88,34 @@ impl Connection {
         let candidate = statement.candidate();
         if let Some(probe) = self.probe() {
             self.statements.note(&candidate);
-            return Box::pin(self.start_with_probe(probe, candidate)).await;
+            return Box::pin(self.start_with_probe(probe, &candidate)).await;
         }
         let begins = self.begins();
         let mut plan = self.plan(&candidate);
         if let Plan::Prepare(_) = &plan {
             self.record(InstrumentationEvent::cache_query(candidate.sql));
         }
-        let error = match self.start_planned(&mut plan, candidate).await {
+        let error = match self.start_planned(&mut plan, &candidate).await {
+            Err(error) if is_unsent(&error.failure, &candidate) => error,
             Err(error) if is_stale(&error.failure, &plan) => error,
             started => return started,
         };
+        self.forget(error, &plan, begins)?;
+        plan = Plan::Unnamed;
+        Box::pin(self.start_planned(&mut plan, &candidate)).await
+    }
+
+    /// Forgets what the failure of a statement with a name shows to be stale. Returns the error if the statement may not run
+    /// again without one.
+    fn forget(&self, error: StartError, plan: &Plan<'_>, begins: u64) -> Result<(), StartError> {
         let StartError {
             failure,
             preamble,
             has_failed_transaction,
         } = error;
+        if matches!(failure, Failure::Outdated) {
+            return Ok(());
+        }
         tracing::debug!(reason = ?failure, "named statements are forgotten");
         self.statements.clear();
         match (is_replan(&failure), plan.name()) {
@@ -116,11 +128,10 @@ impl Connection {
             true => self.session.restart_transaction(preamble),
             false => self.begins() == begins,
         };
-        if !may_run_again {
-            return Err(failure.into());
+        match may_run_again {
+            true => Ok(()),
+            false => Err(failure.into()),
         }
-        plan = Plan::Unnamed;
-        Box::pin(self.start_planned(&mut plan, candidate)).await
     }
 
     /// Returns how many statements may have begun a transaction.
@@ -156,19 +167,18 @@ impl Connection {
     async fn start_planned(
         &self,
         plan: &mut Plan<'_>,
-        candidate: Candidate<'_>,
+        candidate: &Candidate<'_>,
     ) -> Result<ResponseHead<'_>, StartError> {
-        let response = match self.send(plan, candidate).await {
-            Err(Failure::Outdated) => {
-                *plan = Plan::Unnamed;
-                Box::pin(self.send(plan, candidate)).await?
-            }
-            sent => sent?,
-        };
+        let response = self.send(plan, candidate).await?;
         let head = read_head(response, plan).await?;
         self.statements.describe(plan, &head.rows);
         Ok(head)
     }
+}
+
+/// Returns whether a statement was not sent because its name was of before a change, and nothing else of it was.
+fn is_unsent(failure: &Failure, candidate: &Candidate<'_>) -> bool {
+    matches!(failure, Failure::Outdated) && candidate.changes.is_none()
 }
 
 /// Returns whether the server no longer knows the name of the plan, or its result has other columns.

@@ -16,7 +16,7 @@ impl Connection {
     pub(super) async fn send(
         &self,
         plan: &Plan<'_>,
-        candidate: Candidate<'_>,
+        candidate: &Candidate<'_>,
     ) -> Result<Response<'_>, Failure> {
         let evicted = self.statements.take_evicted();
         let request = self.encode(plan, candidate, evicted.names());
@@ -31,7 +31,7 @@ impl Connection {
     fn encode(
         &self,
         plan: &Plan<'_>,
-        candidate: Candidate<'_>,
+        candidate: &Candidate<'_>,
         closed: &[Arc<str>],
     ) -> Result<Request, Unsendable> {
         let Candidate {
@@ -39,7 +39,7 @@ impl Connection {
             binds,
             changes,
             ..
-        } = candidate;
+        } = *candidate;
         let parse_len = match plan {
             Plan::Named(_) => 0,
             _ => sql.len() + size_of_val(&*binds.oids()),
