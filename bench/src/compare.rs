@@ -38,12 +38,54 @@ pub fn only_in(these: &[Chapter], others: &[Chapter]) -> Vec<String> {
     names
 }
 
+/// Returns what cannot be compared, by name: what depends on how fast the machine is, where no peer of the same run has a figure.
+pub fn without_peers(before: &[Chapter], now: &[Chapter]) -> Vec<String> {
+    let mut names = Vec::new();
+    each_row(before, now, |chapter, earlier, (table, row)| {
+        let ours = [
+            place_of(earlier, row, &table.arms[0]),
+            Some((table, row, 0)),
+        ];
+        let has_ours = ours.map(|place| place.and_then(value).is_some()) == [true; 2];
+        let is_a_time = is_of_a_peer(row.unit) && row.unit != Unit::None;
+        if is_a_time && has_ours && changes(earlier, (table, row)).is_empty() {
+            let (suite, table) = (&chapter.suite, &table.name);
+            names.push(format!("{suite}, {table}, {}", row.what));
+        }
+    });
+    names
+}
+
 /// Returns each figure of ours that is worse than before.
 ///
 /// What does not depend on how fast the machine is, is compared itself, since a peer may have another in a new version. Of the others
-/// the ratio to a peer of the same run is compared. What fails now and did not is worse.
+/// the ratio to a peer of the same run is compared, and what is certain shows beside every peer: one alone may have had a lucky
+/// run. What fails now and did not is worse.
 pub fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<Worse> {
     let mut all = Vec::new();
+    each_row(before, now, |chapter, earlier, (table, row)| {
+        let arms = 0..table.arms.len();
+        let mut told: Vec<_> = arms
+            .filter_map(|at| Some((at, on_its_own(earlier, (table, row, at))?)))
+            .collect();
+        if is_of_a_peer(row.unit) {
+            told.extend(slower(&table.arms, &changes(earlier, (table, row))));
+        }
+        for (at, (kind, how)) in told {
+            let (suite, table, what, arm) =
+                (&chapter.suite, &table.name, &row.what, &table.arms[at]);
+            all.push(kind(format!("{suite}, {table}, {what}, {arm}: {how}")));
+        }
+    });
+    all
+}
+
+/// Calls `look` with each row of the tables that are in both reports, and with the earlier table.
+fn each_row<'a>(
+    before: &'a [Chapter],
+    now: &'a [Chapter],
+    mut look: impl FnMut(&'a Chapter, &'a Table, (&'a Table, &'a Row)),
+) {
     for chapter in now {
         let Some(earlier) = before.iter().find(|one| one.suite == chapter.suite) else {
             continue;
@@ -53,22 +95,10 @@ pub fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<Worse> {
                 continue;
             };
             for row in &table.rows {
-                for (at, arm) in table.arms.iter().enumerate() {
-                    let Some(before) = place_of(earlier, row, arm) else {
-                        continue;
-                    };
-                    if let Some((kind, how)) = how_much_worse(before, (table, row, at)) {
-                        let (suite, table) = (&chapter.suite, &table.name);
-                        all.push(kind(format!(
-                            "{suite}, {table}, {}, {arm}: {how}",
-                            row.what
-                        )));
-                    }
-                }
+                look(chapter, earlier, (table, row));
             }
         }
     }
-    all
 }
 
 /// A cell: its table, its row, and the place of its arm.
@@ -88,23 +118,25 @@ fn is_same(one: &Row, other: &Row) -> bool {
 
 type Kind = fn(String) -> Worse;
 
-fn how_much_worse(before: Place, now: Place) -> Option<(Kind, String)> {
+/// Tells of a figure of ours that there is no more, or that is worse whatever the peers have.
+fn on_its_own(earlier: &Table, now: Place) -> Option<(Kind, String)> {
     let (table, row, at) = now;
-    let gone: Option<(Kind, &str)> = match row.cells.get(at) {
-        // It fails, or is refused.
-        Some(Cell::Words(words)) => Some((Worse::Certainly, words)),
-        // What counts it may be missing.
-        Some(Cell::Nothing) => Some((Worse::Gone, "nothing")),
-        _ => None,
-    };
-    if let (true, Some((kind, now))) = (table.has_ours_at(at), gone) {
-        let value = value(before)?.median;
-        return Some((kind, format!("{now}, was {}", shown(value))));
+    if !table.has_ours_at(at) {
+        return None;
     }
-    let (before, now) = (compared(before)?, compared(now)?);
-    let kind = kind_of(row.unit, before, now)?;
-    let [now, before] = [now, before].map(|figure| shown(figure.median));
-    Some((kind, format!("{now}, was {before}")))
+    let was = value(place_of(earlier, row, &table.arms[at])?)?;
+    match row.cells.get(at)? {
+        // It fails, or is refused.
+        Cell::Words(words) => Some((Worse::Certainly, gone(words, was))),
+        // What counts it may be missing.
+        Cell::Nothing => Some((Worse::Gone, gone("nothing", was))),
+        Cell::Measured { .. } if is_of_a_peer(row.unit) => None,
+        Cell::Measured { value, .. } => more(row.unit, was, *value),
+    }
+}
+
+fn gone(now: &str, was: Figure) -> String {
+    format!("{now}, was {}", shown(was.median))
 }
 
 fn value((_, row, at): Place) -> Option<Figure> {
@@ -114,20 +146,118 @@ fn value((_, row, at): Place) -> Option<Figure> {
     }
 }
 
-/// Returns the figure by which we are compared with ourselves, if an arm has one.
-fn compared((table, row, at): Place) -> Option<Figure> {
-    let Cell::Measured { value, ratio } = *row.cells.get(at)? else {
-        return None;
-    };
-    match row.unit {
+fn ratio((_, row, at): Place) -> Option<Figure> {
+    match row.cells.get(at)? {
+        Cell::Measured { ratio, .. } => *ratio,
+        _ => None,
+    }
+}
+
+/// Returns whether figures depend on how fast the machine is, so that ratios to a peer's are compared.
+fn is_of_a_peer(unit: Unit) -> bool {
+    match unit {
+        Unit::Seconds | Unit::PerSecond | Unit::Times | Unit::None => true,
         Unit::Count
         | Unit::Failures
         | Unit::Instructions
         | Unit::Bytes
         | Unit::Share
-        | Unit::ShareAsleep => table.has_ours_at(at).then_some(value),
-        Unit::Seconds | Unit::PerSecond | Unit::Times | Unit::None => ratio,
+        | Unit::ShareAsleep => false,
     }
+}
+
+/// How a ratio differs between two runs.
+struct Change {
+    /// The place of the peer.
+    at: usize,
+    before: Figure,
+    now: Figure,
+    /// How many times as slow as before we are beside this peer.
+    slower: f64,
+    /// How many times both spreads lie between the two; none of too few rounds.
+    spreads: Option<f64>,
+}
+
+impl Change {
+    fn new(at: usize, unit: Unit, before: Figure, now: Figure) -> Self {
+        let (slower, by) = match unit.less_is_better() {
+            true => (now.median / before.median, now.median - before.median),
+            false => (before.median / now.median, before.median - now.median),
+        };
+        let spreads = before.spread.zip(now.spread);
+        Self {
+            at,
+            before,
+            now,
+            slower,
+            spreads: spreads.map(|(before, now)| by / (before + now)),
+        }
+    }
+
+    /// Returns whether it is more than chance, if every other peer says so too.
+    fn is_clear(&self) -> bool {
+        self.slower > TWICE || (self.slower > 1.0 + AT_LEAST && self.spreads > Some(SPREADS))
+    }
+}
+
+/// Returns what there is of a row's ratios in both runs: to peers, or to another arm of ours where no peer has one.
+fn changes(earlier: &Table, (table, row): (&Table, &Row)) -> Vec<Change> {
+    let of = |is_ours: bool| {
+        let arms = table.arms.iter().enumerate();
+        let arms = arms.filter(|(at, _)| table.has_ours_at(*at) == is_ours);
+        let change = |(at, arm): (usize, &String)| {
+            let before = ratio(place_of(earlier, row, arm)?)?;
+            let now = ratio((table, row, at))?;
+            Some(Change::new(at, row.unit, before, now))
+        };
+        arms.filter_map(change).collect::<Vec<_>>()
+    };
+    let beside_peers = of(false);
+    match beside_peers.is_empty() {
+        true => of(true),
+        false => beside_peers,
+    }
+}
+
+/// Tells of those of a row's ratios that are worse.
+fn slower(arms: &[String], all: &[Change]) -> impl Iterator<Item = (usize, (Kind, String))> {
+    // Arms of one client are lucky together: "sqlx" and "sqlx without its cache".
+    let client = |change: &Change| arms[change.at].split([' ', ',']).next();
+    let is_one = all.windows(2).all(|two| client(&two[0]) == client(&two[1]));
+    let is_certain = match is_one {
+        true => all.iter().all(|change| change.slower > THRICE),
+        false => all.iter().all(Change::is_clear),
+    };
+    all.iter().filter_map(move |change| {
+        let is_told = change.slower > 1.0 + ROUNDED && change.spreads > Some(1.0);
+        let kind: Kind = match is_certain {
+            true => Worse::Certainly,
+            false if is_told => Worse::Perhaps,
+            false => return None,
+        };
+        Some((change.at, (kind, differs(change.before, change.now))))
+    })
+}
+
+/// Tells of a figure of ours that is worse by itself.
+fn more(unit: Unit, before: Figure, now: Figure) -> Option<(Kind, String)> {
+    let by = match unit.less_is_better() {
+        true => now.median - before.median,
+        false => before.median - now.median,
+    };
+    // What repeats to the last digit may be rounded.
+    let rounding = before.median.abs() * ROUNDED;
+    let kind: Kind = match by > margin(unit, before, now) {
+        true => Worse::Certainly,
+        false if by > (before.spread? + now.spread?).max(rounding) => Worse::Perhaps,
+        false => return None,
+    };
+    Some((kind, differs(before, now)))
+}
+
+fn differs(before: Figure, now: Figure) -> String {
+    let [now, before] = [now, before].map(|figure| shown(figure.median));
+    format!("{now}, was {before}")
 }
 
 /// Returns a number with three digits that say something.
@@ -139,32 +269,12 @@ fn shown(value: f64) -> String {
     }
 }
 
-fn kind_of(unit: Unit, before: Figure, now: Figure) -> Option<Kind> {
-    let by = match unit.less_is_better() {
-        true => now.median - before.median,
-        false => before.median - now.median,
-    };
-    // What repeats to the last digit may be rounded.
-    let rounding = before.median.abs() * ROUNDED;
-    match by {
-        by if by > margin(unit, before, now) => Some(Worse::Certainly),
-        by if by > (before.spread? + now.spread?).max(rounding) => Some(Worse::Perhaps),
-        _ => None,
-    }
-}
-
-/// Returns by how much a figure differs between two runs of the same code.
+/// Returns by how much a figure that no machine makes faster differs between two runs of the same code.
 fn margin(unit: Unit, before: Figure, now: Figure) -> f64 {
     let size = before.median.abs();
     let by_rounds = match (before.spread, now.spread) {
-        (Some(earlier), Some(later)) => SPREADS * (earlier + later),
-        _ if unit.less_is_better() => TWICE * size,
-        _ => HALF * size,
-    };
-    let by_rounds = match unit.less_is_better() {
-        true => by_rounds,
-        // What can only fall to nothing would else fall by less than it spreads.
-        false => by_rounds.min(TWO_THIRDS * size),
+        (Some(earlier), Some(later)) => SPREADS_OF_COUNTS * (earlier + later),
+        _ => (TWICE - 1.0) * size,
     };
     by_rounds.max(match unit {
         Unit::Count if before.spread.is_none() || now.spread.is_none() => NEARLY_ONE,
@@ -176,13 +286,14 @@ fn margin(unit: Unit, before: Figure, now: Figure) -> f64 {
     })
 }
 
-/// The spread has half of a run's rounds in it. The medians of two runs lay up to 2.5 times both spreads apart.
-const SPREADS: f64 = 3.0;
-/// What has too few rounds for a spread must have doubled, or be half of what it was.
-const TWICE: f64 = 1.0;
-const HALF: f64 = 0.5;
-/// Of the same code the medians of some spread so widely that one run has half of what another has.
-const TWO_THIRDS: f64 = 2.0 / 3.0;
+/// A spread has half of a run's rounds in it, and is small by chance in some rows: beside one peer, runs of the same code lay up to 13
+/// times both spreads apart. Beside every peer of a row they lay up to 1.5 times.
+const SPREADS: f64 = 2.0;
+const SPREADS_OF_COUNTS: f64 = 3.0;
+/// However widely it spreads. Beside every peer of a row, one run of the same code was up to 1.8 times as slow as another.
+const TWICE: f64 = 2.0;
+/// Beside the only peer of a row, it was up to 2.6 times as slow.
+const THRICE: f64 = 3.0;
 const ROUNDED: f64 = 0.02;
 /// What is counted by use, is not the same to the last digit.
 const A_FEW_OF_MANY: f64 = 0.1;
@@ -196,21 +307,48 @@ const AT_LEAST: f64 = 0.05;
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use super::*;
 
-    /// Returns what is certain.
+    /// Returns what is certain, beside the first peer.
     fn worse(before: &[Chapter], now: &[Chapter]) -> Vec<String> {
         let certain = super::worse(before, now).into_iter();
         let certain = certain.filter_map(|worse| match worse {
             Worse::Certainly(line) => Some(line),
             Worse::Perhaps(_) | Worse::Gone(_) => None,
         });
+        let certain = certain.filter(|line| !line.contains(", others: "));
         certain.collect()
     }
 
-    fn chapter(row: Row) -> Vec<Chapter> {
-        let mut table = Table::new("table", "", &["ours", "theirs"]);
-        table.rows.push(row);
+    /// Five rounds of each, and of two peers that are alike.
+    fn measured(ours: f64, theirs: f64, unit: Unit) -> Vec<Chapter> {
+        measured_beside(ours, [theirs, theirs], unit)
+    }
+
+    fn measured_beside<const N: usize>(ours: f64, peers: [f64; N], unit: Unit) -> Vec<Chapter> {
+        let ours = [0.98, 0.99, 1.0, 1.01, 1.02].map(|by| by * ours);
+        let peers = peers.iter().map(|peer| vec![*peer; 5]);
+        let all: Vec<_> = iter::once(ours.to_vec()).chain(peers).collect();
+        rows(all.len(), |table| table.measured("row", unit, &all))
+    }
+
+    fn counted(ours: f64, theirs: f64, unit: Unit) -> Vec<Chapter> {
+        rows(2, |table| {
+            table.counted("row", unit, &[ours, theirs].map(Some))
+        })
+    }
+
+    fn once(ours: f64, theirs: f64, unit: Unit) -> Vec<Chapter> {
+        rows(2, |table| {
+            table.measured_once("row", unit, &[ours, theirs].map(Some))
+        })
+    }
+
+    fn rows(arms: usize, add: impl FnOnce(&mut Table)) -> Vec<Chapter> {
+        let mut table = Table::new("table", "", &["ours", "theirs", "others"][..arms]);
+        add(&mut table);
         let (suite, title, text) = ("suite".into(), String::new(), String::new());
         vec![Chapter {
             suite,
@@ -219,26 +357,6 @@ mod tests {
             tables: vec![table],
             plots: Vec::new(),
         }]
-    }
-
-    /// Five rounds of each.
-    fn measured(ours: f64, theirs: f64, unit: Unit) -> Vec<Chapter> {
-        let rounds = |one: f64| [0.98, 0.99, 1.0, 1.01, 1.02].map(|by| by * one).to_vec();
-        rows(|table| table.measured("row", unit, &[rounds(ours), vec![theirs; 5]]))
-    }
-
-    fn counted(ours: f64, theirs: f64, unit: Unit) -> Vec<Chapter> {
-        rows(|table| table.counted("row", unit, &[ours, theirs].map(Some)))
-    }
-
-    fn once(ours: f64, theirs: f64, unit: Unit) -> Vec<Chapter> {
-        rows(|table| table.measured_once("row", unit, &[ours, theirs].map(Some)))
-    }
-
-    fn rows(add: impl FnOnce(&mut Table)) -> Vec<Chapter> {
-        let mut table = Table::new("", "", &["", ""]);
-        add(&mut table);
-        chapter(table.rows.remove(0))
     }
 
     const NOTHING: [&str; 0] = [];
@@ -255,33 +373,105 @@ mod tests {
     }
 
     #[test]
-    fn what_spreads_is_not_worse_within_three_times_its_spread() {
+    fn what_spreads_is_not_certain_within_twice_both_spreads() {
         // Its quartiles are 1 % away, in both runs.
         let before = measured(1.0, 1.0, Unit::Seconds);
-        assert_eq!(worse(&before, &measured(1.05, 1.0, Unit::Seconds)), NOTHING);
-        let told = ["suite, table, row, theirs: 1.07, was 1.00"];
-        assert_eq!(worse(&before, &measured(1.07, 1.0, Unit::Seconds)), told);
-    }
-
-    #[test]
-    fn what_is_worse_by_more_than_its_spread_is_told_too() {
-        let before = measured(1.0, 1.0, Unit::Seconds);
         let told = |now| super::worse(&before, &measured(now, 1.0, Unit::Seconds));
+        let line = |now, peer| format!("suite, table, row, {peer}: {now}, was 1.00");
+        let both = |kind: Kind, now| ["theirs", "others"].map(|peer| kind(line(now, peer)));
         assert_eq!(told(1.019), []);
-        let line = "suite, table, row, theirs: 1.05, was 1.00".to_owned();
-        assert_eq!(told(1.05), [Worse::Perhaps(line)]);
+        assert_eq!(told(1.04), both(Worse::Perhaps, "1.04"));
+        assert_eq!(told(1.07), both(Worse::Certainly, "1.07"));
     }
 
     #[test]
-    fn what_has_no_spread_is_worse_if_it_has_doubled_or_halved() {
-        let before = once(1.0, 1.0, Unit::Seconds);
-        assert_eq!(worse(&before, &once(1.9, 1.0, Unit::Seconds)), NOTHING);
-        let told = ["suite, table, row, theirs: 2.10, was 1.00"];
-        assert_eq!(worse(&before, &once(2.1, 1.0, Unit::Seconds)), told);
-        let before = once(1.0, 1.0, Unit::PerSecond);
-        assert_eq!(worse(&before, &once(0.6, 1.0, Unit::PerSecond)), NOTHING);
-        let told = ["suite, table, row, theirs: 0.40, was 1.00"];
-        assert_eq!(worse(&before, &once(0.4, 1.0, Unit::PerSecond)), told);
+    fn a_peer_that_got_faster_alone_is_told_as_chance() {
+        let beside = |peers| measured_beside(1.0, peers, Unit::PerSecond);
+        let told = super::worse(&beside([1.0, 1.0]), &beside([2.0, 1.0]));
+        let line = "suite, table, row, theirs: 0.50, was 1.00".to_owned();
+        assert_eq!(told, [Worse::Perhaps(line)]);
+        assert_eq!(worse(&beside([1.0, 1.0]), &beside([2.0, 1.02])), NOTHING);
+        assert_eq!(worse(&beside([1.0, 1.0]), &beside([2.0, 1.1])).len(), 1);
+    }
+
+    #[test]
+    fn a_peer_that_spreads_widely_does_not_hide_what_has_doubled() {
+        for (unit, slower) in [(Unit::PerSecond, 0.45), (Unit::Seconds, 2.2)] {
+            let run = |ours: f64| {
+                let others = [0.3, 0.4, 1.0, 2.5, 3.0];
+                let all = [[ours; 5], [1.0; 5], others].map(Vec::from);
+                rows(3, |table| table.measured("row", unit, &all))
+            };
+            assert_eq!(worse(&run(1.0), &run(slower)).len(), 1, "{unit:?}");
+            assert_eq!(worse(&run(slower), &run(1.0)), NOTHING);
+        }
+    }
+
+    #[test]
+    fn what_is_worse_beside_the_only_peer_is_certain_at_thrice() {
+        let rate = |peer| measured_beside(1.0, [peer], Unit::PerSecond);
+        assert_eq!(worse(&rate(1.0), &rate(2.9)), NOTHING);
+        assert_eq!(worse(&rate(1.0), &rate(3.1)).len(), 1);
+        let time = |ours| measured_beside(ours, [1.0], Unit::Seconds);
+        assert_eq!(worse(&time(1.0), &time(2.9)), NOTHING);
+        assert_eq!(worse(&time(1.0), &time(3.1)).len(), 1);
+    }
+
+    #[test]
+    fn two_arms_of_one_client_are_one_peer() {
+        let beside = |peer| {
+            let mut chapters = measured_beside(1.0, [peer, peer], Unit::PerSecond);
+            chapters[0].tables[0].arms[2] = "theirs without their cache".into();
+            chapters
+        };
+        assert_eq!(worse(&beside(1.0), &beside(2.2)), NOTHING);
+        assert_eq!(worse(&beside(1.0), &beside(3.1)).len(), 2);
+    }
+
+    #[test]
+    fn what_has_no_spread_is_worse_if_it_has_doubled_beside_all() {
+        let once = |ours: f64, unit| {
+            let all = [ours, 1.0, 1.0].map(Some);
+            rows(3, |table| table.measured_once("row", unit, &all))
+        };
+        for (unit, within, beyond, told) in [
+            (Unit::Seconds, 1.9, 2.1, "2.10"),
+            (Unit::PerSecond, 0.6, 0.4, "0.40"),
+        ] {
+            let before = once(1.0, unit);
+            assert_eq!(worse(&before, &once(within, unit)), NOTHING);
+            let told = format!("suite, table, row, theirs: {told}, was 1.00");
+            assert_eq!(worse(&before, &once(beyond, unit)), [told]);
+        }
+    }
+
+    #[test]
+    fn what_no_peer_has_is_named_and_not_compared() {
+        let alone = |ours| measured_beside(ours, [], Unit::Seconds);
+        let (before, now) = (alone(1.0), alone(5.0));
+        assert_eq!(super::worse(&before, &now), []);
+        assert_eq!(without_peers(&before, &now), ["suite, table, row"]);
+        let with = measured(1.0, 1.0, Unit::Seconds);
+        assert_eq!(without_peers(&with, &with), NOTHING);
+        assert_eq!(
+            without_peers(
+                &counted(1.0, 0.0, Unit::Count),
+                &counted(1.0, 0.0, Unit::Count)
+            ),
+            NOTHING
+        );
+    }
+
+    #[test]
+    fn beside_peers_another_arm_of_ours_says_nothing_of_a_ratio() {
+        let run = |ours: f64| {
+            let mut chapters = measured_beside(ours, [1.0, ours], Unit::Seconds);
+            chapters[0].tables[0].arms[2] = "diesel-neon, set up".into();
+            chapters
+        };
+        let told = ["suite, table, row, theirs: 3.10, was 1.00"];
+        assert_eq!(worse(&run(1.0), &run(3.1)), told);
+        assert_eq!(worse(&run(1.0), &run(2.9)), NOTHING);
     }
 
     #[test]
@@ -323,7 +513,9 @@ mod tests {
     fn a_rate_that_fell_to_a_third_is_told_however_widely_it_spreads() {
         let spread = |ours: f64| {
             let rounds = [0.6, 0.7, 1.0, 1.4, 1.5].map(|by| by * ours);
-            rows(|table| table.measured("row", Unit::PerSecond, &[rounds.into(), vec![1.0; 5]]))
+            rows(2, |table| {
+                table.measured("row", Unit::PerSecond, &[rounds.into(), vec![1.0; 5]])
+            })
         };
         assert_eq!(worse(&spread(1.0), &spread(0.5)), NOTHING);
         let told = ["suite, table, row, theirs: 0.30, was 1.00"];
@@ -383,7 +575,9 @@ mod tests {
     #[test]
     fn a_figure_that_is_gone_is_told() {
         let before = counted(3856.0, 3856.0, Unit::Instructions);
-        let now = rows(|table| table.counted("row", Unit::Instructions, &[None, None]));
+        let now = rows(2, |table| {
+            table.counted("row", Unit::Instructions, &[None, None])
+        });
         let line = "suite, table, row, ours: nothing, was 3856".to_owned();
         assert_eq!(super::worse(&before, &now), [Worse::Gone(line)]);
     }

@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::hint::black_box;
 use std::io::{self, ErrorKind, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio, exit, id};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -52,11 +52,33 @@ pub fn end_with_input() {
     });
 }
 
-/// Ends what [`instructions`] counts as one.
+/// Ends what [`instructions`] and [`system_calls_between_marks`] count as one.
 #[inline(never)]
 pub fn mark() {
+    #[cfg(unix)]
+    black_box(std::os::unix::process::parent_id());
+    #[cfg(not(unix))]
     black_box(0_u32);
 }
+
+/// As [`instructions`], of system calls; none without strace.
+pub fn system_calls_between_marks(arguments: &[String], url: &str) -> Option<Vec<f64>> {
+    let folder = Folder::new();
+    let trace = folder.0.join("trace");
+    let mut strace = Command::new("strace");
+    run(strace.args(["-f", "-o"]).arg(&trace), arguments, url)?;
+    let trace = fs::read_to_string(trace).expect("strace's lines");
+    // A line is a process and its call; one that others interrupt goes on in another line. Signals are no calls.
+    let calls = trace.lines().filter_map(|line| line.split_once(' '));
+    let calls = calls.map(|(_, call)| call.trim_start());
+    let calls: Vec<_> = calls
+        .filter(|call| !call.starts_with(['<', '-', '+']))
+        .collect();
+    let between = calls.split(|call| call.starts_with(MARK)).skip(1);
+    Some(between.map(|calls| calls.len() as f64).collect())
+}
+
+const MARK: &str = "getppid(";
 
 /// Returns how many system calls this program makes with `arguments`; none without strace.
 pub fn system_calls(arguments: &[String], url: &str) -> Option<f64> {
@@ -105,6 +127,28 @@ fn tell_missing(tool: &str) {
     }
 }
 
+/// Removes the temporary folders of runs that were killed.
+pub fn clean_up() {
+    let processes = Path::new("/proc");
+    if !processes.join(id().to_string()).exists() {
+        // This system does not tell which processes there are.
+        return;
+    }
+    let folders = fs::read_dir(repository().join("target"));
+    for folder in folders.into_iter().flatten().flatten() {
+        let name = folder.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let process = number.and_then(|number| number.split_once('-')?.0.parse::<u32>().ok());
+        if process.is_some_and(|process| !processes.join(process.to_string()).exists()) {
+            // Another run may remove it at the same time.
+            let _ = fs::remove_dir_all(folder.path());
+        }
+    }
+}
+
+/// Of the folders' names; the process comes next.
+const PREFIX: &str = "bench-";
+
 /// A temporary folder.
 struct Folder(PathBuf);
 
@@ -112,8 +156,7 @@ impl Folder {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // What an interrupted run leaves is gone with what it was built from.
-        let folder = repository().join(format!("target/bench-{}-{number}", id()));
+        let folder = repository().join(format!("target/{PREFIX}{}-{number}", id()));
         fs::create_dir_all(&folder).expect("a temporary folder");
         Self(folder)
     }
@@ -122,5 +165,24 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folders_of_killed_runs_are_removed_and_those_of_others_stay() {
+        let mut killed = Command::new("sleep").arg("600").spawn().unwrap();
+        let left = repository().join(format!("target/{PREFIX}{}-0", killed.id()));
+        fs::create_dir_all(left.join("inside")).unwrap();
+        let mine = Folder::new();
+        clean_up();
+        assert!(left.exists() && mine.0.exists());
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        clean_up();
+        assert!(!left.exists() && mine.0.exists());
     }
 }

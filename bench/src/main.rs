@@ -59,6 +59,7 @@ fn measure() -> Result<ExitCode, Box<dyn Error>> {
     };
     // One that cannot be read is told of before anything runs.
     report()?;
+    count::clean_up();
     let mut now = Vec::new();
     let mut code = ExitCode::SUCCESS;
     let wanted = wanted(&env::var("SUITE").unwrap_or_default())?;
@@ -107,6 +108,9 @@ fn compare(mut before: Vec<Chapter>, now: &[Chapter]) -> bool {
     }
     for name in compare::only_in(&before, now) {
         eprintln!("not compared, as only the file has it: {name}");
+    }
+    for name in compare::without_peers(&before, now) {
+        eprintln!("not compared, as no peer has a figure beside it: {name}");
     }
     let mut is_worse = false;
     for one in compare::worse(&before, now) {

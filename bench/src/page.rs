@@ -125,7 +125,7 @@ fn machine() -> String {
         postgres,
         version(&stand_in::pgbouncer()),
         version(Path::new("rustc")),
-        peers(),
+        crates(),
     ];
     let date = said(Path::new("date"), &["-u", "+%Y-%m-%d"]);
     format!(
@@ -134,14 +134,15 @@ fn machine() -> String {
     )
 }
 
-/// Returns the peers' versions, as the lock file has them, and Python's as they say.
-fn peers() -> String {
+/// Returns our version and the peers', as the lock file has them, and Python's as they say.
+fn crates() -> String {
     let lock = include_str!("../../Cargo.lock");
     let version = |name: &&str| {
         let entry = lock.split_once(&format!("\nname = \"{name}\"\nversion = \""))?;
         Some(format!("{name} {}", entry.1.split('"').next()?))
     };
     let names = [
+        "diesel-neon",
         "diesel",
         "diesel-async",
         "bb8",

@@ -40,7 +40,7 @@ pub struct Book {
     pub id: i32,
     pub _author_id: i32,
     pub title: String,
-    pub _pages: i32,
+    pub pages: i32,
     pub _rating: f64,
     pub _note: Option<String>,
 }

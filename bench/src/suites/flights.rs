@@ -186,26 +186,29 @@ async fn statements(neon: &NeonSim, name: &str, text: &str, url: &str) -> Table 
         again::<Sqlx<true>>(port, url).await,
     ];
     let mut table = Table::new(name, "on a connection", &ON_A_CONNECTION).text(text);
-    for (row, what) in rows().into_iter().enumerate() {
+    for (row, (what, least)) in rows().into_iter().enumerate() {
         let mut counts: Vec<_> = arms.iter().map(|arm| Some(arm[row])).collect();
-        counts.push(Some(1.0));
+        counts.push(Some(least));
         table.counted(&what, Unit::Count, &counts);
     }
     table
 }
 
-const OPERATIONS: [Operation; 5] = [
-    Operation::LookUp,
-    Operation::Update,
-    Operation::Batch,
-    Operation::SqlQuery,
-    Operation::Transaction,
+/// What runs on a connection, and how many flights it cannot do without.
+const OPERATIONS: [(Operation, f64); 6] = [
+    (Operation::LookUp, 1.0),
+    (Operation::Update, 1.0),
+    (Operation::Batch, 1.0),
+    (Operation::SqlQuery, 1.0),
+    (Operation::Transaction, 1.0),
+    // What is written depends on what was read.
+    (Operation::ReadAndUpdate, 2.0),
 ];
 
-fn rows() -> Vec<String> {
-    let rows = OPERATIONS.map(Operation::name).map(|name| {
-        let again = format!("{name}, again");
-        [name.to_owned(), again]
+fn rows() -> Vec<(String, f64)> {
+    let rows = OPERATIONS.map(|(operation, least)| {
+        let name = operation.name();
+        [(name.to_owned(), least), (format!("{name}, again"), least)]
     });
     rows.into_iter().flatten().collect()
 }
@@ -216,7 +219,7 @@ async fn again<P: Peer>(port: u16, url: &str) -> Vec<f64> {
     let peer = P::connect(&relay.instead_of(port, url)).await;
     let mut peer = peer.unwrap_or_else(|error| panic!("{error}"));
     let mut counts = Vec::new();
-    for operation in OPERATIONS {
+    for (operation, _) in OPERATIONS {
         for time in 1..=3 {
             let (count, done) = relay.count(peer.run(operation, 1)).await;
             done.expect("an answer");
@@ -339,8 +342,8 @@ const CONNECT: &str = "\
 From nothing to the first row. `AsyncPgConnection` and sqlx prepare a statement before they run it, and so does tokio-postgres unless it is told the types; \
 `AsyncPgConnection` sets the time zone and the encoding first. With `pipeline_login` the statement leaves with the login's last message:";
 const DIRECT: &str = "\
-Statements on a connection that is there, for the first and for the third time, on the direct endpoint. A transaction of one statement takes us one flight \
-more than the limit, since a closure may yet fail when its statement has been answered, and COMMIT comes after it:";
+Statements on a connection that is there, for the first and for the third time, on the direct endpoint. A transaction takes us one flight \
+more than the limit, since a closure may yet fail when its last statement has been answered, and COMMIT comes after it:";
 const POOLED: &str = "The same on the pooled endpoint, whose pooler tracks prepared statements:";
 const CHECKOUT: &str = "\
 A checkout by itself, of a connection that was used and has rested. deadpool-postgres asks nothing, and finds out with the statement. \

@@ -146,7 +146,8 @@ and each pool's times are shortened by the same factor, 150: an `idle_timeout` o
 diesel-async's manager tells it of every one that works that it is broken. All pools rest at the same time, each on a \
 compute of its own. The first window passes awake with every pool; the \
 time suspended is that of a minute after it, the rest is counted from the start. The bytes are those of PostgreSQL's protocol after the login, \
-including the farewell of a connection that is closed.
+including the farewell of a connection that is closed: ours closes each before the compute is suspended, with the 5 B that say so; who sends \
+nothing leaves them to the suspension, or closes them without a word.
 
 A pool that does not open connections by itself lets the compute sleep. One that keeps a connection ready (`min_idle`, \
 `min_connections`) replaces it when it has been idle or alive for too long, and each replacement wakes the compute for a whole window, \

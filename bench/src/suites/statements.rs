@@ -1,8 +1,9 @@
 //! One statement after another on connections that are there: what a client makes of a server's time.
 
 mod blocking;
+mod by_hand;
 mod client;
-mod instructions;
+mod counted;
 pub mod operations;
 mod race;
 mod with_diesel;
@@ -15,12 +16,12 @@ use std::time::{Duration, Instant};
 use neon_sim::NeonSim;
 use tokio::task::block_in_place;
 
-pub use self::instructions::{PART, run as run_part};
+pub use self::counted::{PART, run as run_part};
 use self::operations::{CLEAN, Operation, TABLES};
 use self::race::{Arm, CONNECTIONS};
 pub use self::with_diesel::{Ours, Stock};
 pub use self::with_sqlx::Sqlx;
-pub use self::with_tokio_postgres::TokioPostgres;
+pub use self::with_tokio_postgres::{TokioPostgres, book};
 pub use self::with_tokio_postgres_typed::Typed;
 use super::{on_runtime, tell};
 use crate::plot::Bars;
@@ -45,13 +46,19 @@ pub fn run() -> Chapter {
         ];
         let mut bars = Vec::new();
         for (name, text, url, operations) in routes {
-            let mut arms = arms(&url).await;
+            let mut arms = arms(&url, CONNECTIONS).await;
             let empty = Table::new(name, HEAD, &ARMS).text(text);
             let (table, rates) = race_all(operations, BOTH, &mut arms, &neon, empty).await;
             tables.push(table);
             bars = rates;
         }
         let plot = plot(&bars);
+        let mut many = arms(&neon.pooled_url(), MANY_CONNECTIONS).await;
+        let empty = Table::new("pooled, 64", HEAD, &ARMS).text(POOLED_MANY);
+        let few = &[Operation::LookUp, Operation::Insert, Operation::Transaction];
+        let (table, _) = race_all(few, &[MANY_CONNECTIONS], &mut many, &neon, empty).await;
+        tables.push(table);
+        drop(many);
         let url = untracked.pooled_url();
         for (name, text, connections, latency) in [
             ("untracked", UNTRACKED, BOTH, Duration::ZERO),
@@ -66,16 +73,25 @@ pub fn run() -> Chapter {
         }
         drop(untracked);
         neon.set_latency(LATENCY);
-        let mut far = arms(&neon.url()).await;
-        let empty = Table::new("TLS, 2 ms", HEAD, &ARMS).text(FAR);
-        let (table, _) = race_all(&Operation::ALL, &[1], &mut far, &neon, empty).await;
-        tables.push(table);
-        drop(far);
+        for (name, text, url) in [
+            ("TLS, 2 ms", FAR, neon.url()),
+            ("pooled, 2 ms", POOLED_FAR, neon.pooled_url()),
+        ] {
+            let mut arms = arms(&url, CONNECTIONS).await;
+            let empty = Table::new(name, HEAD, &ARMS).text(text);
+            let (table, _) = race_all(&Operation::ALL, &[1], &mut arms, &neon, empty).await;
+            tables.push(table);
+        }
         neon.set_latency(Duration::ZERO);
         let (plain, url) = (neon.postgres_url(), neon.url());
         tables.push(block_in_place(|| {
             timed("instructions", || {
-                instructions::table(&plain).text(INSTRUCTIONS)
+                counted::instructions(&plain).text(INSTRUCTIONS)
+            })
+        }));
+        tables.push(block_in_place(|| {
+            timed("system calls", || {
+                counted::system_calls(&plain).text(SYSTEM_CALLS)
             })
         }));
         tables.push(block_in_place(|| {
@@ -114,12 +130,12 @@ async fn untracked() -> NeonSim {
 
 const ARMS: [&str; 4] = ["diesel-neon", "AsyncPgConnection", "tokio-postgres", "sqlx"];
 
-async fn arms(url: &str) -> Vec<Arm> {
+async fn arms(url: &str, connections: usize) -> Vec<Arm> {
     vec![
-        Arm::connect::<Ours>(url).await,
-        Arm::connect::<Stock<true>>(url).await,
-        Arm::connect::<TokioPostgres>(url).await,
-        Arm::connect::<Sqlx<true>>(url).await,
+        Arm::connect::<Ours>(url, connections).await,
+        Arm::connect::<Stock<true>>(url, connections).await,
+        Arm::connect::<TokioPostgres>(url, connections).await,
+        Arm::connect::<Sqlx<true>>(url, connections).await,
     ]
 }
 
@@ -135,13 +151,13 @@ const ARMS_UNTRACKED: [&str; 7] = [
 
 async fn arms_for_untracked(url: &str) -> Vec<Arm> {
     vec![
-        Arm::connect::<Ours>(url).await,
-        Arm::connect::<Stock<true>>(url).await,
-        Arm::connect::<Stock<false>>(url).await,
-        Arm::connect::<TokioPostgres>(url).await,
-        Arm::connect::<Typed>(url).await,
-        Arm::connect::<Sqlx<true>>(url).await,
-        Arm::connect::<Sqlx<false>>(url).await,
+        Arm::connect::<Ours>(url, CONNECTIONS).await,
+        Arm::connect::<Stock<true>>(url, CONNECTIONS).await,
+        Arm::connect::<Stock<false>>(url, CONNECTIONS).await,
+        Arm::connect::<TokioPostgres>(url, CONNECTIONS).await,
+        Arm::connect::<Typed>(url, CONNECTIONS).await,
+        Arm::connect::<Sqlx<true>>(url, CONNECTIONS).await,
+        Arm::connect::<Sqlx<false>>(url, CONNECTIONS).await,
     ]
 }
 
@@ -173,6 +189,7 @@ fn timed(name: &str, table: impl FnOnce() -> Table) -> Table {
     table
 }
 
+const MANY_CONNECTIONS: usize = 64;
 /// Where TLS costs more than a little: the shortest, and those with many bytes.
 const WITHOUT_TLS: [Operation; 3] = [Operation::LookUp, Operation::ManyRows, Operation::CopyIn];
 const HEAD: &str = "operation, connections";
@@ -211,6 +228,7 @@ fn short(operation: Operation) -> &'static str {
         Operation::Join => "join",
         Operation::SqlQuery => "sql_query",
         Operation::Transaction => "transaction",
+        Operation::ReadAndUpdate => "of two",
         Operation::ManyRows => "10,000 rows",
         Operation::CopyIn => "COPY",
         Operation::Pipeline => "100 at once",
@@ -229,22 +247,32 @@ Where we are behind: Diesel builds the SQL of each query, and we find the statem
 it is. An INSERT has more to build than a look-up, a batch more than that. `AsyncPgConnection`, which does the same work for Diesel, \
 takes about twice our instructions. Of a hundred statements at once, whoever reads an answer wakes all that wait for others; in tokio-postgres a \
 task of its own wakes the one. A piece of a COPY takes a buffer of its size, which we free \
-again; tokio-postgres keeps it with the connection. sqlx leaves Nagle's algorithm on: over TLS a COPY \
-waits for delayed acknowledgements, 40 ms each. Behind a pooler that does not track, sqlx is faster for as long as its names happen to meet its own server.";
+again; tokio-postgres keeps it with the connection. sqlx leaves Nagle's algorithm on, and has no setting for it: the few bytes \
+that end a COPY wait until the server has acknowledged those before them, which it does at once or 40 ms later. Which of the two is chance, mostly \
+the same for several COPYs in a row: beside sqlx, the ratio of a COPY on one connection differs from run to run, without TLS too, and tells of that \
+wait, not of how fast sqlx copies. Behind a pooler that does not track, sqlx is faster for as long as its names happen to meet its own server.";
 
 const PLAIN: &str = "PostgreSQL on loopback, without TLS and without a proxy; what differs most from the next table:";
 const TLS: &str = "The direct endpoint, with TLS:";
 const POOLED: &str =
     "The pooled endpoint, with TLS. The pooler tracks prepared statements, as Neon's does:";
+const POOLED_MANY: &str = "The same, on 64 connections at the same time:";
 const UNTRACKED: &str = "\
 The same behind a pooler that does not track prepared statements, and hands each transaction to the next of its servers. We find that out, and send \
-statements without names. The peers run as they come, and in the way that they have for such poolers: `AsyncPgConnection` and sqlx without their \
+statements without names, and each when the one in front of it is answered: a pooler as old as one that cannot track (PgBouncer before 1.21) mixes \
+what comes sooner with other clients' messages. The peers run as they come, and in the way that they have for such poolers: `AsyncPgConnection` and sqlx without their \
 caches (sqlx with `persistent(false)`, too), and tokio-postgres with `query_typed`. What fails, fails with the error of the first try:";
 const UNTRACKED_FAR: &str = "The same, with round trips of 2 ms:";
 const FAR: &str = "The direct endpoint, with TLS, and round trips of 2 ms, where what counts is how many an operation takes:";
+const POOLED_FAR: &str = "The pooled endpoint, with TLS, and the same round trips:";
 const INSTRUCTIONS: &str = "\
 The instructions that a client executes for one operation, as valgrind counts them, on loopback without TLS, on one connection for all \
-operations. What else the machine does changes nothing here:";
+operations. What else the machine does changes nothing here. The limit is a client that is written by hand for these statements \
+alone: it has a thread to itself, sends messages that were made before, with the values written into them, and reads the answers into the same \
+types. What is above it is the price of a client that takes any statement, and shares its thread:";
+const SYSTEM_CALLS: &str = "\
+The system calls of the same, as strace counts them. Whoever shares a thread asks the system which connection has an answer; the limit \
+waits for the only one:";
 const CLIENT: &str = "\
 What a client takes of its own machine, on one thread, on loopback without TLS: memory, and the time of the processor for one operation, \
 that of the system included. Each connection has done all operations before; what it needs for one is above what it keeps:";

@@ -32,7 +32,7 @@ pub fn table(text: &str, url: &str) -> Table {
         row("10,000 rows: memory at most", |memory| memory.rows);
         row("COPY of 10,000 rows: memory at most", |memory| memory.copy);
         runtime.block_on(async {
-            let mut arms = super::arms(url).await;
+            let mut arms = super::arms(url, super::CONNECTIONS).await;
             for operation in Operation::ALL {
                 processor_row(operation, &mut arms, &mut table).await;
             }

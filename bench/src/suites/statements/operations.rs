@@ -15,13 +15,14 @@ pub enum Operation {
     Join,
     SqlQuery,
     Transaction,
+    ReadAndUpdate,
     ManyRows,
     CopyIn,
     Pipeline,
 }
 
 impl Operation {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::LookUp,
         Self::Insert,
         Self::Update,
@@ -29,6 +30,7 @@ impl Operation {
         Self::Join,
         Self::SqlQuery,
         Self::Transaction,
+        Self::ReadAndUpdate,
         Self::ManyRows,
         Self::CopyIn,
         Self::Pipeline,
@@ -43,6 +45,7 @@ impl Operation {
             Self::Join => "join, 10 rows",
             Self::SqlQuery => "`sql_query`, 10 rows",
             Self::Transaction => "transaction of one UPDATE",
+            Self::ReadAndUpdate => "transaction of a look-up and an UPDATE",
             Self::ManyRows => "10,000 rows",
             Self::CopyIn => "COPY of 10,000 rows",
             Self::Pipeline => "100 look-ups at once",
@@ -101,6 +104,7 @@ pub const UPDATE: &str =
 pub const JOIN: &str = "SELECT books.title, books.pages, authors.name FROM books \
      INNER JOIN authors ON books.author_id = authors.id WHERE authors.id = $1";
 pub const INCREMENT: &str = "UPDATE books SET pages = pages + 1 WHERE id = $1";
+pub const SET_PAGES: &str = "UPDATE books SET pages = $1 WHERE id = $2";
 pub const LINES: &str = "SELECT id, number, line FROM lines";
 pub const COPY: &str = "COPY copied FROM STDIN";
 

@@ -85,6 +85,15 @@ macro_rules! run_diesel {
                 });
                 same(update.await?, 1)?;
             }
+            Operation::ReadAndUpdate => {
+                let update = connection.transaction(async |connection| {
+                    let book: Book = books::table.find(id).get_result(connection).await?;
+                    let update = diesel::update(books::table.find(id));
+                    let update = update.set(books::pages.eq(book.pages + 1));
+                    Ok::<_, diesel::result::Error>((book.id, update.execute(connection).await?))
+                });
+                same(update.await?, (id, 1))?;
+            }
             Operation::ManyRows => {
                 let rows: Vec<Line> = lines::table.load(connection).await?;
                 same(rows.len(), MANY)?;

@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions, Connection as _, FromRow, PgConnection, Postgres};
 
 use super::operations::{
     AUTHOR, BATCH, BATCH_ROWS, Book, COPY, INCREMENT, INSERT, JOIN, LINES, LOOK_UP, LOOK_UPS, Line,
-    MANY, NOTE, Operation, Peer, RATING, TITLE, UPDATE, nth_book, pieces, same,
+    MANY, NOTE, Operation, Peer, RATING, SET_PAGES, TITLE, UPDATE, nth_book, pieces, same,
 };
 use crate::pools::connect_options;
 use crate::suites::dial::Failed;
@@ -71,6 +71,16 @@ impl<const CACHES: bool> Peer for Sqlx<CACHES> {
                 let mut transaction = connection.begin().await?;
                 let updated = Self::sql(INCREMENT).bind(id).execute(&mut *transaction);
                 same(updated.await?.rows_affected(), 1)?;
+                transaction.commit().await?;
+            }
+            Operation::ReadAndUpdate => {
+                let mut transaction = connection.begin().await?;
+                let book = Self::rows(LOOK_UP).bind(id).fetch_one(&mut *transaction);
+                let book: Book = book.await?;
+                same(book.0, id)?;
+                let update = Self::sql(SET_PAGES).bind(book.3 + 1).bind(id);
+                let updated = update.execute(&mut *transaction).await?;
+                same(updated.rows_affected(), 1)?;
                 transaction.commit().await?;
             }
             Operation::ManyRows => {

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Row, Statement};
 
 use super::operations::{
     AUTHOR, BATCH, BATCH_ROWS, Book, COPY, INCREMENT, INSERT, JOIN, LINES, LOOK_UP, LOOK_UPS, Line,
-    MANY, NOTE, Operation, Peer, RATING, TITLE, UPDATE, nth_book, pieces, same,
+    MANY, NOTE, Operation, Peer, RATING, SET_PAGES, TITLE, UPDATE, nth_book, pieces, same,
 };
 use crate::suites::dial::{self, Failed};
 
@@ -22,6 +22,7 @@ pub struct TokioPostgres {
     batch: Prepared,
     join: Prepared,
     increment: Prepared,
+    set_pages: Prepared,
     lines: Prepared,
     copy: Prepared,
 }
@@ -36,6 +37,7 @@ impl Peer for TokioPostgres {
             batch: Prepared::new(BATCH),
             join: Prepared::new(JOIN),
             increment: Prepared::new(INCREMENT),
+            set_pages: Prepared::new(SET_PAGES),
             lines: Prepared::new(LINES),
             copy: Prepared::new(COPY),
         })
@@ -79,6 +81,16 @@ impl Peer for TokioPostgres {
                 let increment = self.increment.on(client).await?;
                 let transaction = client.transaction().await?;
                 same(transaction.execute(increment, &[&id]).await?, 1)?;
+                transaction.commit().await?;
+            }
+            Operation::ReadAndUpdate => {
+                let look_up = self.look_up.on(client).await?;
+                let set_pages = self.set_pages.on(client).await?;
+                let transaction = client.transaction().await?;
+                let book = book(&transaction.query_one(look_up, &[&id]).await?);
+                same(book.0, id)?;
+                let values: [&(dyn ToSql + Sync); 2] = [&(book.3 + 1), &id];
+                same(transaction.execute(set_pages, &values).await?, 1)?;
                 transaction.commit().await?;
             }
             Operation::ManyRows => {

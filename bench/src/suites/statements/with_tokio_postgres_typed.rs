@@ -6,7 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::operations::{
     AUTHOR, BATCH, BATCH_ROWS, COPY, INCREMENT, INSERT, JOIN, LINES, LOOK_UP, LOOK_UPS, Line, MANY,
-    NOTE, Operation, Peer, RATING, TITLE, UPDATE, nth_book, same,
+    NOTE, Operation, Peer, RATING, SET_PAGES, TITLE, UPDATE, nth_book, same,
 };
 use super::with_tokio_postgres::{book, copy_in, joined, line};
 use crate::suites::dial::{self, Failed};
@@ -58,6 +58,16 @@ impl Peer for Typed {
                 let transaction = client.transaction().await?;
                 let values = [(&id as &(dyn ToSql + Sync), Type::INT4)];
                 same(transaction.execute_typed(INCREMENT, &values).await?, 1)?;
+                transaction.commit().await?;
+            }
+            Operation::ReadAndUpdate => {
+                let transaction = client.transaction().await?;
+                let values = [(&id as &(dyn ToSql + Sync), Type::INT4)];
+                let book = book(&transaction.query_typed_one(LOOK_UP, &values).await?);
+                same(book.0, id)?;
+                let pages = book.3 + 1;
+                let values: [Value<'_>; 2] = [(&pages, Type::INT4), (&id, Type::INT4)];
+                same(transaction.execute_typed(SET_PAGES, &values).await?, 1)?;
                 transaction.commit().await?;
             }
             Operation::ManyRows => {
