@@ -348,6 +348,14 @@ async fn sql_with_a_name_notices_a_changed_table() {
     }
 }
 
+/// Connects, and makes a new table.
+async fn with_drafts(url: &str) -> Connection {
+    let mut connection = informed(url).await;
+    let create = "DROP TABLE IF EXISTS drafts; CREATE TABLE drafts (name TEXT)";
+    connection.batch_execute(create).await.unwrap();
+    connection
+}
+
 async fn drafts(connection: &mut Connection) -> QueryResult<()> {
     let drafts = sql_query("SELECT * FROM drafts").load::<Name>(connection);
     drafts.await.map(drop)
@@ -378,13 +386,8 @@ async fn a_transaction_that_changes_a_table_goes_on() {
 #[tokio::test]
 async fn a_change_of_a_table_that_is_rolled_back_is_noticed() {
     let neon = start().await;
-    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
-        .await
-        .unwrap();
     for url in [neon.url(), neon.pooled_url()] {
-        let connection = &mut informed(&url).await;
-        let create = "DROP TABLE IF EXISTS drafts; CREATE TABLE drafts (name TEXT)";
-        connection.batch_execute(create).await.unwrap();
+        let connection = &mut with_drafts(&url).await;
         let roll_back = async |connection: &mut Connection| {
             let rolled_back = connection.transaction(async |connection| {
                 let alter = "ALTER TABLE drafts ALTER name TYPE VARCHAR(99)";
@@ -414,15 +417,12 @@ async fn a_change_of_a_table_that_is_rolled_back_is_noticed() {
 async fn a_change_of_a_table_is_noticed_that_a_failed_commit_or_a_dropped_rollback_undoes() {
     let neon = start().await;
     neon.sql(
-        "GRANT ALL ON SCHEMA public TO PUBLIC; \
-         ALTER TABLE users ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED, DROP CONSTRAINT users_name_key",
+        "ALTER TABLE users ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED, DROP CONSTRAINT users_name_key",
     )
     .await
     .unwrap();
     for url in [neon.url(), neon.pooled_url()] {
-        let connection = &mut informed(&url).await;
-        let create = "DROP TABLE IF EXISTS drafts; CREATE TABLE drafts (name TEXT)";
-        connection.batch_execute(create).await.unwrap();
+        let connection = &mut with_drafts(&url).await;
         for commits in [true, false] {
             Manager::begin_transaction(connection).await.unwrap();
             let alter = "ALTER TABLE drafts ALTER name TYPE VARCHAR(99)";
@@ -452,13 +452,8 @@ async fn a_change_of_a_table_is_noticed_that_a_failed_commit_or_a_dropped_rollba
 #[tokio::test]
 async fn transactions_behind_a_change_of_a_table_go_on() {
     let neon = start().await;
-    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
-        .await
-        .unwrap();
     for url in [neon.url(), neon.pooled_url()] {
-        let connection = &mut informed(&url).await;
-        let create = "DROP TABLE IF EXISTS drafts; CREATE TABLE drafts (name TEXT)";
-        connection.batch_execute(create).await.unwrap();
+        let connection = &mut with_drafts(&url).await;
         for _ in 0..3 {
             drafts(connection).await.unwrap();
         }
@@ -480,13 +475,8 @@ async fn transactions_behind_a_change_of_a_table_go_on() {
 #[tokio::test]
 async fn statements_that_are_sent_with_a_change_of_a_table_see_it() {
     let neon = start().await;
-    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
-        .await
-        .unwrap();
     for url in [neon.url(), neon.pooled_url()] {
-        let connection = &mut informed(&url).await;
-        let create = "DROP TABLE IF EXISTS drafts; CREATE TABLE drafts (name TEXT)";
-        connection.batch_execute(create).await.unwrap();
+        let connection = &mut with_drafts(&url).await;
         for _ in 0..3 {
             drafts(connection).await.unwrap();
         }
@@ -527,14 +517,9 @@ impl<C> diesel::RunQueryDsl<C> for Widen {}
 #[tokio::test]
 async fn statements_that_are_planned_before_a_change_and_sent_behind_it_see_it() {
     let neon = start().await;
-    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
-        .await
-        .unwrap();
     for url in [neon.url(), neon.pooled_url()] {
         for is_cached in [false, true] {
-            let connection = &mut informed(&url).await;
-            let create = "DROP TABLE IF EXISTS drafts; CREATE TABLE drafts (name TEXT)";
-            connection.batch_execute(create).await.unwrap();
+            let connection = &mut with_drafts(&url).await;
             for _ in 0..3 {
                 drafts(connection).await.unwrap();
             }
@@ -593,9 +578,6 @@ async fn names_are_closed_though_the_savepoint_behind_fails() {
 #[tokio::test]
 async fn a_change_of_a_table_that_is_kept_costs_no_name_later() {
     let neon = start().await;
-    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
-        .await
-        .unwrap();
     let url = neon.url();
     let connection = &mut informed(&url).await;
     let create = "CREATE TABLE drafts (name TEXT)";

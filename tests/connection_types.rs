@@ -280,9 +280,6 @@ async fn a_type_that_was_made_anew_is_looked_up_again() {
 #[tokio::test]
 async fn a_transaction_that_makes_a_type_anew_goes_on() {
     let neon = start().await;
-    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
-        .await
-        .unwrap();
     let create = "CREATE TYPE mood AS ENUM ('happy', 'sad')";
     let one = async |connection: &mut diesel_neon::Connection| {
         let one = diesel::select(Mood::Sad.into_sql::<MoodType>());
@@ -319,9 +316,6 @@ async fn a_transaction_that_makes_a_type_anew_goes_on() {
 #[tokio::test]
 async fn a_type_that_is_made_anew_behind_its_look_up_is_looked_up_again() {
     let neon = start().await;
-    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
-        .await
-        .unwrap();
     let create = "CREATE TYPE mood AS ENUM ('happy', 'sad')";
     let one = || diesel::select(Mood::Sad.into_sql::<MoodType>());
     for (route, url) in routes(&neon) {
@@ -346,9 +340,6 @@ async fn a_type_that_is_made_anew_behind_its_look_up_is_looked_up_again() {
 #[tokio::test]
 async fn a_statement_that_waits_to_be_sent_has_the_types_that_are_made_anew_in_front_of_it() {
     let neon = start().await;
-    neon.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
-        .await
-        .unwrap();
     let create = "CREATE TYPE mood AS ENUM ('happy', 'sad')";
     let anew = format!("DROP TYPE mood; {create}");
     let one = || diesel::select(Mood::Sad.into_sql::<MoodType>());

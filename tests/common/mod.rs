@@ -87,7 +87,8 @@ pub async fn start() -> NeonSim {
     assert!(!TRACKED || neon.pgbouncer_version() >= (1, 21));
     neon.sql(
         "CREATE TABLE users (id SERIAL PRIMARY KEY, name TEXT NOT NULL UNIQUE); \
-         GRANT ALL ON users, users_id_seq TO PUBLIC",
+         GRANT ALL ON users, users_id_seq TO PUBLIC; \
+         GRANT ALL ON SCHEMA public TO PUBLIC",
     )
     .await
     .unwrap();
