@@ -152,6 +152,29 @@ async fn a_copy_that_is_given_up_before_its_data_costs_no_connection() {
 }
 
 #[tokio::test]
+async fn data_that_is_given_up_on_a_slow_line_costs_time_and_not_the_connection() {
+    let neon = start().await;
+    for (route, url) in [("direct", neon.url()), ("pooled", neon.pooled_url())] {
+        undisturbed_for(SILENCE, async |given_up| {
+            let mut connection = connect(&url).await;
+            neon.set_latency(GRACE);
+            let mut copy = connection.copy_in(COPY).await.unwrap();
+            copy.send(b"1\tAda\n").await.unwrap();
+            given_up.note();
+            drop(copy);
+            let next = timeout(HANG, connection.batch_execute("SELECT 1")).await;
+            neon.set_latency(Duration::ZERO);
+            match next.expect("no hang") {
+                Err(error) if error.is_connection_lost() => return false,
+                next => assert_eq!(next, Ok(()), "{route}"),
+            }
+            true
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn rows_that_still_come_out_cost_time_and_not_the_connection() {
     let neon = start().await;
     let slow = "COPY (SELECT n, repeat('x', 9000), pg_sleep(0.01) FROM generate_series(1, 60) AS n) \

@@ -370,6 +370,25 @@ async fn a_statement_that_waits_to_be_sent_has_the_types_that_are_made_anew_in_f
 }
 
 #[tokio::test]
+async fn a_statement_outlives_however_many_changes_are_sent_behind_its_look_up() {
+    let neon = start().await;
+    neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad')")
+        .await
+        .unwrap();
+    let connection = connect(&neon.url()).await;
+    let (mut first, mut second) = (&connection, &connection);
+    let one = diesel::select(Mood::Sad.into_sql::<MoodType>());
+    let mut looked_up = Box::pin(one.get_result::<Mood>(&mut first));
+    // Each has the types looked up again; a stack frame for each would not fit.
+    for _ in 0..1000 {
+        assert!(poll!(looked_up.as_mut()).is_pending());
+        let change = second.batch_execute("ALTER TABLE IF EXISTS missing ADD id INTEGER");
+        change.await.unwrap();
+    }
+    assert_eq!(looked_up.await, Ok(Mood::Sad));
+}
+
+#[tokio::test]
 async fn a_type_that_was_made_anew_is_noticed_behind_the_failure_of_another_statement() {
     let neon = start().await;
     neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad'); CREATE SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO PUBLIC")

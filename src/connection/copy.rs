@@ -193,8 +193,10 @@ impl CopyIn<'_> {
 
 impl Drop for CopyIn<'_> {
     fn drop(&mut self) {
-        if let Some(response) = &self.response {
+        if let Some(response) = &mut self.response {
             fail(response, "the copy was dropped before it was finished");
+            // The server ends it by itself.
+            response.set_satisfied();
         }
     }
 }

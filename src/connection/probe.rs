@@ -33,9 +33,10 @@ impl Connection {
         candidate: &Candidate<'_>,
     ) -> Result<ResponseHead<'_>, StartError> {
         let sent = self.send_probe(probe).await?;
-        let response = self.send(&Plan::Unnamed, candidate).await?;
+        let response = self.send(&Plan::Unnamed, candidate).await;
+        // If the statement was not sent, nobody gives up the probe for it.
         self.finish_probe(sent).await?;
-        read_head(response, &mut Plan::Unnamed).await
+        read_head(response?, &mut Plan::Unnamed).await
     }
 
     /// Sends the probe; the caller sends its own request behind it at once.

@@ -54,16 +54,16 @@ impl Connection {
         &self,
         statement: &mut Statement<'_>,
     ) -> QueryResult<ResponseHead<'_>> {
-        statement.changes = Some(self.session.status().schema.sent());
-        let was_cached = self.resolve(&mut statement.binds).await?;
         let bounds = &self.session.status().bounds;
-        let (begins, ends) = (bounds.begins(), bounds.ends());
-        let mut error = match self.start_resolved(statement).await {
-            Err(error) if matches!(error.failure, Failure::Outdated) => {
-                return Box::pin(self.start_with_lookup(statement)).await;
+        let (mut error, begins, ends) = loop {
+            statement.changes = Some(self.session.status().schema.sent());
+            let was_cached = self.resolve(&mut statement.binds).await?;
+            let (begins, ends) = (bounds.begins(), bounds.ends());
+            match self.start_resolved(statement).await {
+                Err(error) if matches!(error.failure, Failure::Outdated) => {}
+                Err(error) if was_cached => break (error, begins, ends),
+                head => return Ok(head?),
             }
-            Err(error) if was_cached => error,
-            head => return Ok(head?),
         };
         statement.changes = None;
         let is_begun_anew = error.has_failed_transaction;

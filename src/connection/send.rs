@@ -9,7 +9,7 @@ use super::statement_cache::Plan;
 use crate::pooler::Support;
 use crate::protocol::{Group, Messages, Request, Unsendable};
 use crate::session::{Failure, Response};
-use crate::util::bounds::may_change_schema;
+use crate::util::effects::Effects;
 
 impl Connection {
     /// Sends a statement as `plan` says.
@@ -19,9 +19,10 @@ impl Connection {
         candidate: &Candidate<'_>,
     ) -> Result<Response<'_>, Failure> {
         let evicted = self.statements.take_evicted();
-        let request = self.encode(plan, candidate, evicted.names());
+        let effects = Effects::of_one(candidate.sql);
+        let request = self.encode(plan, candidate, evicted.names(), effects.changes_schema);
         let request = request.map_err(Failure::Unsendable)?;
-        self.session.status().bounds.note(candidate.sql, false);
+        self.session.status().bounds.note(candidate.sql, effects);
         let response = self.session.send(&request).await?;
         evicted.set_closed();
         Ok(response)
@@ -33,6 +34,7 @@ impl Connection {
         plan: &Plan<'_>,
         candidate: &Candidate<'_>,
         closed: &[Arc<str>],
+        may_change_schema: bool,
     ) -> Result<Request, Unsendable> {
         let Candidate {
             sql,
@@ -76,7 +78,7 @@ impl Connection {
         Ok(Request::Extended(Group {
             closes,
             messages,
-            may_change_schema: may_change_schema(sql, false),
+            may_change_schema,
             changes: changes.or(plan.changes()),
         }))
     }

@@ -11,7 +11,7 @@ use super::probe::is_passing;
 use super::report::Report;
 use crate::protocol::{Messages, Request, command_tag, tag};
 use crate::session::{Command, Failure, Response};
-use crate::util::bounds::without_blanks;
+use crate::util::effects::without_blanks;
 
 impl Connection {
     /// Runs SQL of the caller.
@@ -40,13 +40,14 @@ impl Connection {
         };
         let again = (!without_preamble && self.session.preamble_len() > 0).then(|| sql.clone());
         let request = Request::Simple(sql);
-        let mut response = match without_preamble {
-            true => self.session.send_without_preamble(&request).await?,
-            false => self.send_text(&request).await?,
+        let response = match without_preamble {
+            true => self.session.send_without_preamble(&request).await,
+            false => self.send_text(&request).await,
         };
         if let Some(sent) = sent {
             Box::pin(self.finish_probe(sent)).await?;
         }
+        let mut response = response?;
         let preamble = response.take_preamble();
         match self.last_tag(response).await {
             Ok(tag) => Ok(tag),

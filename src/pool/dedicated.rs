@@ -61,12 +61,12 @@ impl<C: Establish> Pool<C> {
         };
         let target = Target::new(url);
         let making = setup.begin(&target);
-        let connected = connector.connect(
+        let connected = Box::pin(connector.connect(
             ConnectSlot::Common,
             None,
             |session| making.set_up(session),
             |_| {},
-        );
+        ));
         let (mut connection, session) = connected
             .await
             .inspect_err(|error| making.fail(error))

@@ -85,7 +85,7 @@ impl Canceller {
         let Some(Key { token, peer }) = self.0.key.wait().await else {
             return Ok(());
         };
-        let stream = Lingering(self.0.dialler.redial(peer).await?);
+        let stream = Lingering(Box::pin(self.0.dialler.redial(peer)).await?);
         let Some(_in_progress) = begin() else {
             return Ok(());
         };

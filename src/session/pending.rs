@@ -118,13 +118,13 @@ impl PendingRequests {
         self.all[index].buffered.push_back(message);
     }
 
-    /// Returns whether so much is buffered that only the owner of the current response may read.
+    /// Returns whether so much is buffered that only the owner of the current response may read, who has some of it to take.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.buffered >= READ_AHEAD
             && self
                 .current()
-                .is_some_and(|next| next.owner == Owner::Waiting)
+                .is_some_and(|next| next.owner == Owner::Waiting && !next.buffered.is_empty())
     }
 
     /// Returns how many buffered messages were taken so far, if there is no room to read ahead for request `id`.
@@ -421,22 +421,28 @@ mod tests {
     #[test]
     fn as_much_is_read_ahead_as_there_is_room_for() {
         let mut requests = PendingRequests::default();
-        for id in [3, 7] {
+        for id in [3, 7, 9] {
             requests.push(PendingRequest {
                 id,
                 ..PendingRequest::of(Owner::Waiting)
             });
         }
-        let row = Message {
+        let row = || Message {
             tag: tag::DATA_ROW,
             body: Bytes::from(vec![0; READ_AHEAD]),
         };
         assert_eq!(requests.stalled(Some(7)), None);
-        requests.buffer(0, row);
+        requests.buffer(0, row());
         assert_eq!(requests.stalled(Some(7)), Some(0));
         assert_eq!(requests.stalled(Some(3)), None);
         assert!(requests.take_buffered(7).is_none());
+        // The owner of the next response has nothing to take, and keeps nobody waiting.
+        requests.set_answered();
+        assert_eq!(requests.stalled(Some(9)), None);
+        requests.buffer(1, row());
+        assert_eq!(requests.stalled(Some(9)), Some(0));
         assert!(requests.take_buffered(3).is_some());
-        assert_eq!(requests.stalled(Some(7)), None);
+        assert!(requests.take_buffered(7).is_some());
+        assert_eq!(requests.stalled(Some(9)), None);
     }
 }

@@ -19,6 +19,7 @@ use super::process::QUESTION;
 use super::status::SessionStatus;
 use super::waiters::Waiters;
 use crate::protocol::{Message, Messages, Next, Request, ServerError, Unsendable, tag};
+use crate::util::effects::Effects;
 
 /// The requests that share one stream, and are answered in their order.
 pub(super) struct Pipeline {
@@ -123,7 +124,7 @@ impl Pipeline {
                 (false, true)
             }
             Request::Simple(sql) | Request::Copy(sql) => {
-                self.status.bounds.note(sql, true);
+                self.status.bounds.note(sql, Effects::of_several(sql));
                 match commands {
                     [] => messages.query(sql)?,
                     _ if commands.iter().any(is_begin) => {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::util::bounds::{may_begin_transaction, may_end_transaction};
+use crate::util::effects::Effects;
 
 /// Counts the statements that may have begun a transaction, and those that may have ended one. What this crate sends of
 /// its own is not among them.
@@ -30,12 +30,12 @@ impl PossibleBounds {
         self.may_chain.load(Ordering::Acquire)
     }
 
-    /// Notes that `sql` is about to be sent, which may be `several` statements.
-    pub(crate) fn note(&self, sql: &str, several: bool) {
-        if may_end_transaction(sql, several) {
+    /// Notes that `sql` is about to be sent, which has these effects.
+    pub(crate) fn note(&self, sql: &str, effects: Effects) {
+        if effects.ends_transaction {
             self.add_end(!matches!(sql, "COMMIT" | "ROLLBACK"));
         }
-        if may_begin_transaction(sql, several) {
+        if effects.begins_transaction {
             self.add_begin();
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::protocol::{Group, Request};
-use crate::util::bounds;
+use crate::util::effects::Effects;
 
 /// Tells whether plans and types may be kept: not while a change is open, which the server may yet undo; and none of before it
 /// once it is settled, whether it was committed or not.
@@ -44,8 +44,9 @@ impl SchemaChanges {
 
     /// Notes that the request of this number is sent, and may make a change.
     pub(super) fn note_sent(&self, request: u64) {
-        self.sent.fetch_add(1, Ordering::AcqRel);
+        // Whoever counts it finds it unanswered.
         self.unanswered.store(request, Ordering::Release);
+        self.sent.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Notes a command that is complete.
@@ -87,7 +88,7 @@ impl SchemaChanges {
 pub(super) fn may_change_schema(request: &Request) -> bool {
     match request {
         Request::Extended(group) => group.may_change_schema,
-        Request::Simple(sql) | Request::Copy(sql) => bounds::may_change_schema(sql, true),
+        Request::Simple(sql) | Request::Copy(sql) => Effects::of_several(sql).changes_schema,
     }
 }
 
@@ -98,6 +99,8 @@ const OUTDATING: [&str; 4] = ["ALTER ", "CREATE VIEW", "DROP ", "DISCARD "];
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -113,6 +116,30 @@ mod tests {
         assert_eq!(changes.version(), None);
         changes.note_response(5, true);
         assert_eq!(changes.version(), Some(1));
+    }
+
+    #[test]
+    fn who_counts_a_change_finds_it_unanswered() {
+        const CHANGES: u64 = 1_000_000;
+        let (changes, answered) = (SchemaChanges::default(), AtomicU64::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for request in 1..=CHANGES {
+                    changes.note_sent(request);
+                    answered.store(request, Ordering::Release);
+                    changes.note_response(request, true);
+                }
+            });
+            loop {
+                let sent = changes.sent();
+                if changes.version().is_some() {
+                    assert!(answered.load(Ordering::Acquire) >= sent);
+                }
+                if sent == CHANGES {
+                    break;
+                }
+            }
+        });
     }
 
     #[test]

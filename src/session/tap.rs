@@ -18,6 +18,7 @@ use super::status::SessionStatus;
 use crate::protocol::tag::{self, frontend};
 use crate::protocol::{FrameScanner, MAX_PREFIX};
 use crate::transport::{EarlyClaim, Progress, Stage, Transport};
+use crate::util::effects::Effects;
 use crate::util::lock;
 
 /// Reads the messages that pass between tokio-postgres and the server, and changes none.
@@ -273,16 +274,12 @@ pub(crate) const ENDLESS_LOGIN: &str = "the answer to the login is longer than P
 /// Notes whether a statement of tokio-postgres may end a transaction. A long text may: its end is not known.
 fn note_sql(status: &SessionStatus, tag: u8, body: &[u8]) {
     let mut texts = body.split(|byte| *byte == 0);
-    let (sql, several) = match tag {
-        frontend::QUERY => (texts.next(), true),
-        frontend::PARSE => (texts.nth(1), false),
+    let (sql, effects): (_, fn(&str) -> Effects) = match tag {
+        frontend::QUERY if body.len() >= MAX_PREFIX => return status.bounds.note_unknown(),
+        frontend::QUERY => (texts.next(), Effects::of_several),
+        frontend::PARSE => (texts.nth(1), Effects::of_one),
         _ => return,
     };
-    if several && body.len() >= MAX_PREFIX {
-        status.bounds.note_unknown();
-    } else {
-        status
-            .bounds
-            .note(&String::from_utf8_lossy(sql.unwrap_or_default()), several);
-    }
+    let sql = String::from_utf8_lossy(sql.unwrap_or_default());
+    status.bounds.note(&sql, effects(&sql));
 }

@@ -1,9 +1,9 @@
 //! Helpers that every module may use.
 
 pub(crate) mod backoff;
-pub(crate) mod bounds;
 pub(crate) mod clock;
 pub(crate) mod comment;
+pub(crate) mod effects;
 pub(crate) mod error_chain;
 mod lock;
 pub(crate) mod statements;

@@ -1,39 +1,59 @@
-//! SQL that may begin a transaction, end one, or change the schema.
+//! [`Effects`]: whether a text may begin a transaction, end one, or change the schema.
 
 use super::comment;
 
-/// Returns whether `sql` may end the transaction that it runs in; if in doubt, `true`. With `several`, the text may be
-/// more than one statement, so that each of its words may begin one.
-pub(crate) fn may_end_transaction(sql: &str, several: bool) -> bool {
-    may(sql, several, b"ceapr", is_end)
+/// What a text may do to its session; if in doubt, it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effects {
+    pub(crate) begins_transaction: bool,
+    pub(crate) ends_transaction: bool,
+    /// Whether it changes a table, a view or a type, or drops a prepared statement.
+    pub(crate) changes_schema: bool,
 }
 
-/// As [`may_end_transaction`], of one that it may begin.
-pub(crate) fn may_begin_transaction(sql: &str, several: bool) -> bool {
-    may(sql, several, b"bs", |sql| {
-        starts_with_one(sql, &["begin", "start"])
-    })
-}
+impl Effects {
+    /// Returns those of one statement.
+    pub(crate) fn of_one(sql: &str) -> Self {
+        let mut effects = Self::default();
+        effects.add(without_blanks(sql));
+        effects
+    }
 
-/// As [`may_end_transaction`], of a table, a view or a type that it may change, or of a prepared statement that it may drop.
-pub(crate) fn may_change_schema(sql: &str, several: bool) -> bool {
-    const COMMANDS: [&str; 5] = ["alter", "create", "drop", "discard", "deallocate"];
-    may(sql, several, b"acd", |sql| starts_with_one(sql, &COMMANDS))
-}
-
-/// Returns whether a command that `is_it` may begin in `sql`. The `letters` that it may begin with rule out nearly every
-/// statement, and nearly every word.
-fn may(sql: &str, several: bool, letters: &[u8], is_it: impl Fn(&str) -> bool) -> bool {
-    let sql = without_blanks(sql);
-    let bytes = sql.as_bytes();
-    let is_letter = |at: usize| letters.contains(&bytes[at].to_ascii_lowercase());
-    match several && is_several(sql) {
-        true => {
-            let mut starts =
-                (0..bytes.len()).filter(|at| is_letter(*at) && !sql[..*at].ends_with(is_word));
-            starts.any(|at| is_it(&sql[at..]))
+    /// Returns those of what may be several statements, so that each word may begin one.
+    pub(crate) fn of_several(sql: &str) -> Self {
+        let sql = without_blanks(sql);
+        if !is_several(sql) {
+            return Self::of_one(sql);
         }
-        false => !sql.is_empty() && is_letter(0) && is_it(sql),
+        let mut effects = Self::default();
+        let starts = (0..sql.len()).filter(|at| is_letter(sql.as_bytes()[*at]));
+        for at in starts.filter(|at| !sql[..*at].ends_with(is_word)) {
+            effects.add(&sql[at..]);
+        }
+        effects
+    }
+
+    /// Adds those of the command that may begin here.
+    fn add(&mut self, sql: &str) {
+        let starts_with = |words: &[&str]| starts_with_one(sql, words);
+        // The first letter rules out nearly every statement, and nearly every word.
+        match sql.as_bytes().first().map(u8::to_ascii_lowercase) {
+            Some(b'b') => self.begins_transaction |= starts_with(&["begin"]),
+            Some(b's') => self.begins_transaction |= starts_with(&["start"]),
+            Some(b'e') => self.ends_transaction |= starts_with(&["end"]),
+            Some(b'p') => self.ends_transaction |= starts_with(&["prepare"]),
+            Some(b'r') => self.ends_transaction |= is_end_by_rollback(sql),
+            Some(b'd') => self.changes_schema |= starts_with(&["drop", "discard", "deallocate"]),
+            Some(b'a') => {
+                self.ends_transaction |= starts_with(&["abort"]);
+                self.changes_schema |= starts_with(&["alter"]);
+            }
+            Some(b'c') => {
+                self.ends_transaction |= starts_with(&["commit"]);
+                self.changes_schema |= starts_with(&["create"]);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -47,6 +67,10 @@ fn starts_with_one(sql: &str, words: &[&str]) -> bool {
     words
         .iter()
         .any(|word| starts_with(word).unwrap_or_default())
+}
+
+fn is_letter(byte: u8) -> bool {
+    byte.is_ascii_alphabetic()
 }
 
 fn is_word_byte(byte: u8) -> bool {
@@ -76,11 +100,11 @@ pub(crate) fn without_blanks(sql: &str) -> &str {
     }
 }
 
-/// Returns whether the command that `sql` begins with ends a transaction; ROLLBACK TO a savepoint does not, if no comment
+/// Returns whether `sql` begins with a ROLLBACK that ends a transaction. ROLLBACK TO a savepoint does not, if no comment
 /// stands in between: to look behind the comments of each word would take too long.
-fn is_end(sql: &str) -> bool {
+fn is_end_by_rollback(sql: &str) -> bool {
     if !starts_with_one(sql, &["rollback"]) {
-        return starts_with_one(sql, &["commit", "end", "abort", "prepare"]);
+        return false;
     }
     let mut rest = sql["rollback".len()..].trim_start_matches(SPACE);
     for noise in ["work", "transaction"] {
@@ -102,7 +126,7 @@ const SPACE: &[char] = &[' ', '\t', '\n', '\r', '\x0b', '\x0c'];
 mod tests {
     use std::{sync::mpsc, thread, time::Duration};
 
-    use super::{may_begin_transaction, may_change_schema, may_end_transaction, without_blanks};
+    use super::{Effects, without_blanks};
 
     #[test]
     fn only_space_and_comments_are_nothing_to_run() {
@@ -147,11 +171,14 @@ mod tests {
             "rollback/**/to a",
             "PREPARE TRANSACTION 'a'",
         ] {
-            for several in [false, true] {
-                assert!(may_end_transaction(sql, several), "{sql}");
+            for effects in [Effects::of_one(sql), Effects::of_several(sql)] {
+                assert!(effects.ends_transaction, "{sql}");
             }
             let one_of_several = format!("SELECT 'é;' /* ; */; {sql}; SELECT 1");
-            assert!(may_end_transaction(&one_of_several, true), "{sql}");
+            assert!(
+                Effects::of_several(&one_of_several).ends_transaction,
+                "{sql}"
+            );
         }
         for sql in [
             "",
@@ -164,7 +191,7 @@ mod tests {
             "CREATE TABLE ends (id INTEGER); SAVEPOINT a",
             "DO $$ BEGIN PERFORM 1",
         ] {
-            assert!(!may_end_transaction(sql, true), "{sql}");
+            assert!(!Effects::of_several(sql).ends_transaction, "{sql}");
         }
     }
 
@@ -173,7 +200,7 @@ mod tests {
         for (word, end) in [("rollback -- ", "\nto a"), ("rollback /* to ", "")] {
             let sql = format!("SELECT 1; {}{end}", word.repeat(300_000));
             let (send, receive) = mpsc::channel();
-            thread::spawn(move || send.send(may_end_transaction(&sql, true)));
+            thread::spawn(move || send.send(Effects::of_several(&sql).ends_transaction));
             // A bound between linear time, which is milliseconds, and quadratic time, which is hours.
             let may = receive.recv_timeout(Duration::from_secs(60));
             assert_eq!(may, Ok(true), "{word}");
@@ -189,11 +216,14 @@ mod tests {
             "START TRANSACTION READ ONLY",
             "BEGIN/* a */WORK",
         ] {
-            for several in [false, true] {
-                assert!(may_begin_transaction(sql, several), "{sql}");
+            for effects in [Effects::of_one(sql), Effects::of_several(sql)] {
+                assert!(effects.begins_transaction, "{sql}");
             }
             let one_of_several = format!("SELECT 'é'; {sql}; SELECT 1");
-            assert!(may_begin_transaction(&one_of_several, true), "{sql}");
+            assert!(
+                Effects::of_several(&one_of_several).begins_transaction,
+                "{sql}"
+            );
         }
         for sql in [
             "",
@@ -204,7 +234,7 @@ mod tests {
             "COMMIT",
             "SAVEPOINT begin",
         ] {
-            assert!(!may_begin_transaction(sql, true), "{sql}");
+            assert!(!Effects::of_several(sql).begins_transaction, "{sql}");
         }
     }
 
@@ -217,11 +247,11 @@ mod tests {
             "DISCARD ALL",
             "deallocate all;",
         ] {
-            for several in [false, true] {
-                assert!(may_change_schema(sql, several), "{sql}");
+            for effects in [Effects::of_one(sql), Effects::of_several(sql)] {
+                assert!(effects.changes_schema, "{sql}");
             }
             let one_of_several = format!("SELECT 'é'; {sql}; SELECT 1");
-            assert!(may_change_schema(&one_of_several, true), "{sql}");
+            assert!(Effects::of_several(&one_of_several).changes_schema, "{sql}");
         }
         for sql in [
             "",
@@ -231,7 +261,7 @@ mod tests {
             "SELECT a AS drop",
             "SELECT 1; ANALYZE; CALL a()",
         ] {
-            assert!(!may_change_schema(sql, true), "{sql}");
+            assert!(!Effects::of_several(sql).changes_schema, "{sql}");
         }
     }
 }
