@@ -91,6 +91,16 @@ impl PoolerSupport {
         known.unwrap_or(Support::Unknown)
     }
 
+    /// Returns whether a session keeps its server until all its requests are answered; none if that is not known yet.
+    pub(super) fn keeps_server(&self) -> Option<bool> {
+        match self.support() {
+            _ if self.is_direct_by_name => Some(true),
+            Support::Direct | Support::Tracked => Some(true),
+            Support::Unnamed => Some(false),
+            Support::Unknown | Support::Probing => None,
+        }
+    }
+
     /// Returns the name of the `number`th statement of a connection.
     pub(super) fn name(&self, number: u64) -> String {
         match self.support() {

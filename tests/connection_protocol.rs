@@ -94,7 +94,7 @@ async fn with_server(names: NamedStatements) -> (PooledConnection<'static>, std:
 
 #[tokio::test]
 async fn statements_behind_two_others_are_written_at_once() {
-    let (pooled, mut server) = with_server(NamedStatements::Never).await;
+    let (pooled, mut server) = with_server(NamedStatements::Always).await;
     let connection: &Connection = &pooled;
     let statement = |n: usize| {
         let sql = format!("SELECT {n}");
@@ -120,7 +120,7 @@ async fn statements_behind_two_others_are_written_at_once() {
 
 #[tokio::test]
 async fn statements_behind_two_others_end_the_turn_of_no_set_of_futures() {
-    let (pooled, mut server) = with_server(NamedStatements::Never).await;
+    let (pooled, mut server) = with_server(NamedStatements::Always).await;
     let connection: &Connection = &pooled;
     let statement = async |n: usize| {
         let sql = format!("SELECT {n}");
@@ -146,7 +146,7 @@ impl Wake for Counting {
 
 #[tokio::test]
 async fn each_of_many_statements_is_woken_a_few_times() {
-    let (pooled, mut server) = with_server(NamedStatements::Never).await;
+    let (pooled, mut server) = with_server(NamedStatements::Always).await;
     let connection: &Connection = &pooled;
     let wakes = Arc::new(AtomicU32::new(0));
     let statement = |n: usize| {

@@ -3,11 +3,21 @@
 
 mod common;
 
-use common::{connect, counted, pool, prepared, start};
+use std::time::Duration;
+
+use common::{HANG, connect, counted, neon_with, pool, prepared, start};
 use diesel::prelude::*;
-use diesel::sql_types::Integer;
-use diesel_async::RunQueryDsl;
-use diesel_neon::NamedStatements;
+use diesel::sql_query;
+use diesel::sql_types::{Binary, Integer};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager as _};
+use diesel_neon::{Connection, DatabaseErrorExt, NamedStatements};
+use futures_util::future::{join, join_all, select};
+use futures_util::poll;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+
+type Manager = <Connection as AsyncConnection>::TransactionManager;
 
 #[tokio::test]
 async fn named_statements_reach_no_pooler_that_does_not_track_them() {
@@ -49,4 +59,170 @@ async fn a_pgbouncer_behind_an_innocent_name_is_not_taken_for_postgres() {
         }
     }
     assert_eq!(prepared(&mut a).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_first_statement_that_cannot_be_sent_costs_no_connection() {
+    let neon = start().await;
+    for is_text in [false, true] {
+        let connection = &mut connect(&neon.pooled_url()).await;
+        // The answer to the probe takes longer than one that nobody waits for may.
+        neon.set_latency(Duration::from_millis(200));
+        let refused = match is_text {
+            false => sql_query("SELECT '\0'").execute(connection).await.map(drop),
+            true => connection.batch_execute("SELECT '\0'").await,
+        };
+        assert!(refused.unwrap_err().to_string().contains("zero byte"));
+        assert_eq!(sql_query("SELECT 1").execute(connection).await, Ok(1));
+        neon.set_latency(Duration::ZERO);
+    }
+}
+
+#[tokio::test]
+async fn a_large_statement_behind_another_is_not_mixed_with_those_of_other_clients() {
+    let two = [("default_pool_size", "2")];
+    let neon = neon_with(|neon| neon.pgbouncer_settings(two)).await;
+    let url = neon.pooled_url();
+    let (mut one, mut other) = (connect(&url).await, connect(&url).await);
+    let others = async |connection: &mut Connection| {
+        for n in 0.. {
+            let same = diesel::select(n.into_sql::<Integer>()).get_result(connection);
+            assert_eq!(same.await, Ok(n));
+        }
+    };
+    let large = vec![7; 2_000_000];
+    let of_large = async {
+        for _ in 0..60 {
+            // A probe goes in front of the first.
+            let connection = connect(&url).await;
+            let (mut first, mut second) = (&connection, &connection);
+            let same = diesel::select(1.into_sql::<Integer>());
+            let same = same.get_result::<i32>(&mut first);
+            let back = diesel::select((&large).into_sql::<Binary>());
+            let back = back.get_result::<Vec<u8>>(&mut second);
+            let (same, back) = join(same, back).await;
+            assert_eq!(same, Ok(1));
+            assert!(back == Ok(large.clone()));
+        }
+    };
+    let others = join(others(&mut one), others(&mut other));
+    let done = select(Box::pin(of_large), Box::pin(others));
+    assert!(timeout(HANG, done).await.is_ok(), "no hang");
+}
+
+/// Returns the URL of a relay that passes on the last bytes of what a client sends a moment after the others.
+async fn relay(url: &str) -> String {
+    let server = url.rsplit_once('@').unwrap().1.split_once('/').unwrap().0;
+    let server = server.to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let here = listener.local_addr().unwrap().to_string();
+    let relayed = url.replace(&server, &here);
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(&server).await.unwrap();
+            server.set_nodelay(true).unwrap();
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move { copy(&mut from_server, &mut to_client).await });
+            tokio::spawn(async move {
+                let mut piece = vec![0; 64 * 1024];
+                // PgBouncer wants each message of a login at once.
+                for late in (0..69).cycle() {
+                    let Ok(len @ 1..) = from_client.read(&mut piece).await else {
+                        return;
+                    };
+                    let late = if piece[0] == b'P' { late } else { 0 };
+                    let (first, last) = piece[..len].split_at(len - late);
+                    to_server.write_all(first).await.unwrap();
+                    sleep(Duration::from_millis(5)).await;
+                    to_server.write_all(last).await.unwrap();
+                }
+            });
+        }
+    });
+    relayed
+}
+
+#[tokio::test]
+async fn statements_at_the_same_time_are_not_mixed_with_those_of_other_clients() {
+    let two = [("default_pool_size", "2")];
+    let neon = neon_with(|neon| neon.pgbouncer_settings(two)).await;
+    let url = neon.pgbouncer_url();
+    let (mut one, mut other) = (connect(&url).await, connect(&url).await);
+    let others = async |connection: &mut Connection| {
+        for n in 0.. {
+            let same = diesel::select(n.into_sql::<Integer>()).get_result(connection);
+            assert_eq!(same.await, Ok(n));
+        }
+    };
+    let in_pieces = async {
+        let connection = &mut connect(&relay(&url).await).await;
+        // The probe has its answer.
+        assert_eq!(sql_query("SELECT 1").execute(connection).await, Ok(1));
+        for n in 0..100 {
+            let connection = &*connection;
+            let same = [n, -n, n + 1, n + 2, n + 3, n + 4].map(|n| async move {
+                let same = diesel::select(n.into_sql::<Integer>());
+                assert_eq!(same.get_result(&mut { connection }).await, Ok(n));
+            });
+            join_all(same).await;
+        }
+    };
+    let others = join(others(&mut one), others(&mut other));
+    let done = select(Box::pin(in_pieces), Box::pin(others));
+    assert!(timeout(HANG, done).await.is_ok(), "no hang");
+}
+
+#[tokio::test]
+async fn who_sends_one_statement_after_another_lets_others_have_their_turn() {
+    let neon = start().await;
+    let connection = &connect(&neon.pooled_url()).await;
+    assert_eq!(
+        sql_query("SELECT 1").execute(&mut { connection }).await,
+        Ok(1)
+    );
+    let busy = async {
+        loop {
+            let one = sql_query("SELECT 1").execute(&mut { connection }).await;
+            assert_eq!(one, Ok(1));
+        }
+    };
+    let other = async {
+        for _ in 0..10 {
+            let two = sql_query("SELECT 2").execute(&mut { connection }).await;
+            assert_eq!(two, Ok(1));
+        }
+    };
+    let done = timeout(HANG, select(Box::pin(busy), Box::pin(other)));
+    assert!(done.await.is_ok(), "the other has waited for ever");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_behind_the_rollback_that_a_dropped_one_owes() {
+    let neon = start().await;
+    for _ in 0..10 {
+        let connection = &mut connect(&neon.pooled_url()).await;
+        Manager::begin_transaction(connection).await.unwrap();
+        assert_eq!(sql_query("SELECT 1").execute(connection).await, Ok(1));
+        let before = neon.counters();
+        let mut given_up = Box::pin(connection.batch_execute("SELECT pg_sleep(0.02)"));
+        assert!(poll!(given_up.as_mut()).is_pending());
+        drop(given_up);
+        // It waits for the answer.
+        let mut dropped = Box::pin(Manager::rollback_transaction(connection));
+        assert!(poll!(dropped.as_mut()).is_pending());
+        drop(dropped);
+        let sum = diesel::select(1.into_sql::<Integer>() + 1);
+        match sum.get_result(connection).await {
+            // On a loaded machine, the answer took longer than one that nobody waits for may.
+            Err(error) if error.is_connection_lost() => {}
+            sum => {
+                assert_eq!(sum, Ok(2));
+                let flights = counted(&neon, &neon.pooled_url(), before).flights;
+                return assert_eq!(flights, 3);
+            }
+        }
+    }
+    panic!("no answer came in time");
 }

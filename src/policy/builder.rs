@@ -225,7 +225,7 @@ impl PolicyBuilder {
 
     /// Set how many named statements each connection keeps at most; the least recently used one goes first. A statement
     /// that Diesel does not cache, such as `sql_query`, gets a name when its text comes again.
-    /// Default: 100. Zero names none.
+    /// Default: 100. Zero names none, as [`NamedStatements::Never`](super::NamedStatements::Never).
     ///
     /// Each statement takes a few kilobytes on the server, for as long as the connection lives.
     pub fn statement_cache(mut self, statements: usize) -> Self {

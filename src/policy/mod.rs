@@ -69,7 +69,8 @@ pub enum NamedStatements {
     /// Names statements always. Behind a pooler that does not track prepared statements, one process's statement
     /// runs under another's name, with another's parameters: set this only for a pooler that is known to.
     Always,
-    /// Never names statements.
+    /// Never names statements. Nothing is found out then: but for Neon's direct endpoints, statements that are begun at the
+    /// same time on one connection are sent one after another, as behind a pooler that does not track.
     Never,
 }
 

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::abandon::cancel;
+use super::alone::Alone;
 use super::canceller::Canceller;
 use super::channel::Channel;
 use super::error::Failure;
@@ -32,6 +33,7 @@ pub(crate) struct SessionHandle {
     waiters: Arc<Waiters>,
     status: Arc<SessionStatus>,
     canceller: Canceller,
+    alone: Alone,
     /// How long the server may send nothing while somebody waits for a response.
     response_timeout: Option<Duration>,
     /// Whether somebody holds the connection, and may send a request.
@@ -55,6 +57,7 @@ impl SessionHandle {
             waiters,
             status,
             canceller,
+            alone: Alone::default(),
             response_timeout,
             is_held: AtomicBool::new(true),
             holder: AtomicU64::new(0),
@@ -88,6 +91,10 @@ impl SessionHandle {
             self.read_available();
             self.is_held.store(false, Ordering::Release);
         }
+    }
+
+    pub(super) fn alone(&self) -> &Alone {
+        &self.alone
     }
 
     pub(super) fn is_held(&self) -> bool {

@@ -31,6 +31,7 @@
 //! [`SessionControl::abandon`] on (`control`).
 
 mod abandon;
+mod alone;
 mod cancel;
 mod canceller;
 mod channel;

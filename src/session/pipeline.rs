@@ -94,15 +94,7 @@ impl Pipeline {
         request: &Request,
         with_preamble: bool,
     ) -> Result<(u64, Vec<Command>), Unsendable> {
-        if self.status.take_owed_rollback() {
-            self.submit_ignored("ROLLBACK", |_| {})?;
-        }
-        if self.status.identity.is_wanted() {
-            self.ask_process(request)?;
-        }
-        if let Some(settings) = self.settings.take() {
-            self.submit_ignored(settings, |settings| settings.is_required = true)?;
-        }
+        self.submit_owed(request)?;
         let commands = match with_preamble {
             true => self.preamble.pending(),
             false => &[],
@@ -162,6 +154,20 @@ impl Pipeline {
         });
         // The first poll of the response writes it, together with the requests that are submitted meanwhile.
         Ok((id, preamble))
+    }
+
+    /// Encodes what is owed to the server in front of `request`.
+    pub(super) fn submit_owed(&mut self, request: &Request) -> Result<(), Unsendable> {
+        if self.status.take_owed_rollback() {
+            self.submit_ignored("ROLLBACK", |_| {})?;
+        }
+        if self.status.identity.is_wanted() {
+            self.ask_process(request)?;
+        }
+        if let Some(settings) = self.settings.take() {
+            self.submit_ignored(settings, |settings| settings.is_required = true)?;
+        }
+        Ok(())
     }
 
     /// Asks the process of the server to name itself in front of `request`: outside of transactions, which the question

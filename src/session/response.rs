@@ -1,6 +1,7 @@
 //! [`Response`]: the response to one request, and how a request is sent.
 
 use std::future::poll_fn;
+use std::mem::take;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -51,6 +52,11 @@ impl SessionHandle {
         self.send_with(request, false).await
     }
 
+    /// Notes whether the session keeps its server until all its requests are answered.
+    pub(crate) fn set_keeps_server(&self, keeps_server: bool) {
+        self.alone().set_keeps_server(keeps_server);
+    }
+
     async fn send_with<'a>(
         self: &'a Arc<Self>,
         request: &Request,
@@ -59,7 +65,12 @@ impl SessionHandle {
         let mut waiting = Waiting::new(self.waiters());
         let (mut stall, mut timer) = (Stall::default(), ResponseTimer::default());
         let may_change = may_change_schema(request);
+        let (turn, mut gives_way) = self.alone().turn(request);
         let send = poll_fn(|cx| {
+            if take(&mut gives_way) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let sent = self.poll_send(cx, &mut waiting, request, may_change, with_preamble);
             if sent.is_pending() {
                 let failed = self.poll_wait(cx, waiting.stalled, &mut stall, &mut timer);
@@ -68,6 +79,7 @@ impl SessionHandle {
             sent
         });
         let (id, preamble) = send.await?;
+        drop(turn);
         let prefix_len = match request {
             Request::Extended(_) => 0,
             Request::Simple(_) | Request::Copy(_) => prefix(&preamble).chars().count(),
@@ -117,10 +129,20 @@ impl SessionHandle {
             if with_preamble && matches!(pipeline.preamble, Preamble::Failed) {
                 return Poll::Ready(Err(Failure::Server(Box::new(failed_begin()))));
             }
-            let is_blocked = pipeline.requests.is_blocked();
             // A cancel request that is under way would cancel the request.
-            if !is_blocked && pipeline.cancels == 0 && pipeline.open_cancels == 0 {
-                break;
+            let is_cancelling = pipeline.cancels > 0 || pipeline.open_cancels > 0;
+            if !is_cancelling && !pipeline.requests.is_blocked() {
+                if !self.alone().is_for(request) {
+                    break;
+                }
+                if !pipeline.requests.is_outstanding() {
+                    if let Err(unsendable) = pipeline.submit_owed(request) {
+                        return Poll::Ready(Err(Failure::Unsendable(unsendable)));
+                    }
+                }
+                if !pipeline.requests.is_outstanding() {
+                    break;
+                }
             }
             waiting.register(cx);
             waiting.stalled = pipeline.requests.stalled(None);
@@ -188,7 +210,7 @@ impl<'a> Response<'a> {
 
     /// Takes the commands that rode in front of the request.
     pub(crate) fn take_preamble(&mut self) -> Vec<Command> {
-        std::mem::take(&mut self.preamble)
+        take(&mut self.preamble)
     }
 
     /// As [`take_preamble`](Self::take_preamble), with the request that they rode in front of.

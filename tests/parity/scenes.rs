@@ -15,6 +15,7 @@ use diesel_async::{
     AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
 };
 use diesel_neon::DatabaseErrorExt;
+use futures_util::future::join;
 use neon_sim::NeonSim;
 use tokio::time::timeout;
 
@@ -22,7 +23,7 @@ use crate::common::{HANG, connect};
 use crate::subject::{Nest, Subject, Watched, rows, tell};
 
 /// The headings of the page that have a scene of their own.
-pub const SCENES: [&str; 13] = [
+pub const SCENES: [&str; 14] = [
     "A BEGIN that fails is told by the first statement",
     "An empty transaction sends nothing",
     "A transaction that was ended by hand is broken",
@@ -32,6 +33,7 @@ pub const SCENES: [&str; 13] = [
     "A statement that was given up costs the connection",
     "A type that was made anew is looked up again",
     "A type that is missing is named",
+    "Behind a pooler that does not track names, statements wait for each other",
     "The only row of a statement that fails is not handed out",
     "The first statement has no name where it is not known if there is a pooler",
     "A session in UTC keeps the server's name for it",
@@ -163,6 +165,25 @@ pub async fn first<C: Subject>(c: C) -> Vec<String> {
     watched.outcome(done).events
 }
 
+/// Returns how many flights two statements take that are begun at the same time.
+async fn flights_of_two(url: &str, neon: &NeonSim) -> u64 {
+    let connection = &mut connect(url).await;
+    assert!(rows(connection, sql_query("SELECT 1")).await.is_ok());
+    // No answer comes in between.
+    neon.set_latency(Duration::from_millis(50));
+    let before = neon.counters();
+    let (mut one, mut other) = (&*connection, &*connection);
+    let both = join(
+        one.batch_execute("SELECT 1"),
+        other.batch_execute("SELECT 2"),
+    )
+    .await;
+    neon.set_latency(Duration::ZERO);
+    assert_eq!(both, (Ok(()), Ok(())));
+    let counted = neon.counters() - before;
+    counted.direct.flights + counted.pooled.flights
+}
+
 pub async fn play(neon: &NeonSim) {
     let url = &neon.postgres_url();
     let theirs = async |url: &str| AsyncPgConnection::establish(url).await.unwrap();
@@ -183,6 +204,9 @@ pub async fn play(neon: &NeonSim) {
     assert!(!missing(b).await.contains("nowhere"));
     assert_eq!(only_row(a).await.unwrap_err().sqlstate(), Some("23503"));
     assert_eq!(only_row(b).await, Ok(1));
+
+    assert_eq!(flights_of_two(&neon.url(), neon).await, 1);
+    assert_eq!(flights_of_two(&neon.pooled_url(), neon).await, 2);
 
     let cached = |events: &[String]| events.iter().any(|event| event.starts_with("cache "));
     assert!(!cached(&first(connect(url).await).await));
