@@ -1,9 +1,11 @@
 //! [`PoolerSupport`]: whether the statements of a pool may have names.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crate::policy::{NamedStatements, Policy};
+use crate::session::Pipelining;
 use crate::url::{DatabaseUrl, Endpoint};
 
 /// What the server, or the pooler in front of it, supports; shared by all connections of a pool.
@@ -17,6 +19,7 @@ pub(crate) struct PoolerSupport {
     is_direct_by_name: bool,
     /// A [`Support`].
     support: AtomicU8,
+    pipelining: Arc<Pipelining>,
     /// Part of every name, so that a pooler that mixes clients up does not find another client's statement.
     salt: u64,
     /// Counts how often the statements had to become new ones to the pooler.
@@ -49,15 +52,18 @@ impl PoolerSupport {
             (NamedStatements::Detect, _) if url.is_direct_by_name() => Support::Direct,
             (NamedStatements::Detect, _) => Support::Unknown,
         };
-        Self {
+        let pooler = Self {
             endpoint,
             capacity: policy.statement_cache(),
             has_one_server: url.is_direct_by_name() && url.hosts().len() == 1,
             is_direct_by_name: url.is_direct_by_name(),
             support: AtomicU8::new(support as u8),
+            pipelining: Arc::default(),
             salt: fastrand::u64(..),
             generation: AtomicU32::new(0),
-        }
+        };
+        pooler.set(support);
+        pooler
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
@@ -91,14 +97,19 @@ impl PoolerSupport {
         known.unwrap_or(Support::Unknown)
     }
 
-    /// Returns whether a session keeps its server until all its requests are answered; none if that is not known yet.
-    pub(super) fn keeps_server(&self) -> Option<bool> {
-        match self.support() {
+    /// Returns how much the sessions may send behind a request that is unanswered.
+    pub(super) fn pipelining(&self) -> Arc<Pipelining> {
+        Arc::clone(&self.pipelining)
+    }
+
+    fn set(&self, support: Support) {
+        self.pipelining.set_keeps_server(match support {
             _ if self.is_direct_by_name => Some(true),
             Support::Direct | Support::Tracked => Some(true),
             Support::Unnamed => Some(false),
             Support::Unknown | Support::Probing => None,
-        }
+        });
+        self.support.store(support as u8, Ordering::Release);
     }
 
     /// Returns the name of the `number`th statement of a connection.
@@ -167,8 +178,7 @@ impl PoolerSupport {
             tracing::warn!(
                 "the pooler does not track prepared statements reliably: statements have no names from now on"
             );
-            self.support
-                .store(Support::Unnamed as u8, Ordering::Release);
+            self.set(Support::Unnamed);
         }
     }
 }
@@ -200,9 +210,7 @@ impl Probe<'_> {
 
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
-        self.pooler
-            .support
-            .store(self.result as u8, Ordering::Release);
+        self.pooler.set(self.result);
     }
 }
 

@@ -4,8 +4,9 @@
 mod common;
 
 use std::io::Write;
+use std::time::Duration;
 
-use common::{HANG, TRACKED, connect, counted, routes, start};
+use common::{HANG, TRACKED, connect, counted, pool, routes, start};
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgValue};
@@ -370,22 +371,26 @@ async fn a_statement_that_waits_to_be_sent_has_the_types_that_are_made_anew_in_f
 }
 
 #[tokio::test]
-async fn a_statement_outlives_however_many_changes_are_sent_behind_its_look_up() {
+async fn look_ups_wait_for_each_other_where_statements_do() {
     let neon = start().await;
     neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad')")
         .await
         .unwrap();
-    let connection = connect(&neon.url()).await;
-    let (mut first, mut second) = (&connection, &connection);
-    let one = diesel::select(Mood::Sad.into_sql::<MoodType>());
-    let mut looked_up = Box::pin(one.get_result::<Mood>(&mut first));
-    // Each has the types looked up again; a stack frame for each would not fit.
-    for _ in 0..1000 {
-        assert!(poll!(looked_up.as_mut()).is_pending());
-        let change = second.batch_execute("ALTER TABLE IF EXISTS missing ADD id INTEGER");
-        change.await.unwrap();
-    }
-    assert_eq!(looked_up.await, Ok(Mood::Sad));
+    let pool = pool(&neon.pooled_url(), |policy| policy.max_size(2));
+    let (mut first, second) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    assert_eq!(sql_query("SELECT 1").execute(&mut first).await, Ok(1));
+    // It was opened before the pooler was known.
+    let second: &diesel_neon::Connection = &second;
+    neon.set_latency(Duration::from_millis(50));
+    let before = neon.counters();
+    let one = async || {
+        let one = diesel::select(Mood::Sad.into_sql::<MoodType>());
+        assert_eq!(one.get_result(&mut { second }).await, Ok(Mood::Sad));
+    };
+    join(one(), one()).await;
+    neon.set_latency(Duration::ZERO);
+    let flights = counted(&neon, &neon.pooled_url(), before).flights;
+    assert_eq!(flights, if TRACKED { 2 } else { 4 });
 }
 
 #[tokio::test]

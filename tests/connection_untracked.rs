@@ -13,6 +13,7 @@ use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection, Transact
 use diesel_neon::{Connection, DatabaseErrorExt, NamedStatements};
 use futures_util::future::{join, join_all, select};
 use futures_util::poll;
+use neon_sim::NeonSim;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -78,18 +79,29 @@ async fn a_first_statement_that_cannot_be_sent_costs_no_connection() {
     }
 }
 
-#[tokio::test]
-async fn a_large_statement_behind_another_is_not_mixed_with_those_of_other_clients() {
+async fn of_two_servers() -> NeonSim {
     let two = [("default_pool_size", "2")];
-    let neon = neon_with(|neon| neon.pgbouncer_settings(two)).await;
-    let url = neon.pooled_url();
-    let (mut one, mut other) = (connect(&url).await, connect(&url).await);
-    let others = async |connection: &mut Connection| {
+    neon_with(|neon| neon.pgbouncer_settings(two)).await
+}
+
+/// Runs `tested` beside two other clients, which have statements all the time.
+async fn beside_others(url: &str, tested: impl Future<Output = ()>) {
+    let other = async || {
+        let connection = &mut connect(url).await;
         for n in 0.. {
             let same = diesel::select(n.into_sql::<Integer>()).get_result(connection);
             assert_eq!(same.await, Ok(n));
         }
     };
+    let others = join(other(), other());
+    let done = select(Box::pin(tested), Box::pin(others));
+    assert!(timeout(HANG, done).await.is_ok(), "no hang");
+}
+
+#[tokio::test]
+async fn a_large_statement_behind_another_is_not_mixed_with_those_of_other_clients() {
+    let neon = of_two_servers().await;
+    let url = neon.pooled_url();
     let large = vec![7; 2_000_000];
     let of_large = async {
         for _ in 0..60 {
@@ -105,9 +117,7 @@ async fn a_large_statement_behind_another_is_not_mixed_with_those_of_other_clien
             assert!(back == Ok(large.clone()));
         }
     };
-    let others = join(others(&mut one), others(&mut other));
-    let done = select(Box::pin(of_large), Box::pin(others));
-    assert!(timeout(HANG, done).await.is_ok(), "no hang");
+    beside_others(&url, of_large).await;
 }
 
 /// Returns the URL of a relay that passes on the last bytes of what a client sends a moment after the others.
@@ -146,16 +156,8 @@ async fn relay(url: &str) -> String {
 
 #[tokio::test]
 async fn statements_at_the_same_time_are_not_mixed_with_those_of_other_clients() {
-    let two = [("default_pool_size", "2")];
-    let neon = neon_with(|neon| neon.pgbouncer_settings(two)).await;
+    let neon = of_two_servers().await;
     let url = neon.pgbouncer_url();
-    let (mut one, mut other) = (connect(&url).await, connect(&url).await);
-    let others = async |connection: &mut Connection| {
-        for n in 0.. {
-            let same = diesel::select(n.into_sql::<Integer>()).get_result(connection);
-            assert_eq!(same.await, Ok(n));
-        }
-    };
     let in_pieces = async {
         let connection = &mut connect(&relay(&url).await).await;
         // The probe has its answer.
@@ -169,24 +171,37 @@ async fn statements_at_the_same_time_are_not_mixed_with_those_of_other_clients()
             join_all(same).await;
         }
     };
-    let others = join(others(&mut one), others(&mut other));
-    let done = select(Box::pin(in_pieces), Box::pin(others));
-    assert!(timeout(HANG, done).await.is_ok(), "no hang");
+    beside_others(&url, in_pieces).await;
 }
 
 #[tokio::test]
-async fn who_sends_one_statement_after_another_lets_others_have_their_turn() {
+async fn only_a_little_is_sent_before_the_pooler_is_known() {
+    let neon = start().await;
+    let (short, long) = ("SELECT 1", format!("SELECT 1 -- {}", "x".repeat(700)));
+    let flights = async |sql: &str| {
+        let connection = &connect(&neon.pooled_url()).await;
+        let before = neon.counters();
+        neon.set_latency(Duration::from_millis(50));
+        let all = (0..4).map(|_| sql_query(sql).execute(&mut { connection }));
+        assert_eq!(join_all(all).await, [const { Ok(1) }; 4]);
+        neon.set_latency(Duration::ZERO);
+        counted(&neon, &neon.pooled_url(), before).flights
+    };
+    assert_eq!(flights(short).await, 1);
+    assert_eq!(flights(&long).await, 4);
+}
+
+#[tokio::test]
+async fn those_who_send_one_statement_after_another_let_others_have_their_turn() {
     let neon = start().await;
     let connection = &connect(&neon.pooled_url()).await;
     assert_eq!(
         sql_query("SELECT 1").execute(&mut { connection }).await,
         Ok(1)
     );
-    let busy = async {
-        loop {
-            let one = sql_query("SELECT 1").execute(&mut { connection }).await;
-            assert_eq!(one, Ok(1));
-        }
+    let busy = async || loop {
+        let one = sql_query("SELECT 1").execute(&mut { connection }).await;
+        assert_eq!(one, Ok(1));
     };
     let other = async {
         for _ in 0..10 {
@@ -194,6 +209,7 @@ async fn who_sends_one_statement_after_another_lets_others_have_their_turn() {
             assert_eq!(two, Ok(1));
         }
     };
+    let busy = join_all([busy(), busy()]);
     let done = timeout(HANG, select(Box::pin(busy), Box::pin(other)));
     assert!(done.await.is_ok(), "the other has waited for ever");
 }

@@ -17,7 +17,7 @@ const SRC: &[Room<'static>] = &[
     ("policy", &["util"]),
     ("transport", &["url", "util"]),
     ("session", &["protocol", "transport", "util"]),
-    ("pooler", &["policy", "url"]),
+    ("pooler", &["policy", "session", "url"]),
     (
         "connect",
         &["policy", "pooler", "session", "transport", "url", "util"],

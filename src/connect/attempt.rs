@@ -74,7 +74,12 @@ impl Connector {
             client,
             driver,
             handoff,
-            session: SessionControl::new(status, canceller, self.response_timeout),
+            session: SessionControl::new(
+                status,
+                canceller,
+                self.response_timeout,
+                self.pooler.pipelining(),
+            ),
             pooler: Arc::clone(&self.pooler),
         })
     }

@@ -59,7 +59,8 @@ impl Connector {
         connecting: impl Future<Output = Result<EstablishedSession, ConnectError>> + Send + 'static,
     ) -> Result<PendingSession, ConnectError> {
         let dialler = Arc::clone(&self.dialler);
-        let session = SessionControl::of_login(dialler, self.response_timeout);
+        let session =
+            SessionControl::of_login(dialler, self.response_timeout, self.pooler.pipelining());
         let (tell, mut told) = oneshot::channel();
         let end = End {
             early: Arc::clone(&early),
@@ -171,7 +172,8 @@ mod tests {
         let url = DatabaseUrl::parse("postgresql://u:p@127.0.0.1/d?sslmode=disable").unwrap();
         let policy = Policy::builder().build().unwrap();
         let connector = Connector::new(&url, &policy).unwrap();
-        let session = SessionControl::of_login(Arc::clone(&connector.dialler), None);
+        let session =
+            SessionControl::of_login(Arc::clone(&connector.dialler), None, Arc::default());
         drop(End {
             early: Arc::default(),
             session: session.clone(),

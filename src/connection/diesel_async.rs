@@ -63,7 +63,7 @@ impl AsyncConnectionCore for Connection {
 }
 
 /// Statements through shared references run in one pipeline: all are sent at once, and the server answers them one after
-/// another. Behind a pooler that does not track names, each is sent once the one in front of it is answered.
+/// another. Behind a pooler that does not track names, each is sent when those in front of it are answered.
 impl<'a> AsyncConnectionCore for &'a Connection {
     type ExecuteFuture<'conn, 'query> = BoxFuture<'a, QueryResult<usize>>;
     type LoadFuture<'conn, 'query> = BoxFuture<'a, QueryResult<RowStream<'a>>>;

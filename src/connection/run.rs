@@ -139,16 +139,8 @@ impl Connection {
         self.session.status().bounds.begins()
     }
 
-    /// Tells the session what is known of the pooler in front of it.
-    pub(super) fn note_pooler(&self) {
-        if let Some(keeps_server) = self.pooler.keeps_server() {
-            self.session.set_keeps_server(keeps_server);
-        }
-    }
-
     /// Returns how a statement is to run. A statement that Diesel does not cache gets a name when it comes again.
     fn plan(&self, candidate: &Candidate<'_>) -> Plan<'_> {
-        self.note_pooler();
         match self.pooler.support() {
             Support::Direct | Support::Tracked => {
                 // A plan that is made now would fail if an open change were undone.

@@ -34,16 +34,14 @@ impl Connection {
     }
 
     fn of_handle(session: Arc<SessionHandle>, pooler: Arc<PoolerSupport>) -> Self {
-        let connection = Self {
+        Self {
             session,
             pooler,
             transactions: TransactionState::default(),
             types: Mutex::default(),
             statements: StatementCache::default(),
             instrumentation: Mutex::new(DynInstrumentation::none()),
-        };
-        connection.note_pooler();
-        connection
+        }
     }
 
     fn instrumented(mut self) -> Self {

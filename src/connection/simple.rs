@@ -62,7 +62,6 @@ impl Connection {
 
     /// Sends SQL with the pending commands in front of it.
     pub(super) async fn send_text(&self, request: &Request) -> Result<Response<'_>, Failure> {
-        self.note_pooler();
         match request {
             // Blank SQL behind a BEGIN would have no response of its own, and needs no BEGIN.
             Request::Simple(sql) | Request::Copy(sql) if without_blanks(sql).is_empty() => {

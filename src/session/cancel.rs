@@ -98,9 +98,14 @@ impl Pipeline {
         }
     }
 
-    /// Ends the session if every request is answered and a cancel request may still be under way.
+    /// Returns whether a cancel request is under way, which would cancel a request that is sent now.
+    pub(super) fn is_cancelling(&self) -> bool {
+        self.cancels > 0 || self.open_cancels > 0
+    }
+
+    /// Ends the session if every request that was sent is answered and a cancel request may still be under way.
     pub(super) fn end_if_cancel_pending(&mut self) {
-        if self.cancels > 0 && !self.requests.is_outstanding() {
+        if self.cancels > 0 && !self.is_awaited() {
             self.set_lost(ServerError::local(
                 "08006",
                 "the connection was closed: a cancel request may still be under way, and would stop the next \
@@ -145,7 +150,14 @@ mod tests {
         let dialler = Dialler::new(&url, Duration::from_secs(10), Timer::Runtime).unwrap();
         let canceller = Canceller::pending(Arc::new(dialler));
         let status = Arc::new(SessionStatus::new());
-        let session = SessionHandle::new(channel, BytesMut::new(), status, canceller, None);
+        let session = SessionHandle::new(
+            channel,
+            BytesMut::new(),
+            status,
+            canceller,
+            None,
+            Arc::default(),
+        );
         (Arc::new(session), theirs)
     }
 

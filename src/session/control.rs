@@ -20,6 +20,7 @@ use super::canceller::Canceller;
 use super::channel::Channel;
 use super::condemned::Condemned;
 use super::handle::SessionHandle;
+use super::pipelining::Pipelining;
 use super::response_timeout::{ResponseTimer, response_timeout};
 use super::status::SessionStatus;
 use super::tap::LoginTap;
@@ -38,6 +39,7 @@ pub(crate) struct SessionControl {
     pub(crate) canceller: Canceller,
     /// How long the server may send nothing while it owes a response.
     pub(crate) response_timeout: Option<Duration>,
+    pipelining: Arc<Pipelining>,
     /// The task in which tokio-postgres drives the session, until the session is to end. A [`SessionHandle`] has none,
     /// and sees to its own abandoned responses.
     ///
@@ -55,31 +57,39 @@ impl SessionControl {
         status: Arc<SessionStatus>,
         canceller: Canceller,
         response_timeout: Option<Duration>,
+        pipelining: Arc<Pipelining>,
     ) -> Self {
         Self {
             status,
             canceller,
             response_timeout,
+            pipelining,
             driver: Arc::default(),
             handle: Arc::default(),
         }
     }
 
     /// Begins with a login that is under way.
-    pub(crate) fn of_login(dialler: Arc<Dialler>, response_timeout: Option<Duration>) -> Self {
+    pub(crate) fn of_login(
+        dialler: Arc<Dialler>,
+        response_timeout: Option<Duration>,
+        pipelining: Arc<Pipelining>,
+    ) -> Self {
         let status = SessionStatus::new();
         status.sent(frontend::STARTUP);
         Self::new(
             Arc::new(status),
             Canceller::pending(dialler),
             response_timeout,
+            pipelining,
         )
     }
 
     /// Makes a handle that takes the session over, with what was `read` of its stream.
     pub(crate) fn take_over(&self, channel: Channel, read: BytesMut) -> Arc<SessionHandle> {
         let (status, canceller) = (Arc::clone(&self.status), self.canceller.clone());
-        let handle = SessionHandle::new(channel, read, status, canceller, self.response_timeout);
+        let (limit, pipelining) = (self.response_timeout, Arc::clone(&self.pipelining));
+        let handle = SessionHandle::new(channel, read, status, canceller, limit, pipelining);
         let handle = Arc::new(handle);
         let _ = self.handle.set(Arc::downgrade(&handle));
         handle

@@ -35,7 +35,7 @@ impl Pipeline {
         }
         if message.tag == tag::ERROR_RESPONSE {
             self.note_cancelled(&message.body);
-            let current = self.requests.current();
+            let current = self.requests.current().filter(|_| self.is_awaited());
             if current.is_some_and(|request| request.asks_process) {
                 self.status.identity.fail(&message.body);
             }
@@ -43,7 +43,8 @@ impl Pipeline {
                 return Err(Box::new(unset(&ServerError::parse(&message.body))));
             }
         }
-        let current = self.requests.current_index();
+        // One that is held back has no answer.
+        let current = self.requests.current_index().filter(|_| self.is_awaited());
         let Some(index) = current else {
             return match message.tag {
                 // A FATAL error; the end of the stream follows.
@@ -52,9 +53,6 @@ impl Pipeline {
             };
         };
         let copy_in = self.requests[index].copy_in;
-        if message.tag == tag::READY_FOR_QUERY && copy_in != CopyIn::None {
-            self.end_failed_copy()?;
-        }
         let request = &mut self.requests[index];
         if message.tag == tag::COMMAND_COMPLETE {
             request.copy_in = CopyIn::None;
@@ -115,6 +113,9 @@ impl Pipeline {
             tag::READY_FOR_QUERY => {
                 let owner = request.owner;
                 self.requests.set_answered();
+                if copy_in != CopyIn::None {
+                    self.end_failed_copy()?;
+                }
                 if owner == Owner::Abandoned {
                     self.status.note_abandoned_response();
                 }
@@ -194,6 +195,7 @@ mod tests {
     use super::*;
     use crate::protocol::Request;
     use crate::transport::Transport;
+    use crate::util::effects::Effects;
 
     /// Returns a pipeline that has read `bytes`, and the server's end of its stream.
     fn pipeline(bytes: &[u8]) -> (Pipeline, UnixStream) {
@@ -208,6 +210,7 @@ mod tests {
             BytesMut::from(bytes),
             status,
             Arc::new(Waiters::default()),
+            Arc::default(),
         );
         (pipeline, theirs)
     }
@@ -233,7 +236,11 @@ mod tests {
     async fn a_new_preamble_outlasts_the_response_to_the_one_before() {
         let (mut pipeline, _theirs) = pipeline(b"C\0\0\0\x0aBEGIN\0");
         pipeline.preamble = Preamble::Pending(vec!["BEGIN".into()]);
-        let submitted = pipeline.submit(&Request::Simple("SELECT 1".to_owned()), true);
+        let submitted = pipeline.submit(
+            &Request::Simple("SELECT 1".to_owned()),
+            Effects::default(),
+            true,
+        );
         let (id, preamble) = submitted.unwrap();
         assert_eq!(preamble, ["BEGIN"]);
         assert!(pipeline.requests.is_blocked());
@@ -249,7 +256,11 @@ mod tests {
     async fn a_response_without_an_outcome_ends_the_session() {
         let (mut pipeline, _theirs) = pipeline(b"Z\0\0\0\x05I");
         pipeline.preamble = Preamble::Pending(vec!["BEGIN".into()]);
-        let submitted = pipeline.submit(&Request::Simple("SELECT 1".to_owned()), true);
+        let submitted = pipeline.submit(
+            &Request::Simple("SELECT 1".to_owned()),
+            Effects::default(),
+            true,
+        );
         let (id, _) = submitted.unwrap();
         assert!(matches!(pipeline.pump_until(id), Poll::Ready(None)));
         assert_eq!(pipeline.lost.unwrap().code, "08P01");

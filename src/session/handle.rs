@@ -13,12 +13,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::abandon::cancel;
-use super::alone::Alone;
 use super::canceller::Canceller;
 use super::channel::Channel;
 use super::error::Failure;
 use super::pending::CopyIn;
 use super::pipeline::Pipeline;
+use super::pipelining::Pipelining;
 use super::response_timeout::{ResponseTimer, response_timeout};
 use super::status::SessionStatus;
 use super::waiters::{Waiters, Waiting};
@@ -33,7 +33,6 @@ pub(crate) struct SessionHandle {
     waiters: Arc<Waiters>,
     status: Arc<SessionStatus>,
     canceller: Canceller,
-    alone: Alone,
     /// How long the server may send nothing while somebody waits for a response.
     response_timeout: Option<Duration>,
     /// Whether somebody holds the connection, and may send a request.
@@ -49,15 +48,16 @@ impl SessionHandle {
         status: Arc<SessionStatus>,
         canceller: Canceller,
         response_timeout: Option<Duration>,
+        pipelining: Arc<Pipelining>,
     ) -> Self {
         let waiters = Arc::new(Waiters::default());
-        let pipeline = Pipeline::new(channel, read, Arc::clone(&status), Arc::clone(&waiters));
+        let (of_status, of_waiters) = (Arc::clone(&status), Arc::clone(&waiters));
+        let pipeline = Pipeline::new(channel, read, of_status, of_waiters, pipelining);
         Self {
             pipeline: Mutex::new(pipeline),
             waiters,
             status,
             canceller,
-            alone: Alone::default(),
             response_timeout,
             is_held: AtomicBool::new(true),
             holder: AtomicU64::new(0),
@@ -91,10 +91,6 @@ impl SessionHandle {
             self.read_available();
             self.is_held.store(false, Ordering::Release);
         }
-    }
-
-    pub(super) fn alone(&self) -> &Alone {
-        &self.alone
     }
 
     pub(super) fn is_held(&self) -> bool {

@@ -15,7 +15,8 @@
 //! - `possible_bounds`, `schema_changes`: what its statements may have done to transactions, tables and types.
 //! - `preamble`, `input`, `pending`: the parts of a pipeline: commands in front of a request, bytes that were read,
 //!   requests that are outstanding.
-//! - `pipeline`, `output`, `dispatch`: writes requests, reads messages, and finds the request that each answers.
+//! - `pipelining`, `pipeline`, `output`, `dispatch`: writes requests, behind one another where the pooler allows it, reads
+//!   messages, and finds the request that each answers.
 //! - `waiters`, `handle`: the futures that share a pipeline, and the lock between them.
 //! - `process`: which process of the server runs the statements.
 //! - `stall`, `response_timeout`, `response`: sends a request and reads its response; how long it waits for others and the server.
@@ -31,7 +32,6 @@
 //! [`SessionControl::abandon`] on (`control`).
 
 mod abandon;
-mod alone;
 mod cancel;
 mod canceller;
 mod channel;
@@ -51,6 +51,7 @@ mod orphan;
 mod output;
 mod pending;
 mod pipeline;
+mod pipelining;
 mod possible_bounds;
 mod preamble;
 mod process;
@@ -75,6 +76,7 @@ pub(crate) use self::error::Failure;
 pub(crate) use self::handle::SessionHandle;
 pub(crate) use self::handoff::StreamHandoff;
 pub use self::login::LoginMethod;
+pub(crate) use self::pipelining::Pipelining;
 pub(crate) use self::preamble::{Command, SentPreamble};
 pub(crate) use self::process::ServerProcess;
 pub(crate) use self::response::Response;

@@ -19,10 +19,51 @@ impl Pipeline {
     #[inline]
     pub(super) fn write(&mut self) -> Result<(), Box<ServerError>> {
         self.is_write_due = false;
+        if !self.held.is_empty() {
+            self.release();
+        }
         if self.output.is_empty() && !self.unflushed {
             return Ok(());
         }
         self.write_output()
+    }
+
+    /// Returns where the output ends in all bytes of the stream.
+    pub(super) fn output_end(&self) -> u64 {
+        self.written + self.output.len() as u64
+    }
+
+    /// Returns whether a request is unanswered that was sent.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.requests.outstanding_len() > self.held.len()
+    }
+
+    /// Returns whether a new request of `len` bytes may be sent now: in its turn, and not behind more than the pooler knows to
+    /// keep together.
+    #[inline]
+    pub(super) fn may_send(&self, len: usize) -> bool {
+        self.held.is_empty() && self.may_pipeline(len)
+    }
+
+    fn may_pipeline(&self, len: usize) -> bool {
+        let unanswered = self
+            .output_end()
+            .saturating_sub(self.requests.answered_end());
+        !self.is_awaited() || self.pipelining.allows(unanswered, len)
+    }
+
+    /// Moves the requests into the output that are held back and may be sent by now.
+    #[cold]
+    fn release(&mut self) {
+        while let Some(request) = self.held.front() {
+            // A cancel request that is under way would cancel the request.
+            if self.is_cancelling() || !self.may_pipeline(request.len()) {
+                return;
+            }
+            self.output.extend_from_slice(request);
+            self.held.pop_front();
+            self.requests.set_end(self.held.len(), self.output_end());
+        }
     }
 
     fn write_output(&mut self) -> Result<(), Box<ServerError>> {

@@ -12,6 +12,8 @@ pub(super) struct PendingRequests {
     all: VecDeque<PendingRequest>,
     /// How many of the first are answered: the responses come in this order.
     answered: usize,
+    /// Where the last of them ends in all bytes of the stream.
+    answered_end: u64,
     /// Whether one of them may keep others from being sent: looking at all for each would be quadratic.
     may_block: bool,
     /// How many bytes of messages are buffered.
@@ -41,7 +43,7 @@ pub(super) struct PendingRequest {
     /// Whether the caller copies data.
     pub(super) copies: bool,
     pub(super) copy_in: CopyIn,
-    /// The end of the request, as an offset in all bytes of the stream.
+    /// The end of the request, as an offset in all bytes of the stream; behind all of them while it is held back.
     pub(super) end: u64,
     /// The messages that were read while somebody waited for a response behind this one.
     pub(super) buffered: VecDeque<Message>,
@@ -155,10 +157,16 @@ impl PendingRequests {
         self.answered < self.all.len()
     }
 
-    /// Returns whether more than one response is outstanding.
+    /// Returns how many responses are outstanding.
     #[inline]
-    pub(super) fn are_several_outstanding(&self) -> bool {
-        self.all.len() - self.answered > 1
+    pub(super) fn outstanding_len(&self) -> usize {
+        self.all.len() - self.answered
+    }
+
+    /// Notes where a request ends in all bytes of the stream, behind which there are so many others.
+    pub(super) fn set_end(&mut self, behind: usize, end: u64) {
+        let index = self.all.len() - behind - 1;
+        self.all[index].end = end;
     }
 
     /// Returns whether an outstanding request keeps others from being sent.
@@ -169,6 +177,7 @@ impl PendingRequests {
 
     /// Notes that the ReadyForQuery of the request was read that the server was to answer next.
     pub(super) fn set_answered(&mut self) {
+        self.answered_end = self.all[self.answered].end;
         self.answered += 1;
     }
 
@@ -218,6 +227,11 @@ impl PendingRequests {
     /// Returns where request `id` ends in all bytes of the stream.
     pub(super) fn end(&self, id: u64) -> Option<u64> {
         Some(self.all[self.position(id)?].end)
+    }
+
+    /// Returns where the last request ends that is answered.
+    pub(super) fn answered_end(&self) -> u64 {
+        self.answered_end
     }
 
     fn position(&self, id: u64) -> Option<usize> {

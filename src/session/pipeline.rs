@@ -14,6 +14,7 @@ use super::drain::DrainStream;
 use super::error::{closed, connection_lost};
 use super::input::Input;
 use super::pending::{Owner, PendingRequest, PendingRequests};
+use super::pipelining::Pipelining;
 use super::preamble::{Command, Preamble, is_begin, prefix};
 use super::process::QUESTION;
 use super::status::SessionStatus;
@@ -33,6 +34,8 @@ pub(super) struct Pipeline {
     pub(super) status: Arc<SessionStatus>,
     pub(super) input: Input,
     pub(super) output: BytesMut,
+    /// The last requests, while they are held back because others are unanswered.
+    pub(super) held: VecDeque<Vec<u8>>,
     pub(super) unflushed: bool,
     /// Whether the stream did not take all of the output when it was last written.
     pub(super) is_write_blocked: bool,
@@ -41,6 +44,7 @@ pub(super) struct Pipeline {
     /// Counts the bytes that were written.
     pub(super) written: u64,
     pub(super) requests: PendingRequests,
+    pub(super) pipelining: Arc<Pipelining>,
     pub(super) next_id: u64,
     pub(super) preamble: Preamble,
     /// What runs in front of the first request.
@@ -62,6 +66,7 @@ impl Pipeline {
         read: BytesMut,
         status: Arc<SessionStatus>,
         waiters: Arc<Waiters>,
+        pipelining: Arc<Pipelining>,
     ) -> Self {
         Self {
             channel: Some(channel),
@@ -71,11 +76,13 @@ impl Pipeline {
             status,
             input: Input::new(read),
             output: BytesMut::new(),
+            held: VecDeque::new(),
             unflushed: false,
             is_write_blocked: false,
             is_write_due: false,
             written: 0,
             requests: PendingRequests::default(),
+            pipelining,
             next_id: 0,
             preamble: Preamble::Empty,
             settings: None,
@@ -87,11 +94,12 @@ impl Pipeline {
         }
     }
 
-    /// Encodes a request, `with_preamble` if the pending commands are to ride in front of it. Returns the request's ID
-    /// and those commands.
+    /// Encodes a request that has these effects, `with_preamble` if the pending commands are to ride in front of it. Returns
+    /// the request's ID and those commands.
     pub(super) fn submit(
         &mut self,
         request: &Request,
+        effects: Effects,
         with_preamble: bool,
     ) -> Result<(u64, Vec<Command>), Unsendable> {
         self.submit_owed(request)?;
@@ -101,22 +109,15 @@ impl Pipeline {
         };
         let mut messages = Messages::default();
         let mut savepoints = None;
-        let (simple, single) = match request {
-            Request::Extended(group) => {
+        let (simple, single, tag) = match request {
+            Request::Extended(_) => {
                 for command in commands {
                     messages.command(command)?;
                 }
-                let parts = [&group.closes, &messages, &group.messages].map(Messages::as_bytes);
-                self.output
-                    .reserve(parts.iter().map(|part| part.len()).sum());
-                for part in parts {
-                    self.output.extend_from_slice(part);
-                }
-                self.status.sent(tag::frontend::SYNC);
-                (false, true)
+                (false, true, tag::frontend::SYNC)
             }
             Request::Simple(sql) | Request::Copy(sql) => {
-                self.status.bounds.note(sql, Effects::of_several(sql));
+                self.status.bounds.note(sql, effects);
                 match commands {
                     [] => messages.query(sql)?,
                     _ if commands.iter().any(is_begin) => {
@@ -131,9 +132,8 @@ impl Pipeline {
                     // If they fail, the transaction has failed, and the response to the request says so.
                     self.submit_ignored(savepoints, |_| {})?;
                 }
-                self.output.extend_from_slice(messages.as_bytes());
-                self.status.sent(tag::frontend::QUERY);
-                (true, !sql.trim_end().trim_end_matches(';').contains(';'))
+                let single = !sql.trim_end().trim_end_matches(';').contains(';');
+                (true, single, tag::frontend::QUERY)
             }
         };
         let preamble = match (with_preamble, savepoints) {
@@ -144,14 +144,22 @@ impl Pipeline {
             }
             (false, _) => Vec::new(),
         };
-        let id = self.push(PendingRequest {
+        let parts = match request {
+            Request::Extended(group) => [&group.closes, &messages, &group.messages],
+            Request::Simple(_) | Request::Copy(_) => {
+                [&Messages::default(), &Messages::default(), &messages]
+            }
+        };
+        let pending = PendingRequest {
             preamble: preamble.len(),
             begin_end: preamble.iter().rposition(is_begin).map_or(0, |at| at + 1),
             simple,
             single,
             copies: matches!(request, Request::Copy(_)),
             ..PendingRequest::of(Owner::Waiting)
-        });
+        };
+        self.status.sent(tag);
+        let id = self.push(pending, parts.map(Messages::as_bytes));
         // The first poll of the response writes it, together with the requests that are submitted meanwhile.
         Ok((id, preamble))
     }
@@ -190,14 +198,13 @@ impl Pipeline {
     ) -> Result<(), Unsendable> {
         let mut messages = Messages::default();
         messages.query(sql)?;
-        self.output.extend_from_slice(messages.as_bytes());
         self.status.sent(tag::frontend::QUERY);
         let mut request = PendingRequest {
             simple: true,
             ..PendingRequest::of(Owner::Satisfied)
         };
         mark(&mut request);
-        self.push(request);
+        self.push(request, [messages.as_bytes()]);
         Ok(())
     }
 
@@ -207,15 +214,22 @@ impl Pipeline {
         !self.output.is_empty() && end.is_some_and(|end| end > self.written)
     }
 
-    /// Adds a request whose last byte is the last of the output; returns its ID.
-    fn push(&mut self, request: PendingRequest) -> u64 {
+    /// Adds a request that consists of these `parts`; returns its ID.
+    fn push<const N: usize>(&mut self, request: PendingRequest, parts: [&[u8]; N]) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.requests.push(PendingRequest {
-            id,
-            end: self.written + self.output.len() as u64,
-            ..request
-        });
+        let len = parts.iter().map(|part| part.len()).sum();
+        let end = if self.may_send(len) {
+            self.output.reserve(len);
+            for part in parts {
+                self.output.extend_from_slice(part);
+            }
+            self.output_end()
+        } else {
+            self.held.push_back(parts.concat());
+            u64::MAX
+        };
+        self.requests.push(PendingRequest { id, end, ..request });
         id
     }
 
@@ -228,9 +242,8 @@ impl Pipeline {
         let mut messages = Messages::default();
         messages.fail();
         messages.sync();
-        self.output.extend_from_slice(messages.as_bytes());
         self.status.sent(tag::frontend::SYNC);
-        self.push(PendingRequest::of(Owner::Satisfied));
+        self.push(PendingRequest::of(Owner::Satisfied), [messages.as_bytes()]);
         self.write()
     }
 
@@ -385,6 +398,7 @@ impl Pipeline {
         self.channel = None;
         self.input = Input::new(BytesMut::new());
         self.output = BytesMut::new();
+        self.held = VecDeque::new();
         self.lost.get_or_insert_with(|| Box::new(cause));
         self.is_wake_due = true;
     }

@@ -1,7 +1,6 @@
 //! [`Response`]: the response to one request, and how a request is sent.
 
 use std::future::poll_fn;
-use std::mem::take;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -11,10 +10,10 @@ use super::error::Failure;
 use super::handle::SessionHandle;
 use super::preamble::{Command, Preamble, SentPreamble, failed_begin, prefix};
 use super::response_timeout::ResponseTimer;
-use super::schema_changes::may_change_schema;
 use super::stall::Stall;
 use super::waiters::Waiting;
 use crate::protocol::{Malformed, Message, Messages, Request, ServerError, tag};
+use crate::util::effects::Effects;
 
 /// The response to one request, message by message. Abandoned if it is dropped before it is complete.
 #[derive(Debug)]
@@ -52,11 +51,6 @@ impl SessionHandle {
         self.send_with(request, false).await
     }
 
-    /// Notes whether the session keeps its server until all its requests are answered.
-    pub(crate) fn set_keeps_server(&self, keeps_server: bool) {
-        self.alone().set_keeps_server(keeps_server);
-    }
-
     async fn send_with<'a>(
         self: &'a Arc<Self>,
         request: &Request,
@@ -64,14 +58,9 @@ impl SessionHandle {
     ) -> Result<Response<'a>, Failure> {
         let mut waiting = Waiting::new(self.waiters());
         let (mut stall, mut timer) = (Stall::default(), ResponseTimer::default());
-        let may_change = may_change_schema(request);
-        let (turn, mut gives_way) = self.alone().turn(request);
+        let effects = effects(request);
         let send = poll_fn(|cx| {
-            if take(&mut gives_way) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let sent = self.poll_send(cx, &mut waiting, request, may_change, with_preamble);
+            let sent = self.poll_send(cx, &mut waiting, request, effects, with_preamble);
             if sent.is_pending() {
                 let failed = self.poll_wait(cx, waiting.stalled, &mut stall, &mut timer);
                 return failed.map(Err);
@@ -79,7 +68,6 @@ impl SessionHandle {
             sent
         });
         let (id, preamble) = send.await?;
-        drop(turn);
         let prefix_len = match request {
             Request::Extended(_) => 0,
             Request::Simple(_) | Request::Copy(_) => prefix(&preamble).chars().count(),
@@ -111,7 +99,7 @@ impl SessionHandle {
         cx: &mut Context<'_>,
         waiting: &mut Waiting<'_>,
         request: &Request,
-        may_change_schema: bool,
+        effects: Effects,
         with_preamble: bool,
     ) -> Poll<Result<(u64, Vec<Command>), Failure>> {
         let mut pipeline = self.lock();
@@ -129,20 +117,8 @@ impl SessionHandle {
             if with_preamble && matches!(pipeline.preamble, Preamble::Failed) {
                 return Poll::Ready(Err(Failure::Server(Box::new(failed_begin()))));
             }
-            // A cancel request that is under way would cancel the request.
-            let is_cancelling = pipeline.cancels > 0 || pipeline.open_cancels > 0;
-            if !is_cancelling && !pipeline.requests.is_blocked() {
-                if !self.alone().is_for(request) {
-                    break;
-                }
-                if !pipeline.requests.is_outstanding() {
-                    if let Err(unsendable) = pipeline.submit_owed(request) {
-                        return Poll::Ready(Err(Failure::Unsendable(unsendable)));
-                    }
-                }
-                if !pipeline.requests.is_outstanding() {
-                    break;
-                }
+            if !pipeline.is_cancelling() && !pipeline.requests.is_blocked() {
+                break;
             }
             waiting.register(cx);
             waiting.stalled = pipeline.requests.stalled(None);
@@ -151,12 +127,23 @@ impl SessionHandle {
         if self.status().schema.outdates(request) {
             return Poll::Ready(Err(Failure::Outdated));
         }
-        waiting.is_held_back = pipeline.requests.are_several_outstanding();
-        let submitted = pipeline.submit(request, with_preamble);
-        if may_change_schema && submitted.is_ok() {
+        waiting.is_held_back = pipeline.requests.outstanding_len() > 1;
+        let submitted = pipeline.submit(request, effects, with_preamble);
+        if effects.changes_schema && submitted.is_ok() {
             self.status().schema.note_sent(self.status().requests());
         }
         Poll::Ready(submitted.map_err(Failure::Unsendable))
+    }
+}
+
+/// Returns what a request may do; of statements in groups, whoever sends them has noted the rest.
+fn effects(request: &Request) -> Effects {
+    match request {
+        Request::Extended(group) => Effects {
+            changes_schema: group.may_change_schema,
+            ..Effects::default()
+        },
+        Request::Simple(sql) | Request::Copy(sql) => Effects::of_several(sql),
     }
 }
 
@@ -210,7 +197,7 @@ impl<'a> Response<'a> {
 
     /// Takes the commands that rode in front of the request.
     pub(crate) fn take_preamble(&mut self) -> Vec<Command> {
-        take(&mut self.preamble)
+        std::mem::take(&mut self.preamble)
     }
 
     /// As [`take_preamble`](Self::take_preamble), with the request that they rode in front of.

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::protocol::{Group, Request};
-use crate::util::effects::Effects;
 
 /// Tells whether plans and types may be kept: not while a change is open, which the server may yet undo; and none of before it
 /// once it is settled, whether it was committed or not.
@@ -81,14 +80,6 @@ impl SchemaChanges {
         if unanswered != 0 && response >= unanswered {
             self.unanswered.store(0, Ordering::Release);
         }
-    }
-}
-
-/// Returns whether a request may make a change.
-pub(super) fn may_change_schema(request: &Request) -> bool {
-    match request {
-        Request::Extended(group) => group.may_change_schema,
-        Request::Simple(sql) | Request::Copy(sql) => Effects::of_several(sql).changes_schema,
     }
 }
 

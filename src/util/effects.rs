@@ -22,11 +22,12 @@ impl Effects {
     /// Returns those of what may be several statements, so that each word may begin one.
     pub(crate) fn of_several(sql: &str) -> Self {
         let sql = without_blanks(sql);
-        if !is_several(sql) {
-            return Self::of_one(sql);
-        }
         let mut effects = Self::default();
-        let starts = (0..sql.len()).filter(|at| is_letter(sql.as_bytes()[*at]));
+        if !is_several(sql) {
+            effects.add(sql);
+            return effects;
+        }
+        let starts = (0..sql.len()).filter(|at| sql.as_bytes()[*at].is_ascii_alphabetic());
         for at in starts.filter(|at| !sql[..*at].ends_with(is_word)) {
             effects.add(&sql[at..]);
         }
@@ -67,10 +68,6 @@ fn starts_with_one(sql: &str, words: &[&str]) -> bool {
     words
         .iter()
         .any(|word| starts_with(word).unwrap_or_default())
-}
-
-fn is_letter(byte: u8) -> bool {
-    byte.is_ascii_alphabetic()
 }
 
 fn is_word_byte(byte: u8) -> bool {
@@ -155,6 +152,13 @@ mod tests {
         }
     }
 
+    fn assert_told(sql: &str, is_told: fn(Effects) -> bool) {
+        assert!(is_told(Effects::of_one(sql)), "{sql}");
+        for text in [sql, &format!("SELECT 'é;' /* ; */; {sql}; SELECT 1")] {
+            assert!(is_told(Effects::of_several(text)), "{text}");
+        }
+    }
+
     #[test]
     fn whatever_may_end_a_transaction_is_told() {
         for sql in [
@@ -171,14 +175,7 @@ mod tests {
             "rollback/**/to a",
             "PREPARE TRANSACTION 'a'",
         ] {
-            for effects in [Effects::of_one(sql), Effects::of_several(sql)] {
-                assert!(effects.ends_transaction, "{sql}");
-            }
-            let one_of_several = format!("SELECT 'é;' /* ; */; {sql}; SELECT 1");
-            assert!(
-                Effects::of_several(&one_of_several).ends_transaction,
-                "{sql}"
-            );
+            assert_told(sql, |effects| effects.ends_transaction);
         }
         for sql in [
             "",
@@ -216,14 +213,7 @@ mod tests {
             "START TRANSACTION READ ONLY",
             "BEGIN/* a */WORK",
         ] {
-            for effects in [Effects::of_one(sql), Effects::of_several(sql)] {
-                assert!(effects.begins_transaction, "{sql}");
-            }
-            let one_of_several = format!("SELECT 'é'; {sql}; SELECT 1");
-            assert!(
-                Effects::of_several(&one_of_several).begins_transaction,
-                "{sql}"
-            );
+            assert_told(sql, |effects| effects.begins_transaction);
         }
         for sql in [
             "",
@@ -247,11 +237,7 @@ mod tests {
             "DISCARD ALL",
             "deallocate all;",
         ] {
-            for effects in [Effects::of_one(sql), Effects::of_several(sql)] {
-                assert!(effects.changes_schema, "{sql}");
-            }
-            let one_of_several = format!("SELECT 'é'; {sql}; SELECT 1");
-            assert!(Effects::of_several(&one_of_several).changes_schema, "{sql}");
+            assert_told(sql, |effects| effects.changes_schema);
         }
         for sql in [
             "",
