@@ -17,7 +17,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, Integer, Nullable, Record, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_neon::DatabaseErrorExt;
-use futures_util::future::join;
+use futures_util::future::{join, select};
 use futures_util::poll;
 use tokio::time::timeout;
 
@@ -367,6 +367,28 @@ async fn a_statement_that_waits_to_be_sent_has_the_types_that_are_made_anew_in_f
             changed.await.map(|()| mood)
         });
         assert_eq!(done.await, Ok(Mood::Sad), "{route}");
+    }
+}
+
+#[tokio::test]
+async fn changes_without_end_keep_no_statement_with_a_looked_up_type_waiting() {
+    let neon = start().await;
+    neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad')")
+        .await
+        .unwrap();
+    for (route, url) in routes(&neon) {
+        let connection = connect(&url).await;
+        let (mut first, mut second) = (&connection, &connection);
+        let changes = async {
+            loop {
+                let change = first.batch_execute("DROP SEQUENCE IF EXISTS nothing");
+                change.await.unwrap();
+            }
+        };
+        let one = diesel::select(Mood::Sad.into_sql::<MoodType>());
+        let one = one.get_result::<Mood>(&mut second);
+        let done = timeout(HANG, select(Box::pin(changes), Box::pin(one))).await;
+        assert!(done.is_ok(), "{route}");
     }
 }
 

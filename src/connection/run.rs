@@ -55,8 +55,12 @@ impl Connection {
         statement: &mut Statement<'_>,
     ) -> QueryResult<ResponseHead<'_>> {
         let bounds = &self.session.status().bounds;
+        let mut look_ups = 0;
         let (mut error, begins, ends) = loop {
-            statement.changes = Some(self.session.status().schema.sent());
+            look_ups += 1;
+            // Beside changes without end it would never be sent. With an outdated type it fails, and is sent again.
+            let changes = (look_ups <= LOOK_UPS).then(|| self.session.status().schema.sent());
+            statement.changes = changes;
             let was_cached = self.resolve(&mut statement.binds).await?;
             let (begins, ends) = (bounds.begins(), bounds.ends());
             match self.start_resolved(statement).await {
@@ -175,6 +179,9 @@ impl Connection {
         Ok(head)
     }
 }
+
+/// How often the types of a statement are looked up because the schema may have changed meanwhile.
+const LOOK_UPS: u32 = 5;
 
 /// Returns whether a statement was not sent because its name was of before a change, and nothing else of it was.
 fn is_unsent(failure: &Failure, candidate: &Candidate<'_>) -> bool {
