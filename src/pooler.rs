@@ -1,8 +1,11 @@
 //! [`PoolerSupport`]: whether the statements of a pool may have names.
 
 use std::borrow::Cow;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use foldhash::fast::FixedState;
 
 use crate::policy::{NamedStatements, Policy};
 use crate::session::Pipelining;
@@ -112,11 +115,15 @@ impl PoolerSupport {
         self.support.store(support as u8, Ordering::Release);
     }
 
-    /// Returns the name of the `number`th statement of a connection.
-    pub(super) fn name(&self, number: u64) -> String {
+    /// Returns the name of the `number`th statement of a connection. No two statements of a pool share one: if the pooler ceased
+    /// to track them, one would run as the other.
+    pub(super) fn name(&self, number: u64, sql: &str, oids: &[u32]) -> String {
         match self.support() {
             Support::Direct => format!("d{number}"),
-            _ => format!("{}{number}", self.prefix(self.generation())),
+            _ => {
+                let hash = FixedState::with_seed(self.salt).hash_one((sql, oids));
+                format!("{}{hash:x}_{number}", self.prefix(self.generation()))
+            }
         }
     }
 
@@ -267,18 +274,18 @@ mod tests {
     fn a_stale_text_is_renewed_once_and_behind_a_pooler_only() {
         let url = "postgres://u:p@ep-a-b-1-pooler.eu.aws.neon.tech/d";
         let pooled = pooler(url, NamedStatements::Always);
-        let (one, two) = (pooled.name(1), pooled.name(2));
+        let (one, two) = (pooled.name(1, "", &[]), pooled.name(2, "", &[]));
         assert_eq!(pooled.text("SELECT 1"), "SELECT 1");
         pooled.renew_stale(&one);
         pooled.renew_stale(&two);
         assert_eq!(pooled.text("SELECT 1"), "SELECT 1 /* 1 */");
-        pooled.renew_stale(&pooled.name(3));
+        pooled.renew_stale(&pooled.name(3, "", &[]));
         assert_eq!(pooled.text("SELECT 1"), "SELECT 1 /* 2 */");
         pooled.renew();
         assert_eq!(pooled.text("SELECT 1"), "SELECT 1 /* 3 */");
 
         let direct = pooler("postgres://u:p@127.0.0.1/d", NamedStatements::Always);
-        direct.renew_stale(&direct.name(1));
+        direct.renew_stale(&direct.name(1, "", &[]));
         direct.renew();
         assert_eq!(direct.text("SELECT 1"), "SELECT 1");
     }

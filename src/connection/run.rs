@@ -155,7 +155,8 @@ impl Connection {
                 if self.statements.keep_up_with(schema) {
                     self.pooler.renew();
                 }
-                let name = |number| self.pooler.name(number);
+                let oids = candidate.binds.oids();
+                let name = |number| self.pooler.name(number, candidate.sql, &oids);
                 self.statements
                     .plan(candidate, self.pooler.capacity(), changes, name)
             }
