@@ -392,3 +392,31 @@ async fn nothing_is_sent_until_the_server_is_done_with_the_request() {
     assert_eq!(timeout(HANG, next).await.expect("no hang"), Ok(1));
     request.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_statement_that_is_held_back_is_no_aim_of_a_second_request() {
+    let neon = start().await;
+    let mut front = Front::start(&neon.pgbouncer_url(), Closes::Last).await;
+    let connection = connect(&front.url).await;
+    let (mut first, mut second) = (&connection, &connection);
+    first.batch_execute("SELECT 1").await.unwrap();
+    let token = connection.cancel_token();
+    let mut slow = Box::pin(first.batch_execute("SELECT pg_sleep(600)"));
+    assert!(poll_immediate(&mut slow).await.is_none());
+    until(&neon, RUNNING, "1").await;
+    // The pooler tracks no names, so this one waits for the one in front.
+    let mut next = Box::pin(second.batch_execute("SELECT 2"));
+    assert!(poll_immediate(&mut next).await.is_none());
+    let request = tokio::spawn({
+        let token = token.clone();
+        async move { token.cancel().await }
+    });
+    front.asked().await;
+    let stopped = timeout(HANG, slow).await.expect("no hang").unwrap_err();
+    assert_eq!(stopped.sqlstate(), Some("57014"));
+    let again = timeout(HANG, token.cancel()).await.expect("no hang");
+    again.unwrap();
+    front.let_through.add_permits(1000);
+    assert_eq!(timeout(HANG, next).await.expect("no hang"), Ok(()));
+    request.await.unwrap().unwrap();
+}

@@ -36,10 +36,11 @@ impl SessionHandle {
     pub(crate) fn in_flight(&self, holder: u64) -> Option<InFlight> {
         let mut pipeline = self.lock();
         pipeline.read_available();
-        let is_outstanding = pipeline.lost.is_none() && pipeline.requests.is_outstanding();
+        let is_outstanding = pipeline.lost.is_none() && pipeline.is_awaited();
         let in_flight = InFlight {
             holder,
-            end: pipeline.next_id,
+            // Those that are held back are not in flight, and no server would confirm that it has cancelled them.
+            end: pipeline.next_id - pipeline.held.len() as u64,
         };
         (is_outstanding && self.holder() == holder).then_some(in_flight)
     }
@@ -83,7 +84,7 @@ pub(crate) struct InFlight {
 impl Pipeline {
     fn is_outstanding(&mut self, in_flight: &InFlight) -> bool {
         self.read_available();
-        let current = self.requests.current();
+        let current = self.requests.current().filter(|_| self.is_awaited());
         self.lost.is_none() && current.is_some_and(|request| request.id < in_flight.end)
     }
 

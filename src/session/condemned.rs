@@ -92,5 +92,6 @@ fn is_unanswered(pipeline: &Pipeline) -> bool {
     let owes = requests
         .current()
         .is_some_and(|request| request.copy_in != CopyIn::TakesData);
-    owes && pipeline.channel.is_some() && pipeline.output.is_empty() && !requests.is_full()
+    let is_open = pipeline.channel.is_some() && pipeline.is_awaited();
+    owes && is_open && pipeline.output.is_empty() && !requests.is_full()
 }
