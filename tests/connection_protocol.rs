@@ -119,6 +119,23 @@ async fn statements_behind_two_others_are_written_at_once() {
 }
 
 #[tokio::test]
+async fn what_has_arrived_before_a_statement_was_sent_is_no_answer_to_it() {
+    let (pooled, mut server) = with_server(NamedStatements::Never).await;
+    let connection: &Connection = &pooled;
+    let (mut first, mut second) = (connection, connection);
+    let mut first = Box::pin(first.batch_execute("SELECT 1"));
+    let mut second = Box::pin(second.batch_execute("SELECT 2"));
+    assert!(poll!(&mut first).is_pending());
+    assert!(poll!(&mut second).is_pending());
+    assert_eq!(arrived(&mut server), message(b'Q', b"SELECT 1\0"));
+    let answer = [complete("SELECT 1"), ready(b'I')].concat();
+    server.write_all(&[&answer[..], &answer].concat()).unwrap();
+    assert_eq!(timeout(HANG, first).await.expect("no hang"), Ok(()));
+    let second = timeout(HANG, second).await.expect("no hang");
+    assert!(second.unwrap_err().is_connection_lost());
+}
+
+#[tokio::test]
 async fn statements_behind_two_others_end_the_turn_of_no_set_of_futures() {
     let (pooled, mut server) = with_server(NamedStatements::Always).await;
     let connection: &Connection = &pooled;

@@ -393,6 +393,25 @@ async fn changes_without_end_keep_no_statement_with_a_looked_up_type_waiting() {
 }
 
 #[tokio::test]
+async fn a_statement_outlives_types_that_are_made_anew_behind_each_look_up() {
+    let neon = start().await;
+    let create = "CREATE TYPE mood AS ENUM ('happy', 'sad')";
+    for (route, url) in routes(&neon) {
+        let connection = connect(&url).await;
+        let (mut first, mut second) = (&connection, &connection);
+        let anew = format!("DROP TYPE IF EXISTS mood; {create}");
+        second.batch_execute(&anew).await.unwrap();
+        let one = diesel::select(Mood::Sad.into_sql::<MoodType>());
+        let mut looked_up = Box::pin(one.get_result::<Mood>(&mut first));
+        for _ in 0..6 {
+            assert!(poll!(looked_up.as_mut()).is_pending());
+            second.batch_execute(&anew).await.unwrap();
+        }
+        assert_eq!(looked_up.await, Ok(Mood::Sad), "{route}");
+    }
+}
+
+#[tokio::test]
 async fn look_ups_wait_for_each_other_where_statements_do() {
     let neon = start().await;
     neon.sql("CREATE TYPE mood AS ENUM ('happy', 'sad')")

@@ -59,9 +59,9 @@ impl Connection {
         let (mut error, begins, ends) = loop {
             look_ups += 1;
             // Beside changes without end it would never be sent. With an outdated type it fails, and is sent again.
-            let changes = (look_ups <= LOOK_UPS).then(|| self.session.status().schema.sent());
-            statement.changes = changes;
-            let was_cached = self.resolve(&mut statement.binds).await?;
+            let is_last = look_ups > LOOK_UPS;
+            statement.changes = (!is_last).then(|| self.session.status().schema.sent());
+            let was_cached = self.resolve(&mut statement.binds).await? || is_last;
             let (begins, ends) = (bounds.begins(), bounds.ends());
             match self.start_resolved(statement).await {
                 Err(error) if matches!(error.failure, Failure::Outdated) => {}

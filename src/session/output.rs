@@ -19,9 +19,6 @@ impl Pipeline {
     #[inline]
     pub(super) fn write(&mut self) -> Result<(), Box<ServerError>> {
         self.is_write_due = false;
-        if !self.held.is_empty() {
-            self.release();
-        }
         if self.output.is_empty() && !self.unflushed {
             return Ok(());
         }
@@ -52,18 +49,19 @@ impl Pipeline {
         !self.is_awaited() || self.pipelining.allows(unanswered, len)
     }
 
-    /// Moves the requests into the output that are held back and may be sent by now.
+    /// Writes the requests that are held back and may be sent by now.
     #[cold]
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) -> Result<(), Box<ServerError>> {
         while let Some(request) = self.held.front() {
             // A cancel request that is under way would cancel the request.
             if self.is_cancelling() || !self.may_pipeline(request.len()) {
-                return;
+                break;
             }
             self.output.extend_from_slice(request);
             self.held.pop_front();
             self.requests.set_end(self.held.len(), self.output_end());
         }
+        self.write()
     }
 
     fn write_output(&mut self) -> Result<(), Box<ServerError>> {

@@ -336,14 +336,18 @@ impl Pipeline {
     /// Writes the output, and reads the next message. None if the stream is closed.
     fn poll_next(&mut self) -> Poll<Result<Option<Message>, Box<ServerError>>> {
         self.write()?;
-        let Some(channel) = &mut self.channel else {
-            return Poll::Ready(Ok(None));
-        };
         loop {
             let next = self.input.next();
             let missing = match next.map_err(|malformed| Box::new(malformed.into()))? {
                 Next::Message(message) => return Poll::Ready(Ok(Some(message))),
                 Next::Missing(missing) => missing,
+            };
+            // Behind what has arrived, which is no answer to them.
+            if !self.held.is_empty() {
+                self.release()?;
+            }
+            let Some(channel) = &mut self.channel else {
+                return Poll::Ready(Ok(None));
             };
             // The stream still has this waker, and would have called it.
             if self.waiters.is_exhausted() {
