@@ -27,6 +27,10 @@ impl Connection {
 
     /// Runs a `COPY … FROM STDIN`, and returns a [`CopyIn`] that takes its data.
     ///
+    /// Behind a PgBouncer, a large load that the server may refuse belongs on the direct endpoint: a COPY that fails, or is
+    /// cancelled, while its data are under way gives its server back, and the rest of the data may reach another client's (seen
+    /// with 1.18 and 1.24: that client's statement fails, with "invalid frontend message type").
+    ///
     /// # Errors
     ///
     /// The server's error; SQLSTATE `42601` if the statement is no `COPY … FROM STDIN`.
