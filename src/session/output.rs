@@ -10,6 +10,7 @@ use tokio::io::AsyncWrite;
 
 use super::error::connection_lost;
 use super::input::CHUNK;
+use super::pending::PendingRequest;
 use super::pipeline::Pipeline;
 use crate::protocol::ServerError;
 
@@ -25,9 +26,38 @@ impl Pipeline {
         self.write_output()
     }
 
+    /// Adds a request that consists of these `parts`; returns its ID.
+    pub(super) fn push<const N: usize>(
+        &mut self,
+        request: PendingRequest,
+        parts: [&[u8]; N],
+    ) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        let len = parts.iter().map(|part| part.len()).sum();
+        let end = if self.may_send(len) {
+            self.output.reserve(len);
+            for part in parts {
+                self.output.extend_from_slice(part);
+            }
+            self.output_end()
+        } else {
+            self.held.push_back(parts.concat());
+            u64::MAX
+        };
+        self.requests.push(PendingRequest { id, end, ..request });
+        id
+    }
+
     /// Returns where the output ends in all bytes of the stream.
-    pub(super) fn output_end(&self) -> u64 {
+    fn output_end(&self) -> u64 {
         self.written + self.output.len() as u64
+    }
+
+    /// Returns whether a part of request `id` is yet to be written.
+    pub(super) fn is_unwritten(&self, id: u64) -> bool {
+        let end = self.requests.end(id);
+        !self.output.is_empty() && end.is_some_and(|end| end > self.written)
     }
 
     /// Returns whether a request is unanswered that was sent.
@@ -38,7 +68,7 @@ impl Pipeline {
     /// Returns whether a new request of `len` bytes may be sent now: in its turn, and not behind more than the pooler knows to
     /// keep together.
     #[inline]
-    pub(super) fn may_send(&self, len: usize) -> bool {
+    fn may_send(&self, len: usize) -> bool {
         self.held.is_empty() && self.may_pipeline(len)
     }
 

@@ -208,31 +208,6 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Returns whether a part of request `id` is yet to be written.
-    pub(super) fn is_unwritten(&self, id: u64) -> bool {
-        let end = self.requests.end(id);
-        !self.output.is_empty() && end.is_some_and(|end| end > self.written)
-    }
-
-    /// Adds a request that consists of these `parts`; returns its ID.
-    fn push<const N: usize>(&mut self, request: PendingRequest, parts: [&[u8]; N]) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        let len = parts.iter().map(|part| part.len()).sum();
-        let end = if self.may_send(len) {
-            self.output.reserve(len);
-            for part in parts {
-                self.output.extend_from_slice(part);
-            }
-            self.output_end()
-        } else {
-            self.held.push_back(parts.concat());
-            u64::MAX
-        };
-        self.requests.push(PendingRequest { id, end, ..request });
-        id
-    }
-
     /// Sends a request that fails, behind a COPY that has failed.
     ///
     /// The server ignores the rest of the COPY's data. A pooler that has taken the server back by then assigns one to
